@@ -1,0 +1,5 @@
+"""models: whole models, each readable top to bottom in its own file, with their tokenizers and generation."""
+
+from models.gpt import GPT, GPTConfig
+
+__all__ = ["GPT", "GPTConfig"]

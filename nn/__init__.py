@@ -1,0 +1,12 @@
+"""nn: layers with parameters, and the Module that holds them together."""
+
+from nn.attention import CrossAttention, KVCache, SelfAttention, merge_heads, padding_mask, split_heads
+from nn.dropout import Dropout
+from nn.embedding import Embedding
+from nn.linear import Linear
+from nn.loss import CrossEntropyLoss, MSELoss
+from nn.module import Module, Parameter, shapes_only
+from nn.norm import LayerNorm, RMSNorm
+from nn.transformer import FeedForward, PostNormBlock, PreNormBlock
+
+__all__ = [name for name in dir() if not name.startswith("_")]

@@ -1,0 +1,23 @@
+"""tinytensor: Tensors that remember how they were made, and the differentiable ops that make them.
+
+Reading order: tensor.py (the graph and backward), ops/ (one family a file), backend/ (the arrays and fused kernels).
+"""
+
+from tinytensor import methods as _methods  # attaches the operators to Tensor
+from tinytensor import ops, random
+from tinytensor.gradcheck import gradcheck
+from tinytensor.ops import checkpoint
+from tinytensor.random import manual_seed
+from tinytensor.tensor import Tensor, detect_anomaly, enable_grad, no_grad
+
+__all__ = [
+    "Tensor",
+    "checkpoint",
+    "detect_anomaly",
+    "enable_grad",
+    "gradcheck",
+    "manual_seed",
+    "no_grad",
+    "ops",
+    "random",
+]

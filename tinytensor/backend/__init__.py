@@ -1,0 +1,62 @@
+"""Which arrays we compute on, and the kernels that go with them.
+
+Two kinds of array: NumPy's on the CPU and CuPy's on a GPU. Nothing above this package asks which one it has: an op
+calls `backend_of(array)` for the fused kernels and `array_module(array)` (Tensor.xp) for everything else. Both backends
+export the same functions. CuPy is imported only when a CuPy array or the device "cuda" is met.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+
+from tinytensor.backend import cpu
+
+DEVICES = ("cpu", "cuda")
+
+
+def is_array(value) -> bool:
+    """Whether the value is a NumPy or CuPy array."""
+    return isinstance(value, np.ndarray) or _is_cupy(value)
+
+
+def array_module(array):
+    """numpy or cupy: the module this array belongs to."""
+    return importlib.import_module("cupy") if _is_cupy(array) else np
+
+
+def backend_of(array):
+    """The kernels for this array: the module backend.cpu or backend.gpu."""
+    return importlib.import_module("tinytensor.backend.gpu") if _is_cupy(array) else cpu
+
+
+def device_of(array) -> str:
+    return "cuda" if _is_cupy(array) else "cpu"
+
+
+def to_device(array, device: str):
+    """The array on the device "cpu" or "cuda"; itself where it is there already."""
+    if device not in DEVICES:
+        raise ValueError(f"unknown device {device!r}; choose from {', '.join(DEVICES)}")
+    if device_of(array) == device:
+        return array
+    return to_numpy(array) if device == "cpu" else _cupy().asarray(array)
+
+
+def to_numpy(array) -> np.ndarray:
+    return array.get() if _is_cupy(array) else np.asarray(array)
+
+
+def _is_cupy(value) -> bool:
+    return type(value).__module__.partition(".")[0] == "cupy"
+
+
+def _cupy():
+    try:
+        import cupy
+    except ImportError:
+        raise ValueError("device 'cuda' needs CuPy; install it with: pip install 'tinytensor[gpu]'") from None
+    if not cupy.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but CuPy finds no usable GPU on this machine")
+    return cupy

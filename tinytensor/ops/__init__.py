@@ -1,0 +1,51 @@
+"""The ops: differentiable functions of Tensors, each with its gradient beside it, one family a file."""
+
+from tinytensor.ops.attention import attention, self_attention
+from tinytensor.ops.checkpoint import checkpoint
+from tinytensor.ops.dropout import dropout
+from tinytensor.ops.elementwise import (
+    abs,
+    add,
+    astype,
+    clip,
+    cos,
+    div,
+    exp,
+    gelu,
+    log,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    power,
+    relu,
+    sigmoid,
+    silu,
+    sin,
+    sqrt,
+    sub,
+    tanh,
+    where,
+)
+from tinytensor.ops.embedding import embedding
+from tinytensor.ops.matmul import linear, matmul
+from tinytensor.ops.norm import add_layer_norm, add_rms_norm, layer_norm, rms_norm
+from tinytensor.ops.reduce import logsumexp, max, mean, min, sum, var
+from tinytensor.ops.shape import (
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    flip,
+    getitem,
+    pad,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    take_along_axis,
+    transpose,
+)
+from tinytensor.ops.softmax import binary_cross_entropy, cross_entropy, linear_cross_entropy, log_softmax, mse_loss, softmax
+
+__all__ = [name for name in dir() if not name.startswith("_")]

@@ -1,0 +1,133 @@
+"""Multi-head attention as a layer, and the cache that makes decoding one token at a time cheap."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nn import init
+from nn.dropout import Dropout
+from nn.linear import Linear
+from nn.module import Module
+from tinytensor import Tensor, backend, ops
+from tinytensor.ops.attention import unpack_heads
+
+
+class KVCache:
+    """The keys and values of the positions already seen, for one attention layer: two arrays allocated once.
+
+    keys, values: (B, H, capacity, D), of which the first `length` positions are filled.
+    """
+
+    def __init__(self, batch: int, heads: int, capacity: int, head_width: int, like):
+        xp = backend.array_module(like)
+        self.keys = xp.zeros((batch, heads, capacity, head_width), like.dtype)
+        self.values = xp.zeros_like(self.keys)
+        self.length = 0
+
+    @property
+    def capacity(self) -> int:
+        return self.keys.shape[2]
+
+    def append(self, k, v) -> tuple:
+        """Store k and v, (B, H, T, D) each, behind the others; returns views of all keys and values so far."""
+        end = self.length + k.shape[2]
+        if end > self.capacity:
+            raise ValueError(f"the cache holds {self.capacity} positions and cannot take number {end}")
+        self.keys[:, :, self.length : end] = k
+        self.values[:, :, self.length : end] = v
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+
+class SelfAttention(Module):
+    """Every position attends to positions of the same sequence (causal=True: only to itself and earlier ones).
+
+    x: (B, T, C) -> (B, T, C). Queries, keys and values come from one product: `qkv.weight` is (3C, C), the rows of q,
+    then k, then v.   mask: boolean, broadcast to (B, H, T, S), True where attention is allowed: (B, 1, 1, T) for
+    padding. With a cache, x holds the new positions only, and they attend to all cached ones too (no gradient).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        causal: bool = False,
+        bias: bool = True,
+        dropout: float = 0.0,
+        output_init: init.Initializer = init.normal(0.02),
+    ):
+        check_heads(width, heads)
+        self.heads = heads
+        self.causal = causal
+        self.dropout = dropout
+        self.qkv = Linear(width, 3 * width, bias)
+        self.out = Linear(width, width, bias, output_init)
+
+    def __call__(self, x: Tensor, mask=None, cache: KVCache | None = None) -> Tensor:
+        qkv = self.qkv(x)  # (B, T, 3C)
+        if cache is not None:
+            return self.out(self._step(qkv, mask, cache))
+        dropout = self.dropout if self.training else 0.0
+        return self.out(ops.self_attention(qkv, self.heads, causal=self.causal, mask=mask, dropout=dropout))
+
+    def _step(self, qkv: Tensor, mask, cache: KVCache) -> Tensor:
+        q, k, v = unpack_heads(qkv.data, 3, self.heads)  # (B, H, T, D) each
+        keys, values = cache.append(k, v)
+        y = ops.attention(Tensor(q), Tensor(keys), Tensor(values), causal=self.causal, mask=mask)
+        return merge_heads(y)
+
+
+class CrossAttention(Module):
+    """Every position of one sequence attends to all positions of another, the memory.
+
+    x: (B, T, C), memory: (B, S, M) -> (B, T, C). `kv.weight` is (2C, M), the rows of k, then v.
+    mask: boolean, broadcast to (B, H, T, S): (B, 1, 1, S) for a padded memory.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        memory_width: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        output_init: init.Initializer = init.normal(0.02),
+    ):
+        check_heads(width, heads)
+        self.heads = heads
+        self.dropout = dropout
+        self.q = Linear(width, width, bias)
+        self.kv = Linear(memory_width or width, 2 * width, bias)
+        self.out = Linear(width, width, bias, output_init)
+
+    def __call__(self, x: Tensor, memory: Tensor, mask=None) -> Tensor:
+        q = split_heads(self.q(x), self.heads)
+        k, v = (split_heads(part, self.heads) for part in self.kv(memory).split(2))
+        dropout = self.dropout if self.training else 0.0
+        return self.out(merge_heads(ops.attention(q, k, v, mask=mask, dropout=dropout)))
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, H * D) -> (B, H, T, D)"""
+    B, T, C = x.shape
+    return x.reshape(B, T, heads, C // heads).swapaxes(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, H, T, D) -> (B, T, H * D)"""
+    B, H, T, D = x.shape
+    return x.swapaxes(1, 2).reshape(B, T, H * D)
+
+
+def padding_mask(lengths, T: int) -> np.ndarray:
+    """(B,) lengths -> (B, 1, 1, T), True at the positions before each row's length."""
+    return (np.arange(T) < np.asarray(lengths)[:, None])[:, None, None, :]
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Every head gets an equal part of the width."""
+    if heads < 1 or width % heads:
+        near = [n for n in range(max(heads, width - heads), width + heads + 1) if heads >= 1 and n % heads == 0]
+        raise ValueError(f"width {width} is not divisible by heads {heads}; try {' or '.join(map(str, near[:2]))}")

@@ -1,0 +1,203 @@
+"""Module: a part of a model, with parameters of its own or of its parts; and Parameter: a Tensor that trains.
+
+A module's parts are found by looking at its attributes: whatever is a Parameter, a Module, or a list or dict of them
+belongs to it. There is nothing to register, so a model reads as ordinary Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from tinytensor import Tensor, backend
+
+
+class _Building(threading.local):
+    shapes_only = False
+
+
+_building = _Building()
+
+
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Models built inside this block have shapes but no memory (every parameter is one zero, repeated by strides).
+
+    So the parameters of a 175-billion parameter model can be counted on a laptop.
+    """
+    before, _building.shapes_only = _building.shapes_only, True
+    try:
+        yield
+    finally:
+        _building.shapes_only = before
+
+
+class Parameter(Tensor):
+    """A Tensor that is trained.
+
+    An optimizer may give it a place in a long flat array for its data and one for its gradient (see train/optim.py);
+    `gradient_place` is that second view. `grad` is None until a gradient has arrived, flat or not.
+    """
+
+    __slots__ = ("gradient_place",)
+
+    def __init__(self, data, requires_grad: bool = True):
+        super().__init__(data, requires_grad)
+        self.gradient_place = None
+
+    @classmethod
+    def make(cls, shape: tuple[int, ...], fill: Callable[[tuple[int, ...]], np.ndarray]) -> Parameter:
+        """A float32 parameter filled by an initializer (nn/init.py), which is not even called under shapes_only()."""
+        if _building.shapes_only:
+            return cls(np.broadcast_to(np.float32(0), shape))
+        return cls(fill(shape).astype(np.float32, copy=False))
+
+    def gradient_buffer(self):
+        return self.gradient_place if self.grad is None else None
+
+    def accumulate(self, gradient) -> None:
+        if self.grad is not None:
+            self.grad += gradient
+        elif self.gradient_place is None:
+            super().accumulate(gradient)
+        else:
+            if gradient is not self.gradient_place:  # the op may have written it there already
+                self.gradient_place[...] = gradient
+            self.grad = self.gradient_place
+
+
+class Module:
+    """The base of every layer and model. Write the parts as attributes in __init__ and the computation in __call__."""
+
+    training = True
+
+    def __call__(self, *args, **kwargs):
+        raise NotImplementedError(f"{type(self).__name__} does not say what it computes; define __call__")
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(attribute name, module) of each direct part, in order of definition; list and dict items as "name.key"."""
+        for name, value in _members(self):
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all below it, with dotted names."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        for _, module in self.named_modules():
+            yield module
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(dotted name, parameter); a parameter shared by several places comes once, under its first name."""
+        seen = set()
+        for prefix, module in self.named_modules():
+            for name, value in _members(module):
+                if isinstance(value, Parameter) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield f"{prefix}.{name}" if prefix else name, value
+
+    def parameters(self) -> list[Parameter]:
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def parameter_count(self) -> int:
+        """How many numbers are trained, shared ones counted once."""
+        return sum(parameter.size for parameter in self.parameters())
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Name -> the parameter's own array (not a copy)."""
+        return {name: parameter.data for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Copy arrays into the parameters. Names and shapes must match exactly; nothing is changed unless all do."""
+        own = dict(self.named_parameters())
+        problems = []
+        if missing := own.keys() - state.keys():
+            problems.append(f"missing: {_some(missing)}")
+        if unexpected := state.keys() - own.keys():
+            problems.append(f"unexpected: {_some(unexpected)}")
+        misshaped = [
+            f"{name} is {tuple(state[name].shape)}, expected {own[name].shape}"
+            for name in own.keys() & state.keys()
+            if tuple(state[name].shape) != own[name].shape
+        ]
+        if misshaped:
+            problems.append(f"of the wrong shape: {_some(misshaped)}")
+        if problems:
+            raise ValueError(f"these weights do not fit {type(self).__name__}; " + "; ".join(problems))
+        for name, parameter in own.items():
+            parameter.data[...] = parameter.xp.asarray(state[name])
+
+    def train(self, mode: bool = True) -> Module:
+        """Switch to training (dropout works)."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Switch to evaluation (dropout does nothing)."""
+        return self.train(False)
+
+    def requires_grad_(self, wanted: bool = True) -> Module:
+        """Freeze (False) or unfreeze all parameters."""
+        for parameter in self.parameters():
+            parameter.requires_grad = wanted
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def to(self, device: str) -> Module:
+        """Move all parameters to "cpu" or "cuda", in place; gradients are forgotten."""
+        for parameter in self.parameters():
+            parameter.data = backend.to_device(parameter.data, device)
+            parameter.grad = parameter.gradient_place = None
+        return self
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines(""))
+
+    def _lines(self, name: str) -> list[str]:
+        """The tree of parts: one line each, with the parameters' shapes and the number of values at and below it."""
+        own = ", ".join(f"{n} {v.shape}" for n, v in _members(self) if isinstance(v, Parameter))
+        label = f"{name}: " if name else ""
+        lines = [f"{label}{type(self).__name__}({own})  [{self.parameter_count():,}]"]
+        children = list(self.named_children())
+        while children:
+            name, child = children.pop(0)
+            alike = [n for n, other in children if "." in name and repr(other) == repr(child)]
+            if alike:  # a stack of equal layers is shown once
+                children = [(n, other) for n, other in children if n not in alike]
+                name = f"{name} .. {alike[-1]}"
+            lines += ["  " + line for line in child._lines(name)]
+        return lines
+
+
+def _members(module: Module) -> Iterator[tuple[str, object]]:
+    """The parameters and modules among a module's attributes, those inside lists, tuples and dicts with dotted names."""
+    for name, value in vars(module).items():
+        yield from _found(name, value)
+
+
+def _found(name: str, value) -> Iterator[tuple[str, object]]:
+    if isinstance(value, (Parameter, Module)):
+        yield name, value
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _found(f"{name}.{index}", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _found(f"{name}.{key}", item)
+
+
+def _some(names) -> str:
+    """The first few of many names."""
+    names = sorted(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,237 @@
+"""Elementwise ops: the value at each place depends on the inputs at that place only.
+
+Two tensors of different shapes are broadcast by NumPy's rules. The gradient of a broadcast input is summed over the
+axes it was stretched along, because each of its elements took part several times: `unbroadcast` does that.
+Tensors of different float dtypes do not mix, so nothing becomes float64 unseen; Python numbers take the tensor's dtype.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinytensor import backend
+from tinytensor.tensor import Tensor, record
+
+
+def unbroadcast(g, shape: tuple[int, ...]):
+    """Sum the gradient `g` of a broadcast value back to the shape of the input."""
+    if g.shape == shape:
+        return g
+    extra = g.ndim - len(shape)
+    stretched = tuple(axis for axis, n in enumerate(shape, start=extra) if n == 1 and g.shape[axis] != 1)
+    return g.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(shape)
+
+
+def operands(name: str, a, b):
+    """The raw arrays of two operands, checked: one device, one float dtype, shapes that broadcast."""
+    a, b = _constant(a, like=b), _constant(b, like=a)
+    check_alike(name, a, b)
+    check_broadcast(name, a.shape, b.shape)
+    return a, b
+
+
+def check_alike(name: str, a, b) -> None:
+    """Two arrays must be on one device and, if both are floats, of one dtype."""
+    if type(a) is not type(b):
+        there = backend.device_of(a), backend.device_of(b)
+        raise ValueError(f"{name}: one operand is on {there[0]}, the other on {there[1]}; move one with .to(device)")
+    if a.dtype != b.dtype and a.dtype.kind == b.dtype.kind == "f":
+        raise ValueError(f"{name}: {a.dtype} and {b.dtype} do not mix; convert one with .astype(dtype)")
+
+
+def check_broadcast(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    if a != b:
+        try:
+            np.broadcast_shapes(a, b)
+        except ValueError:
+            raise ValueError(f"{name}: shapes {a} and {b} do not broadcast") from None
+
+
+def _constant(value, like):
+    """The array behind a Tensor; an array or a number as an array of the other operand's float dtype."""
+    if isinstance(value, Tensor):
+        return value.data
+    other = like.data if isinstance(like, Tensor) else np.asarray(like)
+    array = value if backend.is_array(value) else backend.array_module(other).asarray(value)
+    return array.astype(other.dtype) if array.dtype.kind in "fiub" and other.dtype.kind == "f" else array
+
+
+def is_number(value) -> bool:
+    """A plain number, which needs no gradient and takes the dtype of the tensor beside it."""
+    return isinstance(value, (int, float, np.number))
+
+
+def add(a, b) -> Tensor:
+    """a + b.   dL/da = dL/dy,   dL/db = dL/dy"""
+    if is_number(b):
+        return record(a.data + _plain(b), (a,), lambda g: (g,))
+    x, y = operands("add", a, b)
+    return record(x + y, (a, b), lambda g: (unbroadcast(g, x.shape), unbroadcast(g, y.shape)))
+
+
+def sub(a, b) -> Tensor:
+    """a - b.   dL/da = dL/dy,   dL/db = -dL/dy"""
+    if is_number(b):
+        return add(a, -b)
+    x, y = operands("sub", a, b)
+    return record(x - y, (a, b), lambda g: (unbroadcast(g, x.shape), unbroadcast(-g, y.shape)))
+
+
+def mul(a, b) -> Tensor:
+    """a * b.   dL/da = dL/dy * b,   dL/db = dL/dy * a"""
+    if is_number(b):
+        b = _plain(b)
+        return record(a.data * b, (a,), lambda g: (g * b,))
+    x, y = operands("mul", a, b)
+    return record(x * y, (a, b), lambda g: (unbroadcast(g * y, x.shape), unbroadcast(g * x, y.shape)))
+
+
+def div(a, b) -> Tensor:
+    """a / b.   dL/da = dL/dy / b,   dL/db = -dL/dy * a / b^2"""
+    if is_number(b):
+        b = _plain(b)
+        return record(a.data / b, (a,), lambda g: (g / b,))
+    x, y = operands("div", a, b)
+    return record(x / y, (a, b), lambda g: (unbroadcast(g / y, x.shape), unbroadcast(-g * x / (y * y), y.shape)))
+
+
+def _plain(number) -> int | float:
+    """A Python number: unlike NumPy's scalars it never changes the dtype of the array beside it."""
+    return number.item() if isinstance(number, np.number) else number
+
+
+def neg(a: Tensor) -> Tensor:
+    """-a.   dL/da = -dL/dy"""
+    return record(-a.data, (a,), lambda g: (-g,))
+
+
+def power(a: Tensor, exponent: int | float) -> Tensor:
+    """a^n for a plain number n.   dL/da = dL/dy * n * a^(n-1)"""
+    x, n = a.data, _plain(exponent)
+    if n == 0:  # a^-1 below would make 0 * infinity at a = 0
+        return record(a.xp.ones_like(x), (a,), lambda g: (a.xp.zeros_like(x),))
+    return record(x**n, (a,), lambda g: (g * n * x ** (n - 1),))
+
+
+def exp(a: Tensor) -> Tensor:
+    """e^a.   dL/da = dL/dy * y"""
+    y = a.xp.exp(a.data)
+    return record(y, (a,), lambda g: (g * y,))
+
+
+def log(a: Tensor) -> Tensor:
+    """The natural logarithm.   dL/da = dL/dy / a"""
+    x = a.data
+    return record(a.xp.log(x), (a,), lambda g: (g / x,))
+
+
+def sqrt(a: Tensor) -> Tensor:
+    """The square root.   dL/da = dL/dy / (2 y)"""
+    y = a.xp.sqrt(a.data)
+    return record(y, (a,), lambda g: (g / (2 * y),))
+
+
+def sin(a: Tensor) -> Tensor:
+    """sin(a).   dL/da = dL/dy * cos(a)"""
+    x, xp = a.data, a.xp
+    return record(xp.sin(x), (a,), lambda g: (g * xp.cos(x),))
+
+
+def cos(a: Tensor) -> Tensor:
+    """cos(a).   dL/da = -dL/dy * sin(a)"""
+    x, xp = a.data, a.xp
+    return record(xp.cos(x), (a,), lambda g: (-g * xp.sin(x),))
+
+
+def abs(a: Tensor) -> Tensor:
+    """|a|.   dL/da = dL/dy * sign(a), and 0 at a = 0"""
+    x, xp = a.data, a.xp
+    return record(xp.abs(x), (a,), lambda g: (g * xp.sign(x),))
+
+
+def tanh(a: Tensor) -> Tensor:
+    """tanh(a).   dL/da = dL/dy * (1 - y^2)"""
+    y = a.xp.tanh(a.data)
+    return record(y, (a,), lambda g: (g * (1 - y * y),))
+
+
+def sigmoid(a: Tensor) -> Tensor:
+    """1 / (1 + e^-a), written with tanh so that no exponential overflows.   dL/da = dL/dy * y * (1 - y)"""
+    y = 0.5 * a.xp.tanh(0.5 * a.data) + 0.5
+    return record(y, (a,), lambda g: (g * y * (1 - y),))
+
+
+def relu(a: Tensor) -> Tensor:
+    """max(a, 0).   dL/da = dL/dy where a > 0, else 0"""
+    y = a.xp.maximum(a.data, 0)
+    return record(y, (a,), lambda g: (g * (y > 0),))
+
+
+def silu(a: Tensor) -> Tensor:
+    """a * sigmoid(a), also called swish.   dL/da = dL/dy * (s + y * (1 - s)),   s = sigmoid(a)"""
+    s = 0.5 * a.xp.tanh(0.5 * a.data) + 0.5
+    y = a.data * s
+    return record(y, (a,), lambda g: (g * (s + y * (1 - s)),))
+
+
+def gelu(a: Tensor, approximate: bool = False) -> Tensor:
+    """a * Phi(a), Phi the normal distribution function (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+
+    approximate=True is the tanh form of GPT-2 and T5 v1.1:   y = a/2 * (1 + tanh(sqrt(2/pi) * (a + 0.044715 a^3)))
+    dL/da = dL/dy * slope, where the kernel finds the slope together with the value.
+    """
+    kernels = backend.backend_of(a.data)
+    y, slope = kernels.gelu(a.data, approximate, need_slope=a.requires_grad)
+    return record(y, (a,), lambda g: (kernels.gelu_backward(g, slope),))
+
+
+def maximum(a, b) -> Tensor:
+    """The larger of the two; where they are equal each gets half of the gradient."""
+    return _extreme("maximum", a, b, lambda x, y: x > y)
+
+
+def minimum(a, b) -> Tensor:
+    """The smaller of the two; where they are equal each gets half of the gradient."""
+    return _extreme("minimum", a, b, lambda x, y: x < y)
+
+
+def _extreme(name: str, a, b, wins) -> Tensor:
+    x, y = operands(name, a, b)
+    xp = backend.array_module(x)
+
+    def backward(g):
+        share = xp.where(x == y, 0.5, wins(x, y)).astype(g.dtype)  # a's part of the gradient
+        return unbroadcast(g * share, x.shape), unbroadcast(g * (1 - share), y.shape)
+
+    backward.__qualname__ = name
+    return record(getattr(xp, name)(x, y), (a, b), backward)
+
+
+def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
+    """Hold every element within [low, high].   dL/da = dL/dy inside, 0 outside"""
+    x = a.data
+    y = a.xp.clip(x, low, high)
+    return record(y, (a,), lambda g: (g * (x == y),))
+
+
+def where(condition, a, b) -> Tensor:
+    """a where the condition holds, b elsewhere.   Each gets the gradient of its own places, 0 at the others'."""
+    x, y = operands("where", a, b)
+    xp = backend.array_module(x)
+    chosen = condition.data if isinstance(condition, Tensor) else xp.asarray(condition)
+    if chosen.dtype != bool:
+        raise ValueError(f"where: the condition must be boolean, not {chosen.dtype}; write it as a comparison")
+
+    def backward(g):
+        zero = xp.zeros((), g.dtype)
+        return unbroadcast(xp.where(chosen, g, zero), x.shape), unbroadcast(xp.where(chosen, zero, g), y.shape)
+
+    return record(xp.where(chosen, x, y), (a, b), backward)
+
+
+def astype(a: Tensor, dtype) -> Tensor:
+    """The same values in another dtype.   dL/da = dL/dy in a's dtype; none if the dtype is not a float"""
+    before, after = a.dtype, np.dtype(dtype)
+    if after.kind != "f":
+        return Tensor(a.data.astype(after))
+    return record(a.data.astype(after), (a,), lambda g: (g.astype(before),))

@@ -1,0 +1,31 @@
+"""Embedding: a table with one row per token; looking a token up is reading its row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinytensor.backend import backend_of
+from tinytensor.tensor import Tensor, record
+
+
+def embedding(weight: Tensor, ids) -> Tensor:
+    """y = weight[ids].
+
+    weight: (V, C); ids: (...) integers in [0, V).  Returns (..., C).
+    dL/dweight[v] = the sum of dL/dy over all places where v was looked up; rows that were not are 0.
+    """
+    ids = ids.data if isinstance(ids, Tensor) else ids
+    ids = ids if hasattr(ids, "dtype") else np.asarray(ids)
+    rows, width = weight.shape
+    if ids.dtype.kind not in "iu":
+        raise ValueError(f"embedding: ids must be integers, not {ids.dtype}")
+    if ids.size and not (0 <= int(ids.min()) and int(ids.max()) < rows):
+        wrong = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
+        raise ValueError(f"embedding: id {wrong} is outside the table of {rows} rows (0..{rows - 1})")
+    kernels = backend_of(weight.data)
+    flat = ids.reshape(-1)
+
+    def backward(g):
+        return (kernels.embedding_backward(g.reshape(-1, width), flat, rows, out=weight.gradient_buffer()),)
+
+    return record(kernels.embedding(weight.data, ids), (weight,), backward)

@@ -1,0 +1,62 @@
+"""Matrix products: where nearly all of a transformer's arithmetic happens."""
+
+from __future__ import annotations
+
+from tinytensor.ops.elementwise import check_alike, check_broadcast, unbroadcast
+from tinytensor.tensor import Tensor, record
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b over the last two axes, the leading ones broadcast.
+
+    a: (..., N, K); b: (..., K, M).  Returns (..., N, M). A 1-d operand is a row (left) or a column (right).
+    dL/da = dL/dy @ b^T,   dL/db = a^T @ dL/dy
+    """
+    x, y = _factors(a, b)
+    z = x @ y
+
+    def backward(g):
+        row, column = x.ndim == 1, y.ndim == 1
+        left, right = x[None, :] if row else x, y[:, None] if column else y
+        g = g[..., None] if column else g
+        g = g[..., None, :] if row else g
+        dx = unbroadcast(g @ right.swapaxes(-1, -2), (*g.shape[:-2], *left.shape[-2:]))
+        dy = left.swapaxes(-1, -2) @ g
+        return unbroadcast(dx, left.shape).reshape(x.shape), unbroadcast(dy, right.shape).reshape(y.shape)
+
+    return record(z, (a, b), backward)
+
+
+def _factors(a, b):
+    """Both arrays, with one sentence naming both shapes if they cannot be multiplied."""
+    x = a.data if isinstance(a, Tensor) else a
+    y = b.data if isinstance(b, Tensor) else b
+    if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[-2 if y.ndim > 1 else -1]:
+        raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit: the inner lengths must be equal")
+    check_alike("matmul", x, y)
+    check_broadcast("matmul", x.shape[:-2], y.shape[:-2])
+    return x, y
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y = x @ weight^T + bias, the weight stored as (out, in).
+
+    x: (..., in); weight: (out, in); bias: (out,).  Returns (..., out).
+    dL/dx = dL/dy @ weight,   dL/dweight = dL/dy^T @ x,   dL/dbias = sum(dL/dy), over all rows
+    """
+    if x.shape[-1:] != weight.shape[1:]:
+        raise ValueError(f"linear: x {x.shape} ends in {x.shape[-1:]}, but weight {weight.shape} takes {weight.shape[1]}")
+    w, rows = weight.data, x.data.reshape(-1, x.shape[-1])  # one product over all rows is the fastest
+    y = rows @ w.T
+    if bias is not None:
+        y += bias.data
+    shape, needs_dx = x.shape, x.requires_grad
+
+    def backward(g):
+        g = g.reshape(-1, g.shape[-1])
+        dx = (g @ w).reshape(shape) if needs_dx else None
+        dw = weight.xp.matmul(g.T, rows, out=weight.gradient_buffer()) if weight.requires_grad else None
+        db = g.sum(axis=0) if bias is not None else None
+        return dx, dw, db
+
+    return record(y.reshape(*shape[:-1], w.shape[0]), (x, weight, bias), backward)

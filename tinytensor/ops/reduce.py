@@ -1,0 +1,103 @@
+"""Reductions: sums, means and extremes over some of the axes. The gradient spreads back over what was reduced."""
+
+from __future__ import annotations
+
+import math
+
+from tinytensor.tensor import Tensor, record
+
+Axis = int | tuple[int, ...] | None
+
+
+def sum(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The sum over `axis` (all axes by default).   dL/da = dL/dy, repeated along the axes"""
+    xp, shape = a.xp, a.shape
+    return record(
+        a.data.sum(axis=axis, keepdims=keepdims), (a,), lambda g: (xp.broadcast_to(_kept(g, shape, axis), shape),)
+    )
+
+
+def mean(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The mean over `axis`.   dL/da = dL/dy / n, repeated along the axes"""
+    xp, shape = a.xp, a.shape
+    n = _count(shape, axis)
+    if n == 0:
+        raise ValueError(f"mean: there is nothing to average over axis {axis} of shape {shape}")
+    return record(
+        a.data.mean(axis=axis, keepdims=keepdims), (a,), lambda g: (xp.broadcast_to(_kept(g / n, shape, axis), shape),)
+    )
+
+
+def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Tensor:
+    """The variance over `axis`, sum((a - mean)^2) / (n - correction).   dL/da = dL/dy * 2 (a - mean) / (n - correction)
+
+    correction=1 gives the unbiased estimate from a sample.
+    """
+    n = _count(a.shape, axis) - correction
+    if n <= 0:
+        raise ValueError(f"var: axis {axis} of shape {a.shape} is too short for correction={correction}")
+    shape = a.shape
+    centred = a.data - a.data.mean(axis=axis, keepdims=True)
+    y = (centred * centred).sum(axis=axis, keepdims=keepdims) / n
+    return record(y, (a,), lambda g: (_kept(g, shape, axis) * centred * (2 / n),))
+
+
+def max(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The largest element over `axis`.   dL/da = dL/dy there; shared equally where several are largest"""
+    return _extreme("max", a, axis, keepdims)
+
+
+def min(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The smallest element over `axis`.   dL/da = dL/dy there; shared equally where several are smallest"""
+    return _extreme("min", a, axis, keepdims)
+
+
+def _extreme(name: str, a: Tensor, axis: Axis, keepdims: bool) -> Tensor:
+    x, shape = a.data, a.shape
+    if _count(shape, axis) == 0:
+        raise ValueError(f"{name}: there is nothing to choose from over axis {axis} of shape {shape}")
+    y = getattr(x, name)(axis=axis, keepdims=True)
+
+    def backward(g):
+        winners = (x == y).astype(g.dtype)
+        return (_kept(g, shape, axis) * winners / winners.sum(axis=axis, keepdims=True),)
+
+    backward.__qualname__ = name
+    return record(y if keepdims else y.reshape(_reduced(shape, axis)), (a,), backward)
+
+
+def logsumexp(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(a))) over `axis`, without overflow.   dL/da = dL/dy * softmax(a)"""
+    xp, x, shape = a.xp, a.data, a.shape
+    top = x.max(axis=axis, keepdims=True)
+    top = xp.where(xp.isfinite(top), top, xp.zeros((), x.dtype))  # a row of -inf has the value -inf, not NaN
+    with xp.errstate(divide="ignore"):
+        y = xp.log(xp.exp(x - top).sum(axis=axis, keepdims=True)) + top
+    return record(
+        y if keepdims else y.reshape(_reduced(shape, axis)), (a,), lambda g: (_kept(g, shape, axis) * xp.exp(x - y),)
+    )
+
+
+def _axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """The reduced axes as a tuple of non-negative numbers."""
+    if axis is None:
+        return tuple(range(len(shape)))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    return tuple(one % len(shape) for one in axes)
+
+
+def _count(shape: tuple[int, ...], axis: Axis) -> int:
+    """How many elements become one."""
+    return math.prod(shape[one] for one in _axes(shape, axis))
+
+
+def _reduced(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """The shape after reduction, without the reduced axes."""
+    gone = _axes(shape, axis)
+    return tuple(n for one, n in enumerate(shape) if one not in gone)
+
+
+def _kept(g, shape: tuple[int, ...], axis: Axis):
+    """The gradient with the reduced axes put back as axes of length 1, so that it broadcasts against the input."""
+    gone = _axes(shape, axis)
+    return g.reshape([1 if one in gone else n for one, n in enumerate(shape)])

@@ -1,0 +1,153 @@
+"""Ops that move elements about without changing them. Their gradients move them back, and add where one went twice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinytensor.ops.elementwise import unbroadcast
+from tinytensor.tensor import Tensor, record, record_many
+
+
+def reshape(a: Tensor, *shape) -> Tensor:
+    """The same elements, in order, in another shape; one length may be -1.   dL/da = dL/dy in a's shape"""
+    shape = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+    before = a.shape
+    known = math.prod(n for n in shape if n != -1)
+    fits = a.size == known if -1 not in shape else known != 0 and a.size % known == 0
+    if not fits or list(shape).count(-1) > 1:
+        raise ValueError(f"reshape: {before} has {a.size} elements and cannot become {tuple(shape)}")
+    return record(a.data.reshape(shape), (a,), lambda g: (g.reshape(before),))
+
+
+def transpose(a: Tensor, *axes: int) -> Tensor:
+    """The axes in another order (reversed if none is given).   dL/da = dL/dy with the order undone"""
+    axes = axes or tuple(reversed(range(a.ndim)))
+    if sorted(axis % a.ndim if a.ndim else axis for axis in axes) != list(range(a.ndim)):
+        raise ValueError(f"transpose: {axes} is no order of the {a.ndim} axes of shape {a.shape}")
+    back = np.argsort([axis % a.ndim for axis in axes]) if a.ndim else ()
+    return record(a.data.transpose(axes), (a,), lambda g: (g.transpose(back),))
+
+
+def swapaxes(a: Tensor, first: int, second: int) -> Tensor:
+    """Two axes exchanged.   dL/da = dL/dy with them exchanged again"""
+    return record(a.data.swapaxes(first, second), (a,), lambda g: (g.swapaxes(first, second),))
+
+
+def expand_dims(a: Tensor, axis: int) -> Tensor:
+    """A new axis of length 1 at `axis`.   dL/da = dL/dy in a's shape"""
+    before = a.shape
+    return record(a.xp.expand_dims(a.data, axis), (a,), lambda g: (g.reshape(before),))
+
+
+def squeeze(a: Tensor, axis: int | None = None) -> Tensor:
+    """Without the axis `axis` of length 1 (all such axes by default).   dL/da = dL/dy in a's shape"""
+    before = a.shape
+    if axis is not None and before[axis] != 1:
+        raise ValueError(f"squeeze: axis {axis} of shape {before} has length {before[axis]}, not 1")
+    return record(a.data.squeeze(axis), (a,), lambda g: (g.reshape(before),))
+
+
+def broadcast_to(a: Tensor, shape: Sequence[int]) -> Tensor:
+    """Repeat along new axes and axes of length 1, without copying.   dL/da = dL/dy summed over the repeats"""
+    before = a.shape
+    try:
+        y = a.xp.broadcast_to(a.data, shape)
+    except ValueError:
+        raise ValueError(f"broadcast_to: {before} does not broadcast to {tuple(shape)}") from None
+    return record(y, (a,), lambda g: (unbroadcast(g, before),))
+
+
+def getitem(a: Tensor, index) -> Tensor:
+    """a[index], with slices, integers, None, `...`, integer arrays and boolean masks.
+
+    dL/da is zero but for the chosen places, where it is dL/dy; a place chosen several times gets the sum.
+    """
+    index = tuple(_raw(i) for i in index) if isinstance(index, tuple) else _raw(index)
+    shape, xp = a.shape, a.xp
+
+    def backward(g):
+        da = xp.zeros(shape, g.dtype)
+        if _may_repeat(index):
+            xp.add.at(da, index, g)
+        else:
+            da[index] = g
+        return (da,)
+
+    return record(a.data[index], (a,), backward)
+
+
+def _raw(index):
+    if isinstance(index, Tensor):
+        return index.data
+    return np.asarray(index) if isinstance(index, list) else index
+
+
+def _may_repeat(index) -> bool:
+    """Only arrays of integers can choose one place twice; slices, single integers and boolean masks cannot."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(hasattr(part, "dtype") and part.dtype != bool for part in parts)
+
+
+def take_along_axis(a: Tensor, indices, axis: int) -> Tensor:
+    """y[..., i, ...] = a[..., indices[..., i, ...], ...] along `axis`; the shapes match on every other axis.
+
+    dL/da adds dL/dy at the places taken.
+    """
+    indices, shape, xp = _raw(indices), a.shape, a.xp
+    axis %= a.ndim
+
+    def backward(g):
+        da = xp.zeros(shape, g.dtype)
+        places = list(np.ogrid[tuple(slice(n) for n in g.shape)])
+        places = [xp.asarray(place) for place in places]
+        places[axis] = indices
+        xp.add.at(da, tuple(places), g)
+        return (da,)
+
+    return record(xp.take_along_axis(a.data, indices, axis), (a,), backward)
+
+
+def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """The tensors one after the other along `axis`.   Each gets its own stretch of dL/dy"""
+    if not tensors:
+        raise ValueError("concatenate: no tensors were given")
+    others = {t.shape[:axis % t.ndim] + t.shape[axis % t.ndim + 1 :] for t in tensors}
+    if len(others) > 1:
+        raise ValueError(f"concatenate: shapes {[t.shape for t in tensors]} differ outside axis {axis}")
+    xp = tensors[0].xp
+    ends = np.cumsum([t.shape[axis] for t in tensors])[:-1].tolist()
+    return record(xp.concatenate([t.data for t in tensors], axis), tensors, lambda g: xp.split(g, ends, axis))
+
+
+def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Tensors of one shape side by side along a new axis.   Each gets its own slice of dL/dy"""
+    return concatenate([expand_dims(t, axis) for t in tensors], axis)
+
+
+def split(a: Tensor, parts: int, axis: int = -1) -> list[Tensor]:
+    """Cut into `parts` equal pieces along `axis`.   dL/da = the pieces' gradients side by side"""
+    if a.shape[axis] % parts:
+        raise ValueError(f"split: axis {axis} of shape {a.shape} does not divide into {parts} equal parts")
+    xp = a.xp
+    pieces = xp.split(a.data, parts, axis)
+    zeros = pieces[0]
+
+    def backward(*grads):
+        return (xp.concatenate([xp.zeros_like(zeros) if g is None else g for g in grads], axis),)
+
+    return record_many(pieces, (a,), backward)
+
+
+def pad(a: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
+    """Add `widths[axis] = (before, after)` elements of `value` around each axis.   dL/da = the middle of dL/dy"""
+    middle = tuple(slice(before, before + n) for (before, _), n in zip(widths, a.shape))
+    return record(a.xp.pad(a.data, widths, constant_values=value), (a,), lambda g: (g[middle],))
+
+
+def flip(a: Tensor, axis: int) -> Tensor:
+    """In reverse order along `axis`.   dL/da = dL/dy in reverse order"""
+    xp = a.xp
+    return record(xp.flip(a.data, axis), (a,), lambda g: (xp.flip(g, axis),))

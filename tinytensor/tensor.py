@@ -1,0 +1,293 @@
+"""The Tensor and the graph it remembers: who made each value, and how a gradient goes back through it.
+
+Every op computes its value and calls `record(value, parents, backward)`. That leaves behind a Node: links to the
+nodes of the parents, and a function that turns the gradient of the output into one gradient per parent. `backward()`
+walks those nodes from the youngest to the oldest. A node is always younger than its parents, so by the time it is
+reached every gradient that flows into it has arrived: no recursion, no separate sorting pass, and each node lets go
+of what it saved as soon as it has been used, so memory falls while the walk goes on.
+
+This file knows nothing of any particular op. The ops live in tinytensor/ops, and methods.py gives Tensor its operators.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from tinytensor import backend
+
+
+class _Mode(threading.local):
+    """What this thread does while it computes: record the graph, and look for NaN."""
+
+    recording = True
+    anomaly = False
+
+
+_mode = _Mode()
+_clock = itertools.count()  # next() on it is atomic, so nodes of different threads never share an age
+
+
+@contextlib.contextmanager
+def no_grad() -> Iterator[None]:
+    """Inside this block nothing is recorded: values only, no graph, no memory kept for gradients."""
+    before, _mode.recording = _mode.recording, False
+    try:
+        yield
+    finally:
+        _mode.recording = before
+
+
+@contextlib.contextmanager
+def enable_grad() -> Iterator[None]:
+    """Inside this block the graph is recorded, even within `no_grad()`."""
+    before, _mode.recording = _mode.recording, True
+    try:
+        yield
+    finally:
+        _mode.recording = before
+
+
+@contextlib.contextmanager
+def detect_anomaly() -> Iterator[None]:
+    """Inside this block the first op to produce a NaN or an infinity, forward or backward, raises FloatingPointError."""
+    before, _mode.anomaly = _mode.anomaly, True
+    try:
+        yield
+    finally:
+        _mode.anomaly = before
+
+
+class Node:
+    """One recorded op: where its gradient comes in, and the edges along which it goes on.
+
+    edges: one per parent; None (needs no gradient), a leaf Tensor, or a pair (Node, index of its output).
+    """
+
+    __slots__ = ("age", "backward", "edges", "grads", "outputs")
+
+    def __init__(self, edges: list, backward: Callable, outputs: int):
+        self.age = next(_clock)
+        self.edges = edges
+        self.backward = backward
+        self.outputs = outputs
+        self.grads = None  # one per output, from the arrival of the first until the node is walked
+
+    def __lt__(self, other: Node) -> bool:
+        return self.age > other.age  # heapq pops the smallest: here the youngest
+
+
+class Tensor:
+    """An array that can be differentiated.
+
+    data: a NumPy or CuPy array. A list or a number becomes float32 (integers and booleans keep their kind); an array
+    keeps its dtype and is not copied.
+    requires_grad: whether `backward()` should leave a gradient here. Only floats can have one.
+    grad: after `backward()`, on the tensors made by hand (the leaves): a raw array of the same shape, else None.
+    """
+
+    __slots__ = ("__weakref__", "data", "grad", "node", "output", "requires_grad")
+    __array_ufunc__ = None  # so that `array + tensor` asks the Tensor, instead of making an array of Tensors
+
+    def __init__(self, data, requires_grad: bool = False):
+        if isinstance(data, Tensor):
+            raise ValueError("Tensor(...) was given a Tensor; use .detach() for one that shares its data")
+        if not backend.is_array(data):
+            data = np.asarray(data)
+            if data.dtype == np.float64:
+                data = data.astype(np.float32)
+        if data.dtype.kind not in "fiub":
+            raise ValueError(f"Tensor holds numbers, not {data.dtype}; convert the data first")
+        if requires_grad and data.dtype.kind != "f":
+            raise ValueError(f"only floating-point tensors can require a gradient; this one is {data.dtype}")
+        self.data = data
+        self.grad = None
+        self.requires_grad = requires_grad
+        self.node: Node | None = None
+        self.output = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def xp(self):
+        """The module the data comes from: numpy or cupy."""
+        return backend.array_module(self.data)
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda"."""
+        return backend.device_of(self.data)
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("a 0-d tensor has no length")
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def item(self) -> float | int | bool:
+        """The value of a one-element tensor as a Python number."""
+        return self.data.item()
+
+    def numpy(self) -> np.ndarray:
+        """The data as a NumPy array (copied from the GPU where it lives there)."""
+        return backend.to_numpy(self.data)
+
+    def detach(self) -> Tensor:
+        """A tensor that shares the data and knows nothing of the graph."""
+        return Tensor(self.data)
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.numpy(), precision=4, threshold=40, edgeitems=3, prefix="Tensor(")
+        grad = ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({body}, shape={self.shape}, dtype={self.dtype}{grad})"
+
+    def backward(self, grad=None) -> None:
+        """Add the gradient of this value, with respect to every leaf it was computed from, to the leaves' `grad`.
+
+        grad: dL/d(this), of the same shape; may be left out (1) for a single-element tensor.
+        The graph is let go of on the way; a second call raises RuntimeError.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward() on a tensor that was not computed from anything that requires a gradient")
+        if grad is None:
+            if self.size != 1:
+                raise ValueError(f"backward() without a gradient needs a single value, not shape {self.shape}")
+            grad = self.xp.ones_like(self.data)
+        else:
+            grad = self.xp.asarray(grad, dtype=self.dtype)
+            if grad.shape != self.shape:
+                raise ValueError(f"backward() was given a gradient of shape {grad.shape} for a value of {self.shape}")
+
+        waiting: list[Node] = []  # a heap, the youngest node first
+
+        def send(gradient, edge) -> None:
+            """Deliver one gradient to a leaf, or to the node that made the parent."""
+            if isinstance(edge, Tensor):
+                edge.accumulate(gradient)
+                return
+            node, output = edge
+            if node.grads is None:
+                node.grads = [None] * node.outputs
+                heapq.heappush(waiting, node)
+            held = node.grads[output]
+            node.grads[output] = gradient if held is None else held + gradient
+
+        send(grad, (self.node, self.output) if self.node else self)
+        while waiting:
+            node = heapq.heappop(waiting)
+            if node.backward is None:
+                raise RuntimeError("this graph has been walked already and let go of; compute the value again")
+            grads = node.backward(*node.grads)
+            if _mode.anomaly:
+                _check_gradients(node, grads)
+            for gradient, edge in zip(grads, node.edges):
+                if edge is not None and gradient is not None:
+                    send(gradient, edge)
+            node.backward, node.edges, node.grads = None, (), None
+
+    def gradient_buffer(self):
+        """Where an op may write the first gradient of this tensor, so that it need not be copied; None: nowhere."""
+        return None
+
+    def accumulate(self, gradient) -> None:
+        """Add to `grad`. The first one is copied: an op may hand the same array to several parents."""
+        if self.grad is None:
+            self.grad = self.xp.array(gradient, dtype=self.dtype)
+        else:
+            self.grad += gradient
+
+
+def record(data, parents: Sequence, backward: Callable) -> Tensor:
+    """The result of an op as a Tensor that remembers how it was made.
+
+    parents: the op's inputs; whatever is not a Tensor (None, a number) takes no part.
+    backward: maps dL/d(data) to a list with one raw gradient (or None) per parent. It should close over raw arrays, not
+    Tensors, so that only what the gradient needs stays in memory.
+    """
+    if _mode.anomaly:
+        _check_values([data], parents, backward)
+    return _tensor(data, _node(parents, backward, 1), 0)
+
+
+def record_many(arrays: Sequence, parents: Sequence, backward: Callable) -> list[Tensor]:
+    """Like `record` for an op with several outputs: `backward` takes one gradient (or None) per output."""
+    if _mode.anomaly:
+        _check_values(arrays, parents, backward)
+    node = _node(parents, backward, len(arrays))
+    return [_tensor(array, node, index) for index, array in enumerate(arrays)]
+
+
+def _node(parents: Sequence, backward: Callable, outputs: int) -> Node | None:
+    """The node of an op, or None where no gradient will be asked for."""
+    if _mode.recording:
+        for parent in parents:
+            if isinstance(parent, Tensor) and parent.requires_grad:
+                return Node([_edge(p) for p in parents], backward, outputs)
+    return None
+
+
+def _tensor(data, node: Node | None, output: int) -> Tensor:
+    """What Tensor(data) makes, without its checks: an op's result needs none."""
+    out = Tensor.__new__(Tensor)
+    out.data = np.asarray(data) if isinstance(data, np.generic) else data
+    out.grad = None
+    out.requires_grad = node is not None
+    out.node = node
+    out.output = output
+    return out
+
+
+def _edge(parent):
+    if not isinstance(parent, Tensor) or not parent.requires_grad:
+        return None
+    return (parent.node, parent.output) if parent.node else parent
+
+
+def _op_name(backward: Callable) -> str:
+    """An op's gradient is a function inside the op, so Python already knows the op's name: "exp.<locals>.<lambda>"."""
+    return backward.__qualname__.split(".")[0]
+
+
+def _check_values(arrays: Sequence, parents: Sequence, backward: Callable) -> None:
+    for array in arrays:
+        if array.dtype.kind == "f" and not _all_finite(array):
+            inputs = ", ".join(str(p.shape) for p in parents if isinstance(p, Tensor))
+            raise FloatingPointError(f"{_op_name(backward)} produced {_what(array)}; its inputs have shapes {inputs}")
+
+
+def _check_gradients(node: Node, grads: Sequence) -> None:
+    for index, gradient in enumerate(grads):
+        if gradient is not None and not _all_finite(gradient):
+            raise FloatingPointError(
+                f"the gradient of {_op_name(node.backward)} produced {_what(gradient)} for its input {index}, "
+                f"of shape {gradient.shape}"
+            )
+
+
+def _all_finite(array) -> bool:
+    return bool(backend.array_module(array).isfinite(array).all())
+
+
+def _what(array) -> str:
+    return "NaN" if bool(backend.array_module(array).isnan(array).any()) else "an infinity"
