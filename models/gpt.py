@@ -125,7 +125,7 @@ class GPT(Module):
         return [KVCache(batch, c.heads, c.context, c.width // c.heads, like) for _ in range(c.layers)]
 
     def step(self, ids, cache: list[KVCache]):
-        """Read the tokens `ids` (B, T) after those in the cache; returns the next token's logits, a raw (B, V) array."""
+        """Read the tokens `ids` (B, T) that follow the cached ones; returns the next token's logits, a raw (B, V)."""
         with no_grad():
             last = self.hidden(ids, cache)[:, -1]
             return ops.linear(last, self.output_table).data

@@ -8,5 +8,3 @@ from nn.loss import CrossEntropyLoss, MSELoss
 from nn.module import Module, Parameter, shapes_only
 from nn.norm import LayerNorm, RMSNorm
 from nn.transformer import FeedForward, PostNormBlock, PreNormBlock
-
-__all__ = [name for name in dir() if not name.startswith("_")]

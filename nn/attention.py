@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from nn import init
-from nn.dropout import Dropout
 from nn.linear import Linear
 from nn.module import Module
 from tinytensor import Tensor, backend, ops

@@ -55,7 +55,7 @@ def enable_grad() -> Iterator[None]:
 
 @contextlib.contextmanager
 def detect_anomaly() -> Iterator[None]:
-    """Inside this block the first op to produce a NaN or an infinity, forward or backward, raises FloatingPointError."""
+    """Inside this block the first op to produce NaN or an infinity, forward or backward, raises FloatingPointError."""
     before, _mode.anomaly = _mode.anomaly, True
     try:
         yield

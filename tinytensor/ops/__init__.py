@@ -46,6 +46,11 @@ from tinytensor.ops.shape import (
     take_along_axis,
     transpose,
 )
-from tinytensor.ops.softmax import binary_cross_entropy, cross_entropy, linear_cross_entropy, log_softmax, mse_loss, softmax
-
-__all__ = [name for name in dir() if not name.startswith("_")]
+from tinytensor.ops.softmax import (
+    binary_cross_entropy,
+    cross_entropy,
+    linear_cross_entropy,
+    log_softmax,
+    mse_loss,
+    softmax,
+)

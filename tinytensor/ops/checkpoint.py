@@ -13,7 +13,7 @@ from tinytensor.tensor import Tensor, enable_grad, no_grad, record
 
 
 def checkpoint(fn: Callable[..., Tensor], *inputs) -> Tensor:
-    """fn(*inputs), storing only the inputs: backward runs `fn` again (with the same random numbers) to get its gradient.
+    """fn(*inputs), storing only the inputs: backward runs `fn` again, with the same random numbers, for its gradient.
 
     fn: any function from Tensors (and other things, passed on untouched) to one Tensor; parameters that it uses get
     their gradients too.

@@ -45,7 +45,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     dL/dx = dL/dy @ weight,   dL/dweight = dL/dy^T @ x,   dL/dbias = sum(dL/dy), over all rows
     """
     if x.shape[-1:] != weight.shape[1:]:
-        raise ValueError(f"linear: x {x.shape} ends in {x.shape[-1:]}, but weight {weight.shape} takes {weight.shape[1]}")
+        raise ValueError(f"linear: x {x.shape} must end in {weight.shape[1]} to match weight {weight.shape}")
     w, rows = weight.data, x.data.reshape(-1, x.shape[-1])  # one product over all rows is the fastest
     y = rows @ w.T
     if bias is not None:
