@@ -1,0 +1,39 @@
+"""The kernels for the CPU, in NumPy: what is worth fusing, as plain functions of raw arrays.
+
+They take and return float32 or float64 arrays and know nothing of Tensors or gradients; a forward kernel returns what
+its backward kernel needs. All of it is single-core code without state: the trainer gives each worker thread or process
+a share of the batch instead. backend.gpu has the same names with the same signatures.
+"""
+
+from .activation import gelu, gelu_backward
+from .attention import attention, attention_backward, attention_step
+from .dropout import dropout, dropout_backward
+from .embedding import embedding, embedding_backward
+from .losses import (
+    cross_entropy,
+    cross_entropy_backward,
+    linear_cross_entropy,
+    linear_cross_entropy_backward,
+)
+from .memory import tune_malloc
+from .norm import (
+    add_layer_norm,
+    add_layer_norm_backward,
+    add_rms_norm,
+    add_rms_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
+from .optimizer import adamw, sgd, squared_norm
+from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+
+__all__ = [
+    "adamw", "add_layer_norm", "add_layer_norm_backward", "add_rms_norm", "add_rms_norm_backward",
+    "attention", "attention_backward", "attention_step", "cross_entropy", "cross_entropy_backward",
+    "dropout", "dropout_backward", "embedding", "embedding_backward", "gelu", "gelu_backward",
+    "layer_norm", "layer_norm_backward", "linear_cross_entropy", "linear_cross_entropy_backward",
+    "log_softmax", "log_softmax_backward", "rms_norm", "rms_norm_backward", "sgd", "softmax", "softmax_backward",
+    "squared_norm", "tune_malloc",
+]

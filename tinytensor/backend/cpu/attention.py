@@ -1,0 +1,221 @@
+"""Scaled dot-product attention, forward and backward, and the one-query step of decoding.
+
+    y = softmax(scale q k^T + bias) v,   each query over the keys that the causal rule, the window and the mask allow
+
+A block of 64 query rows of a few heads is worked on at a time, a strip: its logits are made, exponentiated, summed and
+multiplied with v while they are in the cache, as in FlashAttention (Dao et al. 2022). What that saves:
+
+- Causal strips end at their last row's key, so most of the upper triangle is never computed.
+- The probabilities are never normalized. Row sums are a product with ones, and the output is divided by them, which is
+  D numbers a row instead of S.
+- No maximum is subtracted unless it must be: a strip with a row sum outside [eps^2, 1 / eps^2] is redone with it.
+  Everything below goes through unchanged: exp(z - shift), with shift 0 in the strips that need none.
+- backward needs dS = P * (dP - D) with P = E / l, dP = dO v^T, D = sum(dO * y).
+
+With keep=True the exponentials E are kept for backward, (B, H, T, S) numbers. With keep=False backward makes them again
+from the row sums and shifts (and the dropout mask from its seed), so memory grows with T and not with T^2.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .dropout import keep_mask
+
+STRIP = 64                                                 # query rows in a strip
+GROUP = 128 * 1024                                         # elements of the logits of all heads in a strip
+
+
+class Strip(NamedTuple):
+    """Query rows, the range of keys that any of them may see, and what to add to the logits of the last keys."""
+
+    rows: slice
+    keys: slice
+    penalty: np.ndarray | None                             # (rows, n), 0 or -inf, for the last n keys
+
+
+def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None, dropout=0.0, rng=None, keep=True):
+    """softmax(scale q k^T + bias) v.  Returns (y, saved).
+
+    q: (B, H, T, D); k, v: (B, H, S, D).  y: (B, H, T, D), a view of (B, T, H, D), so merging the heads copies nothing.
+    causal: query t sees keys s <= t + S - T; window: only the last `window` of those.
+    mask: booleans that broadcast to (B, H, T, S), True = may attend. Rows with nothing to attend to give zeros.
+    bias: numbers that broadcast to (B, H, T, S).  dropout: on the probabilities, drawn from rng.
+    """
+    B, H, T, _ = q.shape
+    S = k.shape[2]
+    strips = cut_strips(T, S, causal, window, q.dtype)
+    seed = rng.integers(1 << 63) if dropout else None
+    draws = mask_stream(seed)
+
+    y = np.empty((B, T, H, v.shape[3]), q.dtype).transpose(0, 2, 1, 3)
+    inv_sum = np.empty((B, H, T), q.dtype)                 # 1 / l, and 0 for a row with nothing to attend to
+    shift = None                                           # (B, H, T), made when the first strip needs it
+    kept = np.empty((B, H, T, S), q.dtype) if keep else None
+    kept_masks = np.empty((B, H, T, S), bool) if keep and dropout else None
+    ones = np.ones(S, q.dtype)
+    low, high = np.finfo(q.dtype).eps ** 2, np.finfo(q.dtype).eps ** -2
+
+    for heads in head_groups(B, H, S):
+        queries, keys, values = q[heads] * scale, k[heads].swapaxes(2, 3), v[heads]
+        for strip in strips:
+            i, j = strip.rows, strip.keys
+            out = kept[heads][:, :, i, j] if keep else None
+            with np.errstate(over="ignore"):
+                e = np.exp(z := strip_logits(queries, keys, strip, heads, mask, bias, out), out=z)
+            total = e @ ones[j]
+            if not ((total > low) & (total < high)).all():
+                z = strip_logits(queries, keys, strip, heads, mask, bias, e)
+                m = z.max(axis=3, initial=-np.inf)
+                m[m == -np.inf] = 0                        # nothing to attend to: exp(-inf - 0) = 0
+                z -= m[..., None]
+                e = np.exp(z, out=z)
+                total = e @ ones[j]
+                shift = np.zeros((B, H, T), q.dtype) if shift is None else shift
+                shift[heads][:, :, i] = m
+            r = np.divide(1, total, out=inv_sum[heads][:, :, i], where=total > 0)
+            r[total == 0] = 0
+            if dropout:
+                drawn = keep_mask(e.shape, dropout, draws)
+                if keep:
+                    kept_masks[heads][:, :, i, j] = drawn
+                e, r = e * drawn, r * survivor_scale(dropout)
+            np.matmul(e, values[:, :, j], out=y[heads][:, :, i])
+            y[heads][:, :, i] *= r[..., None]
+    return y, (q, k, v, y, inv_sum, shift, kept, kept_masks, strips, scale, mask, bias, dropout, seed)
+
+
+def attention_backward(dy, saved, out=None, need_bias=False):
+    """(dq, dk, dv, dbias or None) from dy (B, H, T, D).
+
+    out: three arrays to write dq, dk and dv into, such as views of one (B, T, 3, H, D) array.
+    dbias has the bias's own shape, summed over what was broadcast.
+    """
+    q, k, v, y, inv_sum, shift, kept, kept_masks, strips, scale, mask, bias, dropout, seed = saved
+    B, H, _, _ = q.shape
+    S = k.shape[2]
+    if out is None:
+        out = (np.empty((B, a.shape[2], H, a.shape[3]), q.dtype).transpose(0, 2, 1, 3) for a in (q, k, v))
+    dq, dk, dv = out
+    dbias = np.zeros(bias.shape, q.dtype) if need_bias else None
+    draws = mask_stream(seed)
+    dk[...] = 0
+    dv[...] = 0
+    for heads in head_groups(B, H, S):
+        r = inv_sum[heads]
+        do = dy[heads] * (r * survivor_scale(dropout))[..., None]
+        delta = np.vecdot(dy[heads], y[heads]) * r
+        queries, keys, values = q[heads] * scale, k[heads], v[heads]
+        for strip in strips:
+            i, j = strip.rows, strip.keys
+            if kept is not None:
+                e = kept[heads][:, :, i, j]
+            else:
+                e = strip_logits(queries, keys.swapaxes(2, 3), strip, heads, mask, bias, None)
+                if shift is not None:
+                    e -= shift[heads][:, :, i, None]
+                np.exp(e, out=e)
+            ds = do[:, :, i] @ values[:, :, j].swapaxes(2, 3)
+            if dropout:
+                drawn = keep_mask(e.shape, dropout, draws) if kept is None else kept_masks[heads][:, :, i, j]
+                ds *= drawn
+                dropped = e * drawn
+            else:
+                dropped = e
+            ds -= delta[:, :, i, None]
+            ds *= e
+            dv[heads][:, :, j] += dropped.swapaxes(2, 3) @ do[:, :, i]
+            dk[heads][:, :, j] += ds.swapaxes(2, 3) @ queries[:, :, i]
+            np.matmul(ds, keys[:, :, j], out=dq[heads][:, :, i])
+            if need_bias:
+                add_broadcast(part(four_axes(dbias), heads, i, j), ds)
+        dq[heads] *= scale
+    return dq, dk, dv, dbias
+
+
+def attention_step(q, k, v, *, scale, lengths=None, bias=None):
+    """Decoding: a few queries q (B, H, T, D) against a cache k, v (B, H, S, D), forward only.  Returns y like q.
+
+    lengths (B,): how many keys of each row of the batch are valid (all if None).  bias broadcasts to (B, H, T, S).
+    """
+    z = (q * scale) @ k.swapaxes(2, 3)
+    if bias is not None:
+        z += bias
+    if lengths is not None:
+        z += np.where(np.arange(k.shape[2]) < np.asarray(lengths)[:, None], 0, -np.inf).astype(z.dtype)[:, None, None]
+    m = z.max(axis=3, keepdims=True, initial=-np.inf)
+    m[m == -np.inf] = 0
+    e = np.exp(np.subtract(z, m, out=z), out=z)
+    total = e.sum(axis=3, keepdims=True)
+    total[total == 0] = 1
+    y = e @ v
+    y /= total
+    return y
+
+
+def cut_strips(T, S, causal, window, dtype):
+    """The strips of a (T, S) matrix of logits."""
+    offset = S - T                                         # query t stands at key t + offset
+    strips = []
+    for start in range(0, T, STRIP):
+        stop = min(start + STRIP, T)
+        if not causal:
+            strips.append(Strip(slice(start, stop), slice(0, S), None))
+            continue
+        last = max(0, min(S, stop + offset))
+        first = 0 if window is None else min(last, max(0, start + offset - window + 1))
+        # Without a window only the square at the diagonal has keys that some rows see and others do not.
+        left = first if window is not None else max(first, min(last, start + offset))
+        distance = np.arange(start, stop)[:, None] + offset - np.arange(left, last)
+        seen = (distance >= 0) & (distance < (S + T if window is None else window))
+        strips.append(Strip(slice(start, stop), slice(first, last), np.where(seen, 0, -np.inf).astype(dtype)))
+    return strips
+
+
+def head_groups(B, H, S):
+    """Index pairs (batch, heads) that cut B x H heads into groups whose strips have about GROUP elements."""
+    fit = max(1, GROUP // (STRIP * max(S, 1)))
+    if fit >= H:
+        step = fit // H if H else 1
+        return [np.s_[b:b + step, :] for b in range(0, B, step)]
+    return [np.s_[b:b + 1, h:h + fit] for b in range(B) for h in range(0, H, fit)]
+
+
+def strip_logits(queries, keys, strip, heads, mask, bias, out):
+    """scale q k^T + bias for one strip, -inf where a query must not look; into `out` if given."""
+    i, j = strip.rows, strip.keys
+    z = np.matmul(queries[:, :, i], keys[..., j], out=out)
+    if bias is not None:
+        z += part(four_axes(bias), heads, i, j)
+    if strip.penalty is not None:
+        n = strip.penalty.shape[1]
+        z[..., z.shape[3] - n:] += strip.penalty
+    if mask is not None:
+        z += np.where(part(four_axes(mask), heads, i, j), 0, -np.inf).astype(z.dtype)
+    return z
+
+
+def four_axes(a):
+    """a with leading axes of length 1, so that it has four."""
+    return a.reshape((1,) * (4 - a.ndim) + a.shape)
+
+
+def part(a, heads, rows, keys):
+    """a[heads][rows, keys] for an array that broadcasts to (B, H, T, S)."""
+    return a[tuple(slice(None) if n == 1 else s for n, s in zip(a.shape, (*heads, rows, keys)))]
+
+
+def add_broadcast(target, value):
+    """target += value, summed over the axes in which target has length 1."""
+    axes = tuple(axis for axis in range(value.ndim) if target.shape[axis] == 1 and value.shape[axis] != 1)
+    target += value.sum(axis=axes, keepdims=True)
+
+
+def survivor_scale(dropout):
+    """1 / (1 - p); 0 where everything is dropped."""
+    return 1 / (1 - dropout) if dropout < 1 else 0.0
+
+
+def mask_stream(seed):
+    """The stream that forward and backward both draw the dropout masks of a call from, strip by strip."""
+    return None if seed is None else np.random.Generator(np.random.SFC64(int(seed)))

@@ -1,0 +1,74 @@
+"""Optimizer steps over flat arrays: all parameters of a model as one vector, in place, a cache-sized block at a time.
+
+A loop over a model's tensors would pay NumPy's call overhead a dozen times per tensor; over one flat vector it is paid
+a dozen times per block. AdamW: Loshchilov & Hutter 2019.
+"""
+
+from math import sqrt
+
+import numpy as np
+
+from .blocks import BLOCK
+
+
+def flat_blocks(size):
+    return [slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
+
+
+def adamw(params, grads, m, v, *, lr, beta1, beta2, eps, weight_decay, step, grad_scale=1.0):
+    """One AdamW step, in place on params, m and v; step counts from 1.
+
+    g = grad_scale * grads
+    m = beta1 m + (1 - beta1) g,         v = beta2 v + (1 - beta2) g^2
+    params = (1 - lr weight_decay) params - lr m_hat / (sqrt(v_hat) + eps)
+    with m_hat = m / (1 - beta1^step),   v_hat = v / (1 - beta2^step).
+    """
+    # m_hat / (sqrt(v_hat) + eps) = (k / c) m / (sqrt(v) + k eps), k = sqrt(1 - beta2^step), c = 1 - beta1^step:
+    # the corrections become two numbers instead of two passes.
+    k = sqrt(1 - beta2**step)
+    rate = lr * k / (1 - beta1**step)
+    decay = 1 - lr * weight_decay
+    work = np.empty(min(BLOCK, params.size), params.dtype)
+    for block in flat_blocks(params.size):
+        p, g, m_, v_ = params[block], grads[block], m[block], v[block]
+        t = work[:p.size]
+        np.multiply(g, grad_scale * (1 - beta1), out=t)
+        m_ *= beta1
+        m_ += t
+        np.multiply(g, grad_scale * sqrt(1 - beta2), out=t)
+        t *= t
+        v_ *= beta2
+        v_ += t
+        np.sqrt(v_, out=t)
+        t += k * eps
+        np.divide(m_, t, out=t)
+        t *= rate
+        if decay != 1:
+            p *= decay
+        p -= t
+
+
+def sgd(params, grads, velocity, *, lr, momentum=0.0, nesterov=False, weight_decay=0.0, grad_scale=1.0):
+    """One step of gradient descent, in place on params and velocity (None where momentum is 0).
+
+    g = grad_scale * grads + weight_decay * params
+    velocity = momentum velocity + g
+    params = params - lr (g + momentum velocity  if nesterov else  velocity)
+    """
+    for block in flat_blocks(params.size):
+        p = params[block]
+        g = grads[block] * grad_scale
+        if weight_decay:
+            g += weight_decay * p
+        if momentum:
+            u = velocity[block]
+            u *= momentum
+            u += g
+            g = g + momentum * u if nesterov else u
+        p -= lr * g
+
+
+def squared_norm(x):
+    """The sum of x^2, as a float: each block in x's own dtype, the blocks added up in float64."""
+    x = x.reshape(-1)
+    return sum((float(np.dot(x[block], x[block])) for block in flat_blocks(x.size)), 0.0)
