@@ -42,13 +42,13 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
     mask: booleans that broadcast to (B, H, T, S), True = may attend. Rows with nothing to attend to give zeros.
     bias: numbers that broadcast to (B, H, T, S).  dropout: on the probabilities, drawn from rng.
     """
-    B, H, T, D = q.shape
+    B, H, T, _ = q.shape
     S = k.shape[2]
     strips = cut_strips(T, S, causal, window, q.dtype)
     seed = rng.integers(1 << 63) if dropout else None
     draws = mask_stream(seed)
 
-    y = np.empty((B, T, H, D), q.dtype).transpose(0, 2, 1, 3)
+    y = np.empty((B, T, H, v.shape[3]), q.dtype).transpose(0, 2, 1, 3)
     inv_sum = np.empty((B, H, T), q.dtype)                 # 1 / l, and 0 for a row with nothing to attend to
     shift = None                                           # (B, H, T), made when the first strip needs it
     kept = np.empty((B, H, T, S), q.dtype) if keep else None
@@ -92,10 +92,10 @@ def attention_backward(dy, saved, out=None, need_bias=False):
     dbias has the bias's own shape, summed over what was broadcast.
     """
     q, k, v, y, inv_sum, shift, kept, kept_masks, strips, scale, mask, bias, dropout, seed = saved
-    B, H, _, D = q.shape
+    B, H, _, _ = q.shape
     S = k.shape[2]
     if out is None:
-        out = (np.empty((B, a.shape[2], H, D), q.dtype).transpose(0, 2, 1, 3) for a in (q, k, v))
+        out = (np.empty((B, a.shape[2], H, a.shape[3]), q.dtype).transpose(0, 2, 1, 3) for a in (q, k, v))
     dq, dk, dv = out
     dbias = np.zeros(bias.shape, q.dtype) if need_bias else None
     draws = mask_stream(seed)

@@ -18,9 +18,9 @@ def as_rows(x):
 
 
 def row_blocks(rows, width, elements=BLOCK):
-    """Slices that cut `rows` rows of `width` elements into blocks of about `elements` elements."""
+    """Slices that cut `rows` rows of `width` elements into blocks of about `elements` elements; none if width is 0."""
     step = max(8, elements // max(width, 1) // 8 * 8)
-    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+    return [slice(start, min(start + step, rows)) for start in range(0, rows if width else 0, step)]
 
 
 def scale_rows(x, factors, out=None):
