@@ -32,7 +32,7 @@ class FlatParameters:
         kinds = {(p.device, p.dtype) for p in trained}
         if len(kinds) > 1:
             raise ValueError(f"parameters must share one device and dtype to be trained together, not {kinds}")
-        self.parameters = sorted(trained, key=lambda p: p.ndim < 2)  # a stable sort: the order within is the model's
+        self.parameters = sorted(trained, key=lambda p: p.ndim < 2)  # stable: within both, the model's order
         ends = np.cumsum([p.size for p in self.parameters]).tolist()
         self.slices = [slice(end - p.size, end) for p, end in zip(self.parameters, ends)]
         self.size = ends[-1]
@@ -65,7 +65,7 @@ class FlatParameters:
 class Optimizer:
     """What the optimizers share. A subclass says how a stretch of the flat arrays is updated, in `update`.
 
-    In a loop of your own:   loss.backward();  clip_grad_norm(parameters, 1.0);  optimizer.step();  optimizer.zero_grad()
+    In your own loop:   loss.backward();  clip_grad_norm(parameters, 1.0);  optimizer.step();  optimizer.zero_grad()
     """
 
     def __init__(self, parameters: Iterable[Parameter], lr: float, allocate: Callable | None = None):
@@ -182,7 +182,7 @@ class SGD(Optimizer):
 
 
 class Adafactor(Optimizer):
-    """Adam's adaptive step at a fraction of its memory: of a matrix's squared gradients only row and column means are kept.
+    """Adam's adaptive step in little memory: of a matrix's squared gradients only row and column means are kept.
 
     For a matrix, with b = 1 - t^-0.8:   r = b r + (1 - b) mean(g^2 + 1e-30, over columns),   c likewise over rows,
         u = g / sqrt(r c / mean(r));   a vector keeps its full v instead:   u = g / sqrt(v)
