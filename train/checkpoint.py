@@ -5,9 +5,10 @@
     trainer.safetensors    weights and optimizer state of the last checkpoint, for going on;   trainer.json: settings
     tokenizer.json         text <-> ids
     train.bin, val.bin     the corpus as ids;   corpus.json: their sizes
-    metrics.jsonl          one JSON object a line;   loss.png and samples.txt: made from it and from the model at the end
+    metrics.jsonl          one JSON object a line;   loss.png is drawn from it;   samples.txt: what the model wrote
 
-Every file is written under another name, flushed to the disk and then renamed, which replaces the old one in one step. trainer.safetensors alone holds all that a resumed run needs, so there is no moment at which a kill could leave
+Every file is written under another name, flushed to the disk and then renamed, which replaces the old in one step.
+trainer.safetensors alone holds all that a resumed run needs, so there is no moment at which a kill could leave
 files of different steps behind that do not fit together.
 """
 
