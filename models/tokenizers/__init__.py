@@ -9,9 +9,11 @@ from pathlib import Path
 from .base import Batch, Frame, Special, Tokenizer
 from .bytelevel import ByteLevelBPE
 from .characters import Characters
+from .classic import ClassicBPE
 from .files import read_json, tokenizer_file
+from .wordpiece import WordPiece
 
-__all__ = ["Batch", "ByteLevelBPE", "Characters", "Frame", "Special", "Tokenizer", "load"]
+__all__ = ["Batch", "ByteLevelBPE", "Characters", "ClassicBPE", "Frame", "Special", "Tokenizer", "WordPiece", "load"]
 
 
 def load(path: str | Path) -> Tokenizer:

@@ -12,9 +12,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
+CACHED_WORDS = 1 << 18
 PARALLEL_FROM = 2_000_000      # characters in a batch from which starting a second process pays for itself
 
 
@@ -152,6 +154,14 @@ class Tokenizer:
                              f"decode with the tokenizer that made the ids")
         return ids
 
+    def tokens_of(self, ids: Iterable[int]) -> list[str]:
+        """The token of every id."""
+        tokens = self.tokens
+        found = [tokens[i] for i in self.check_ids(ids)]
+        if None in found:
+            raise ValueError(f"id {list(ids)[found.index(None)]} belongs to no token: the vocabulary file skips it")
+        return found
+
     # ---- batches for a model
 
     def prepare(self, texts: list[str], pairs: list[str] | None = None, max_length: int | None = None,
@@ -208,6 +218,25 @@ class Tokenizer:
             short, long = room // 2, room - room // 2
         keep_a, keep_b = (long, short) if len(a) > len(b) else (short, long)
         return a[:keep_a], b[:keep_b]
+
+
+class WordCache(dict):
+    """The ids of every word met so far: a missing word is encoded and remembered.
+
+    Most words of a text have been seen before, so this is what makes the merging schemes fast.
+    """
+
+    def __init__(self, encode_word: Callable[[str], list[int]]):
+        self.encode_word = encode_word
+
+    def __missing__(self, word):
+        ids = self[word] = self.encode_word(word)
+        return ids
+
+    def ids(self, words: list[str]) -> list[int]:
+        if len(self) > CACHED_WORDS:                    # text with endless new words must not fill the memory
+            self.clear()
+        return list(chain.from_iterable(map(self.__getitem__, words)))
 
 
 def encode_in_processes(encode: Callable, texts: list[str], workers: int) -> list[list[int]]:

@@ -11,12 +11,10 @@ take a heap; and training keeps pair counts up to date instead of counting again
 """
 
 import base64
-from collections import Counter
 from collections.abc import Iterable
-from itertools import chain
 from pathlib import Path
 
-from .base import Frame, Special, Tokenizer
+from .base import Frame, Special, Tokenizer, WordCache
 from .files import (
     TokenizerJson,
     read_json,
@@ -27,10 +25,8 @@ from .files import (
     write_json,
     write_text,
 )
-from .pairs import learn_merges, merge_word
+from .pairs import count_words, learn_vocabulary, merge_word, ranks_of
 from .split import GPT2, Splitter
-
-CACHED_WORDS = 1 << 18
 
 
 def visible_bytes() -> list[str]:
@@ -62,17 +58,10 @@ class ByteLevelBPE(Tokenizer):
         self.vocab, self.merges = vocab, merges
         self.splitter, self.add_prefix_space, self.whole_words = Splitter(pattern), add_prefix_space, whole_words
         self.byte_ids = [vocab[bytes([byte])] for byte in range(256)]
-        self.rank_of, self.joined = {}, []
-        for rank, (left, right) in enumerate(merges):
-            for token in (left, right, left + right):
-                if token not in vocab:
-                    raise ValueError(f"merge {rank + 1}, {show(left)!r} + {show(right)!r}, names {show(token)!r}, "
-                                     f"which is not in the vocabulary; are the two files of one tokenizer?")
-            self.rank_of[vocab[left], vocab[right]] = rank
-            self.joined.append(vocab[left + right])
+        self.rank_of, self.joined = ranks_of(merges, vocab, show)
         by_id = {i: token for token, i in vocab.items()} | {one.id: name.encode() for name, one in self.special.items()}
         self.token_bytes = [by_id.get(i) for i in range(max(by_id) + 1)]
-        self.cache = WordCache(self)
+        self.cache = WordCache(self.merge)
 
     @property
     def tokens(self) -> list[str | None]:
@@ -99,26 +88,12 @@ class ByteLevelBPE(Tokenizer):
         if vocab_size < 256 + len(special_tokens):
             raise ValueError(f"vocab_size {vocab_size} is smaller than the alphabet: 256 bytes and "
                              f"{len(special_tokens)} special tokens; use at least {256 + len(special_tokens)}")
-        splitter, counts = Splitter(pattern), Counter()
-        for text in [texts] if isinstance(texts, str) else texts:
-            for words in splitter.blocks(text):
-                counts.update(words)
-        tokens = [name.encode() for name in special_tokens] + alphabet
-        vocab = {token: len(special_tokens) + i for i, token in enumerate(alphabet)}
-        byte_ids = [vocab[bytes([byte])] for byte in range(256)]
-
-        def join(left, right):
-            token = tokens[left] + tokens[right]
-            tokens.append(token)
-            return vocab.setdefault(token, len(tokens) - 1)
-
-        merges = []
-        words = (([byte_ids[byte] for byte in word.encode()], count) for word, count in counts.items())
-        learnt = learn_merges(words, join, min_frequency)
-        while len(tokens) < vocab_size and (step := next(learnt, None)):
-            merges.append((tokens[step[0]], tokens[step[1]]))
-            if progress:
-                progress(len(tokens))
+        counts = count_words(texts, Splitter(pattern).blocks)
+        single = [bytes([byte]) for byte in range(256)]
+        tokens = [*special_tokens, *alphabet]           # the names are text, so that no merge can spell one
+        words = (([single[byte] for byte in word.encode()], count) for word, count in counts.items())
+        merges = learn_vocabulary(tokens, words, vocab_size, min_frequency=min_frequency, progress=progress)
+        vocab = {token: i for i, token in enumerate(tokens) if i >= len(special_tokens)}
         return cls(vocab, merges, {name: Special(i) for i, name in enumerate(special_tokens)}, pattern)
 
     # ---- encoding and decoding
@@ -126,11 +101,9 @@ class ByteLevelBPE(Tokenizer):
     def encode_plain(self, text: str) -> list[int]:
         if self.add_prefix_space and text and not text[0].isspace():
             text = " " + text
-        ids, cache = [], self.cache
+        ids = []
         for words in self.splitter.blocks(text):
-            if len(cache) > CACHED_WORDS:
-                cache.clear()
-            ids.extend(chain.from_iterable(map(cache.__getitem__, words)))
+            ids += self.cache.ids(words)
         return ids
 
     def merge(self, word: str) -> list[int]:
@@ -258,17 +231,6 @@ class ByteLevelBPE(Tokenizer):
             special_tokens = {"<|endoftext|>": len(ranks)}
         special = {name: Special(i) for name, i in special_tokens.items()}
         return cls(dict(ranks), [(by_rank[a], by_rank[b]) for a, b in merges], special, pattern, whole_words=True)
-
-
-class WordCache(dict):
-    """The ids of every word met so far: a missing word is merged and remembered."""
-
-    def __init__(self, tokenizer: ByteLevelBPE):
-        self.merge = tokenizer.merge
-
-    def __missing__(self, word):
-        ids = self[word] = self.merge(word)
-        return ids
 
 
 def show(token: bytes) -> str:

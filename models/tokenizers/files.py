@@ -80,12 +80,21 @@ class TokenizerJson:
         found = self.model.get("type", "BPE" if "merges" in self.model else None)
         if found != kind:
             raise ValueError(f"{path} holds a {found} model, not {kind}; open it with models.tokenizers.load")
+        self.model["type"] = kind
 
     def steps(self, part: str, plural: str) -> dict[str, dict]:
         """The steps of a normalizer, pre_tokenizer, decoder or post_processor by type, one or a Sequence of them."""
         step = self.spec.get(part) or {}
         steps = step.get(plural, []) if step.get("type") == "Sequence" else [step] if step else []
         return {step["type"]: step for step in steps}
+
+    def only_step(self, part: str, plural: str, kind: str) -> dict:
+        """The one step of this kind that we know how to follow in this place; anything else is refused."""
+        steps = self.steps(part, plural)
+        if list(steps) != [kind]:
+            raise ValueError(f"{self.path}: the {part} is {' + '.join(steps) or 'missing'}, but only {kind} is known "
+                             f"for a {self.model['type']} model")
+        return steps[kind]
 
     def vocab(self) -> dict[str, int]:
         vocab = self.model.get("vocab")
