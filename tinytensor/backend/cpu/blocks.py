@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 # Elements in a block. Each block is touched by a few arrays at once, so this is about a quarter of a 512 KB L2 cache.
-BLOCK = 32 * 1024
+BLOCK = 128 * 1024
 
 
 def as_rows(x):
