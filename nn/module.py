@@ -170,18 +170,19 @@ class Module:
         label = f"{name}: " if name else ""
         lines = [f"{label}{type(self).__name__}({own})  [{self.parameter_count():,}]"]
         children = list(self.named_children())
+        stem = lambda name: name.rpartition(".")[0] or name
         while children:
             name, child = children.pop(0)
-            alike = [n for n, other in children if "." in name and repr(other) == repr(child)]
-            if alike:  # a stack of equal layers is shown once
-                children = [(n, other) for n, other in children if n not in alike]
-                name = f"{name} .. {alike[-1]}"
+            alike = []  # a stack of equal layers is shown once
+            while children and stem(children[0][0]) == stem(name) and repr(children[0][1]) == repr(child):
+                alike.append(children.pop(0)[0])
+            name = f"{name} .. {alike[-1]}" if alike else name
             lines += ["  " + line for line in child._lines(name)]
         return lines
 
 
 def _members(module: Module) -> Iterator[tuple[str, object]]:
-    """The parameters and modules among a module's attributes, those inside lists, tuples and dicts with dotted names."""
+    """The parameters and modules among a module's attributes; inside lists, tuples and dicts, with dotted names."""
     for name, value in vars(module).items():
         yield from _found(name, value)
 

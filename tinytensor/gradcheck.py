@@ -55,6 +55,8 @@ def gradcheck(
             numeric[place] = (sides[0] - sides[1]) / (2 * eps)
         x.data = original
         analytic = np.zeros(x.shape) if x.grad is None else x.grad
+        if analytic.shape != x.shape:
+            raise AssertionError(f"gradient of input {index} has shape {analytic.shape}, the input has {x.shape}")
         error = np.abs(analytic - numeric) / np.maximum(1, np.abs(numeric))
         if error.size and not error.max() <= tolerance:
             worst = np.unravel_index(np.nanargmax(error) if not np.isnan(error).all() else 0, error.shape)

@@ -5,23 +5,24 @@ They are attached here so that tensor.py imports no op and the ops can import te
 
 from __future__ import annotations
 
-from tinytensor import backend, ops
+from tinytensor import ops
 from tinytensor.tensor import Tensor
 
 Tensor.__add__ = ops.add
 Tensor.__radd__ = lambda a, b: ops.add(a, b)
 Tensor.__sub__ = ops.sub
-Tensor.__rsub__ = lambda a, b: ops.add(ops.neg(a), b)
+Tensor.__rsub__ = lambda a, b: ops.sub(b, a)
 Tensor.__mul__ = ops.mul
 Tensor.__rmul__ = lambda a, b: ops.mul(a, b)
 Tensor.__truediv__ = ops.div
-Tensor.__rtruediv__ = lambda a, b: ops.mul(ops.power(a, -1), b)
+Tensor.__rtruediv__ = lambda a, b: ops.div(b, a)
 Tensor.__neg__ = ops.neg
 Tensor.__pow__ = ops.power
 Tensor.__abs__ = ops.abs
 Tensor.__matmul__ = ops.matmul
-Tensor.__rmatmul__ = lambda a, b: ops.matmul(Tensor(b), a)
+Tensor.__rmatmul__ = lambda a, b: ops.matmul(b, a)
 Tensor.__getitem__ = ops.getitem
+Tensor.__iter__ = lambda a: (a[i] for i in range(len(a)))
 
 Tensor.__eq__ = lambda a, b: Tensor(a.data == _raw(b))
 Tensor.__ne__ = lambda a, b: Tensor(a.data != _raw(b))
@@ -65,7 +66,7 @@ Tensor.clip = ops.clip
 Tensor.softmax = ops.softmax
 Tensor.log_softmax = ops.log_softmax
 Tensor.astype = ops.astype
-Tensor.to = lambda a, device: Tensor(backend.to_device(a.data, device), requires_grad=a.requires_grad)
+Tensor.to = ops.to
 
 
 def _raw(value):

@@ -64,19 +64,18 @@ def detect_anomaly() -> Iterator[None]:
 
 
 class Node:
-    """One recorded op: where its gradient comes in, and the edges along which it goes on.
+    """One recorded op: what turns its outputs' gradients into its parents', and the edges along which those go on.
 
     edges: one per parent; None (needs no gradient), a leaf Tensor, or a pair (Node, index of its output).
     """
 
-    __slots__ = ("age", "backward", "edges", "grads", "outputs")
+    __slots__ = ("age", "backward", "edges", "outputs")
 
     def __init__(self, edges: list, backward: Callable, outputs: int):
         self.age = next(_clock)
         self.edges = edges
         self.backward = backward
         self.outputs = outputs
-        self.grads = None  # one per output, from the arrival of the first until the node is walked
 
     def __lt__(self, other: Node) -> bool:
         return self.age > other.age  # heapq pops the smallest: here the youngest
@@ -175,36 +174,40 @@ class Tensor:
                 raise ValueError(f"backward() without a gradient needs a single value, not shape {self.shape}")
             grad = self.xp.ones_like(self.data)
         else:
-            grad = self.xp.asarray(grad, dtype=self.dtype)
+            grad = self.xp.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype)
             if grad.shape != self.shape:
                 raise ValueError(f"backward() was given a gradient of shape {grad.shape} for a value of {self.shape}")
 
         waiting: list[Node] = []  # a heap, the youngest node first
+        arrived: dict[Node, list] = {}  # what has reached each node that waits: one gradient (or None) per output
 
         def send(gradient, edge) -> None:
             """Deliver one gradient to a leaf, or to the node that made the parent."""
             if isinstance(edge, Tensor):
-                edge.accumulate(gradient)
-                return
+                if edge.node is None:
+                    edge.accumulate(gradient)
+                    return
+                edge = (edge.node, edge.output)  # a leaf at first, computed since: see checkpoint
             node, output = edge
-            if node.grads is None:
-                node.grads = [None] * node.outputs
+            grads = arrived.get(node)
+            if grads is None:
+                grads = arrived[node] = [None] * node.outputs
                 heapq.heappush(waiting, node)
-            held = node.grads[output]
-            node.grads[output] = gradient if held is None else held + gradient
+            held = grads[output]
+            grads[output] = gradient if held is None else held + gradient
 
         send(grad, (self.node, self.output) if self.node else self)
         while waiting:
             node = heapq.heappop(waiting)
             if node.backward is None:
                 raise RuntimeError("this graph has been walked already and let go of; compute the value again")
-            grads = node.backward(*node.grads)
+            grads = node.backward(*arrived.pop(node))
             if _mode.anomaly:
                 _check_gradients(node, grads)
             for gradient, edge in zip(grads, node.edges):
                 if edge is not None and gradient is not None:
                     send(gradient, edge)
-            node.backward, node.edges, node.grads = None, (), None
+            node.backward, node.edges = None, ()
 
     def gradient_buffer(self):
         """Where an op may write the first gradient of this tensor, so that it need not be copied; None: nowhere."""
@@ -240,11 +243,16 @@ def record_many(arrays: Sequence, parents: Sequence, backward: Callable) -> list
 
 def _node(parents: Sequence, backward: Callable, outputs: int) -> Node | None:
     """The node of an op, or None where no gradient will be asked for."""
-    if _mode.recording:
-        for parent in parents:
-            if isinstance(parent, Tensor) and parent.requires_grad:
-                return Node([_edge(p) for p in parents], backward, outputs)
-    return None
+    if not _mode.recording:
+        return None
+    edges, needed = [], False
+    for parent in parents:
+        if isinstance(parent, Tensor) and parent.requires_grad:
+            edges.append(parent if parent.node is None else (parent.node, parent.output))
+            needed = True
+        else:
+            edges.append(None)
+    return Node(edges, backward, outputs) if needed else None
 
 
 def _tensor(data, node: Node | None, output: int) -> Tensor:
@@ -256,12 +264,6 @@ def _tensor(data, node: Node | None, output: int) -> Tensor:
     out.node = node
     out.output = output
     return out
-
-
-def _edge(parent):
-    if not isinstance(parent, Tensor) or not parent.requires_grad:
-        return None
-    return (parent.node, parent.output) if parent.node else parent
 
 
 def _op_name(backward: Callable) -> str:

@@ -25,6 +25,7 @@ from tinytensor.ops.elementwise import (
     sqrt,
     sub,
     tanh,
+    to,
     where,
 )
 from tinytensor.ops.embedding import embedding

@@ -40,7 +40,10 @@ def attention(
         dS = P * (dP - sum(dO * O)),   dq = dS @ k * scale,   dk = dS^T @ q * scale,   dv = P^T @ dO,   dbias = dS
     """
     _check(q.shape, k.shape, v.shape, mask, bias)
-    check_alike("attention", q.data, k.data)
+    for name, other in (("k", k), ("v", v), ("bias", bias)):
+        if other is not None:
+            check_alike(f"attention: q and {name}", q.data, _raw(other))
+    _check_options(causal, window, dropout)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     kernels = backend_of(q.data)
     y, saved = kernels.attention(
@@ -56,7 +59,7 @@ def attention(
         rng=random.generator() if dropout else None,
         keep=not recompute,
     )
-    need_bias = bias is not None and bias.requires_grad
+    need_bias = isinstance(bias, Tensor) and bias.requires_grad
     return record(y, (q, k, v, bias), lambda dy: kernels.attention_backward(dy, saved, need_bias=need_bias))
 
 
@@ -75,10 +78,11 @@ def self_attention(
     qkv: (B, T, 3 * C), the three side by side, each made of H heads of width D = C / H.  Returns (B, T, C).
     The three gradients are written into one array, so neither splitting nor joining costs a copy.
     """
+    if qkv.ndim != 3 or heads < 1 or qkv.shape[-1] % (3 * heads):
+        raise ValueError(f"self_attention: qkv {qkv.shape} must be (B, T, 3 * C), with C divisible by {heads} heads")
     B, T, packed = qkv.shape
     width = packed // 3
-    if packed % 3 or width % heads:
-        raise ValueError(f"self_attention: qkv {qkv.shape} does not split into 3 x {heads} heads")
+    _check_options(causal, window, dropout)
     q, k, v = unpack_heads(qkv.data, 3, heads)
     _check(q.shape, k.shape, v.shape, mask, None)
     kernels = backend_of(qkv.data)
@@ -114,6 +118,13 @@ def unpack_heads(packed, parts: int, heads: int) -> list:
 
 def _raw(value):
     return value.data if isinstance(value, Tensor) else value
+
+
+def _check_options(causal: bool, window: int | None, dropout: float) -> None:
+    if window is not None and not (causal and window >= 1):
+        raise ValueError(f"attention: window={window} must be at least 1 (the last positions seen), with causal=True")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"attention: dropout={dropout} is not a share in [0, 1)")
 
 
 def _check(q: tuple, k: tuple, v: tuple, mask, bias) -> None:

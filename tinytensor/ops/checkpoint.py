@@ -15,24 +15,24 @@ from tinytensor.tensor import Tensor, enable_grad, no_grad, record
 def checkpoint(fn: Callable[..., Tensor], *inputs) -> Tensor:
     """fn(*inputs), storing only the inputs: backward runs `fn` again, with the same random numbers, for its gradient.
 
-    fn: any function from Tensors (and other things, passed on untouched) to one Tensor; parameters that it uses get
-    their gradients too.
+    fn: any function from Tensors (and other things, passed on untouched) to one Tensor; parameters and other Tensors
+    that it uses get their gradients too.
     """
     state = random.generator().bit_generator.state
     with no_grad():
         value = fn(*inputs)
-    inputs_again = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
-    for again, x in zip(inputs_again, inputs):
-        if isinstance(x, Tensor):
-            again.requires_grad = x.requires_grad
+    # The only parent of this op is the value computed the second time. Until then it is a stand-in without a node; once
+    # it has one, the walk that called backward() goes on through the new nodes, which are the youngest of all.
+    again = Tensor(value.xp.zeros((), value.dtype), requires_grad=True)
 
     def backward(g):
         with enable_grad(), random.replayed(state):
-            again = fn(*inputs_again)
-        if again.requires_grad:
-            again.backward(g)
-        return [*(x.grad if isinstance(x, Tensor) else None for x in inputs_again), None]
+            second = fn(*inputs)
+        if second.node is None:  # fn computed nothing: its result is a leaf, or needs no gradient
+            if second.requires_grad:
+                second.accumulate(g)
+            return (None,)
+        again.node, again.output = second.node, second.output
+        return (g,)
 
-    # Parameters inside fn are not among the inputs, so this op must be recorded even if no input needs a gradient.
-    always = Tensor(value.xp.zeros((), value.dtype), requires_grad=True)
-    return record(value.data, [*inputs, always], backward)
+    return record(value.data, (again,), backward)

@@ -2,7 +2,8 @@
 
 Two tensors of different shapes are broadcast by NumPy's rules. The gradient of a broadcast input is summed over the
 axes it was stretched along, because each of its elements took part several times: `unbroadcast` does that.
-Tensors of different float dtypes do not mix, so nothing becomes float64 unseen; Python numbers take the tensor's dtype.
+Tensors of different float dtypes do not mix, so nothing becomes float64 unseen; numbers, plain arrays and integer
+tensors take the dtype of the float tensor beside them.
 """
 
 from __future__ import annotations
@@ -24,18 +25,27 @@ def unbroadcast(g, shape: tuple[int, ...]):
 
 def operands(name: str, a, b):
     """The raw arrays of two operands, checked: one device, one float dtype, shapes that broadcast."""
-    a, b = _constant(a, like=b), _constant(b, like=a)
-    check_alike(name, a, b)
-    check_broadcast(name, a.shape, b.shape)
-    return a, b
+    x, y = alike(name, a, b)
+    check_broadcast(name, x.shape, y.shape)
+    return x, y
+
+
+def alike(name: str, a, b):
+    """The raw arrays of two operands, on one device and of one float dtype."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.data.dtype is b.data.dtype:
+        x, y = a.data, b.data
+    else:
+        x, y = _constant(a, like=b), _constant(b, like=a)
+    check_alike(name, x, y)
+    return x, y
 
 
 def check_alike(name: str, a, b) -> None:
     """Two arrays must be on one device and, if both are floats, of one dtype."""
-    if type(a) is not type(b):
+    if type(a) is not type(b) and backend.device_of(a) != backend.device_of(b):
         there = backend.device_of(a), backend.device_of(b)
         raise ValueError(f"{name}: one operand is on {there[0]}, the other on {there[1]}; move one with .to(device)")
-    if a.dtype != b.dtype and a.dtype.kind == b.dtype.kind == "f":
+    if a.dtype is not b.dtype and a.dtype != b.dtype and a.dtype.kind == b.dtype.kind == "f":
         raise ValueError(f"{name}: {a.dtype} and {b.dtype} do not mix; convert one with .astype(dtype)")
 
 
@@ -48,12 +58,13 @@ def check_broadcast(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
 
 
 def _constant(value, like):
-    """The array behind a Tensor; an array or a number as an array of the other operand's float dtype."""
-    if isinstance(value, Tensor):
-        return value.data
+    """The array behind a Tensor; numbers, plain arrays and integers as an array of the other operand's float dtype."""
     other = like.data if isinstance(like, Tensor) else np.asarray(like)
-    array = value if backend.is_array(value) else backend.array_module(other).asarray(value)
-    return array.astype(other.dtype) if array.dtype.kind in "fiub" and other.dtype.kind == "f" else array
+    if isinstance(value, Tensor):
+        array, given = value.data, "iu"
+    else:
+        array, given = value if backend.is_array(value) else backend.array_module(other).asarray(value), "fiub"
+    return array.astype(other.dtype) if array.dtype.kind in given and other.dtype.kind == "f" else array
 
 
 def is_number(value) -> bool:
@@ -95,8 +106,8 @@ def div(a, b) -> Tensor:
     return record(x / y, (a, b), lambda g: (unbroadcast(g / y, x.shape), unbroadcast(-g * x / (y * y), y.shape)))
 
 
-def _plain(number) -> int | float:
-    """A Python number: unlike NumPy's scalars it never changes the dtype of the array beside it."""
+def _plain(number):
+    """A Python number (or None): unlike NumPy's scalars it never changes the dtype of the array beside it."""
     return number.item() if isinstance(number, np.number) else number
 
 
@@ -156,9 +167,15 @@ def tanh(a: Tensor) -> Tensor:
 
 
 def sigmoid(a: Tensor) -> Tensor:
-    """1 / (1 + e^-a), written with tanh so that no exponential overflows.   dL/da = dL/dy * y * (1 - y)"""
-    y = 0.5 * a.xp.tanh(0.5 * a.data) + 0.5
+    """1 / (1 + e^-a).   dL/da = dL/dy * y * (1 - y)"""
+    y = logistic(a.data, a.xp)
     return record(y, (a,), lambda g: (g * y * (1 - y),))
+
+
+def logistic(x, xp):
+    """1 / (1 + e^-x), with e^x on top where x < 0: nothing overflows, and small values keep all their digits."""
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x < 0, e, xp.ones((), e.dtype)) / (1 + e)
 
 
 def relu(a: Tensor) -> Tensor:
@@ -169,7 +186,7 @@ def relu(a: Tensor) -> Tensor:
 
 def silu(a: Tensor) -> Tensor:
     """a * sigmoid(a), also called swish.   dL/da = dL/dy * (s + y * (1 - s)),   s = sigmoid(a)"""
-    s = 0.5 * a.xp.tanh(0.5 * a.data) + 0.5
+    s = logistic(a.data, a.xp)
     y = a.data * s
     return record(y, (a,), lambda g: (g * (s + y * (1 - s)),))
 
@@ -210,12 +227,14 @@ def _extreme(name: str, a, b, wins) -> Tensor:
 def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
     """Hold every element within [low, high].   dL/da = dL/dy inside, 0 outside"""
     x = a.data
-    y = a.xp.clip(x, low, high)
+    y = a.xp.clip(x, _plain(low), _plain(high))
     return record(y, (a,), lambda g: (g * (x == y),))
 
 
 def where(condition, a, b) -> Tensor:
     """a where the condition holds, b elsewhere.   Each gets the gradient of its own places, 0 at the others'."""
+    if is_number(a) and is_number(b):
+        a = Tensor(a)  # so that two floats make a float32, as they do everywhere
     x, y = operands("where", a, b)
     xp = backend.array_module(x)
     chosen = condition.data if isinstance(condition, Tensor) else xp.asarray(condition)
@@ -235,3 +254,10 @@ def astype(a: Tensor, dtype) -> Tensor:
     if after.kind != "f":
         return Tensor(a.data.astype(after))
     return record(a.data.astype(after), (a,), lambda g: (g.astype(before),))
+
+
+def to(a: Tensor, device: str) -> Tensor:
+    """The same values on the device "cpu" or "cuda"; itself where it is there already.   dL/da = dL/dy brought back"""
+    before = a.device
+    y = backend.to_device(a.data, device)
+    return a if before == device else record(y, (a,), lambda g: (backend.to_device(g, before),))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tinytensor.ops.elementwise import check_alike, check_broadcast, unbroadcast
+import math
+
+from tinytensor.ops.elementwise import alike, check_alike, check_broadcast, unbroadcast
 from tinytensor.tensor import Tensor, record
 
 
@@ -20,20 +22,18 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         left, right = x[None, :] if row else x, y[:, None] if column else y
         g = g[..., None] if column else g
         g = g[..., None, :] if row else g
-        dx = unbroadcast(g @ right.swapaxes(-1, -2), (*g.shape[:-2], *left.shape[-2:]))
-        dy = left.swapaxes(-1, -2) @ g
-        return unbroadcast(dx, left.shape).reshape(x.shape), unbroadcast(dy, right.shape).reshape(y.shape)
+        dx = unbroadcast(g @ right.swapaxes(-1, -2), left.shape)
+        dy = unbroadcast(left.swapaxes(-1, -2) @ g, right.shape)
+        return dx.reshape(x.shape), dy.reshape(y.shape)
 
     return record(z, (a, b), backward)
 
 
 def _factors(a, b):
     """Both arrays, with one sentence naming both shapes if they cannot be multiplied."""
-    x = a.data if isinstance(a, Tensor) else a
-    y = b.data if isinstance(b, Tensor) else b
+    x, y = alike("matmul", a, b)
     if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[-2 if y.ndim > 1 else -1]:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit: the inner lengths must be equal")
-    check_alike("matmul", x, y)
     check_broadcast("matmul", x.shape[:-2], y.shape[:-2])
     return x, y
 
@@ -44,19 +44,24 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     x: (..., in); weight: (out, in); bias: (out,).  Returns (..., out).
     dL/dx = dL/dy @ weight,   dL/dweight = dL/dy^T @ x,   dL/dbias = sum(dL/dy), over all rows
     """
-    if x.shape[-1:] != weight.shape[1:]:
-        raise ValueError(f"linear: x {x.shape} must end in {weight.shape[1]} to match weight {weight.shape}")
-    w, rows = weight.data, x.data.reshape(-1, x.shape[-1])  # one product over all rows is the fastest
+    if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
+        raise ValueError(f"linear: x {x.shape} must end in the length `in` of weight {weight.shape} = (out, in)")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear: bias has shape {bias.shape}, expected {weight.shape[:1]} to match {weight.shape}")
+    check_alike("linear", x.data, weight.data)
+    w = weight.data
+    rows = x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # one product over all rows is the fastest
     y = rows @ w.T
     if bias is not None:
         y += bias.data
     shape, needs_dx = x.shape, x.requires_grad
 
     def backward(g):
-        g = g.reshape(-1, g.shape[-1])
+        g = g.reshape(len(rows), len(w))
         dx = (g @ w).reshape(shape) if needs_dx else None
         dw = weight.xp.matmul(g.T, rows, out=weight.gradient_buffer()) if weight.requires_grad else None
         db = g.sum(axis=0) if bias is not None else None
-        return dx, dw, db
+        return dw, dx, db
 
-    return record(y.reshape(*shape[:-1], w.shape[0]), (x, weight, bias), backward)
+    # The weight first: its gradient may lie in its buffer already, and must count before x's if both are one tensor.
+    return record(y.reshape(*shape[:-1], w.shape[0]), (weight, x, bias), backward)

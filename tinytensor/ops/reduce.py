@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tinytensor.tensor import Tensor, record
 
 Axis = int | tuple[int, ...] | None
@@ -69,18 +71,24 @@ def _extreme(name: str, a: Tensor, axis: Axis, keepdims: bool) -> Tensor:
 def logsumexp(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(a))) over `axis`, without overflow.   dL/da = dL/dy * softmax(a)"""
     xp, x, shape = a.xp, a.data, a.shape
+    if _count(shape, axis) == 0:
+        raise ValueError(f"logsumexp: there is nothing to add up over axis {axis} of shape {shape}")
     top = x.max(axis=axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, xp.zeros((), x.dtype))  # a row of -inf has the value -inf, not NaN
-    with xp.errstate(divide="ignore"):
-        y = xp.log(xp.exp(x - top).sum(axis=axis, keepdims=True)) + top
-    return record(
-        y if keepdims else y.reshape(_reduced(shape, axis)), (a,), lambda g: (_kept(g, shape, axis) * xp.exp(x - y),)
-    )
+    e = xp.exp(x - top)
+    total = e.sum(axis=axis, keepdims=True)
+    with np.errstate(divide="ignore"):
+        y = xp.log(total) + top
+
+    def backward(g):
+        return (_kept(g, shape, axis) * e / xp.where(total == 0, 1, total),)
+
+    return record(y if keepdims else y.reshape(_reduced(shape, axis)), (a,), backward)
 
 
 def _axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     """The reduced axes as a tuple of non-negative numbers."""
-    if axis is None:
+    if axis is None or not shape:  # NumPy lets a 0-d array be reduced over axis 0 or -1
         return tuple(range(len(shape)))
     axes = axis if isinstance(axis, tuple) else (axis,)
     return tuple(one % len(shape) for one in axes)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinytensor.ops.elementwise import unbroadcast
+from tinytensor.ops.elementwise import check_alike, unbroadcast
 from tinytensor.tensor import Tensor, record, record_many
 
 
@@ -22,12 +22,13 @@ def reshape(a: Tensor, *shape) -> Tensor:
     return record(a.data.reshape(shape), (a,), lambda g: (g.reshape(before),))
 
 
-def transpose(a: Tensor, *axes: int) -> Tensor:
+def transpose(a: Tensor, *axes) -> Tensor:
     """The axes in another order (reversed if none is given).   dL/da = dL/dy with the order undone"""
+    axes = axes[0] if len(axes) == 1 and isinstance(axes[0], Sequence) else axes
     axes = axes or tuple(reversed(range(a.ndim)))
     if sorted(axis % a.ndim if a.ndim else axis for axis in axes) != list(range(a.ndim)):
         raise ValueError(f"transpose: {axes} is no order of the {a.ndim} axes of shape {a.shape}")
-    back = np.argsort([axis % a.ndim for axis in axes]) if a.ndim else ()
+    back = sorted(range(a.ndim), key=lambda axis: axes[axis] % a.ndim)
     return record(a.data.transpose(axes), (a,), lambda g: (g.transpose(back),))
 
 
@@ -82,7 +83,7 @@ def getitem(a: Tensor, index) -> Tensor:
 def _raw(index):
     if isinstance(index, Tensor):
         return index.data
-    return np.asarray(index) if isinstance(index, list) else index
+    return np.asarray(index, None if index else np.intp) if isinstance(index, list) else index
 
 
 def _may_repeat(index) -> bool:
@@ -101,8 +102,7 @@ def take_along_axis(a: Tensor, indices, axis: int) -> Tensor:
 
     def backward(g):
         da = xp.zeros(shape, g.dtype)
-        places = list(np.ogrid[tuple(slice(n) for n in g.shape)])
-        places = [xp.asarray(place) for place in places]
+        places = [xp.asarray(place) for place in np.ogrid[tuple(slice(n) for n in shape)]]
         places[axis] = indices
         xp.add.at(da, tuple(places), g)
         return (da,)
@@ -114,6 +114,10 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """The tensors one after the other along `axis`.   Each gets its own stretch of dL/dy"""
     if not tensors:
         raise ValueError("concatenate: no tensors were given")
+    for t in tensors:
+        check_alike("concatenate", tensors[0].data, t.data)
+        if t.ndim == 0:
+            raise ValueError("concatenate: a 0-d tensor has no axis to be joined along; use stack")
     others = {t.shape[:axis % t.ndim] + t.shape[axis % t.ndim + 1 :] for t in tensors}
     if len(others) > 1:
         raise ValueError(f"concatenate: shapes {[t.shape for t in tensors]} differ outside axis {axis}")
@@ -133,16 +137,18 @@ def split(a: Tensor, parts: int, axis: int = -1) -> list[Tensor]:
         raise ValueError(f"split: axis {axis} of shape {a.shape} does not divide into {parts} equal parts")
     xp = a.xp
     pieces = xp.split(a.data, parts, axis)
-    zeros = pieces[0]
+    shape, dtype = pieces[0].shape, a.dtype
 
     def backward(*grads):
-        return (xp.concatenate([xp.zeros_like(zeros) if g is None else g for g in grads], axis),)
+        return (xp.concatenate([xp.zeros(shape, dtype) if g is None else g for g in grads], axis),)
 
     return record_many(pieces, (a,), backward)
 
 
 def pad(a: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
     """Add `widths[axis] = (before, after)` elements of `value` around each axis.   dL/da = the middle of dL/dy"""
+    if len(widths) != a.ndim:
+        raise ValueError(f"pad: {len(widths)} pairs of widths for the {a.ndim} axes of shape {a.shape}")
     middle = tuple(slice(before, before + n) for (before, _), n in zip(widths, a.shape))
     return record(a.xp.pad(a.data, widths, constant_values=value), (a,), lambda g: (g[middle],))
 

@@ -103,9 +103,10 @@ def linear_cross_entropy(
     def backward(g):
         rows = _per_row(g, ids, ignore_index, reduction, xp)
         dx, dw = kernels.linear_cross_entropy_backward(rows, saved, out=weight.gradient_buffer())
-        return dx.reshape(shape), dw
+        return dw, dx.reshape(shape)
 
-    return record(_reduced(losses, ids, shape[:-1], ignore_index, reduction), (x, weight), backward)
+    # The weight first, as in `linear`.
+    return record(_reduced(losses, ids, shape[:-1], ignore_index, reduction), (weight, x), backward)
 
 
 def check_targets(name: str, targets, shape: tuple[int, ...], classes: int, ignore_index: int):
