@@ -1,6 +1,6 @@
 """The training loop: batch, loss, gradient, update, over and over; now and then evaluate, and save.
 
-Every worker runs `_Loop` on its share of each batch (train/parallel.py); the leader, rank 0, also reports and saves.
+Every worker runs `Loop` on its share of each batch (train/parallel.py); the leader, rank 0, also reports and saves.
 All chance in a step comes from a stream seeded by (seed, step, worker), and the batch from (seed, step), so the state
 of a run is its parameters, its optimizer's state and the number of steps done: a resumed run repeats, bit for bit,
 what the run would have done without the interruption.
@@ -137,7 +137,7 @@ class Trainer:
         """Train up to config.steps, or until SIGINT (Ctrl-C) or SIGTERM; either way the last step is saved."""
         with self._stopping_on_signals():
             try:
-                parallel.run(self.kind, self.workers, self.gradients, lambda team: _Loop(self, team).run())
+                parallel.run(self.kind, self.workers, self.gradients, lambda team: Loop(self, team).run())
             except parallel.WorkerDied as error:
                 saved = (self.run / checkpoint.TRAINER).exists()
                 then = f"go on from the last checkpoint with --resume {self.run}" if saved else "nothing was saved yet"
@@ -164,7 +164,7 @@ class Trainer:
                 signal.signal(number, handler)
 
 
-class _Loop:
+class Loop:
     """What one worker does."""
 
     def __init__(self, trainer: Trainer, team: parallel.Team):
@@ -184,7 +184,7 @@ class _Loop:
         np.seterr(over="ignore", invalid="ignore", divide="ignore")  # a loss or gradient that is not finite is caught
         while step < config.steps:
             lr = trainer.schedule(step)
-            loss, norm, seen, stop = self._step(step, lr)
+            loss, norm, seen, stop = self.step(step, lr)
             step += 1
             if self.report:
                 progress.step, progress.seconds = step, before + time.monotonic() - started
@@ -213,7 +213,7 @@ class _Loop:
         if self.report and step > saved:
             trainer.save()
 
-    def _step(self, step: int, lr: float) -> tuple[float, float, int, bool]:
+    def step(self, step: int, lr: float) -> tuple[float, float, int, bool]:
         """One update. Returns (loss, gradient norm before clipping, tokens seen, whether to stop after it)."""
         trainer, team, config, optimizer = self.trainer, self.team, self.config, self.trainer.optimizer
         loss, seen = self._gradients(step, team.rank)

@@ -20,7 +20,7 @@ from models import GPT, GPTConfig
 from models import tokenizers as models_tokenizers
 from models.generate import generate
 from train import checkpoint
-from train.data.corpus import FileSource, build_corpus, character_tokenizer, open_corpus
+from train.data.corpus import FileSource, StoriesSource, build_corpus, character_tokenizer, open_corpus
 from train.flags import add_config_flags, given
 from train.objectives.causal import Causal
 from train.report import PLOT_HINT, Report, describe_loss
@@ -31,10 +31,14 @@ SUMMARY = "train a GPT, a model that writes, on any text"
 # What learns most from the stories in two minutes on two cores.
 MODEL = dict(context=256, layers=4, heads=4, width=128, bias=False)
 TRAINING = dict(steps=2000, batch=12)
+STORIES = 4_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="PATH", help="a UTF-8 text file or a folder of them [built-in stories]")
+    parser.add_argument(
+        "--stories", metavar="N", type=int, default=STORIES, help=f"how many characters of stories to make [{STORIES}]"
+    )
     parser.add_argument("--out", metavar="RUN", type=Path, help="the run's folder, made by this command [runs/gpt-N]")
     parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
     parser.add_argument("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
@@ -76,7 +80,7 @@ def _begin(args: argparse.Namespace):
     shape = MODEL if args.preset is None else dataclasses.asdict(GPTConfig.preset(args.preset))
     shape = shape | given(args, GPTConfig)
     GPTConfig(**shape)  # bad values are named before any file is read
-    source = FileSource(args.data) if args.data else None
+    source = FileSource(args.data) if args.data else StoriesSource(args.stories)
     tokenizer = models_tokenizers.load(args.tokenizer) if args.tokenizer else character_tokenizer(source)
     if "vocab_size" not in given(args, GPTConfig):
         shape["vocab_size"] = tokenizer.vocab_size

@@ -7,6 +7,7 @@ loss, in nats per character, of a model that knows all about how they were made,
 
 from __future__ import annotations
 
+import bisect
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from models.tokenizers import Characters, Tokenizer
+from train.data import stories
 from train.data.text import TextFiles
 
 HELD_OUT = 0.1  # the share of the text, at its end, that is not trained on
@@ -56,6 +58,21 @@ class FileSource:
     def parts(self) -> tuple[Iterable[str], Iterable[str]]:
         """The training text and the held-out text, each as pieces; may be called again to read them again."""
         return self.files.read(0, self.cut), self.files.read(self.cut)
+
+
+class StoriesSource:
+    """The built-in stories. The last tenth is held out, from the start of a story on, so its entropy is exact."""
+
+    def __init__(self, characters: int, seed: int = 0, held_out: float = HELD_OUT):
+        told = stories.corpus(characters, seed)
+        first = bisect.bisect_left(told.starts, len(told.text) * (1 - held_out))
+        cut, nats = told.starts[first], told.nats_before[first]
+        self.texts = told.text[:cut], told.text[cut:]
+        self.nats = (nats, told.nats - nats)
+
+    def parts(self) -> tuple[Iterable[str], Iterable[str]]:
+        """The training text and the held-out text, each as one piece."""
+        return [self.texts[0]], [self.texts[1]]
 
 
 def build_corpus(
