@@ -14,14 +14,16 @@ chosen that a reader could not see in the text.
 PRONOUNS = {"girl": "she her her", "boy": "he him his", "pet": "it it its", "one": "it it its",
             "many": "they them their"}
 
-AGREEMENT = {"was": ("was", "were"), "is": ("is", "are")}
+AGREEMENT = {"was": ("was", "were"), "is": ("is", "are")}       # after one thing, after many
+
+DAMAGE = {"broke": ("broke", "tore"), "broken": ("broken", "torn")}       # hard things, and the soft ones of SOFT
 
 NAMES = {
-    "girl": "Anna Mia Lucy Emma Rosa Zoe Nina Clara Ella Ivy Ruby Molly Lily Sara Kate Dora Alma Vera June Greta "
-            "Hanna Iris Lena Nora Paula Tina Ada Bella Daisy Eva Flora Jane",
-    "boy": "Ben Tom Max Leo Sam Jack Finn Noah Oscar Hugo Peter Paul Adam Luke Otto Fred Carl Emil Felix Henry "
-           "Ivan Karl Mark Nick Ralph Simon Theo Victor Walter Rudi Ned Bruno",
-    "pet": "Rex Biscuit Pip Patch Ginger Button Coco Muffin Pepper Bobo Nugget Waffle",
+    "girl": "Anna Mia Lucy Emma Rosa Zoe Nina Ella Ivy Ruby Lily Sara Kate Dora Alma Vera June Iris Lena Nora Tina "
+            "Ada Eva Jane",
+    "boy": "Ben Tom Max Leo Sam Jack Finn Noah Hugo Paul Adam Luke Otto Fred Carl Emil Ivan Karl Mark Nick Theo "
+           "Rudi Ned Tim",
+    "pet": "Rex Pip Coco Bobo Lulu Dot Fuzz Momo Taco Zip Kiki Bim",
 }
 
 KIN = {"girl": "sister*2 aunt", "boy": "brother*2 uncle", "girl boy": "friend*4 cousin*2 best_friend*2 neighbour",
@@ -51,12 +53,12 @@ THINGS = {
             "pencils seeds sandals ribbons stickers",
 }
 
-# These tear, the others break.
 SOFT = "book hat scarf map blanket diary pillow mask apron boots gloves mittens cards slippers sandals ribbons"
 
 WORDS = {
     "trait": "kind brave shy clever funny cheerful gentle curious careful lively polite honest friendly clumsy "
-             "playful patient lazy noisy thoughtful impatient adventurous stubborn",
+             "playful patient lazy noisy helpful hopeful stubborn quiet proud busy silly wild calm quick tidy "
+             "messy bold loud dreamy merry strong small tall",
     "hobby": "singing painting climbing dancing baking reading swimming drawing fishing running sewing gardening "
              "cooking skating acting collecting_stamps telling_jokes riding_horses building_towers making_masks "
              "knitting rowing camping juggling whistling hiking sledging writing_letters feeding_ducks "
@@ -67,13 +69,17 @@ WORDS = {
     "old": "old little tiny big white red quiet pretty crooked stone wooden yellow round",
     "sky": "sunny warm cold windy rainy cloudy bright foggy lovely quiet hot grey icy",
     "day": "morning*4 afternoon*3 evening day*2 Monday Tuesday Friday Saturday Sunday",
-    "size": "-*9 big small*2 little*2 tiny old*2 new*2 shiny pretty heavy funny ugly empty",
-    "colour": "red*3 blue*3 green*2 yellow*2 white black brown pink purple orange golden silver grey wooden "
-              "striped",
+    "size": "-*6 big small little tiny old new shiny pretty heavy funny ugly empty lovely cheap fine odd huge "
+            "plain",
+    "colour": "red*2 blue*2 green*2 yellow white black brown pink purple orange golden silver grey wooden striped "
+              "paper tin glass spotted painted",
     "carry": "pocket bag basket backpack hat sack",
     "love": "loved liked_very_much was_proud_of took_everywhere kept_in_a_box showed_to_everyone",
-    "look": "small*2 big*2 fat thin sleepy hungry noisy funny shy brown white black grey spotted young old strange "
-            "clever busy angry wet muddy tired",
+    "look": "small big fat thin sleepy hungry noisy funny shy young old strange clever busy angry wet muddy tired "
+            "tiny lazy happy quiet sad proud clumsy gentle",
+    "coat": "brown*2 white*2 black*2 grey*2 spotted striped golden red green furry yellow fluffy silver orange "
+            "dark pale",
+    "tired": "tired*4 sleepy*2 hungry muddy wet cold dusty full dirty warm thirsty quiet proud",
     "animal": "frog fox owl squirrel hedgehog butterfly beetle mouse snail sparrow crow swan lizard spider deer "
               "mole badger bee worm turtle goose crab hare otter bat rat pigeon ant robin wolf bear pig calf "
               "donkey toad seagull swallow moth dragonfly newt heron magpie weasel stork",
@@ -87,21 +93,22 @@ WORDS = {
     "long": "all_day until_dark for_an_hour for_a_long_time until_lunch before_supper",
     "went": "went*3 walked*3 ran*2 hurried skipped raced strolled marched wandered cycled",
     "moved": "ran flew walked crept jumped hurried wandered raced came",
-    "adverb": "quickly slowly happily quietly carefully gently proudly kindly politely at_once with_a_smile",
-    "softly": "-*6 quietly kindly politely gently slowly at_once at_last with_a_smile in_a_low_voice "
-              "after_a_moment",
-    "said": "said*5 called answered replied added",
+    "adverb": "quickly slowly happily quietly carefully gently proudly kindly politely bravely calmly shyly gladly "
+              "eagerly neatly boldly",
+    "softly": "-*4 quietly kindly politely gently slowly at_once at_last softly again then with_a_smile "
+              "in_a_low_voice proudly quickly",
+    "said": "said*6 called answered replied cried",
     "asked": "asked*5 wondered called said",
     "under": "behind under near next_to beside",
     "big": "-*4 big*2 old*2 tall little broken wooden crooked green dusty red empty stone white mossy",
-    "then": "-*14 Then*3 Soon*2 Next Later Suddenly After_a_while After_that Just_then Before_long A_moment_later",
+    "then": "-*9 Then*2 Soon*2 Next Later Suddenly After_that Just_then Before_long Now",
     "oh": "Oh_no! Oh_dear! Help! Wait! Hey! Listen! Goodness!",
     "wow": "Look! Wow! Hooray! Hurrah! See! Come_here! How_nice!",
     "very": "-*6 very*3 so quite rather a_little really terribly",
     "sad": "sad*4 unhappy upset gloomy miserable heartbroken",
     "cross": "cross*2 angry*4 annoyed furious grumpy",
     "scared": "scared*3 afraid frightened*2 nervous worried",
-    "happy": "happy*5 glad*2 pleased cheerful delighted proud grateful excited",
+    "happy": "happy*3 glad*2 pleased cheerful delighted proud grateful excited merry thankful",
     "cried": "cried sighed sobbed sat_down began_to_cry said_nothing looked_at_the_ground wiped_away_a_tear",
     "part": "knee*2 elbow finger foot hand toe head arm ankle nose",
     "noise": "bang crash roar howl splash rumble thump hiss scream buzz growl",
@@ -138,10 +145,12 @@ CAUSES = {
     "helped": ("{b.name} was so kind", "being so kind"),
 }
 
+NEW_LINE = {"outing", "go", "suggest", "night", "kept"}       # these start a new paragraph
+
 FORMS = {
     # The beginning.
     "open": """
-        Once upon a time there was {an} {trait} {a.kind} named {a.first}.
+        Once upon a time there was {an} {trait} {a.kind} named {a.first} who loved {treat}.
         Once there was {an} {trait} {a.kind} called {a.first} who loved {hobby}.
         {a.first} was {an} {trait} {a.kind} who lived in {an} {old} {house} {near} the {land}.
         Long ago, in {an} {old} {house} {near} the {land}, lived {an} {trait} {a.kind} named {a.first}.
@@ -168,19 +177,19 @@ FORMS = {
     "weather": """
         The {wind} was {felt} and the {leaves} {swayed}.
         The {leaves} {swayed} in the {felt} {wind}.
-        {an} {look} {animal} {moved} past.
-        {spot} {an} {look} {animal} was {doing}.""",
+        {an} {look} {coat} {animal} {moved} {adverb} past.
+        {spot} {an} {look} {coat} {animal} was {doing}.""",
     "see": """
-        {then} {a} saw {an} {look} {animal} {spot}.
-        {then} {an} {look} {animal} {moved} past {a}.
-        "{wow} There is {an} {look} {animal} {spot}!" {said} {a.name}.
-        {then} {a} watched {an} {look} {animal} that was {doing} {spot}.""",
+        {then} {a} saw {an} {look} {coat} {animal} {spot}.
+        {then} {an} {look} {coat} {animal} {moved} {adverb} past {a}.
+        "{wow} There is {an} {look} {coat} {animal} {spot}!" {said} {a.name}.
+        {then} {a} watched {an} {look} {coat} {animal} that was {doing} {spot}.""",
     "eat": """
-        {then} {a} ate {food} and {treat}.
+        {then} {a} {adverb} ate {food} and {treat}.
         {then} {a} had some {food} {spot}.
         {then} {a} shared some {food} and {treat}.""",
     "play": """
-        {then} {a} played {game} {long}.
+        {then} {a} {adverb} played {game} {long}.
         {then} {a} played {game} {spot}.
         {then} {a} talked about {hobby} and {game}.""",
     "say": """
@@ -210,7 +219,7 @@ FORMS = {
         "You can keep {x.my}, {b.name}," {said} {a.name} {softly}.""",
     "lend": """
         {then} {a} lent {b.obj} {x}.
-        {then} {a} {adverb} let {b.obj} hold {x}.
+        {then} {a} let {b.obj} hold {x}.
         "You can use {x.my} for a while, {b.name}," {said} {a.name} {softly}.""",
     "swap": """
         {then} {a} swapped {x} for {y}.
@@ -235,7 +244,7 @@ FORMS = {
         {then} {a} grabbed {x} and {moved} away.
         {a} wanted {x}, so {a.he} took {x.him} from {b.obj}.""",
     "hide": """
-        {then} {a} hid {x} {spot}, just for fun.
+        {then} {a} {adverb} hid {x} {spot}.
         While {b.name} looked away, {a.name} hid {x} {spot}.""",
     "want": """
         "May I have {x.your}, {b.name}?" {asked} {a.name} {softly}.
@@ -259,13 +268,13 @@ FORMS = {
         {a} {cried} because {cause}.""",
     "ask": """
         "What is the matter, {b.name}?" {asked} {a.name} {softly}.
-        "{b.name}, are you all right?" {asked} {a.name} {softly}.
+        "What is wrong?" {asked} {a.name} {softly}.
         "Why are you so {b.feeling}, {b.name}?" {asked} {a.name}.""",
     "tell": """
         "{claim}," {said} {a.name} {softly}.
         {a} told {b.obj} that {cause}.""",
     "comfort": """
-        {then} {a} {hug} {b.obj}.
+        {then} {a} {adverb} {hug} {b.obj}.
         "Do not be {b.feeling}, {b.name}," {said} {a.name} {softly}.
         "It will be all right, {b.name}," {said} {a.name} {softly}.""",
     "thank": """
@@ -279,15 +288,15 @@ FORMS = {
     # Making it right.
     "search": """
         {then} {a} looked {spot}, but {x} {x.was} not there.
-        {then} {a} asked {an} {look} {animal}, but nobody had seen {x}.""",
+        {then} {a} asked {an} {look} {coat} {animal}, but nobody had seen {x}.""",
     "find again": """
         {then} {a} found {x} {spot} and gave {x.him} to {b.obj}.
         "{wow} Here {x.is} {x.your}, {b.name}!" {said} {a.name}. {x.he} {x.was} {spot}.""",
     "mend": """
-        {then} {a} mended {x} with {mender}.
+        {then} {a} {adverb} mended {x} with {mender}.
         "I can mend {x.your}, {b.name}," {said} {a.name}, and {a.he} did so with {mender}.""",
     "return": """
-        {then} {a} gave {x} back to {b.obj}.
+        {then} {a} {adverb} gave {x} back to {b.obj}.
         "I am sorry, {b.name}," {said} {a.name} {softly} and gave {x} back.""",
     "drop": """
         {then} {a} got tired of {x} and gave {x.him} back.
@@ -299,8 +308,8 @@ FORMS = {
         {then} {a} looked {x.spot}, and there {x.he} {x.was}!
         {then} {a} found {x} {x.spot}.""",
     "explain": """
-        "It was only {an} {look} {animal}, {b.name}," {said} {a.name} {softly}.
-        {then} {a} went to look, but it was only {an} {look} {animal}.""",
+        "It was only {an} {coat} {animal}, {b.name}," {said} {a.name} {softly}.
+        {then} {a} went to look, but it was only {an} {look} {coat} {animal}.""",
     "nurse": """
         {then} {a} washed {b.name}'s {b.detail} and put a bandage on it.
         {then} {a} blew on the sore {b.detail} {softly}.""",
@@ -310,13 +319,11 @@ FORMS = {
         "Where {x.is} {x.my}, {b.name}?" {asked} {a.name}.""",
     "answer me": """
         "I have {x.him}," {said} {a.name} {softly}.""",
-    "answer you": """
-        "You have {x.him}, {b.name}," {said} {a.name}.""",
     "answer other": """
         "{b.name} has {x.him}," {said} {a.name} {softly}.""",
     # The end.
     "night": """
-        {night} {a} went home, {happy} and tired.
+        {night} {a} went home, {happy} and {tired}.
         {night} {a} had {food} and {treat} for supper.""",
     "kept": """
         {night} {a} still had {x}.
@@ -327,5 +334,6 @@ FORMS = {
     "moral": """
         From that day on {a} always tried {lesson}.
         {a} had learned {lesson}.
-        And {a} dreamed of {an} {look} {animal}.""",
+        And {a} dreamed of {hobby} with {an} {coat} {animal}.
+        And {a} dreamed of {an} {look} {coat} {animal}.""",
 }
