@@ -125,7 +125,6 @@ def align(normalize: Callable[[str], str], text: str) -> tuple[str, list[tuple[i
 
 def squeeze(text: str, spans: list[tuple[int, int]], prefix: bool, collapse: bool) -> tuple[str, list[tuple[int, int]]]:
     """Spaces become marks: runs of them one mark, none at the ends, and one in front of the first word."""
-    text = text.replace(MARK, " ")
     if collapse:
         keep = [i for i, one in enumerate(text) if one != " " or (i + 1 < len(text) and text[i + 1] != " ")]
         keep = keep[1:] if keep and text[keep[0]] == " " else keep

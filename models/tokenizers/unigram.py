@@ -161,9 +161,12 @@ class Unigram(Tokenizer):
 
     def decode(self, ids: Iterable[int]) -> str:
         """The normalized text; every unknown is shown as a double question mark."""
-        pieces = [UNKNOWN_TEXT if piece == self.unk_token else piece for piece in self.tokens_of(ids)]
-        text = "".join(pieces).replace(MARK, " ")
-        return text.removeprefix(" ") if self.prefix and pieces and pieces[0] != UNKNOWN_TEXT else text
+        text = ""
+        for k, piece in enumerate(self.tokens_of(ids)):
+            if self.prefix and (k == 0 or (self.collapse and not text)):
+                piece = piece.removeprefix(MARK)
+            text += UNKNOWN_TEXT if piece == self.unk_token else piece.replace(MARK, " ")
+        return text
 
     # ---- files
 
@@ -237,7 +240,7 @@ def sentinel_names(count: int) -> list[str]:
 
 def marked_words(text: str) -> list[str]:
     """The words of normalized text, each with the mark in front."""
-    return [MARK + word for word in text.replace(MARK, " ").split(" ") if word]
+    return [MARK + word for word in text.split(" ") if word]
 
 
 def squeeze_text(tokenizer: Unigram, text: str) -> str:
