@@ -103,7 +103,7 @@ class ByteLevelBPE(Tokenizer):
             text = " " + text
         ids = []
         for words in self.splitter.blocks(text):
-            ids += self.cache.ids(words)
+            ids.extend(self.cache.ids(words))
         return ids
 
     def merge(self, word: str) -> list[int]:
