@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from models.config import option
 from nn import Dropout, Embedding, KVCache, LayerNorm, Linear, Module, PreNormBlock, init
 from nn.attention import check_heads
 from tinytensor import Tensor, no_grad, ops
@@ -23,23 +24,17 @@ from tinytensor import Tensor, no_grad, ops
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The shape of a GPT.
+    """The shape of a GPT."""
 
-    vocab_size: number of tokens (V).   context: the longest input, in tokens.   layers, heads, width: L, H, C.
-    dropout: share dropped from the embeddings, the attention probabilities and each branch while training.
-    bias: biases in the linear layers and layer norms.   tied: the output table is the token embedding.
-    activation: of the feed-forward networks; gelu_tanh (GPT-2's), gelu, relu or silu.
-    """
-
-    vocab_size: int = 50257
-    context: int = 1024
-    layers: int = 12
-    heads: int = 12
-    width: int = 768
-    dropout: float = 0.0
-    bias: bool = True
-    tied: bool = True
-    activation: str = "gelu_tanh"
+    vocab_size: int = option(50257, "V, the number of different tokens")
+    context: int = option(1024, "T, the longest input in tokens")
+    layers: int = option(12, "L, the number of transformer blocks")
+    heads: int = option(12, "H, the attention heads in a block")
+    width: int = option(768, "C, the length of the vectors between blocks")
+    dropout: float = option(0.0, "share dropped from embeddings, attention probabilities and branches in training")
+    bias: bool = option(True, "biases in linear layers and layer norms")
+    tied: bool = option(True, "use the token embedding as the output table too")
+    activation: str = option("gelu_tanh", "of the feed-forward networks: gelu_tanh (GPT-2's), gelu, relu, silu")
 
     def __post_init__(self):
         for name in ("vocab_size", "context", "layers", "heads", "width"):

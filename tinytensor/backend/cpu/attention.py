@@ -2,28 +2,30 @@
 
     y = softmax(scale q k^T + bias) v,   each query over the keys that the causal rule, the window and the mask allow
 
-A block of 64 query rows of a few heads is worked on at a time, a strip: its logits are made, exponentiated, summed and
-multiplied with v while they are in the cache, as in FlashAttention (Dao et al. 2022). What that saves:
+A strip of query rows of a few heads is worked on at a time: its logits are made, exponentiated, summed and multiplied
+with v while they are in the cache, as in FlashAttention (Dao et al. 2022). What that saves:
 
 - Causal strips end at their last row's key, so most of the upper triangle is never computed.
-- The probabilities are never normalized. Row sums are a product with ones, and the output is divided by them, which is
-  D numbers a row instead of S.
+- The probabilities P are never normalized. Row sums l of E = exp(logits) are a product with ones, and the output is
+  divided by them: D numbers a row instead of S.
 - No maximum is subtracted unless it must be: a strip with a row sum outside [eps^2, 1 / eps^2] is redone with it.
-  Everything below goes through unchanged: exp(z - shift), with shift 0 in the strips that need none.
-- backward needs dS = P * (dP - D) with P = E / l, dP = dO v^T, D = sum(dO * y).
+- backward needs dS = P * (dP - delta) with dP = dO v^T and delta = sum(dO * y). Written as
+  E * ([dO / l, -delta / l] @ [v, 1]^T) it is one product and one multiplication.
 
-With keep=True the exponentials E are kept for backward, (B, H, T, S) numbers. With keep=False backward makes them again
-from the row sums and shifts (and the dropout mask from its seed), so memory grows with T and not with T^2.
+With keep=True the strips of E are kept for backward, T S numbers a head and half of that where causal. With keep=False
+backward makes them again from the row sums and maxima (and the dropout mask from its seed), so memory grows with T and
+not with T^2.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from .blocks import BLOCK
 from .dropout import keep_mask
 
-STRIP = 64                                                 # query rows in a strip
-GROUP = 128 * 1024                                         # elements of the logits of all heads in a strip
+CAUSAL_STRIP = 64                                          # query rows in a strip: few, so little above the diagonal
+STRIP = 256                                                # without a triangle more rows mean fewer sums over strips
 
 
 class Strip(NamedTuple):
@@ -42,30 +44,28 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
     mask: booleans that broadcast to (B, H, T, S), True = may attend. Rows with nothing to attend to give zeros.
     bias: numbers that broadcast to (B, H, T, S).  dropout: on the probabilities, drawn from rng.
     """
-    B, H, T, D = q.shape
+    B, H, T, _ = q.shape
     S = k.shape[2]
     strips = cut_strips(T, S, causal, window, q.dtype)
+    groups = head_groups(B, H, strips)
     seed = rng.integers(1 << 63) if dropout else None
     draws = mask_stream(seed)
 
-    y = np.empty((B, T, H, D), q.dtype).transpose(0, 2, 1, 3)
+    y = np.empty((B, T, H, v.shape[3]), q.dtype).transpose(0, 2, 1, 3)
     inv_sum = np.empty((B, H, T), q.dtype)                 # 1 / l, and 0 for a row with nothing to attend to
-    shift = None                                           # (B, H, T), made when the first strip needs it
-    kept = np.empty((B, H, T, S), q.dtype) if keep else None
-    kept_masks = np.empty((B, H, T, S), bool) if keep and dropout else None
+    shift = None                                           # (B, H, T): what is subtracted, once any strip needs it
+    kept = []                                              # (E, E after dropout) of each strip, in the order worked
     ones = np.ones(S, q.dtype)
-    low, high = np.finfo(q.dtype).eps ** 2, np.finfo(q.dtype).eps ** -2
-
-    for heads in head_groups(B, H, S):
-        queries, keys, values = q[heads] * scale, k[heads].swapaxes(2, 3), v[heads]
+    for heads in groups:
+        queries, keys, values = np.multiply(q[heads], scale, order="C"), k[heads], v[heads]
         for strip in strips:
             i, j = strip.rows, strip.keys
-            out = kept[heads][:, :, i, j] if keep else None
             with np.errstate(over="ignore"):
-                e = np.exp(z := strip_logits(queries, keys, strip, heads, mask, bias, out), out=z)
+                z = strip_logits(queries, keys, strip, heads, mask, bias)
+                e = np.exp(z, out=z)
             total = e @ ones[j]
-            if not ((total > low) & (total < high)).all():
-                z = strip_logits(queries, keys, strip, heads, mask, bias, e)
+            if not in_safe_range(total):
+                z = strip_logits(queries, keys, strip, heads, mask, bias)
                 m = z.max(axis=3, initial=-np.inf)
                 m[m == -np.inf] = 0                        # nothing to attend to: exp(-inf - 0) = 0
                 z -= m[..., None]
@@ -73,16 +73,17 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
                 total = e @ ones[j]
                 shift = np.zeros((B, H, T), q.dtype) if shift is None else shift
                 shift[heads][:, :, i] = m
-            r = np.divide(1, total, out=inv_sum[heads][:, :, i], where=total > 0)
-            r[total == 0] = 0
+                total[total == 0] = np.inf
+            r = np.divide(1, total, out=inv_sum[heads][:, :, i])
+            dropped = e
             if dropout:
-                drawn = keep_mask(e.shape, dropout, draws)
-                if keep:
-                    kept_masks[heads][:, :, i, j] = drawn
-                e, r = e * drawn, r * survivor_scale(dropout)
-            np.matmul(e, values[:, :, j], out=y[heads][:, :, i])
-            y[heads][:, :, i] *= r[..., None]
-    return y, (q, k, v, y, inv_sum, shift, kept, kept_masks, strips, scale, mask, bias, dropout, seed)
+                dropped = e * keep_mask(e.shape, dropout, draws)
+                r = r * survivor_scale(dropout)
+            if keep:
+                kept.append((e, dropped))
+            out = np.matmul(dropped, values[:, :, j], out=y[heads][:, :, i])
+            out *= r[..., None]
+    return y, (q, k, v, y, inv_sum, shift, kept, strips, groups, scale, mask, bias, dropout, seed)
 
 
 def attention_backward(dy, saved, out=None, need_bias=False):
@@ -91,42 +92,43 @@ def attention_backward(dy, saved, out=None, need_bias=False):
     out: three arrays to write dq, dk and dv into, such as views of one (B, T, 3, H, D) array.
     dbias has the bias's own shape, summed over what was broadcast.
     """
-    q, k, v, y, inv_sum, shift, kept, kept_masks, strips, scale, mask, bias, dropout, seed = saved
-    B, H, _, D = q.shape
-    S = k.shape[2]
+    q, k, v, y, inv_sum, shift, kept, strips, groups, scale, mask, bias, dropout, seed = saved
     if out is None:
-        out = (np.empty((B, a.shape[2], H, D), q.dtype).transpose(0, 2, 1, 3) for a in (q, k, v))
+        B, H = q.shape[:2]
+        out = (np.empty((B, a.shape[2], H, a.shape[3]), q.dtype).transpose(0, 2, 1, 3) for a in (q, k, v))
     dq, dk, dv = out
     dbias = np.zeros(bias.shape, q.dtype) if need_bias else None
     draws = mask_stream(seed)
-    dk[...] = 0
-    dv[...] = 0
-    for heads in head_groups(B, H, S):
-        r = inv_sum[heads]
-        do = dy[heads] * (r * survivor_scale(dropout))[..., None]
+    kept = iter(kept)
+    # The first strip, with the last rows, often sees every key: it writes dk and dv, and the others add to them.
+    writes_all = bool(strips) and strips[0].keys == slice(0, k.shape[2])
+    if not writes_all:
+        dk[...] = 0
+        dv[...] = 0
+    for heads in groups:
+        keys, r = k[heads], inv_sum[heads]
+        queries = np.multiply(q[heads], scale, order="C")
         delta = np.vecdot(dy[heads], y[heads]) * r
-        queries, keys, values = q[heads] * scale, k[heads], v[heads]
-        for strip in strips:
+        do = with_column(dy[heads], (r * survivor_scale(dropout))[..., None], 0 if dropout else -delta)
+        values = with_column(v[heads], 1, 1)
+        for n, strip in enumerate(strips):
             i, j = strip.rows, strip.keys
-            if kept is not None:
-                e = kept[heads][:, :, i, j]
-            else:
-                e = strip_logits(queries, keys.swapaxes(2, 3), strip, heads, mask, bias, None)
-                if shift is not None:
-                    e -= shift[heads][:, :, i, None]
-                np.exp(e, out=e)
+            pair = next(kept, None) or remade(queries, keys, strip, heads, mask, bias, shift, dropout, draws)
+            e, dropped = pair
             ds = do[:, :, i] @ values[:, :, j].swapaxes(2, 3)
             if dropout:
-                drawn = keep_mask(e.shape, dropout, draws) if kept is None else kept_masks[heads][:, :, i, j]
-                ds *= drawn
-                dropped = e * drawn
+                # The mask stands between dP and delta, so they cannot share a product.
+                ds *= dropped
+                ds -= e * delta[:, :, i, None]
             else:
-                dropped = e
-            ds -= delta[:, :, i, None]
-            ds *= e
-            dv[heads][:, :, j] += dropped.swapaxes(2, 3) @ do[:, :, i]
-            dk[heads][:, :, j] += ds.swapaxes(2, 3) @ queries[:, :, i]
+                ds *= e
             np.matmul(ds, keys[:, :, j], out=dq[heads][:, :, i])
+            if n == 0 and writes_all:
+                np.matmul(dropped.swapaxes(2, 3), do[:, :, i, :-1], out=dv[heads])
+                np.matmul(ds.swapaxes(2, 3), queries[:, :, i], out=dk[heads])
+            else:
+                dv[heads][:, :, j] += dropped.swapaxes(2, 3) @ do[:, :, i, :-1]
+                dk[heads][:, :, j] += ds.swapaxes(2, 3) @ queries[:, :, i]
             if need_bias:
                 add_broadcast(part(four_axes(dbias), heads, i, j), ds)
         dq[heads] *= scale
@@ -154,14 +156,13 @@ def attention_step(q, k, v, *, scale, lengths=None, bias=None):
 
 
 def cut_strips(T, S, causal, window, dtype):
-    """The strips of a (T, S) matrix of logits."""
+    """The strips of a (T, S) matrix of logits, the last rows first."""
+    if not causal:
+        return [Strip(slice(start, min(start + STRIP, T)), slice(0, S), None) for start in range(0, T, STRIP)][::-1]
     offset = S - T                                         # query t stands at key t + offset
     strips = []
-    for start in range(0, T, STRIP):
-        stop = min(start + STRIP, T)
-        if not causal:
-            strips.append(Strip(slice(start, stop), slice(0, S), None))
-            continue
+    for start in range(0, T, CAUSAL_STRIP):
+        stop = min(start + CAUSAL_STRIP, T)
         last = max(0, min(S, stop + offset))
         first = 0 if window is None else min(last, max(0, start + offset - window + 1))
         # Without a window only the square at the diagonal has keys that some rows see and others do not.
@@ -169,30 +170,53 @@ def cut_strips(T, S, causal, window, dtype):
         distance = np.arange(start, stop)[:, None] + offset - np.arange(left, last)
         seen = (distance >= 0) & (distance < (S + T if window is None else window))
         strips.append(Strip(slice(start, stop), slice(first, last), np.where(seen, 0, -np.inf).astype(dtype)))
-    return strips
+    return strips[::-1]
 
 
-def head_groups(B, H, S):
-    """Index pairs (batch, heads) that cut B x H heads into groups whose strips have about GROUP elements."""
-    fit = max(1, GROUP // (STRIP * max(S, 1)))
+def head_groups(B, H, strips):
+    """Index pairs (batch, heads) that cut B x H heads into groups whose largest strip has about BLOCK elements."""
+    largest = max(((s.rows.stop - s.rows.start) * (s.keys.stop - s.keys.start) for s in strips), default=1)
+    fit = max(1, BLOCK // max(largest, 1))
     if fit >= H:
-        step = fit // H if H else 1
+        step = fit // max(H, 1)
         return [np.s_[b:b + step, :] for b in range(0, B, step)]
     return [np.s_[b:b + 1, h:h + fit] for b in range(B) for h in range(0, H, fit)]
 
 
-def strip_logits(queries, keys, strip, heads, mask, bias, out):
-    """scale q k^T + bias for one strip, -inf where a query must not look; into `out` if given."""
+def strip_logits(queries, keys, strip, heads, mask, bias):
+    """scale q k^T + bias for one strip, -inf where a query must not look."""
     i, j = strip.rows, strip.keys
-    z = np.matmul(queries[:, :, i], keys[..., j], out=out)
+    z = queries[:, :, i] @ keys[:, :, j].swapaxes(2, 3)
     if bias is not None:
         z += part(four_axes(bias), heads, i, j)
     if strip.penalty is not None:
-        n = strip.penalty.shape[1]
-        z[..., z.shape[3] - n:] += strip.penalty
+        z[..., z.shape[3] - strip.penalty.shape[1]:] += strip.penalty
     if mask is not None:
         z += np.where(part(four_axes(mask), heads, i, j), 0, -np.inf).astype(z.dtype)
     return z
+
+
+def remade(queries, keys, strip, heads, mask, bias, shift, dropout, draws):
+    """(E, E after dropout) of one strip once more, as forward had them."""
+    z = strip_logits(queries, keys, strip, heads, mask, bias)
+    if shift is not None:
+        z -= shift[heads][:, :, strip.rows, None]
+    e = np.exp(z, out=z)
+    return e, e * keep_mask(e.shape, dropout, draws) if dropout else e
+
+
+def in_safe_range(total):
+    """Whether exp without a shift lost nothing: no sum overflowed, and none is so small that its terms vanished."""
+    eps = np.finfo(total.dtype).eps
+    return total.size == 0 or bool(total.min() > eps**2 and total.max() < eps**-2)
+
+
+def with_column(a, factor, column):
+    """[a * factor, column] along the last axis, contiguous."""
+    wide = np.empty((*a.shape[:3], a.shape[3] + 1), a.dtype)
+    np.multiply(a, factor, out=wide[..., :-1])
+    wide[..., -1] = column
+    return wide
 
 
 def four_axes(a):

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 # Elements in a block. Each block is touched by a few arrays at once, so this is about a quarter of a 512 KB L2 cache.
-BLOCK = 32 * 1024
+BLOCK = 128 * 1024
 
 
 def as_rows(x):
@@ -18,9 +18,9 @@ def as_rows(x):
 
 
 def row_blocks(rows, width, elements=BLOCK):
-    """Slices that cut `rows` rows of `width` elements into blocks of about `elements` elements."""
+    """Slices that cut `rows` rows of `width` elements into blocks of about `elements` elements; none if width is 0."""
     step = max(8, elements // max(width, 1) // 8 * 8)
-    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+    return [slice(start, min(start + step, rows)) for start in range(0, rows if width else 0, step)]
 
 
 def scale_rows(x, factors, out=None):

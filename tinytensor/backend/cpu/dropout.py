@@ -1,5 +1,7 @@
 """Dropout (Srivastava et al. 2014), inverted: what is kept is scaled up, so that evaluation needs no scaling."""
 
+from math import prod
+
 import numpy as np
 
 LEVELS = 1 << 16
@@ -29,6 +31,7 @@ def keep_mask(shape, p, rng):
     One 64-bit random word decides four elements: 16 bits each, compared with p. A float per element takes 4 times as
     long to draw.
     """
-    size = int(np.prod(shape))
-    words = rng.integers(0, 1 << 64, -(-size // 4), dtype=np.uint64).view(np.uint16)[:size]
-    return (words >= np.uint32(round(p * LEVELS))).reshape(shape)
+    size = prod(shape)
+    words = rng.integers(0, 1 << 64, -(-size // 4), dtype=np.uint64).view(np.uint16)[:size].reshape(shape)
+    threshold = round(p * LEVELS)
+    return words >= threshold if threshold < LEVELS else np.zeros(shape, bool)

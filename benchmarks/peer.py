@@ -1,0 +1,93 @@
+"""The same GPT in PyTorch, eager mode, as one would write it there: the peer that the benchmarks race against."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models import GPTConfig
+
+
+class Norm(nn.Module):
+    """LayerNorm with an optional bias."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(config.width))
+        self.bias = nn.Parameter(torch.zeros(config.width)) if config.bias else None
+
+    def forward(self, x):
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, 1e-5)
+
+
+class Block(nn.Module):
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        C, bias = config.width, config.bias
+        self.heads, self.p = config.heads, config.dropout
+        self.norm1, self.norm2 = Norm(config), Norm(config)
+        self.qkv, self.out = nn.Linear(C, 3 * C, bias), nn.Linear(C, C, bias)
+        self.into, self.back = nn.Linear(C, 4 * C, bias), nn.Linear(4 * C, C, bias)
+        self.dropout = nn.Dropout(config.dropout)
+        self.approximate = "tanh" if config.activation == "gelu_tanh" else "none"
+
+    def forward(self, x):
+        B, T, C = x.shape
+        q, k, v = self.qkv(self.norm1(x)).split(C, dim=2)
+        q, k, v = (t.view(B, T, self.heads, C // self.heads).transpose(1, 2) for t in (q, k, v))
+        p = self.p if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=p)
+        x = x + self.dropout(self.out(y.transpose(1, 2).reshape(B, T, C)))
+        hidden = F.gelu(self.into(self.norm2(x)), approximate=self.approximate)
+        return x + self.dropout(self.back(hidden))
+
+
+class TorchGPT(nn.Module):
+    """The architecture of models/gpt.py with a tied output table."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Embedding(config.vocab_size, config.width)
+        self.positions = nn.Embedding(config.context, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = Norm(config)
+        for name, p in self.named_parameters():
+            if p.ndim > 1:
+                residual = name.endswith(("out.weight", "back.weight"))
+                nn.init.normal_(p, std=0.02 / math.sqrt(2 * config.layers) if residual else 0.02)
+
+    def forward(self, ids):
+        x = self.dropout(self.tokens(ids) + self.positions.weight[: ids.shape[1]])
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x) @ self.tokens.weight.T
+
+    def loss(self, ids, targets):
+        logits = self(ids)
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.reshape(-1))
+
+
+class TorchTrainer:
+    """step(ids, targets): forward, backward, clipping, AdamW."""
+
+    def __init__(self, config: GPTConfig, threads: int):
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        self.model = TorchGPT(config).train()
+        matrices = [p for p in self.model.parameters() if p.ndim >= 2]
+        vectors = [p for p in self.model.parameters() if p.ndim < 2]
+        groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99))
+
+    def step(self, ids, targets) -> float:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.model.loss(torch.from_numpy(ids), torch.from_numpy(targets))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        return loss.item()

@@ -1,0 +1,99 @@
+"""A training step here and in PyTorch eager: forward, backward, clipping and AdamW, on the same cores.
+
+    python -m benchmarks.train_step                        all shapes
+    python -m benchmarks.train_step small baby --rounds 50
+
+The two take turns in one process, so that a machine that slows down slows both; the figures are medians. Peak memory
+is measured in a process of its own for each side, as the growth over what the imports took. malloc is tuned the same
+way for both (see backend/cpu/memory.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import tinytensor as tt
+from models import GPT, GPTConfig
+from train import parallel
+from train.objectives.causal import Causal
+from train.trainer import Loop, TrainConfig, Trainer
+
+# name: (config, batch). small is nanoGPT's documented CPU run, baby its character-level GPU run.
+SHAPES = {
+    "small": (GPTConfig.preset("toy"), 12),
+    "baby": (GPTConfig.preset("baby", dropout=0.0), 8),
+    "baby, dropout 0.2": (GPTConfig.preset("baby"), 8),
+    "wide, vocabulary 50257": (GPTConfig(context=256, layers=4, heads=12, width=768, bias=False), 2),
+}
+
+
+def make_trainer(config: GPTConfig, batch: int, workers: int, kind: str) -> Trainer:
+    """A trainer on random tokens that reports to nobody."""
+    tokens = np.random.default_rng(0).integers(0, config.vocab_size, 100_000).astype(np.uint16)
+    train_config = TrainConfig(batch=batch, workers=workers, worker_kind=kind)
+    with tt.random.seeded(0):
+        model = GPT(config)
+    folder = Path(tempfile.gettempdir())
+    return Trainer(model, Causal(config.context, batch), tokens, tokens, train_config, folder, None)
+
+
+def race(config: GPTConfig, batch: int, workers: int, kind: str, rounds: int) -> tuple[float, float]:
+    """(our median, PyTorch's median) in milliseconds."""
+    from benchmarks.peer import TorchTrainer
+
+    trainer = make_trainer(config, batch, workers, kind)
+    peer = TorchTrainer(config, workers)
+    ours, theirs = [], []
+
+    def work(team: parallel.Team) -> None:
+        loop = Loop(trainer, team)
+        loop.model.train()
+        for step in range(rounds + 3):
+            start = time.perf_counter()
+            loop.step(step, 1e-3)
+            if team.rank:
+                continue
+            middle = time.perf_counter()
+            batch = trainer.objective.training_batch(trainer.train_tokens, step)
+            peer.step(batch["ids"], batch["targets"])
+            ours.append(middle - start)
+            theirs.append(time.perf_counter() - middle)
+
+    parallel.run(trainer.kind, trainer.workers, trainer.gradients, work)
+    return tuple(1e3 * statistics.median(times[3:]) for times in (ours, theirs))
+
+
+def peak_megabytes(side: str, shape: str, workers: int) -> float:
+    """The peak memory of three steps of one side, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory", side, shape, "--workers", str(workers)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shapes", nargs="*", help=f"which of: {'; '.join(SHAPES)} [all]")
+    parser.add_argument("--rounds", type=int, default=20, help="timed steps of each [20]")
+    parser.add_argument("--workers", type=int, default=parallel.core_count(), help="threads of each [all cores]")
+    parser.add_argument("--worker-kind", default="auto", choices=parallel.KINDS, help="our workers [auto]")
+    args = parser.parse_args()
+    kind = parallel.choose_kind(args.worker_kind, args.workers)
+    import torch
+
+    print(f"{args.workers} {kind} here, {args.workers} threads in PyTorch {torch.__version__}; NumPy {np.__version__}")
+    print(f"{'':24} {'ours':>9} {'PyTorch':>9} {'ratio':>6}   {'peak':>8} {'PyTorch':>8} {'ratio':>6}")
+    for name in args.shapes or SHAPES:
+        ours, theirs = race(*SHAPES[name], args.workers, kind, args.rounds)
+        a, b = (peak_megabytes(side, name, args.workers) for side in ("ours", "torch"))
+        print(f"{name:24} {ours:6.1f} ms {theirs:6.1f} ms {ours / theirs:6.2f}   {a:5.0f} MB {b:5.0f} MB {a / b:6.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""What every tokenizer has in common: special tokens, batches, and sentences framed for a model.
+
+A tokenizer turns text into ids and back. How it cuts the text is the business of the other files in this
+folder; this one holds what does not depend on the scheme. Special tokens (`<|endoftext|>`, `[SEP]`) are names
+outside the text: `encode` reads them as ordinary characters unless `special=True` asks otherwise, so no user can
+write his way out of a prompt. `prepare` builds what an encoder model eats: `[CLS] A [SEP] B [SEP]`, cut to a
+length, padded to a rectangle, with token types and a mask.
+"""
+
+import multiprocessing
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
+
+CACHED_WORDS = 1 << 18
+PARALLEL_FROM = 2_000_000      # characters in a batch from which starting a second process pays for itself
+
+
+@dataclass
+class Special:
+    """A special token's id, and whether it swallows the white space beside it (RoBERTa's <mask> does, to the left)."""
+    id: int
+    lstrip: bool = False
+    rstrip: bool = False
+
+
+@dataclass
+class Frame:
+    """What surrounds one text, and two: "A" and "B" stand for the texts, the rest are special tokens.
+
+    `types` gives the token type of every item of `pair` (a single text is all type 0).
+    """
+    single: list[str] = field(default_factory=lambda: ["A"])
+    pair: list[str] = field(default_factory=lambda: ["A", "B"])
+    types: list[int] = field(default_factory=lambda: [0, 1])
+
+
+@dataclass
+class Batch:
+    """Rows of equal length. ids, types: (B, T) int64; mask: (B, T) bool, False on padding."""
+    ids: np.ndarray
+    types: np.ndarray
+    mask: np.ndarray
+
+
+class Tokenizer:
+    """The parent of all schemes. A scheme defines `encode_plain`, `spans`, `decode` and its files.
+
+    tokens: every token as a readable string, by id (None where an id is unused).
+    special: the special tokens by name.
+    frame: how single texts and pairs are dressed for a model; pad_token fills up short rows.
+    """
+
+    def __init__(self, special: dict[str, Special] | None = None, frame: Frame | None = None,
+                 pad_token: str | None = None):
+        self.special = dict(special or {})
+        self.frame = frame or Frame()
+        self.pad_token = pad_token
+        for token in {*self.frame.single, *self.frame.pair, pad_token} - {"A", "B", None}:
+            if token not in self.special:
+                raise ValueError(f"the frame or padding uses {token!r}, which is not a special token; add it, "
+                                 f"or choose one of {sorted(self.special)}")
+
+    # ---- text -> ids
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """The ids of a text. With special=True the names of special tokens in the text stand for themselves."""
+        if not special:
+            return self.encode_plain(text)
+        ids = []
+        for start, end, token in self.split_special(text):
+            ids += self.encode_plain(text[start:end]) if token is None else [token.id]
+        return ids
+
+    def encode_with_offsets(self, text: str, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids, and for each the (start, end) of the characters it came from: text[start:end].
+
+        Tokens that hold only part of a character (its bytes) report the whole character.
+        """
+        if not special:
+            return self.spans(text)
+        ids, offsets = [], []
+        for start, end, token in self.split_special(text):
+            some_ids, some_offsets = self.spans(text[start:end]) if token is None else ([token.id], [(0, end - start)])
+            ids += some_ids
+            offsets += [(start + a, start + b) for a, b in some_offsets]
+        return ids, offsets
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """The ids as an array of the smallest unsigned type that holds the vocabulary."""
+        return np.array(self.encode(text), dtype=self.dtype)
+
+    def encode_batch(self, texts: Iterable[str], special: bool = False, workers: int | None = None) -> list[list[int]]:
+        """The ids of many texts. Large batches are shared out over the cores; workers=1 stays in this process."""
+        texts = list(texts)
+        if workers is None:
+            large = len(texts) > 1 and sum(map(len, texts)) >= PARALLEL_FROM
+            workers = len(os.sched_getaffinity(0)) if large and hasattr(os, "sched_getaffinity") else 1
+        if min(workers, len(texts)) < 2 or multiprocessing.current_process().daemon:
+            return [self.encode(text, special) for text in texts]
+        return encode_in_processes(lambda text: self.encode(text, special), texts, workers)
+
+    def split_special(self, text: str) -> Iterator[tuple[int, int, Special | None]]:
+        """(start, end, special token or None for ordinary text), covering the text; longer names win."""
+        names = sorted(self.special, key=len, reverse=True)
+        done = 0
+        for match in re.finditer("|".join(f"({re.escape(name)})" for name in names) or "(?!)", text):
+            token = self.special[names[match.lastindex - 1]]
+            start, end = match.span()
+            while token.lstrip and start > done and text[start - 1].isspace():
+                start -= 1
+            while token.rstrip and end < len(text) and text[end].isspace():
+                end += 1
+            if start > done:
+                yield done, start, None
+            yield start, end, token
+            done = end
+        if done < len(text):
+            yield done, len(text), None
+
+    # ---- vocabulary
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The ids of the special tokens by name."""
+        return {name: token.id for name, token in self.special.items()}
+
+    @property
+    def dtype(self) -> type:
+        return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+
+    def id_of(self, token: str) -> int:
+        if token in self.special:
+            return self.special[token].id
+        try:
+            return self.tokens.index(token)
+        except ValueError:
+            raise ValueError(f"the vocabulary of {self.vocab_size} tokens has no {token!r}") from None
+
+    def check_ids(self, ids: Iterable[int]) -> list[int]:
+        """The ids as a list; ValueError names the first one that is no token."""
+        ids = np.asarray(ids).ravel().tolist() if isinstance(ids, np.ndarray) else list(ids)
+        if ids and not (min(ids) >= 0 and max(ids) < self.vocab_size):
+            at = next(i for i, one in enumerate(ids) if not 0 <= one < self.vocab_size)
+            raise ValueError(f"id {ids[at]} at position {at} is outside the vocabulary of {self.vocab_size} tokens; "
+                             f"decode with the tokenizer that made the ids")
+        return ids
+
+    def tokens_of(self, ids: Iterable[int]) -> list[str]:
+        """The token of every id."""
+        tokens = self.tokens
+        found = [tokens[i] for i in self.check_ids(ids)]
+        if None in found:
+            raise ValueError(f"id {list(ids)[found.index(None)]} belongs to no token: the vocabulary file skips it")
+        return found
+
+    # ---- batches for a model
+
+    def prepare(self, texts: list[str], pairs: list[str] | None = None, max_length: int | None = None,
+                pad_to: int | None = None, special: bool = False) -> Batch:
+        """Texts, or texts and their partners, dressed in the frame, cut to max_length and padded to one length.
+
+        Longest first: of a pair too long for max_length the longer text is cut until both are equally long, then
+        both (the second keeps the odd token, unless the first was the longer one). Rows are padded on the right to
+        the longest, or to pad_to.
+        """
+        if pairs is not None and len(pairs) != len(texts):
+            raise ValueError(f"prepare: {len(texts)} texts but {len(pairs)} partners; give one for each")
+        firsts = self.encode_batch(texts, special)
+        seconds = self.encode_batch(pairs, special) if pairs is not None else [None] * len(firsts)
+        rows = [self.dress(*self.truncate(a, b, max_length)) for a, b in zip(firsts, seconds)]
+        longest = max((len(ids) for ids, _ in rows), default=0)
+        T = longest if pad_to is None else pad_to
+        if longest > T:
+            raise ValueError(f"prepare: a row has {longest} tokens, more than pad_to={T}; set max_length={T} to cut it")
+        if self.pad_token is None and any(len(ids) < T for ids, _ in rows):
+            raise ValueError("prepare: rows of unequal length need padding, but this tokenizer has no pad_token; "
+                             "set tokenizer.pad_token to one of its special tokens")
+        pad = self.special[self.pad_token].id if self.pad_token else 0
+        batch = Batch(np.full((len(rows), T), pad), np.zeros((len(rows), T), int), np.zeros((len(rows), T), bool))
+        for row, (ids, types) in enumerate(rows):
+            batch.ids[row, :len(ids)], batch.types[row, :len(ids)], batch.mask[row, :len(ids)] = ids, types, True
+        return batch
+
+    def dress(self, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:
+        """The ids and token types of one text, or of a pair, in the frame."""
+        ids, types = [], []
+        items, item_types = (self.frame.single, [0] * len(self.frame.single)) if b is None else \
+            (self.frame.pair, self.frame.types)
+        for item, item_type in zip(items, item_types):
+            some = a if item == "A" else b if item == "B" else [self.special[item].id]
+            ids += some
+            types += [item_type] * len(some)
+        return ids, types
+
+    def truncate(self, a: list[int], b: list[int] | None, max_length: int | None) -> tuple[list[int], list[int] | None]:
+        if max_length is None:
+            return a, b
+        room = max_length - len(self.frame.single if b is None else self.frame.pair) + (1 if b is None else 2)
+        if room < 0:
+            raise ValueError(f"max_length {max_length} is too short for the special tokens alone; "
+                             f"use at least {max_length - room}")
+        if b is None:
+            return a[:room], None
+        if len(a) + len(b) <= room:
+            return a, b
+        short, long = sorted((len(a), len(b)))
+        long = max(short, room - short)
+        if short + long > room:
+            short, long = room // 2, room - room // 2
+        keep_a, keep_b = (long, short) if len(a) > len(b) else (short, long)
+        return a[:keep_a], b[:keep_b]
+
+
+class WordCache(dict):
+    """The ids of every word met so far: a missing word is encoded and remembered.
+
+    Most words of a text have been seen before, so this is what makes the merging schemes fast.
+    """
+
+    def __init__(self, encode_word: Callable[[str], list[int]]):
+        self.encode_word = encode_word
+
+    def __missing__(self, word):
+        ids = self[word] = self.encode_word(word)
+        return ids
+
+    def ids(self, words: list[str]) -> list[int]:
+        if len(self) > CACHED_WORDS:                    # text with endless new words must not fill the memory
+            self.clear()
+        return list(chain.from_iterable(map(self.__getitem__, words)))
+
+
+def encode_in_processes(encode: Callable, texts: list[str], workers: int) -> list[list[int]]:
+    """encode(text) of every text, on forked processes: they inherit the tokenizer, nothing is copied to them.
+
+    The texts are cut into a few runs of about equal size a worker; ids travel back as arrays, which is many times
+    cheaper than lists.
+    """
+    total, runs, run, size = sum(map(len, texts)), [], [], 0
+    for text in texts:
+        run.append(text)
+        size += len(text)
+        if size >= total / (4 * workers):
+            runs.append(run)
+            run, size = [], 0
+    runs += [run] if run else []
+    context = multiprocessing.get_context("fork")
+    with context.Pool(min(workers, len(runs)), initializer=remember, initargs=(encode,)) as pool:
+        return [ids for lists in pool.imap(encode_run, runs) for ids in split_rows(*lists)]
+
+
+def remember(encode):
+    global inherited_encode
+    inherited_encode = encode
+
+
+def encode_run(texts):
+    rows = [inherited_encode(text) for text in texts]
+    return np.concatenate([np.array(row, np.uint32) for row in rows]), [len(row) for row in rows]
+
+
+def split_rows(ids, lengths):
+    ids, end = ids.tolist(), 0
+    for length in lengths:
+        yield ids[end:end + length]
+        end += length

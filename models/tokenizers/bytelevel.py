@@ -1,0 +1,262 @@
+"""Byte-level BPE: the tokenizer of GPT-2 (Radford et al. 2019), RoBERTa and, with other patterns, GPT-4.
+
+Text is cut into words by a pattern, each word becomes its UTF-8 bytes, and byte-pair merges join those. As all 256
+bytes are in the vocabulary there is no unknown text, and decoding gives back exactly what was encoded.
+
+As published, against plain BPE (Sennrich et al. 2016):
+- symbols are bytes, not characters; no end-of-word mark, a word carries the space before it
+- in files every byte is written as a visible character: space is U+0120, the rest below
+Against the original code: words are remembered with their ids, so each distinct word is merged once; long words
+take a heap; and training keeps pair counts up to date instead of counting again (pairs.py).
+"""
+
+import base64
+from collections.abc import Iterable
+from pathlib import Path
+
+from .base import Frame, Special, Tokenizer, WordCache
+from .files import (
+    TokenizerJson,
+    read_json,
+    read_merges,
+    read_text,
+    tokenizer_file,
+    tokenizer_json,
+    write_json,
+    write_text,
+)
+from .pairs import count_words, learn_vocabulary, merge_word, ranks_of
+from .split import GPT2, Splitter
+
+
+def visible_bytes() -> list[str]:
+    """A printable character for each byte: itself where it has one, else the next of U+0100, U+0101, ..."""
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) if byte in printable else chr(256 + others.index(byte)) for byte in range(256)]
+
+
+VISIBLE = visible_bytes()
+BYTE_OF = {character: byte for byte, character in enumerate(VISIBLE)}
+
+
+class ByteLevelBPE(Tokenizer):
+    """vocab: id by token bytes; merges: pairs of tokens, first learnt first.
+
+    whole_words: a word that is a token itself takes that token, even if no merges lead to it (tiktoken's rule, and
+    `ignore_merges` in tokenizer.json). Vocabularies from training give the same ids either way.
+    """
+
+    def __init__(self, vocab: dict[bytes, int], merges: list[tuple[bytes, bytes]],
+                 special: dict[str, Special] | None = None, pattern: str = "gpt2", add_prefix_space: bool = False,
+                 whole_words: bool = False, frame: Frame | None = None, pad_token: str | None = None):
+        super().__init__(special, frame, pad_token)
+        missing = [byte for byte in range(256) if bytes([byte]) not in vocab]
+        if missing:
+            raise ValueError(f"the vocabulary lacks {len(missing)} of the 256 bytes, first {VISIBLE[missing[0]]!r} "
+                             f"(byte {missing[0]}); a byte-level BPE needs them all")
+        self.vocab, self.merges = vocab, merges
+        self.splitter, self.add_prefix_space, self.whole_words = Splitter(pattern), add_prefix_space, whole_words
+        self.byte_ids = [vocab[bytes([byte])] for byte in range(256)]
+        self.rank_of, self.joined = ranks_of(merges, vocab, show)
+        by_id = {i: token for token, i in vocab.items()} | {one.id: name.encode() for name, one in self.special.items()}
+        self.token_bytes = [by_id.get(i) for i in range(max(by_id) + 1)]
+        self.cache = WordCache(self.merge)
+
+    @property
+    def tokens(self) -> list[str | None]:
+        names = {token.id: name for name, token in self.special.items()}
+        return [names.get(i) or (token and show(token)) for i, token in enumerate(self.token_bytes)]
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.token_bytes)
+
+    # ---- training
+
+    @classmethod
+    def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = ("<|endoftext|>",),
+              pattern: str = "gpt2", min_frequency: int = 0, progress=None) -> "ByteLevelBPE":
+        """Learns merges from the texts until the vocabulary has vocab_size tokens, or no pair is left to merge.
+
+        Ids: special tokens, the 256 bytes in the order of their visible characters, then merges as they are learnt:
+        the same vocabulary, id for id, as the `tokenizers` library's BpeTrainer. progress(n) is called with the
+        number of tokens so far.
+        """
+        special_tokens = list(special_tokens)
+        alphabet = [bytes([BYTE_OF[character]]) for character in sorted(VISIBLE)]
+        if vocab_size < 256 + len(special_tokens):
+            raise ValueError(f"vocab_size {vocab_size} is smaller than the alphabet: 256 bytes and "
+                             f"{len(special_tokens)} special tokens; use at least {256 + len(special_tokens)}")
+        counts = count_words(texts, Splitter(pattern).blocks)
+        single = [bytes([byte]) for byte in range(256)]
+        tokens = [*special_tokens, *alphabet]           # the names are text, so that no merge can spell one
+        words = (([single[byte] for byte in word.encode()], count) for word, count in counts.items())
+        merges = learn_vocabulary(tokens, words, vocab_size, min_frequency=min_frequency, progress=progress)
+        vocab = {token: i for i, token in enumerate(tokens) if i >= len(special_tokens)}
+        return cls(vocab, merges, {name: Special(i) for i, name in enumerate(special_tokens)}, pattern)
+
+    # ---- encoding and decoding
+
+    def encode_plain(self, text: str) -> list[int]:
+        if self.add_prefix_space and text and not text[0].isspace():
+            text = " " + text
+        ids = []
+        for words in self.splitter.blocks(text):
+            ids += self.cache.ids(words)
+        return ids
+
+    def merge(self, word: str) -> list[int]:
+        """The ids of one word."""
+        data = word.encode()
+        if self.whole_words and data in self.vocab:
+            return [self.vocab[data]]
+        return merge_word([self.byte_ids[byte] for byte in data], self.rank_of, self.joined)
+
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        ids = self.encode_plain(text)
+        added = self.add_prefix_space and text[:1].strip() != ""
+        text = " " + text if added else text
+        character_at = [i for i, character in enumerate(text) for _ in character.encode()]
+        offsets, byte = [], 0
+        for i in ids:
+            end = byte + len(self.token_bytes[i])
+            offsets.append((character_at[byte], character_at[end - 1] + 1))
+            byte = end
+        if added:
+            offsets = [(max(start - 1, 0), end - 1) for start, end in offsets]
+        return ids, offsets
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        try:
+            return b"".join([self.token_bytes[i] for i in self.check_ids(ids)])
+        except TypeError:
+            unused = next(i for i in ids if self.token_bytes[i] is None)
+            raise ValueError(f"id {unused} belongs to no token: the vocabulary file skips it") from None
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of the ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+
+    # ---- files
+
+    def save(self, path: str | Path) -> None:
+        """Writes tokenizer.json into a folder (or to a path ending in .json); a path ending in .tiktoken gets the
+        rank file instead (base64 bytes and rank; special tokens have no place in it)."""
+        if Path(path).suffix == ".tiktoken":
+            ranks = sorted((i, token) for token, i in self.vocab.items())
+            return write_text(path, "".join(f"{base64.b64encode(token).decode()} {i}\n" for i, token in ranks))
+        byte_level = {"type": "ByteLevel", "add_prefix_space": self.add_prefix_space, "trim_offsets": False,
+                      "use_regex": self.splitter.pattern == GPT2}
+        split = {"type": "Split", "pattern": {"Regex": self.splitter.pattern}, "behavior": "Isolated", "invert": False}
+        write_json(tokenizer_file(path), tokenizer_json(
+            self,
+            pre_tokenizer=byte_level if self.splitter.pattern == GPT2 else
+            {"type": "Sequence", "pretokenizers": [split, byte_level]},
+            decoder=byte_level,
+            model={"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                   "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+                   "ignore_merges": self.whole_words, "vocab": self.readable_vocab(),
+                   "merges": [[show(left), show(right)] for left, right in self.merges]}))
+
+    def save_vocab_and_merges(self, folder: str | Path) -> None:
+        """Writes the two files that GPT-2 was published with: vocab.json and merges.txt."""
+        special = {name: token.id for name, token in self.special.items()}
+        write_json(Path(folder) / "vocab.json", self.readable_vocab() | special)
+        write_text(Path(folder) / "merges.txt", "".join(
+            ["#version: 0.2\n", *(f"{show(left)} {show(right)}\n" for left, right in self.merges)]))
+
+    def readable_vocab(self) -> dict[str, int]:
+        return {show(token): i for token, i in sorted(self.vocab.items(), key=lambda item: item[1])}
+
+    @classmethod
+    def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None,
+             pattern: str = "gpt2") -> "ByteLevelBPE":
+        """Reads tokenizer.json, a folder with it or with vocab.json + merges.txt, or tiktoken's rank file.
+
+        special_tokens (ids by name) and pattern are for the files that do not say them: the last two kinds.
+        """
+        path = Path(path)
+        if path.suffix == ".tiktoken":
+            return cls.from_ranks(read_ranks(path), special_tokens, pattern)
+        if path.suffix != ".json" and not (path / "tokenizer.json").exists() and (path / "vocab.json").exists():
+            return cls.from_vocab_and_merges(path, special_tokens, pattern)
+        path = tokenizer_file(path)
+        spec = TokenizerJson(path, "BPE")
+        model, steps = spec.model, spec.steps("pre_tokenizer", "pretokenizers")
+        byte_level = steps.get("ByteLevel")
+        if byte_level is None or model.get("end_of_word_suffix") or spec.steps("normalizer", "normalizers"):
+            raise ValueError(f"{path} is a BPE, but not a plain byte-level one; open it with models.tokenizers.load")
+        if "Split" in steps:
+            pattern = steps["Split"]["pattern"].get("Regex", pattern)
+        special = spec.special()
+        return cls({as_bytes(token, path): i for token, i in spec.vocab().items() if token not in special},
+                   [(as_bytes(left, path), as_bytes(right, path)) for left, right in spec.merges()],
+                   special, pattern, byte_level.get("add_prefix_space", False), model.get("ignore_merges", False),
+                   spec.frame(), spec.pad_token(("<pad>", "<|endoftext|>")))
+
+    from_pretrained = load
+
+    @classmethod
+    def from_vocab_and_merges(cls, folder, special_tokens=None, pattern="gpt2"):
+        """vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge."""
+        vocab, path = read_json(folder / "vocab.json"), folder / "merges.txt"
+        merges = [(as_bytes(left, path), as_bytes(right, path)) for left, right in read_merges(path)]
+        ordinary = {*VISIBLE, *(show(left + right) for left, right in merges), *(show(left) for left, _ in merges)}
+        special = {name: Special(i, lstrip=name == "<mask>") for name, i in vocab.items() if name not in ordinary}
+        special |= {name: Special(i) for name, i in (special_tokens or {}).items()}
+        roberta = {"<s>", "</s>", "<pad>"} <= special.keys()
+        frame = Frame(["<s>", "A", "</s>"], ["<s>", "A", "</s>", "</s>", "B", "</s>"], [0] * 6) if roberta else None
+        vocab = {as_bytes(token, folder / "vocab.json"): i for token, i in vocab.items() if token not in special}
+        return cls(vocab, merges, special, pattern, frame=frame, pad_token="<pad>" if roberta else None)
+
+    @classmethod
+    def from_ranks(cls, ranks: dict[bytes, int], special_tokens: dict[str, int] | None = None,
+                   pattern: str = "gpt2") -> "ByteLevelBPE":
+        """A vocabulary whose ids are its merge order. Each merge is recovered by merging the token's own bytes with
+        the merges before it: two pieces must be left, and they are the pair that made it."""
+        rank_of, joined, merges = {}, [], []
+        for token, i in sorted(ranks.items(), key=lambda item: item[1]):
+            if len(token) > 1:
+                pieces = merge_word([ranks.get(token[k:k + 1], -1) for k in range(len(token))], rank_of, joined)
+                if len(pieces) != 2 or min(pieces) < 0:
+                    raise ValueError(f"rank {i}, {show(token)!r}, cannot be made by merging two tokens of lower rank: "
+                                     f"the rank file is incomplete")
+                rank_of[tuple(pieces)] = len(joined)
+                joined.append(i)
+                merges.append(tuple(pieces))
+        by_rank = {i: token for token, i in ranks.items()}
+        if special_tokens is None:
+            special_tokens = {"<|endoftext|>": len(ranks)}
+        special = {name: Special(i) for name, i in special_tokens.items()}
+        return cls(dict(ranks), [(by_rank[a], by_rank[b]) for a, b in merges], special, pattern, whole_words=True)
+
+
+def show(token: bytes) -> str:
+    """Bytes as the visible characters that stand for them in vocabulary files."""
+    return "".join([VISIBLE[byte] for byte in token])
+
+
+def as_bytes(token: str, path: Path) -> bytes:
+    """The bytes of a token in a vocabulary file; the inverse of show."""
+    try:
+        return bytes([BYTE_OF[character] for character in token])
+    except KeyError as error:
+        raise ValueError(f"{path}: token {token!r} holds {error.args[0]!r}, which stands for no byte; "
+                         f"this is not a byte-level vocabulary, or the token should be a special one") from None
+
+
+def read_ranks(path: Path) -> dict[bytes, int]:
+    ranks = {}
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        try:
+            token, rank = line.split()
+            ranks[base64.b64decode(token, validate=True)] = int(rank)
+        except ValueError:
+            raise ValueError(f"{path}, line {number}: {line[:60]!r} is not base64 bytes and a rank") from None
+    holes = sorted({*range(len(ranks))} - {*ranks.values()})
+    if holes:
+        raise ValueError(f"{path} has {len(ranks)} tokens but none of rank {holes[0]}: the rank file has holes; "
+                         f"copy it again")
+    return ranks

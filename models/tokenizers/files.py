@@ -1,0 +1,160 @@
+"""The files tokenizers live in: where they stand in a folder, and JSON read and written with clear errors.
+
+A published folder holds `tokenizer.json` (the layout of the `tokenizers` library: normalizer, pre_tokenizer, model,
+decoder, post_processor and added tokens in one file) or the older files of its scheme (`vocab.json` + `merges.txt`,
+`vocab.txt`, `spiece.model`). We read both and write tokenizer.json.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from .base import Frame, Special, Tokenizer
+
+
+def tokenizer_file(path: str | Path) -> Path:
+    """The file meant by a path: itself if it ends in .json, else tokenizer.json in that folder."""
+    path = Path(path)
+    return path if path.suffix == ".json" else path / "tokenizer.json"
+
+
+def read_text(path: str | Path) -> str:
+    path = Path(path)
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); is it really a tokenizer file?") from None
+
+
+def read_json(path: str | Path):
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not complete JSON: {error.msg} at line {error.lineno} column {error.colno}; "
+                         f"copy the file again") from None
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Whole or not at all: written beside its place, then renamed over it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".tmp")
+    with open(beside, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def write_json(path: str | Path, value) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def read_merges(path: str | Path) -> list[tuple[str, str]]:
+    """merges.txt: a version line, then one merge a line, the first learnt first."""
+    lines = read_text(path).split("\n")
+    merges = []
+    for number, line in enumerate(lines, 1):
+        if line.startswith("#version") or not line.strip():
+            continue
+        pair = line.rstrip("\r").split(" ")
+        if len(pair) != 2 or "" in pair:
+            raise ValueError(f"{path}, line {number}: {line[:60]!r} is not two tokens with a space between")
+        merges.append(tuple(pair))
+    return merges
+
+
+# ---- tokenizer.json
+
+class TokenizerJson:
+    """A tokenizer.json that has been read and checked as far as every scheme needs it."""
+
+    def __init__(self, path: str | Path, kind: str):
+        self.path, self.spec = Path(path), read_json(path)
+        self.model = self.spec.get("model") if isinstance(self.spec, dict) else None
+        if not isinstance(self.model, dict):
+            raise ValueError(f"{path} has no model: it is not a tokenizer.json of a published kind")
+        found = self.model.get("type", "BPE" if "merges" in self.model else None)
+        if found != kind:
+            raise ValueError(f"{path} holds a {found} model, not {kind}; open it with models.tokenizers.load")
+        self.model["type"] = kind
+
+    def steps(self, part: str, plural: str) -> dict[str, dict]:
+        """The steps of a normalizer, pre_tokenizer, decoder or post_processor by type, one or a Sequence of them."""
+        step = self.spec.get(part) or {}
+        steps = step.get(plural, []) if step.get("type") == "Sequence" else [step] if step else []
+        return {step["type"]: step for step in steps}
+
+    def only_step(self, part: str, plural: str, kind: str) -> dict:
+        """The one step of this kind that we know how to follow in this place; anything else is refused."""
+        steps = self.steps(part, plural)
+        if list(steps) != [kind]:
+            raise ValueError(f"{self.path}: the {part} is {' + '.join(steps) or 'missing'}, but only {kind} is known "
+                             f"for a {self.model['type']} model")
+        return steps[kind]
+
+    def vocab(self) -> dict[str, int]:
+        vocab = self.model.get("vocab")
+        if not isinstance(vocab, dict) or not all(isinstance(i, int) and i >= 0 for i in vocab.values()):
+            raise ValueError(f"{self.path}: model.vocab is not a table of tokens and ids")
+        return vocab
+
+    def merges(self) -> list[tuple[str, str]]:
+        """Pairs, or strings with a space between as older files have them."""
+        merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge)
+                  for merge in self.model.get("merges", [])]
+        for rank, merge in enumerate(merges):
+            if len(merge) != 2:
+                raise ValueError(f"{self.path}: merge {rank + 1}, {' '.join(merge)!r}, is not a pair of tokens")
+        return merges
+
+    def special(self) -> dict[str, Special]:
+        return {token["content"]: Special(token["id"], token.get("lstrip", False), token.get("rstrip", False))
+                for token in self.spec.get("added_tokens") or []}
+
+    def frame(self) -> Frame:
+        """What the post_processor puts around texts."""
+        steps = self.steps("post_processor", "processors")
+        if "TemplateProcessing" in steps:
+            items = {kind: [next(iter(item.items())) for item in steps["TemplateProcessing"][kind]]
+                     for kind in ("single", "pair")}
+            return Frame([item["id"] for _, item in items["single"]], [item["id"] for _, item in items["pair"]],
+                         [item["type_id"] for _, item in items["pair"]])
+        if "BertProcessing" in steps:
+            cls, sep = steps["BertProcessing"]["cls"][0], steps["BertProcessing"]["sep"][0]
+            return Frame([cls, "A", sep], [cls, "A", sep, "B", sep], [0, 0, 0, 1, 1])
+        if "RobertaProcessing" in steps:
+            cls, sep = steps["RobertaProcessing"]["cls"][0], steps["RobertaProcessing"]["sep"][0]
+            return Frame([cls, "A", sep], [cls, "A", sep, sep, "B", sep], [0] * 6)
+        return Frame()
+
+    def pad_token(self, usual: tuple[str, ...]) -> str | None:
+        """The padding token the file names, else the first of the usual ones that it has."""
+        named = (self.spec.get("padding") or {}).get("pad_token")
+        return named or next((token for token in usual if token in self.special()), None)
+
+
+def tokenizer_json(tokenizer: Tokenizer, **parts) -> dict:
+    """The whole of tokenizer.json: special tokens and frame from the tokenizer, the scheme's own parts as given."""
+    special, frame = tokenizer.special, tokenizer.frame
+    used = sorted({*frame.single, *frame.pair} - {"A", "B"})
+
+    def item(name, type_id):
+        return {"Sequence" if name in "AB" else "SpecialToken": {"id": name, "type_id": type_id}}
+
+    template = {"type": "TemplateProcessing",
+                "single": [item(name, 0) for name in frame.single],
+                "pair": [item(name, type_id) for name, type_id in zip(frame.pair, frame.types)],
+                "special_tokens": {name: {"id": name, "ids": [special[name].id], "tokens": [name]} for name in used}}
+    added = [{"id": token.id, "content": name, "single_word": False, "lstrip": token.lstrip, "rstrip": token.rstrip,
+              "normalized": False, "special": True}
+             for name, token in sorted(special.items(), key=lambda entry: entry[1].id)]
+    padding = tokenizer.pad_token and {
+        "strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None,
+        "pad_id": special[tokenizer.pad_token].id, "pad_type_id": 0, "pad_token": tokenizer.pad_token}
+    return {"version": "1.0", "truncation": None, "padding": padding, "added_tokens": added,
+            "normalizer": parts.get("normalizer"), "pre_tokenizer": parts.get("pre_tokenizer"),
+            "post_processor": template if used else None, "decoder": parts.get("decoder"), "model": parts["model"]}

@@ -1,0 +1,274 @@
+"""The heart of byte-pair encoding (Sennrich, Haddow & Birch 2016, arXiv:1508.07909): merging pairs, and choosing them.
+
+Training starts from single symbols and repeatedly joins the most frequent pair of neighbours into a new symbol.
+Encoding replays those merges on a word, the earliest-learnt pair first. Byte-level BPE, GPT-1's BPE and WordPiece
+training all stand on this file; they differ in what a word and a symbol are. Symbols are ids here.
+
+The plain algorithm counts all pairs again after each merge. This one keeps the counts, and for every pair the places
+where it stands; a merge then touches only its own places and their neighbours.
+"""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+
+import numpy as np
+
+NEVER = 1 << 60                # the rank of a pair that no merge joins
+LONG_WORD = 256                # symbols from which the heap of merge_long beats the scans of merge_short
+EDGE = -1                      # stands between two words
+GONE = -2                      # was joined to its left neighbour
+
+
+# ---- encoding: replay the merges on one word
+
+def merge_word(ids: list[int], rank_of: dict[tuple[int, int], int], joined: list[int]) -> list[int]:
+    """The word's symbols after all merges that apply, lowest rank first, leftmost first among equals.
+
+    rank_of[a, b] is the rank of a merge, joined[rank] the symbol it makes. `ids` may be changed.
+    """
+    return merge_short(ids, rank_of, joined) if len(ids) < LONG_WORD else merge_long(ids, rank_of, joined)
+
+
+def ranks_of(merges: list[tuple], vocab: dict, show: Callable = str) -> tuple[dict[tuple[int, int], int], list[int]]:
+    """rank_of and joined for merges given as pairs of tokens; ValueError names a token the vocabulary lacks."""
+    rank_of, joined = {}, []
+    for rank, (left, right) in enumerate(merges):
+        for token in (left, right, left + right):
+            if token not in vocab:
+                raise ValueError(f"merge {rank + 1}, {show(left)!r} + {show(right)!r}, names {show(token)!r}, which is "
+                                 f"not in the vocabulary; are the two of one tokenizer?")
+        rank_of[vocab[left], vocab[right]] = rank
+        joined.append(vocab[left + right])
+    return rank_of, joined
+
+
+def merge_short(ids, rank_of, joined):
+    """Scan for the lowest rank, merge there, look up the two new neighbourhoods: quadratic, but all scans are C."""
+    rank = rank_of.get
+    ranks = [rank(pair, NEVER) for pair in pairwise(ids)]
+    while ranks:
+        lowest = min(ranks)
+        if lowest == NEVER:
+            break
+        i = ranks.index(lowest)
+        ids[i:i + 2] = [joined[lowest]]
+        del ranks[i]
+        if i < len(ranks):
+            ranks[i] = rank((ids[i], ids[i + 1]), NEVER)
+        if i:
+            ranks[i - 1] = rank((ids[i - 1], ids[i]), NEVER)
+    return ids
+
+
+def merge_long(ids, rank_of, joined):
+    """The same with a heap of (rank, place) and linked neighbours: a word of a million letters takes n log n steps.
+
+    An entry goes stale when an earlier merge takes one of its symbols; it is recognized and dropped when it is drawn.
+    """
+    rank, n = rank_of.get, len(ids)
+    before, after = list(range(-1, n)), list(range(1, n + 1))
+    heap = [found * n + i for i, pair in enumerate(pairwise(ids)) if (found := rank(pair)) is not None]
+    heapq.heapify(heap)                                 # (rank, place) as one integer: compared much faster
+    ids.append(EDGE)                                    # ids[n] and ids[-1]: the neighbour of both ends
+    while heap:
+        lowest, i = divmod(heapq.heappop(heap), n)
+        right = after[i]
+        if ids[i] == GONE or rank((ids[i], ids[right])) != lowest:
+            continue
+        new = ids[i] = joined[lowest]
+        ids[right] = GONE
+        left, right = before[i], after[right]
+        after[i], before[right] = right, i
+        found = rank((ids[left], new))
+        if found is not None:
+            heapq.heappush(heap, found * n + left)
+        found = rank((new, ids[right]))
+        if found is not None:
+            heapq.heappush(heap, found * n + i)
+    return [one for one in ids[:-1] if one != GONE]
+
+
+# ---- training: choose the merges
+
+def count_words(texts: str | Iterable[str], split: Callable[[str], Iterable[list[str]]]) -> Counter:
+    """How often each word stands in the texts; split(text) yields lists of words."""
+    counts = Counter()
+    for text in [texts] if isinstance(texts, str) else texts:
+        for words in split(text):
+            counts.update(words)
+    return counts
+
+
+def first_symbols(counts: dict[str, int], spell: Callable[[str], list[str]], special_tokens: Iterable[str],
+                  alphabet: Iterable[str] | None, limit_alphabet: int | None) -> list[str]:
+    """The tokens before any merge: special ones, the characters by code point, then the marked symbols, sorted.
+
+    spell(word) gives a word's symbols, marked ("##x", "x</w>") or plain. A given alphabet (characters and marked
+    symbols) is taken as it stands; limit_alphabet keeps only the most frequent characters.
+    """
+    if alphabet is not None:
+        return [*special_tokens, *alphabet]
+    characters = Counter()
+    for word, count in counts.items():
+        for character in word:
+            characters[character] += count
+    kept = sorted(sorted(characters), key=characters.get, reverse=True)[:limit_alphabet]
+    allowed = set(kept)
+    marked = {symbol for word in counts for symbol, character in zip(spell(word), word)
+              if symbol != character and character in allowed}
+    return [*special_tokens, *sorted(kept), *sorted(marked)]
+
+
+def learn_vocabulary(tokens: list, words: Iterable[tuple[list, int]], vocab_size: int,
+                     concatenate: Callable = lambda left, right: left + right, min_frequency: int = 0,
+                     score: str = "frequency", progress: Callable[[int], None] | None = None) -> list[tuple]:
+    """Appends merged tokens to `tokens` until there are vocab_size; returns the merges as pairs of tokens.
+
+    words: symbols (those not among the tokens are left out) and counts. concatenate(left, right) spells a merge; if
+    that token exists, its id is used again. progress(n) is called with the number of tokens after each merge.
+    """
+    if vocab_size < len(tokens):
+        raise ValueError(f"vocab_size {vocab_size} is smaller than the alphabet: special tokens and single symbols are "
+                         f"{len(tokens)}; use at least that, or limit the alphabet")
+    if score not in ("frequency", "likelihood"):
+        raise ValueError(f"score {score!r} is neither 'frequency' nor 'likelihood'")
+    ids = {token: i for i, token in enumerate(tokens)}
+
+    def join(left, right):
+        token = concatenate(tokens[left], tokens[right])
+        if token not in ids:
+            ids[token] = len(tokens)
+            tokens.append(token)
+        return ids[token]
+
+    spelt = (([ids[symbol] for symbol in word if symbol in ids], count) for word, count in words)
+    learn = learn_merges if score == "frequency" else learn_merges_by_score
+    steps, merges = learn(spelt, join, min_frequency), []
+    while len(tokens) < vocab_size and (step := next(steps, None)):
+        merges.append((tokens[step[0]], tokens[step[1]]))
+        if progress:
+            progress(len(tokens))
+    return merges
+
+
+def learn_merges(words: Iterable[tuple[list[int], int]], join: Callable[[int, int], int | None],
+                 min_frequency: int = 0) -> Iterator[tuple[int, int, int]]:
+    """Yields (left, right, new) for the most frequent pair, again and again, until no pair is left.
+
+    words: distinct words as lists of symbols, with their counts; memory is proportional to their total length.
+    join(left, right) names the symbol that a merge makes. Among equally frequent pairs the smallest (left, right)
+    wins, so older symbols come first. Overlapping pairs all count ("aaa" holds two (a, a)), but merging goes from
+    left to right without overlap: the rules of the `tokenizers` library, which our merges equal one by one.
+    """
+    corpus = PairCounts(words)
+    queue = [(-count, pair) for pair, count in corpus.counts.items()]
+    heapq.heapify(queue)
+    while queue:
+        count, pair = queue[0]
+        now = corpus.counts[pair]
+        if -count != now:                               # it shrank since it was queued: queue it where it belongs
+            heapq.heapreplace(queue, (-now, pair)) if now > 0 else heapq.heappop(queue)
+            continue
+        if now < max(min_frequency, 1):
+            return
+        heapq.heappop(queue)
+        new = join(*pair)
+        yield *pair, new
+        for changed in corpus.merge(pair, new):
+            if new in changed:                          # the others can only have shrunk
+                heapq.heappush(queue, (-corpus.counts[changed], changed))
+
+
+def learn_merges_by_score(words: Iterable[tuple[list[int], int]], join: Callable[[int, int], int],
+                          min_frequency: int = 0) -> Iterator[tuple[int, int, int]]:
+    """Like learn_merges, but the pair with the highest count(ab) / (count(a) count(b)) goes first.
+
+    It is the merge that raises the likelihood of the corpus most (Schuster & Nakajima 2012, the WordPiece paper): a
+    pair wins not by being frequent, but by its halves being rare elsewhere. A merge changes the score of every pair
+    that shares a symbol with it, so all scores are computed anew each time, as one array.
+    """
+    corpus = PairCounts(words)
+    place, pairs, counts = {}, np.zeros((1024, 2), int), np.zeros(1024)
+    occurrences = np.zeros(1024)                        # of each symbol
+    changed, symbols = list(corpus.counts), list(corpus.occurrences)
+    while True:
+        while max(symbols, default=0) >= len(occurrences):
+            occurrences = np.append(occurrences, np.zeros_like(occurrences))
+        occurrences[symbols] = [corpus.occurrences[symbol] for symbol in symbols]
+        for pair in changed:
+            i = place.setdefault(pair, len(place))
+            if i == len(counts):
+                counts, pairs = np.append(counts, np.zeros_like(counts)), np.append(pairs, np.zeros_like(pairs), axis=0)
+            counts[i], pairs[i] = corpus.counts[pair], pair
+        lefts, rights = pairs[:len(place)].T
+        scores = counts[:len(place)] / np.maximum(occurrences[lefts] * occurrences[rights], 1)
+        scores[counts[:len(place)] < max(min_frequency, 1)] = 0
+        highest = scores.max(initial=0)
+        if highest == 0:
+            return
+        pair = min(tuple(row) for row in pairs[np.flatnonzero(scores == highest)].tolist())
+        new = join(*pair)
+        yield *pair, new
+        changed, symbols = corpus.merge(pair, new), [*pair, new]
+
+
+class PairCounts:
+    """All words in one long row of symbols, the count of every pair of neighbours, and the places of each pair.
+
+    The row is linked both ways, so that joining two symbols moves nothing. Words are kept apart by EDGE.
+    """
+
+    def __init__(self, words: Iterable[tuple[list[int], int]]):
+        self.symbols, self.weights = [EDGE], [0]        # the weight of a place is the count of its word
+        for symbols, count in words:
+            self.symbols += symbols
+            self.symbols.append(EDGE)
+            self.weights += [count] * (len(symbols) + 1)
+        self.occurrences: dict[int, int] = defaultdict(int)
+        for symbol, weight in zip(self.symbols, self.weights):
+            self.occurrences[symbol] += weight
+        n = len(self.symbols)
+        self.before, self.after = list(range(-1, n - 1)), list(range(1, n + 1))
+        self.counts: dict[tuple[int, int], int] = defaultdict(int)
+        self.places: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, pair in enumerate(pairwise(self.symbols)):
+            if EDGE not in pair:
+                self.counts[pair] += self.weights[i]
+                self.places[pair].append(i)
+
+    def merge(self, pair: tuple[int, int], new: int) -> list[tuple[int, int]]:
+        """Joins the pair wherever it stands; returns the pairs whose counts changed, some perhaps twice."""
+        symbols, weights, before, after = self.symbols, self.weights, self.before, self.after
+        a, b = pair
+        lefts, rights = defaultdict(list), defaultdict(list)            # neighbour -> the places it was met at
+        for i in sorted(self.places.pop(pair)):                         # left to right: matters for "aaa"
+            j = after[i]
+            if symbols[i] != a or symbols[j] != b:
+                continue                                                # an earlier merge took one of the two
+            left, right = before[i], after[j]
+            symbols[i], symbols[j] = new, GONE
+            after[i], before[right] = right, i
+            lefts[symbols[left]].append(left)
+            rights[symbols[right]].append(i)
+        merged = 0
+        for y, places in rights.items():                                # (b, y) became (new, y)
+            moved = sum([weights[i] for i in places])
+            merged += moved
+            if y != EDGE:
+                self.counts[b, y] -= moved
+                self.counts[new, y] += moved
+                self.places[new, y] += places
+        lefts.pop(EDGE, None)
+        for x, places in lefts.items():                                 # (x, a) became (x, new)
+            moved = sum([weights[i] for i in places])
+            self.counts[x, a] -= moved
+            self.counts[x, new] += moved
+            self.places[x, new] += places
+        self.counts[pair] = 0
+        self.occurrences[new] += merged
+        self.occurrences[a] -= merged
+        self.occurrences[b] -= merged
+        rights.pop(EDGE, None)
+        return [pair, *((x, y) for x in lefts for y in (a, new)), *((x, y) for y in rights for x in (b, new))]

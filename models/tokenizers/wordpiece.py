@@ -1,0 +1,148 @@
+"""WordPiece: the tokenizer of BERT (Devlin et al. 2018; Schuster & Nakajima 2012).
+
+Text is cleaned and cut into words (bert_text.py). A word becomes the longest token that starts it, then the longest
+`##` token that starts the rest, and so on; if the rest ever starts with none, or the word has more than 100
+characters, the whole word is [UNK].
+
+Training in the `tokenizers` library, and so here by default, is byte-pair encoding over characters that keeps the
+vocabulary and throws the merges away. The papers choose pairs by likelihood instead: train(..., score="likelihood").
+Symbols get ids in a fixed order: characters that start words by code point, then `##` characters by code point
+(`tokenizers` gives the latter ids in an order that changes from run to run).
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from .base import Frame, Special, Tokenizer, WordCache
+from .bert_text import BertText
+from .files import TokenizerJson, read_json, read_text, tokenizer_file, tokenizer_json, write_json, write_text
+from .pairs import first_symbols, learn_vocabulary
+
+BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+BERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP]"], [0, 0, 0, 1, 1])
+LEFT_SIGNS = (".", "?", "!", ",")                       # written without a space before them when decoding
+
+
+class WordPiece(Tokenizer):
+    """vocab: id by token, `##` in front of those that continue a word."""
+
+    def __init__(self, vocab: dict[str, int], special: dict[str, Special] | None = None, text: BertText | None = None,
+                 unk_token: str = "[UNK]", prefix: str = "##", max_characters: int = 100, frame: Frame | None = None,
+                 pad_token: str | None = None):
+        if special is None:
+            special = {token: Special(vocab[token]) for token in BERT_TOKENS if token in vocab}
+        if frame is None and {"[CLS]", "[SEP]"} <= special.keys():
+            frame = BERT_FRAME
+        super().__init__(special, frame, pad_token or ("[PAD]" if "[PAD]" in special else None))
+        if unk_token not in vocab:
+            raise ValueError(f"the vocabulary has no {unk_token!r} for words it cannot spell; add it, or name another "
+                             f"unk_token")
+        self.vocab, self.text, self.unk_token, self.prefix = vocab, text or BertText(), unk_token, prefix
+        self.max_characters, self.unk_id = max_characters, vocab[unk_token]
+        self.pieces = {token: i for token, i in vocab.items() if token not in self.special}
+        by_id = {i: token for token, i in vocab.items()} | {one.id: name for name, one in self.special.items()}
+        self.tokens = [by_id.get(i) for i in range(max(by_id) + 1)]
+        self.cache = WordCache(self.encode_raw_word)
+
+    @classmethod
+    def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = BERT_TOKENS,
+              lowercase: bool = True, min_frequency: int = 0, score: str = "frequency",
+              alphabet: Iterable[str] | None = None, limit_alphabet: int | None = None, progress=None) -> "WordPiece":
+        """Learns a vocabulary: special tokens, single characters, then joined pieces as they are found.
+
+        score: "frequency" (as `tokenizers`) or "likelihood" (the papers). alphabet: the single symbols in the order
+        of their ids, if not the order above; symbols outside it, or outside the limit_alphabet most frequent
+        characters, are left out of words.
+        """
+        text = BertText(lowercase)
+        counts = text.count_words(texts)
+        tokens = first_symbols(counts, spell, special_tokens, alphabet, limit_alphabet)
+        words = ((spell(word), count) for word, count in counts.items())
+        learn_vocabulary(tokens, words, vocab_size, lambda left, right: left + right.removeprefix("##"),
+                         min_frequency, score, progress)
+        vocab = {token: i for i, token in enumerate(tokens)}
+        return cls(vocab, {token: Special(vocab[token]) for token in special_tokens}, text)
+
+    # ---- encoding and decoding
+
+    def encode_plain(self, text: str) -> list[int]:
+        return self.cache.ids(self.text.raw_words(text))
+
+    def encode_raw_word(self, raw: str) -> list[int]:
+        return [i for word in self.text.words(raw) for i, _, _ in self.match(word)]
+
+    def match(self, word: str) -> list[tuple[int, int, int]]:
+        """The longest tokens from left to right: (id, start, end) of each in the word."""
+        found, start = [], 0
+        while start < len(word) <= self.max_characters:
+            for end in range(len(word), start, -1):
+                i = self.pieces.get(self.prefix + word[start:end] if start else word[:end])
+                if i is not None:
+                    found.append((i, start, end))
+                    start = end
+                    break
+            else:
+                break
+        return found if start == len(word) else [(self.unk_id, 0, len(word))]
+
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        ids, offsets = [], []
+        for word, places in self.text.words_with_places(text):
+            for i, start, end in self.match(word):
+                ids.append(i)
+                offsets.append((places[start], places[end - 1] + 1))
+        return ids, offsets
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Words with a space between; `##` pieces and . ? ! , follow without one. Case and accents stay lost."""
+        text = ""
+        for token in self.tokens_of(ids):
+            if token.startswith(self.prefix) and token not in self.special:
+                text += token.removeprefix(self.prefix)
+            else:
+                text += token if token in LEFT_SIGNS or not text else " " + token
+        return text
+
+    # ---- files
+
+    def save(self, path: str | Path) -> None:
+        """Writes tokenizer.json into a folder (or to a path ending in .json); a path ending in .txt gets BERT's
+        vocab.txt instead, one token a line."""
+        if Path(path).suffix == ".txt":
+            if None in self.tokens:
+                raise ValueError(f"vocab.txt has no way to skip id {self.tokens.index(None)}; save tokenizer.json")
+            return write_text(path, "".join(f"{token}\n" for token in self.tokens))
+        write_json(tokenizer_file(path), tokenizer_json(
+            self, normalizer=self.text.to_json(), pre_tokenizer={"type": "BertPreTokenizer"},
+            decoder={"type": "WordPiece", "prefix": self.prefix, "cleanup": True},
+            model={"type": "WordPiece", "unk_token": self.unk_token, "continuing_subword_prefix": self.prefix,
+                   "max_input_chars_per_word": self.max_characters, "vocab": self.vocab}))
+
+    @classmethod
+    def load(cls, path: str | Path, lowercase: bool | None = None) -> "WordPiece":
+        """Reads tokenizer.json, vocab.txt, or a folder with either.
+
+        vocab.txt does not say whether text is lower-cased: tokenizer_config.json beside it may (do_lower_case), or
+        lowercase=False for the cased models. The default is True.
+        """
+        path = Path(path)
+        if path.is_dir() and not (path / "tokenizer.json").exists() and (path / "vocab.txt").exists():
+            path = path / "vocab.txt"
+        if path.suffix == ".txt":
+            config = path.with_name("tokenizer_config.json")
+            if lowercase is None:
+                lowercase = read_json(config).get("do_lower_case", True) if config.exists() else True
+            lines = read_text(path).removesuffix("\n").split("\n")
+            return cls({line.rstrip("\r"): i for i, line in enumerate(lines)}, text=BertText(lowercase))
+        spec = TokenizerJson(tokenizer_file(path), "WordPiece")
+        text = BertText.from_json(spec.only_step("normalizer", "normalizers", "BertNormalizer"))
+        model = spec.model
+        return cls(spec.vocab(), spec.special(), text, model.get("unk_token", "[UNK]"),
+                   model.get("continuing_subword_prefix", "##"), model.get("max_input_chars_per_word", 100),
+                   spec.frame(), spec.pad_token(("[PAD]",)))
+
+    from_pretrained = load
+
+
+def spell(word: str) -> list[str]:
+    return [word[:1], *("##" + character for character in word[1:])]

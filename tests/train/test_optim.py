@@ -1,0 +1,196 @@
+"""Optimizers against their published formulas, written out plainly here, and against PyTorch's."""
+
+import numpy as np
+import pytest
+
+from nn import Parameter
+from train.optim import SGD, Adafactor, AdamW, FlatParameters, clip_grad_norm
+
+SHAPES = [(3, 4), (5,), (2, 3), (1,)]
+
+
+def parameters(seed=0, dtype=np.float64):
+    draw = np.random.default_rng(seed)
+    return [Parameter(draw.standard_normal(shape).astype(dtype)) for shape in SHAPES]
+
+
+def give_gradients(params, seed):
+    draw = np.random.default_rng(seed)
+    for p in params:
+        p.grad = None
+        p.accumulate(draw.standard_normal(p.shape).astype(p.dtype))
+
+
+def test_packing_keeps_the_values_and_puts_matrices_first():
+    params = parameters()
+    before = [p.data.copy() for p in params]
+    flat = FlatParameters(params)
+    assert [p.ndim for p in flat.parameters] == [2, 2, 1, 1]
+    assert flat.decayed == 18
+    for p, value in zip(params, before):
+        np.testing.assert_array_equal(p.data, value)
+        assert np.shares_memory(p.data, flat.data)
+
+
+def test_a_gradient_lands_in_the_flat_array():
+    params = parameters()
+    flat = FlatParameters(params)
+    give_gradients(params, 1)
+    expected = np.concatenate([p.grad.ravel() for p in flat.parameters])
+    flat.complete_gradients(flat.parameters)
+    np.testing.assert_array_equal(flat.grad, expected)
+
+
+def test_a_parameter_without_a_gradient_counts_as_zero():
+    params = parameters()
+    optimizer = AdamW(params, lr=0.1, weight_decay=0)
+    optimizer.flat.grad[:] = 7  # left over from a step before
+    params[0].accumulate(np.ones((3, 4)))
+    untouched = params[1].data.copy()
+    optimizer.step()
+    np.testing.assert_array_equal(params[1].data, untouched)
+
+
+def test_frozen_parameters_are_left_alone():
+    params = parameters()
+    params[0].requires_grad = False
+    before = params[0].data.copy()
+    optimizer = SGD(params, lr=1.0)
+    give_gradients(params[1:], 0)
+    optimizer.step()
+    np.testing.assert_array_equal(params[0].data, before)
+
+
+def test_nothing_to_train_is_said_so():
+    with pytest.raises(ValueError, match="nothing to train"):
+        AdamW([])
+
+
+def test_adamw_follows_its_formula_and_decays_matrices_only():
+    params = parameters()
+    optimizer = AdamW(params, lr=0.01, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    expected = [p.data.copy() for p in params]
+    m, v = [np.zeros(s) for s in SHAPES], [np.zeros(s) for s in SHAPES]
+    for t in range(1, 6):
+        give_gradients(params, t)
+        for i, p in enumerate(params):
+            g = p.grad.copy()
+            m[i] = 0.9 * m[i] + 0.1 * g
+            v[i] = 0.95 * v[i] + 0.05 * g * g
+            if p.ndim >= 2:
+                expected[i] *= 1 - 0.01 * 0.1
+            expected[i] -= 0.01 * (m[i] / (1 - 0.9**t)) / (np.sqrt(v[i] / (1 - 0.95**t)) + 1e-8)
+        optimizer.step()
+        optimizer.zero_grad()
+    for p, value in zip(params, expected):
+        np.testing.assert_allclose(p.data, value, rtol=1e-12)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_follows_its_formula(nesterov):
+    params = parameters()
+    optimizer = SGD(params, lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.01)
+    expected, u = [p.data.copy() for p in params], [np.zeros(s) for s in SHAPES]
+    for t in range(4):
+        give_gradients(params, t)
+        for i, p in enumerate(params):
+            g = p.grad + (0.01 * expected[i] if p.ndim >= 2 else 0)
+            u[i] = 0.9 * u[i] + g
+            expected[i] = expected[i] - 0.1 * (g + 0.9 * u[i] if nesterov else u[i])
+        optimizer.step()
+    for p, value in zip(params, expected):
+        np.testing.assert_allclose(p.data, value, rtol=1e-12)
+
+
+def rms(x):
+    return np.sqrt((x * x).mean())
+
+
+def test_adafactor_follows_its_formula():
+    params = parameters()
+    optimizer = Adafactor(params, lr=0.05)
+    expected = [p.data.copy() for p in params]
+    rows = [np.zeros(s[:-1]) for s in SHAPES]
+    columns = [np.zeros(s[-1:]) for s in SHAPES]
+    for t in range(1, 5):
+        give_gradients(params, t)
+        keep = 1 - t**-0.8
+        for i, p in enumerate(params):
+            g = p.grad.copy()
+            square = g * g + 1e-30
+            if p.ndim == 2:
+                rows[i] = keep * rows[i] + (1 - keep) * square.mean(1)
+                columns[i] = keep * columns[i] + (1 - keep) * square.mean(0)
+                u = g / np.sqrt(np.outer(rows[i], columns[i]) / rows[i].mean())
+            else:
+                columns[i] = keep * columns[i] + (1 - keep) * square
+                u = g / np.sqrt(columns[i])
+            u = u / max(1, rms(u))
+            expected[i] = expected[i] - 0.05 * max(1e-3, rms(expected[i])) * u
+        optimizer.step()
+    for p, value in zip(params, expected):
+        np.testing.assert_allclose(p.data, value, rtol=1e-10)
+
+
+@pytest.mark.parametrize("make", [AdamW, Adafactor, lambda p: SGD(p, momentum=0.9)])
+def test_updating_in_stretches_equals_updating_at_once(make):
+    whole, parts = parameters(), parameters()
+    one, many = make(whole), make(parts)
+    for t in range(3):
+        give_gradients(whole, t)
+        give_gradients(parts, t)
+        one.step()
+        many.steps += 1
+        many.flat.complete_gradients(many.flat.parameters)
+        for start, stop in ((0, 7), (7, 19), (19, many.flat.size)):
+            many.update(start, stop, many.flat.grad, many.lr)
+    for a, b in zip(whole, parts):
+        np.testing.assert_array_equal(a.data, b.data)
+
+
+def test_clipping_scales_all_gradients_to_the_given_length():
+    params = parameters()
+    give_gradients(params, 3)
+    before = np.concatenate([p.grad.ravel() for p in params])
+    norm = clip_grad_norm(params, 1.0)
+    after = np.concatenate([p.grad.ravel() for p in params])
+    assert norm == pytest.approx(np.linalg.norm(before))
+    np.testing.assert_allclose(after, before / norm, rtol=1e-5)  # 1e-6 is added to the norm, as PyTorch does
+
+
+def test_short_gradients_are_not_clipped():
+    params = parameters()
+    give_gradients(params, 3)
+    before = [p.grad.copy() for p in params]
+    clip_grad_norm(params, 100.0)
+    for p, value in zip(params, before):
+        np.testing.assert_array_equal(p.grad, value)
+
+
+def test_a_state_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"m is \(3,\), expected \(24,\)"):
+        AdamW(parameters()).load_state({"m": np.zeros(3), "v": np.zeros(24)}, 1)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_ten_steps_agree_with_pytorch(name):
+    torch = pytest.importorskip("torch")
+    ours = parameters()
+    theirs = [torch.nn.Parameter(torch.tensor(p.data.copy())) for p in ours]
+    matrices, vectors = [p for p in theirs if p.ndim == 2], [p for p in theirs if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
+    if name == "adamw":
+        optimizer = AdamW(ours, lr=0.01, betas=(0.8, 0.9), weight_decay=0.1)
+        peer = torch.optim.AdamW(groups, lr=0.01, betas=(0.8, 0.9))
+    else:
+        optimizer = SGD(ours, lr=0.01, momentum=0.9, weight_decay=0.1)
+        peer = torch.optim.SGD(groups, lr=0.01, momentum=0.9)
+    for t in range(10):
+        give_gradients(ours, t)
+        for p, q in zip(ours, theirs):
+            q.grad = torch.tensor(p.grad.copy())
+        optimizer.step()
+        peer.step()
+    for p, q in zip(ours, theirs):
+        np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-10)

@@ -1,0 +1,57 @@
+"""Learning-rate schedules: the values at their corners, and the rates of nanoGPT's documented run."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.schedule import SHAPES, Schedule
+
+
+def test_warm_up_rises_in_equal_parts_and_reaches_the_full_rate():
+    schedule = Schedule(1.0, steps=100, warmup=4)
+    assert [schedule(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+def test_cosine_is_halfway_between_its_ends_in_the_middle_and_ends_at_min_lr():
+    schedule = Schedule(1e-3, steps=2100, warmup=100, min_lr=1e-4)
+    assert schedule(100) == 1e-3
+    assert schedule(1100) == pytest.approx(5.5e-4)
+    assert schedule(2100) == pytest.approx(1e-4)
+    assert schedule(5000) == pytest.approx(1e-4)
+
+
+def test_cosine_agrees_with_nanogpts_formula():
+    schedule = Schedule(1e-3, steps=2000, warmup=100, min_lr=1e-4)
+    for step in (0, 50, 100, 101, 777, 1999):
+        if step < 100:
+            expected = 1e-3 * (step + 1) / 101
+        else:
+            expected = 1e-4 + 0.5 * (1 + math.cos(math.pi * (step - 100) / 1900)) * (1e-3 - 1e-4)
+        assert schedule(step) == pytest.approx(expected, rel=1e-12)
+
+
+def test_linear_falls_in_a_straight_line():
+    schedule = Schedule(1.0, steps=10, shape="linear")
+    assert [schedule(step) for step in (0, 5, 10)] == pytest.approx([1.0, 0.5, 0.0])
+
+
+def test_inverse_sqrt_halves_when_the_steps_quadruple():
+    schedule = Schedule(1.0, steps=10**6, warmup=100, shape="inverse-sqrt")
+    assert schedule(100) == 1.0
+    assert schedule(400) == pytest.approx(0.5)
+
+
+def test_constant_stays():
+    assert {Schedule(0.3, steps=10, shape="constant")(step) for step in range(20)} == {0.3}
+
+
+@given(st.sampled_from(SHAPES), st.integers(0, 50), st.integers(1, 100), st.integers(0, 300))
+def test_no_schedule_leaves_the_range_from_zero_to_lr(shape, warmup, steps, step):
+    assert 0 <= Schedule(0.1, steps, warmup, 0.01, shape)(step) <= 0.1
+
+
+def test_an_unknown_shape_is_named_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown schedule 'cosinus'; choose from cosine, linear"):
+        Schedule(0.1, 10, shape="cosinus")

@@ -1,0 +1,138 @@
+"""The run's folder: what a training run leaves behind, and how to read it.
+
+    config.json            the model's family and shape
+    model.safetensors      the weights of the last checkpoint;   best.safetensors: those of the lowest loss
+    trainer.safetensors    weights and optimizer state of the last checkpoint, for going on;   trainer.json: settings
+    tokenizer.json         text <-> ids
+    train.bin, val.bin     the corpus as ids;   corpus.json: their sizes
+    metrics.jsonl          one JSON object a line;   loss.png is drawn from it;   samples.txt: what the model wrote
+
+Every file is written under another name, flushed to the disk and then renamed, which replaces the old in one step.
+trainer.safetensors alone holds all that a resumed run needs, so there is no moment at which a kill could leave
+files of different steps behind that do not fit together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from models import GPT, GPTConfig
+from models.tokenizers import Tokenizer
+from models.tokenizers import load as load_tokenizer
+from nn import Module
+from tinytensor import backend
+
+FAMILIES = {"gpt": (GPT, GPTConfig)}
+WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
+TRAINER = "trainer.safetensors"
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file so that at every moment `path` holds either all of the old content or all of the new."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def save_config(run: Path, family: str, config) -> None:
+    text = json.dumps({"family": family, **dataclasses.asdict(config)}, indent=1) + "\n"
+    replace_file(run / "config.json", lambda path: path.write_text(text))
+
+
+def save_weights(run: Path, model: Module, which: str = "last") -> None:
+    arrays = {name: backend.to_numpy(array) for name, array in model.state_dict().items()}
+    replace_file(run / WEIGHTS[which], lambda path: safetensors.numpy.save_file(arrays, path))
+
+
+def save_trainer(run: Path, model: Module, optimizer_state: dict, progress: dict) -> None:
+    """Everything a resumed run starts from: weights, optimizer state and `progress`, a small dict of numbers."""
+    arrays = {f"model.{name}": backend.to_numpy(array) for name, array in model.state_dict().items()}
+    arrays |= {f"optimizer.{name}": backend.to_numpy(array) for name, array in optimizer_state.items()}
+    about = {"progress": json.dumps(progress)}
+    replace_file(run / TRAINER, lambda path: safetensors.numpy.save_file(arrays, path, metadata=about))
+
+
+def load_trainer(run: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict]:
+    """(weights, optimizer state, progress) as save_trainer was given them."""
+    arrays, about = _read_arrays(run / TRAINER)
+    try:
+        progress = json.loads(about["progress"])
+    except (KeyError, ValueError):
+        raise ValueError(f"{run / TRAINER} does not say how far the run was; it is no checkpoint of ours") from None
+    weights = {name.removeprefix("model."): a for name, a in arrays.items() if name.startswith("model.")}
+    state = {name.removeprefix("optimizer."): a for name, a in arrays.items() if name.startswith("optimizer.")}
+    return weights, state, progress
+
+
+def load_config(run: Path):
+    """(family, config) from the run's config.json."""
+    path = run / "config.json"
+    if not run.is_dir():
+        raise ValueError(f"{run} is not a folder; give the folder of a run, such as runs/gpt-1")
+    try:
+        fields = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{run} is not a run: it has no config.json") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    family = fields.pop("family", None) if isinstance(fields, dict) else None
+    if family not in FAMILIES:
+        raise ValueError(f"{path} describes a model of the family {family!r}; known are {', '.join(FAMILIES)}")
+    known = {field.name for field in dataclasses.fields(FAMILIES[family][1])}
+    if unknown := fields.keys() - known:
+        raise ValueError(f"{path} has settings that a {family} does not: {', '.join(sorted(unknown))}")
+    return family, FAMILIES[family][1](**fields)
+
+
+def load_model(run: Path, which: str = "last") -> tuple[Module, Tokenizer]:
+    """The model of a run with its last or best weights, in evaluation mode, and its tokenizer."""
+    family, config = load_config(run)
+    model = FAMILIES[family][0](config)
+    path = run / WEIGHTS[which]
+    if not path.exists():
+        raise ValueError(f"{run} has no {path.name}: the run was stopped before its first checkpoint")
+    arrays, _ = _read_arrays(path)
+    load_weights(model, arrays, path)
+    tokenizer = load_tokenizer(run)
+    check_vocabulary(tokenizer, config.vocab_size)
+    return model.eval(), tokenizer
+
+
+def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:
+    try:
+        model.load_state_dict(arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
+    """Every token needs a row in the model's table."""
+    if tokenizer.vocab_size > vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, but the model was made for {vocab_size}: "
+            "the two do not belong together"
+        )
+
+
+def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All arrays of a safetensors file, and its metadata."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} has no {path.name}: the run was stopped before its first checkpoint") from None
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} is truncated or damaged: {error}") from None

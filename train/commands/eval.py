@@ -1,0 +1,49 @@
+"""How well a trained model predicts a text: its loss, perplexity and bits per byte.
+
+  python -m train eval runs/gpt-1                        on the text the run held out
+  python -m train eval runs/gpt-1 --data other.txt       on any text
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from train import checkpoint, parallel
+from train.data.corpus import encode_text, open_corpus
+from train.data.text import TextFiles
+from train.objectives.causal import Causal
+from train.report import describe_loss
+from train.trainer import evaluate
+
+SUMMARY = "measure how well a trained model predicts a text"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run")
+    parser.add_argument("--data", metavar="PATH", help="a text file or a folder of them [what the run held out]")
+    parser.add_argument("--batch", metavar="N", type=int, default=16, help="windows evaluated at once [16]")
+    parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
+
+
+def run(args: argparse.Namespace) -> None:
+    model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
+    if args.data:
+        tokens, split = encode_text(TextFiles(args.data).read(), tokenizer)
+    else:
+        corpus = open_corpus(args.run)
+        tokens, split = corpus.val, corpus.val_split
+    context = model.config.context
+    if len(tokens) <= context:
+        raise ValueError(f"the text has {len(tokens)} tokens; one context of {context} and its targets need more")
+    objective = Causal(context, args.batch)
+    groups = objective.evaluation_batches(tokens)
+
+    def work(team: parallel.Team) -> tuple[float, int]:
+        return team.sum(*evaluate(model, objective, tokens, groups[team.rank :: team.size]))
+
+    workers = min(parallel.core_count(), len(groups))
+    nats, count = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
+    print(f"{count:.0f} of {split.tokens} tokens: {describe_loss(nats / count, split.tokens, split.bytes)}")
+    if split.floor is not None:
+        print(f"the entropy of this text is {split.floor:.4f} nats per token")

@@ -1,0 +1,136 @@
+"""A corpus: a text as two files of token ids, one to train on and one held out, read through memory maps.
+
+Tokens are encoded once, piece by piece, into the run's folder. A memory map reads from disk only what is asked for, so
+neither encoding nor training needs the corpus to fit in memory. The built-in stories come with their entropy: the
+loss, in nats per character, of a model that knows all about how they were made, below which no model can get.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.tokenizers import Characters, Tokenizer
+from train.data import stories
+from train.data.text import TextFiles
+
+HELD_OUT = 0.1  # the share of the text, at its end, that is not trained on
+
+
+@dataclass(frozen=True)
+class Split:
+    """The sizes of one part of the corpus, and its entropy in nats, where that is known."""
+
+    tokens: int
+    characters: int
+    bytes: int
+    nats: float | None = None
+
+    @property
+    def floor(self) -> float | None:
+        """The entropy in nats per token: the lowest loss that any model can have on average."""
+        return None if self.nats is None else self.nats / self.tokens
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The tokens of both parts, as memory maps, and their sizes."""
+
+    train: np.ndarray
+    val: np.ndarray
+    train_split: Split
+    val_split: Split
+
+
+class FileSource:
+    """The text of a file or folder; the last tenth of its bytes is held out."""
+
+    def __init__(self, path: str | Path, held_out: float = HELD_OUT):
+        self.files = TextFiles(path)
+        self.cut = int(self.files.size * (1 - held_out))
+        self.nats = (None, None)
+
+    def parts(self) -> tuple[Iterable[str], Iterable[str]]:
+        """The training text and the held-out text, each as pieces; may be called again to read them again."""
+        return self.files.read(0, self.cut), self.files.read(self.cut)
+
+
+class StoriesSource:
+    """The built-in stories. The last tenth is held out, from the start of a story on, so its entropy is exact."""
+
+    def __init__(self, characters: int, seed: int = 0, held_out: float = HELD_OUT):
+        told = stories.corpus(characters, seed)
+        first = bisect.bisect_left(told.starts, len(told.text) * (1 - held_out))
+        cut, nats = told.starts[first], told.nats_before[first]
+        self.texts = told.text[:cut], told.text[cut:]
+        self.nats = (nats, told.nats - nats)
+
+    def parts(self) -> tuple[Iterable[str], Iterable[str]]:
+        """The training text and the held-out text, each as one piece."""
+        return [self.texts[0]], [self.texts[1]]
+
+
+def build_corpus(
+    source, tokenizer: Tokenizer, folder: Path, progress: Callable[[int], None] = lambda characters: None
+) -> Corpus:
+    """Encode a source into folder/train.bin and folder/val.bin, with their sizes in folder/corpus.json.
+
+    progress: called with the number of characters of each piece that was encoded.
+    """
+    splits = {}
+    for name, pieces, nats in zip(("train", "val"), source.parts(), source.nats):
+        splits[name] = asdict(_encode(pieces, tokenizer, folder / f"{name}.bin", nats, progress))
+    (folder / "corpus.json").write_text(json.dumps(splits | {"dtype": _id_type(tokenizer).name}, indent=1) + "\n")
+    return open_corpus(folder)
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """The corpus that build_corpus left in a folder."""
+    try:
+        about = json.loads((folder / "corpus.json").read_text())
+        splits = [Split(**about[name]) for name in ("train", "val")]
+        maps = [
+            np.memmap(folder / f"{name}.bin", about["dtype"], "r") if split.tokens else np.zeros(0, about["dtype"])
+            for name, split in zip(("train", "val"), splits)
+        ]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder} holds no readable corpus (corpus.json, train.bin, val.bin): {error}") from None
+    for tokens, split in zip(maps, splits):
+        if len(tokens) != split.tokens:
+            raise ValueError(f"the token files in {folder} are damaged: {len(tokens)} tokens, expected {split.tokens}")
+    return Corpus(*maps, *splits)
+
+
+def encode_text(pieces: Iterable[str], tokenizer: Tokenizer) -> tuple[np.ndarray, Split]:
+    """A text that fits in memory as tokens, with its sizes."""
+    pieces = list(pieces)
+    arrays = [tokenizer.encode_array(piece) for piece in pieces]
+    tokens = np.concatenate(arrays) if arrays else np.zeros(0, _id_type(tokenizer))
+    size = sum(len(piece.encode()) for piece in pieces)
+    return tokens, Split(len(tokens), sum(map(len, pieces)), size)
+
+
+def _encode(pieces: Iterable[str], tokenizer: Tokenizer, path: Path, nats: float | None, progress: Callable) -> Split:
+    kind, tokens, characters, size = _id_type(tokenizer), 0, 0, 0
+    with open(path, "wb") as file:
+        for piece in pieces:
+            ids = np.asarray(tokenizer.encode_array(piece)).astype(kind)
+            ids.tofile(file)
+            tokens, characters, size = tokens + len(ids), characters + len(piece), size + len(piece.encode())
+            progress(len(piece))
+    return Split(tokens, characters, size, nats)
+
+
+def _id_type(tokenizer: Tokenizer) -> np.dtype:
+    """The smallest unsigned integers that hold every id."""
+    return np.min_scalar_type(max(256, tokenizer.vocab_size - 1))
+
+
+def character_tokenizer(source) -> Characters:
+    """Every character of the source, training and held-out part, as a token."""
+    return Characters.train(piece for part in source.parts() for piece in part)

@@ -1,0 +1,40 @@
+"""Command-line flags made from a config's fields: each one's name, type, default and help line, as --its-name."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import typing
+
+
+def add_config_flags(
+    parser: argparse.ArgumentParser, title: str, config_class: type, defaults: dict | None = None, skip: tuple = ()
+) -> None:
+    """One flag per field. Flags that are not given leave no trace in the result, so that what was said can be told
+    from what was not: see `given`.
+
+    defaults: shown in the help where they differ from the fields' own.
+    """
+    group = parser.add_argument_group(title)
+    types = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        if field.name in skip:
+            continue
+        default = (defaults or {}).get(field.name, field.default)
+        flag = "--" + field.name.replace("_", "-")
+        help = f"{field.metadata['help']} [{default}]"
+        if types[field.name] is bool:
+            help = f"{field.metadata['help']} [{'on' if default else 'off'}]"
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
+        else:
+            kind = types[field.name]
+            group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar=_METAVARS[kind], help=help)
+
+
+def given(args: argparse.Namespace, config_class: type) -> dict:
+    """The fields of a config that were given on the command line."""
+    names = {field.name for field in dataclasses.fields(config_class)}
+    return {name: value for name, value in vars(args).items() if name in names}
+
+
+_METAVARS = {int: "N", float: "X", str: "NAME"}

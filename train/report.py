@@ -1,0 +1,111 @@
+"""What a run tells: a progress bar in the terminal, a line per event in metrics.jsonl, and a picture of the losses."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from train.checkpoint import replace_file
+
+PLOT_HINT = "for a picture of the losses: pip install matplotlib, then go on with --resume"
+
+
+class Report:
+    """Watches a run for the people who started it.
+
+    floor: the entropy of the held-out part in nats per token, where it is known; drawn in the picture.
+    """
+
+    def __init__(self, run: Path, steps: int, floor: float | None = None):
+        self.path = run / "metrics.jsonl"
+        self.steps, self.floor = steps, floor
+        self.bar: tqdm | None = None
+        self.shown: dict[str, str] = {}
+        self.file = None
+        self.val_loss = math.nan  # the last one measured
+
+    def start(self, step: int) -> None:
+        """Begin at `step`. Lines that a run which was killed had written beyond its checkpoint are taken back."""
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= step]
+        replace_file(self.path, lambda path: path.write_text("".join(line + "\n" for line in kept)))
+        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  closed in close()
+        self.bar = tqdm(
+            total=self.steps,
+            initial=step,
+            unit="step",
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            bar_format="{percentage:3.0f}%|{bar}| {n}/{total} steps [{elapsed}<{remaining}]{postfix}",
+        )
+
+    def advanced(self, step: int, loss: float) -> None:
+        self.bar.update(step - self.bar.n)
+
+    def logged(self, step: int, loss: float, lr: float, norm: float, tokens_per_s: float) -> None:
+        self._write(step=step, loss=loss, lr=lr, grad_norm=norm, tokens_per_s=round(tokens_per_s, 1))
+        self._show(loss=f"{loss:.3f}", tokens=f"{tokens_per_s:,.0f}/s")
+
+    def evaluated(self, step: int, val_loss: float) -> None:
+        self.val_loss = val_loss
+        self._write(step=step, val_loss=val_loss)
+        self._show(val=f"{val_loss:.3f}")
+        if self.bar.disable:  # not a terminal: a line now and then instead of a bar
+            print("  ".join([f"step {step}/{self.steps}", *(f"{k} {v}" for k, v in self.shown.items())]), flush=True)
+
+    def close(self) -> None:
+        if self.file:
+            self.bar.close()
+            self.file.close()
+            self.file = None
+
+    def _write(self, **values) -> None:
+        self.file.write(json.dumps(values) + "\n")
+        self.file.flush()
+
+    def _show(self, **values: str) -> None:
+        self.shown |= values
+        self.bar.set_postfix_str("  ".join(f"{k} {v}" for k, v in self.shown.items()), refresh=False)
+
+    def draw(self, path: Path) -> bool:
+        """Draw both losses over the steps into a PNG; False if matplotlib is not installed."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            return False
+        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
+        trained = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+        held_out = [(line["step"], line["val_loss"]) for line in lines if "val_loss" in line]
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.subplots()
+        if trained:
+            axes.plot(*zip(*trained), color="#9ecae1", linewidth=1, label="training")
+        if held_out:
+            axes.plot(*zip(*held_out), color="#08519c", linewidth=2, marker="o", markersize=3, label="held out")
+        if self.floor is not None:
+            axes.axhline(self.floor, color="#d94801", linestyle="--", linewidth=1.5, label="entropy of the text")
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss (nats per token)")
+        axes.set_title(f"{path.parent.name}: training and held-out loss")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
+        return True
+
+
+def describe_loss(nats: float, tokens: int, bytes: int) -> str:
+    """A mean loss in the three units people use; `bytes` is the length of the text those tokens stand for."""
+    bits = nats * tokens / bytes / math.log(2)
+    return f"{nats:.4f} nats per token, perplexity {math.exp(nats):.2f}, {bits:.3f} bits per byte"
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics; a line cut short by a kill comes after everything."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf

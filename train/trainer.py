@@ -1,0 +1,307 @@
+"""The training loop: batch, loss, gradient, update, over and over; now and then evaluate, and save.
+
+Every worker runs `Loop` on its share of each batch (train/parallel.py); the leader, rank 0, also reports and saves.
+All chance in a step comes from a stream seeded by (seed, step, worker), and the batch from (seed, step), so the state
+of a run is its parameters, its optimizer's state and the number of steps done: a resumed run repeats, bit for bit,
+what the run would have done without the interruption.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+import tinytensor as tt
+from models.config import option
+from nn import Module
+from tinytensor import backend
+from train import checkpoint, parallel
+from train.objectives.causal import target_count
+from train.optim import SGD, Adafactor, AdamW, Optimizer, clip_scale
+from train.schedule import SHAPES, Schedule
+
+OPTIMIZERS = ("adamw", "sgd", "adafactor")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train."""
+
+    steps: int = option(2000, "updates to make in all")
+    batch: int = option(12, "sequences in a batch")
+    accumulate: int = option(1, "batches whose gradients are added up for one update")
+    optimizer: str = option("adamw", f"how to update: {', '.join(OPTIMIZERS)}")
+    lr: float = option(1e-3, "the highest learning rate")
+    min_lr: float = option(1e-4, "the learning rate at the end (cosine and linear schedules)")
+    warmup: int = option(100, "updates over which the learning rate rises")
+    schedule: str = option("cosine", f"how it falls after that: {', '.join(SHAPES)}")
+    beta1: float = option(0.9, "AdamW's memory for gradients")
+    beta2: float = option(0.99, "AdamW's memory for squared gradients")
+    eps: float = option(1e-8, "AdamW's guard against division by zero")
+    momentum: float = option(0.9, "SGD's memory for gradients")
+    weight_decay: float = option(0.1, "how strongly matrices are pulled towards zero")
+    clip: float = option(1.0, "longest gradient; longer ones are scaled down (0: never)")
+    eval_every: int = option(250, "updates between evaluations on the held-out part")
+    eval_batches: int = option(40, "batches in each of those (the last one takes the whole held-out part)")
+    save_every: int = option(250, "updates between checkpoints")
+    log_every: int = option(10, "updates between lines in metrics.jsonl")
+    seed: int = option(0, "of the first weights, the batches and dropout")
+    workers: int = option(0, "threads or processes that share each batch (0: one per core)")
+    worker_kind: str = option("auto", f"what they are: {', '.join(parallel.KINDS)} (auto takes the faster)")
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "accumulate", "eval_every", "eval_batches", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("workers", "seed", "warmup", "weight_decay", "clip"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {self.optimizer!r}; choose from {', '.join(OPTIMIZERS)}")
+        parallel.choose_kind(self.worker_kind, self.workers)
+        self.learning_rates()
+
+    def learning_rates(self) -> Schedule:
+        return Schedule(self.lr, self.steps, self.warmup, self.min_lr, self.schedule)
+
+    def make_optimizer(self, model: Module, allocate) -> Optimizer:
+        parameters = model.parameters()
+        if self.optimizer == "sgd":
+            return SGD(
+                parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, allocate=allocate
+            )
+        if self.optimizer == "adafactor":
+            return Adafactor(parameters, self.lr, relative=False, weight_decay=self.weight_decay, allocate=allocate)
+        betas = (self.beta1, self.beta2)
+        return AdamW(parameters, self.lr, betas, self.eps, self.weight_decay, allocate)
+
+
+@dataclass
+class Progress:
+    """How far a run is; saved with each checkpoint."""
+
+    step: int = 0
+    best_loss: float = math.inf
+    best_step: int = 0
+    seconds: float = 0.0  # spent training, over all resumptions
+
+
+class Trainer:
+    """Trains one model on one corpus and keeps its run folder up to date."""
+
+    def __init__(self, model: Module, objective, train_tokens, val_tokens, config: TrainConfig, run: Path, report):
+        """report: see train/report.py; told of every logged step and evaluation.
+
+        The model's parameters move into shared memory if the workers are processes.
+        """
+        for name, tokens in (("training", train_tokens), ("held-out", val_tokens)):
+            if len(tokens) <= objective.context:
+                raise ValueError(
+                    f"the {name} part has {len(tokens)} tokens, fewer than one context of {objective.context} and its "
+                    "targets; give more --data or a smaller --context"
+                )
+        backend.cpu.tune_malloc()
+        self.model, self.objective = model, objective
+        self.train_tokens, self.val_tokens = train_tokens, val_tokens
+        self.config, self.run, self.report = config, run, report
+        self.schedule = config.learning_rates()
+        self.workers = config.workers or min(parallel.core_count(), config.batch)
+        self.kind = parallel.choose_kind(config.worker_kind, self.workers)
+        allocate = parallel.shared_zeros if self.kind == "processes" else None
+        self.optimizer = config.make_optimizer(model, allocate)
+        flat = self.optimizer.flat
+        self.gradients = [flat.grad, *(flat.allocate(flat.size) for _ in range(self.workers - 1))]
+        self.progress = Progress()
+        self.stop_asked = False
+
+    def restore(self) -> None:
+        """Go back to the run's last checkpoint."""
+        weights, state, progress = checkpoint.load_trainer(self.run)
+        checkpoint.load_weights(self.model, weights, self.run / checkpoint.TRAINER)
+        self.optimizer.load_state(state, progress["step"])
+        self.progress = Progress(**progress)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        checkpoint.save_trainer(self.run, self.model, self.optimizer.state(), asdict(self.progress))
+        checkpoint.save_weights(self.run, self.model)
+
+    def train(self) -> Progress:
+        """Train up to config.steps, or until SIGINT (Ctrl-C) or SIGTERM; either way the last step is saved."""
+        with self._stopping_on_signals():
+            try:
+                parallel.run(self.kind, self.workers, self.gradients, lambda team: Loop(self, team).run())
+            except parallel.WorkerDied as error:
+                saved = (self.run / checkpoint.TRAINER).exists()
+                then = f"go on from the last checkpoint with --resume {self.run}" if saved else "nothing was saved yet"
+                raise parallel.WorkerDied(f"{error}; {then}") from None
+        return self.progress
+
+    @contextmanager
+    def _stopping_on_signals(self):
+        """The first signal asks for a stop after the current step; a second one interrupts at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number, frame):
+            if self.stop_asked:
+                raise KeyboardInterrupt
+            self.stop_asked = True
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Loop:
+    """What one worker does."""
+
+    def __init__(self, trainer: Trainer, team: parallel.Team):
+        self.trainer, self.team, self.config = trainer, team, trainer.config
+        self.flat = trainer.optimizer.flat
+        self.model, self.parameters = team.replica(trainer.model, self.flat.parameters)
+        self.grad = team.gradients[team.rank]
+        self.flat.collect_gradients_in(self.grad, self.parameters)
+        self.report = trainer.report if team.rank == 0 else None
+
+    def run(self) -> None:
+        trainer, config, progress = self.trainer, self.config, self.trainer.progress
+        started, losses, tokens, since = time.monotonic(), [], 0, time.monotonic()
+        before = progress.seconds
+        saved = step = progress.step
+        self.model.train()
+        np.seterr(over="ignore", invalid="ignore", divide="ignore")  # a loss or gradient that is not finite is caught
+        while step < config.steps:
+            lr = trainer.schedule(step)
+            loss, norm, seen, stop = self.step(step, lr)
+            step += 1
+            if self.report:
+                progress.step, progress.seconds = step, before + time.monotonic() - started
+                losses.append(loss)
+                tokens += seen
+                self.report.advanced(step, loss)
+                if step % config.log_every == 0 or step == config.steps:
+                    rate = tokens / max(1e-9, time.monotonic() - since)
+                    self.report.logged(step, sum(losses) / len(losses), lr, norm, rate)
+                    losses, tokens, since = [], 0, time.monotonic()
+            if step % config.eval_every == 0 or step == config.steps:
+                pause = time.monotonic()
+                whole = step == config.steps
+                val_loss = self._evaluate(None if whole else config.eval_batches)
+                if self.report:
+                    self.report.evaluated(step, val_loss)
+                    if val_loss < progress.best_loss:
+                        progress.best_loss, progress.best_step = val_loss, step
+                        checkpoint.save_weights(trainer.run, trainer.model, "best")
+                since += time.monotonic() - pause
+            if stop:
+                break
+            if self.report and step % config.save_every == 0:
+                trainer.save()
+                saved = step
+        if self.report and step > saved:
+            trainer.save()
+
+    def step(self, step: int, lr: float) -> tuple[float, float, int, bool]:
+        """One update. Returns (loss, gradient norm before clipping, tokens seen, whether to stop after it)."""
+        trainer, team, config, optimizer = self.trainer, self.team, self.config, self.trainer.optimizer
+        loss, seen = self._gradients(step, team.rank)
+        loss, stop = team.sum(loss, float(trainer.stop_asked))
+        place = team.stretch(self.flat.size)
+        squared = sum_gradients(team.gradients, self.grad, place)
+        norm = math.sqrt(team.sum(squared)[0])
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            self._give_up(step, lr, loss, norm)
+        optimizer.steps = step + 1
+        optimizer.update(place.start, place.stop, self.grad, lr, clip_scale(norm, config.clip))
+        team.barrier()
+        return loss, norm, seen, stop > 0
+
+    def _gradients(self, step: int, rank: int) -> tuple[float, int]:
+        """Leave the gradients of worker `rank`'s share in self.grad; returns (its part of the loss, all tokens)."""
+        config, objective = self.config, self.trainer.objective
+        loss, seen = 0.0, 0
+        for parameter in self.parameters:
+            parameter.grad = None
+        for number in range(step * config.accumulate, (step + 1) * config.accumulate):
+            batch = objective.training_batch(self.trainer.train_tokens, number)
+            mine = {name: array[parallel.share(len(array), rank, self.team.size)] for name, array in batch.items()}
+            seen += batch["targets"].size
+            if not (targets := target_count(mine)):
+                continue
+            # The loss is a mean over a worker's own targets: weighted by their share it adds up to that over all.
+            weight = targets / (target_count(batch) * config.accumulate)
+            with tt.random.seeded(config.seed, number, rank + 1):
+                value = self.model.loss(mine)
+                value.backward(np.asarray(weight, value.dtype))
+            loss += value.item() * weight
+        self.flat.complete_gradients(self.parameters)
+        return loss, seen
+
+    def _give_up(self, step: int, lr: float, loss: float, norm: float) -> None:
+        """Save what was learned before this step, find the op that went wrong, and end the run."""
+        if not self.report:
+            self.team.barrier()  # wait for the leader, whose error ends the others
+        if step:
+            self.trainer.save()
+        what = f"the loss became {loss}" if not math.isfinite(loss) else f"the gradient's norm became {norm}"
+        try:  # the parameters are still those before the step: go through it again, looking at every op
+            with tt.detect_anomaly():
+                for rank in range(self.team.size):
+                    self._gradients(step, rank)
+        except FloatingPointError as error:
+            what += f" ({error})"
+        raise ValueError(
+            f"{what} at step {step + 1}, learning rate {lr:.3g}; the weights before that step are saved in "
+            f"{self.trainer.run}; try a lower --lr or a longer --warmup"
+        )
+
+    def _evaluate(self, limit: int | None) -> float:
+        """The mean loss per token over the held-out part, each worker taking every size-th batch."""
+        objective, tokens = self.trainer.objective, self.trainer.val_tokens
+        groups = objective.evaluation_batches(tokens, limit)
+        nats, count = evaluate(self.model, objective, tokens, groups[self.team.rank :: self.team.size])
+        nats, count = self.team.sum(nats, count)
+        return nats / count
+
+
+def evaluate(model: Module, objective, tokens, groups: list) -> tuple[float, int]:
+    """(sum of the losses in nats, number of tokens) over groups of windows, without dropout and without a graph."""
+    nats, count = 0.0, 0
+    training = model.training
+    model.eval()
+    with tt.no_grad():
+        for starts in groups:
+            batch = objective.evaluation_batch(tokens, starts)
+            n = target_count(batch)
+            nats += model.loss(batch).item() * n
+            count += n
+    model.train(training)
+    return nats, count
+
+
+def sum_gradients(gradients: list, total, place: slice) -> float:
+    """Add up one stretch of all workers' gradients into `total` (one of them); returns the squared length there.
+
+    Block by block, so that the squares are taken while the sums are in the cache.
+    """
+    kernels = backend.backend_of(total)
+    others = [g for g in gradients if g is not total]
+    squared = 0.0
+    for start in range(place.start, place.stop, 1 << 17):
+        block = slice(start, min(start + (1 << 17), place.stop))
+        for other in others:
+            total[block] += other[block]
+        squared += kernels.squared_norm(total[block])
+    return squared
