@@ -133,6 +133,8 @@ def padding_mask(lengths, T: int) -> np.ndarray:
 
 def check_heads(width: int, heads: int) -> None:
     """Every head gets an equal part of the width."""
-    if heads < 1 or width % heads:
-        near = [n for n in range(max(heads, width - heads), width + heads + 1) if heads >= 1 and n % heads == 0]
+    if heads < 1:
+        raise ValueError(f"heads must be at least 1, not {heads}")
+    if width % heads:
+        near = [n for n in range(max(heads, width - heads), width + heads + 1) if n % heads == 0]
         raise ValueError(f"width {width} is not divisible by heads {heads}; try {' or '.join(map(str, near[:2]))}")

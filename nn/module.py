@@ -130,6 +130,8 @@ class Module:
             problems.append(f"of the wrong shape: {_some(misshaped)}")
         if problems:
             raise ValueError(f"these weights do not fit {type(self).__name__}; " + "; ".join(problems))
+        if any(0 in parameter.data.strides for parameter in own.values()):
+            raise ValueError(f"this {type(self).__name__} was built under shapes_only() and has no memory for weights")
         for name, parameter in own.items():
             parameter.data[...] = parameter.xp.asarray(state[name])
 
@@ -168,7 +170,8 @@ class Module:
         """The tree of parts: one line each, with the parameters' shapes and the number of values at and below it."""
         own = ", ".join(f"{n} {v.shape}" for n, v in _members(self) if isinstance(v, Parameter))
         label = f"{name}: " if name else ""
-        lines = [f"{label}{type(self).__name__}({own})  [{self.parameter_count():,}]"]
+        each = " each" if " .. " in name else ""
+        lines = [f"{label}{type(self).__name__}({own})  [{self.parameter_count():,}{each}]"]
         children = list(self.named_children())
         stem = lambda name: name.rpartition(".")[0] or name
         while children:

@@ -32,3 +32,30 @@ def gradient(fn, *inputs: Tensor) -> list[np.ndarray]:
         x.grad = None
     fn(*inputs).sum().backward()
     return [x.grad for x in inputs]
+
+
+def assert_close(got, expected, tolerance: float) -> None:
+    """Every element within `tolerance` of what is expected, relative to the largest of 1 and its own size."""
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.shape == expected.shape, f"shape {got.shape}, expected {expected.shape}"
+    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
+
+
+def assert_same_as_torch(ours, theirs, *inputs: Tensor, tolerance: float = 1e-10) -> None:
+    """ours(*inputs) and theirs(*the same as torch tensors): equal values and, for random dL/dy, equal gradients.
+
+    The default tolerance is for float64, where two right ways to compute differ in the last few of 16 digits.
+    """
+    import torch
+
+    twins = [torch.tensor(x.data, requires_grad=x.requires_grad) for x in inputs]
+    copies = [Tensor(x.data.copy(), requires_grad=x.requires_grad) for x in inputs]
+    y, z = ours(*copies), theirs(*twins)
+    assert y.shape == tuple(z.shape)
+    assert_close(y.data, z.detach().numpy(), tolerance)
+    start = np.random.default_rng(7).standard_normal(y.shape).astype(y.dtype)
+    y.backward(start)
+    z.backward(torch.tensor(start))
+    for x, twin in zip(copies, twins):
+        if x.requires_grad:
+            assert_close(x.grad, twin.grad.numpy(), tolerance)

@@ -15,7 +15,8 @@ import numpy as np
 
 
 def _stream(*key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
+    """The stream of a key. Its length counts too: NumPy alone would give (7,) and (7, 0) the same one."""
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence((len(key), *key))))
 
 
 class _Current(threading.local):

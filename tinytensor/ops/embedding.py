@@ -16,16 +16,15 @@ def embedding(weight: Tensor, ids) -> Tensor:
     """
     ids = ids.data if isinstance(ids, Tensor) else ids
     ids = ids if hasattr(ids, "dtype") else np.asarray(ids)
-    rows, width = weight.shape
+    rows = len(weight)
     if ids.dtype.kind not in "iu":
         raise ValueError(f"embedding: ids must be integers, not {ids.dtype}")
     if ids.size and not (0 <= int(ids.min()) and int(ids.max()) < rows):
         wrong = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
         raise ValueError(f"embedding: id {wrong} is outside the table of {rows} rows (0..{rows - 1})")
     kernels = backend_of(weight.data)
-    flat = ids.reshape(-1)
 
     def backward(g):
-        return (kernels.embedding_backward(g.reshape(-1, width), flat, rows, out=weight.gradient_buffer()),)
+        return (kernels.embedding_backward(g, ids, rows, out=weight.gradient_buffer()),)
 
     return record(kernels.embedding(weight.data, ids), (weight,), backward)

@@ -97,5 +97,7 @@ def _check(
                     f"{name}: {label} has shape {parameter.shape}, expected {x.shape[-1:]} to match x {x.shape}"
                 )
             check_alike(name, x.data, parameter.data)
-    if branch is not None and branch.shape != x.shape:
-        raise ValueError(f"{name}: the branch has shape {branch.shape}, expected {x.shape} to match x")
+    if branch is not None:
+        if branch.shape != x.shape:
+            raise ValueError(f"{name}: the branch has shape {branch.shape}, expected {x.shape} to match x")
+        check_alike(name, x.data, branch.data)

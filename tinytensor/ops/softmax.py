@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytensor.backend import array_module, backend_of
-from tinytensor.ops.elementwise import operands
+from tinytensor.ops.elementwise import check_alike, operands
 from tinytensor.tensor import Tensor, record
 
 
@@ -88,6 +88,7 @@ def linear_cross_entropy(
     _check_reduction(reduction)
     if x.shape[-1] != weight.shape[-1]:
         raise ValueError(f"linear_cross_entropy: x {x.shape} and weight {weight.shape} must end in the same length")
+    check_alike("linear_cross_entropy", x.data, weight.data)
     xp, shape = x.xp, x.shape
     ids = check_targets("linear_cross_entropy", targets, shape[:-1], weight.shape[0], ignore_index)
     kernels = backend_of(x.data)

@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+
+from nn import CrossAttention, KVCache, SelfAttention, merge_heads, padding_mask, split_heads
+from tests.helpers import assert_close, gradient, tensor
+from tinytensor import Tensor, gradcheck, no_grad, ops
+
+
+def double(module):
+    """The module with random float64 weights of a useful size."""
+    for index, parameter in enumerate(module.parameters()):
+        parameter.data = np.random.default_rng(index).standard_normal(parameter.shape) * 0.4
+    return module
+
+
+def plain(q, k, v, heads, may=True):
+    """Attention by the plain ops: (B, T, C), (B, S, C), (B, S, C) -> (B, T, C)."""
+    q, k, v = (split_heads(x, heads) for x in (q, k, v))
+    scores = q @ k.swapaxes(2, 3) * q.shape[-1] ** -0.5
+    may = np.broadcast_to(may, scores.shape)
+    p = ops.where(may, scores, -1e9).softmax() * may.any(-1, keepdims=True)
+    return merge_heads(p @ v)
+
+
+def self_reference(layer, x, may=True):
+    q, k, v = layer.qkv(x).split(3)
+    return layer.out(plain(q, k, v, layer.heads, may))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+def test_self_attention_is_a_plain_composition_of_ops(causal, bias):
+    layer, x = double(SelfAttention(6, 3, causal=causal, bias=bias)), tensor(2, 5, 6)
+    may = np.tri(5, dtype=bool) if causal else True
+    assert_close(layer(x).data, self_reference(layer, x, may).data, 1e-12)
+    got = gradient(lambda x, *_: layer(x), x, *layer.parameters())
+    for grad in zip(got, gradient(lambda x, *_: self_reference(layer, x, may), x, *layer.parameters())):
+        assert_close(*grad, 1e-12)
+
+
+def test_the_weights_of_q_k_and_v_are_stacked_in_this_order():
+    layer, x = double(SelfAttention(4, 1, bias=False)), tensor(1, 3, 4)
+    q, k, v = (x.data @ w.T for w in np.split(layer.qkv.weight.data, 3))
+    e = np.exp(q @ k.swapaxes(1, 2) / 2)
+    expected = e / e.sum(-1, keepdims=True) @ v @ layer.out.weight.data.T
+    assert_close(layer(x).data, expected, 1e-12)
+
+
+def test_a_causal_layer_does_not_look_ahead():
+    layer, x = double(SelfAttention(4, 2, causal=True)), tensor(1, 6, 4)
+    before = layer(x).data.copy()
+    x.data[:, 4:] += 1
+    after = layer(x).data
+    np.testing.assert_array_equal(after[:, :4], before[:, :4])
+    assert (after[:, 4:] != before[:, 4:]).any()
+
+
+def test_padding_changes_nothing_before_it():
+    layer, x = double(SelfAttention(4, 2)), tensor(3, 5, 4)
+    lengths = [5, 2, 1]
+    y = layer(x, padding_mask(lengths, 5)).data
+    for row, n in enumerate(lengths):
+        assert_close(y[row, :n], layer(Tensor(x.data[row : row + 1, :n])).data[0], 1e-12)
+
+
+def test_a_padded_causal_layer_obeys_both_masks():
+    layer, x = double(SelfAttention(4, 2, causal=True)), tensor(2, 5, 4)
+    mask = padding_mask([3, 5], 5)
+    assert_close(layer(x, mask).data, self_reference(layer, x, np.tri(5, dtype=bool) & mask).data, 1e-12)
+
+
+def test_a_fully_masked_row_gives_the_output_bias_only():
+    layer, x = double(SelfAttention(4, 2)), tensor(2, 3, 4)
+    y = layer(x, padding_mask([0, 3], 3)).data
+    assert_close(y[0], np.tile(layer.out.bias.data, (3, 1)), 1e-14)
+    assert np.isfinite(gradient(lambda x: layer(x, padding_mask([0, 3], 3)), x)[0]).all()
+
+
+def test_padding_mask_is_true_before_each_length():
+    assert padding_mask([2, 0], 3).astype(int).tolist() == [[[[1, 1, 0]]], [[[0, 0, 0]]]]
+
+
+def test_splitting_and_merging_heads_undo_each_other():
+    x = tensor(2, 3, 8)
+    assert split_heads(x, 4).shape == (2, 4, 3, 2)
+    np.testing.assert_array_equal(merge_heads(split_heads(x, 4)).data, x.data)
+
+
+@pytest.mark.parametrize("memory_width", [None, 3])
+def test_cross_attention_is_a_plain_composition_of_ops(memory_width):
+    layer = double(CrossAttention(6, 2, memory_width=memory_width))
+    x, memory = tensor(2, 3, 6), tensor(2, 5, memory_width or 6)
+    mask = padding_mask([5, 2], 5)
+
+    def reference(x, memory, *_):
+        k, v = layer.kv(memory).split(2)
+        return layer.out(plain(layer.q(x), k, v, 2, mask))
+
+    fn = lambda x, memory, *_: layer(x, memory, mask)
+    assert_close(fn(x, memory).data, reference(x, memory).data, 1e-12)
+    inputs = x, memory, *layer.parameters()
+    for got, expected in zip(gradient(fn, *inputs), gradient(reference, *inputs)):
+        assert_close(got, expected, 1e-12)
+
+
+def test_cross_attention_passes_gradcheck():
+    layer = double(CrossAttention(2, 1))
+    gradcheck(lambda x, memory, *_: layer(x, memory), [tensor(1, 2, 2), tensor(1, 3, 2), *layer.parameters()])
+
+
+@pytest.mark.parametrize("steps", [[1] * 7, [4, 3], [7], [3, 1, 1, 2]])
+def test_the_cache_gives_what_the_full_pass_gives(steps):
+    layer, x = double(SelfAttention(6, 3, causal=True)), tensor(2, 7, 6, grad=False)
+    cache = KVCache(2, 3, 8, 2, x.data)
+    parts, start = [], 0
+    with no_grad():
+        for n in steps:
+            parts.append(layer(x[:, start : start + n], cache=cache).data)
+            start += n
+        assert_close(np.concatenate(parts, 1), layer(x).data, 1e-12)
+    assert cache.length == 7
+
+
+def test_the_cache_with_padding_in_front_gives_what_the_full_pass_gives():
+    layer, x = double(SelfAttention(6, 3, causal=True)), tensor(2, 5, 6, grad=False)
+    mask = ~padding_mask([2, 0], 5)  # the first two positions of row 0 are padding
+    cache = KVCache(2, 3, 5, 2, x.data)
+    with no_grad():
+        first = layer(x[:, :3], mask[..., :3], cache).data
+        rest = layer(x[:, 3:], mask, cache).data
+        assert_close(np.concatenate([first, rest], 1), layer(x, mask).data, 1e-12)
+
+
+def test_a_full_cache_says_so():
+    cache = KVCache(1, 1, 2, 1, np.zeros(1))
+    cache.append(np.ones((1, 1, 2, 1)), np.ones((1, 1, 2, 1)))
+    with pytest.raises(ValueError, match="the cache holds 2 positions and cannot take number 3"):
+        cache.append(np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1)))
+    assert cache.length == 2
+
+
+@pytest.mark.parametrize("layer", [SelfAttention(8, 2, dropout=0.5), CrossAttention(8, 2, dropout=0.5)])
+def test_dropout_works_in_training_only(layer):
+    x = Tensor(tensor(1, 9, 8).data.astype(np.float32))
+    run = lambda: (layer(x) if isinstance(layer, SelfAttention) else layer(x, x)).data
+    assert (run() != run()).any()
+    layer.eval()
+    np.testing.assert_array_equal(run(), run())
+
+
+@pytest.mark.parametrize("make", [SelfAttention, CrossAttention])
+def test_a_width_that_does_not_divide_by_the_heads_is_named_with_its_neighbours(make):
+    with pytest.raises(ValueError, match="width 130 is not divisible by heads 4; try 128 or 132"):
+        make(130, 4)
+    with pytest.raises(ValueError, match="heads must be at least 1, not 0"):
+        make(8, 0)
+
+
+@pytest.mark.parity
+def test_self_attention_is_torchs_multi_head_attention():
+    torch = pytest.importorskip("torch")
+    layer, x = double(SelfAttention(6, 3)), tensor(2, 5, 6)
+    theirs = torch.nn.MultiheadAttention(6, 3, batch_first=True, dtype=torch.float64)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.tensor(layer.qkv.weight.data))
+        theirs.in_proj_bias.copy_(torch.tensor(layer.qkv.bias.data))
+        theirs.out_proj.weight.copy_(torch.tensor(layer.out.weight.data))
+        theirs.out_proj.bias.copy_(torch.tensor(layer.out.bias.data))
+    twin = torch.tensor(x.data, requires_grad=True)
+    padded = padding_mask([5, 3], 5)
+    y, _ = theirs(twin, twin, twin, key_padding_mask=torch.tensor(~padded[:, 0, 0]))
+    assert_close(layer(x, padded).data, y.detach().numpy(), 1e-12)
+    y.sum().backward()
+    assert_close(gradient(lambda x: layer(x, padded), x)[0], twin.grad.numpy(), 1e-12)
+    assert_close(layer.qkv.weight.grad, theirs.in_proj_weight.grad.numpy(), 1e-12)

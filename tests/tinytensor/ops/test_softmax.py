@@ -1,0 +1,231 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.helpers import assert_close, assert_same_as_torch, filled, gradient, seeds, tensor
+from tinytensor import Tensor, gradcheck, ops
+
+
+def softmax(x, axis=-1):
+    e = np.exp(x)
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def negative_log_probabilities(x, ids, label_smoothing=0.0, z_loss=0.0):
+    """The loss of each row of x (N, V), written out."""
+    log_z = np.log(np.exp(x).sum(axis=1))
+    right = x[np.arange(len(x)), ids]
+    return log_z - (1 - label_smoothing) * right - label_smoothing * x.mean(axis=1) + z_loss * log_z**2
+
+
+# ---- softmax
+
+
+@given(shape=filled, data=st.data(), seed=seeds)
+def test_softmax_has_its_formulas_values_and_the_gradients_of_finite_differences(shape, data, seed):
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    x = tensor(*shape, seed=seed)
+    assert_close(x.softmax(axis).data, softmax(x.data, axis), 1e-14)
+    assert_close(x.log_softmax(axis).data, np.log(softmax(x.data, axis)), 1e-13)
+    if x.size <= 40:
+        gradcheck(lambda a: a.softmax(axis), [x])
+        gradcheck(lambda a: a.log_softmax(axis), [x])
+
+
+@given(shape=filled, shift=st.floats(-1e4, 1e4))
+def test_adding_a_number_to_all_scores_changes_nothing(shape, shift):
+    x = tensor(*shape)
+    assert_close((x + shift).softmax().data, x.softmax().data, 1e-10)  # adding 1e4 costs four digits
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 1), (1,), (2, 0, 4)])
+def test_softmax_works_on_awkward_shapes(shape):
+    x = tensor(*shape)
+    assert x.softmax().shape == x.log_softmax().shape == shape
+    gradcheck(lambda a: a.softmax(), [x])
+    gradcheck(lambda a: a.log_softmax(), [x])
+
+
+def test_softmax_works_on_arrays_that_are_not_contiguous():
+    x = Tensor(tensor(4, 6).data[::2, ::-2].T, requires_grad=True)
+    for axis in (0, 1):
+        assert_close(x.softmax(axis).data, softmax(x.data, axis), 1e-14)
+        gradcheck(lambda a, axis=axis: a.softmax(axis), [x])
+        gradcheck(lambda a, axis=axis: a.log_softmax(axis), [x])
+
+
+def test_softmax_of_a_number_is_refused():
+    with pytest.raises(ValueError, match="softmax: a 0-d tensor has no axis"):
+        tensor().softmax()
+
+
+def test_a_score_of_minus_infinity_has_probability_and_gradient_zero():
+    x = Tensor(np.array([0.0, -np.inf, 0.0]), requires_grad=True)
+    assert x.softmax().data.tolist() == [0.5, 0, 0.5]
+    da = gradient(lambda a: (a.softmax() * np.array([1.0, 5.0, 2.0])), x)[0]
+    assert_close(da, [-0.25, 0, 0.25], 1e-15)
+
+
+# ---- cross-entropy
+
+
+@st.composite
+def rows_and_targets(draw):
+    """Logits (..., V), targets (...) of which some may be ignored, and options."""
+    batch, classes = draw(st.lists(st.integers(1, 3), max_size=3)), draw(st.integers(1, 5))
+    x = tensor(*batch, classes, seed=draw(seeds))
+    rows = x.size // classes
+    ids = np.array(draw(st.lists(st.sampled_from([-100, *range(classes)]), min_size=rows, max_size=rows)))
+    options = dict(
+        label_smoothing=draw(st.sampled_from([0.0, 0.1, 1.0])),
+        z_loss=draw(st.sampled_from([0.0, 0.01])),
+    )
+    return x, ids.astype(np.int64).reshape(batch), options
+
+
+@given(case=rows_and_targets(), reduction=st.sampled_from(["mean", "sum", "none"]))
+def test_cross_entropy_is_its_formula_averaged_over_the_rows_that_count(case, reduction):
+    x, ids, options = case
+    flat, counts = ids.reshape(-1), ids.reshape(-1) != -100
+    losses = np.zeros(len(flat))
+    losses[counts] = negative_log_probabilities(x.data.reshape(len(flat), -1)[counts], flat[counts], **options)
+    expected = {"mean": losses.sum() / max(1, counts.sum()), "sum": losses.sum(), "none": losses.reshape(ids.shape)}
+    fn = lambda a: ops.cross_entropy(a, ids, reduction=reduction, **options)
+    assert_close(fn(x).data, expected[reduction], 1e-13)
+    gradcheck(fn, [x])
+
+
+@given(case=rows_and_targets(), reduction=st.sampled_from(["mean", "sum", "none"]), width=st.integers(1, 3))
+def test_linear_cross_entropy_is_the_two_ops_one_after_the_other(case, reduction, width):
+    logits, ids, options = case
+    x, w = tensor(*logits.shape[:-1], width), tensor(logits.shape[-1], width, seed=1)
+    fused = lambda a, b: ops.linear_cross_entropy(a, b, ids, reduction=reduction, **options)
+    plain = lambda a, b: ops.cross_entropy(ops.linear(a, b), ids, reduction=reduction, **options)
+    assert_close(fused(x, w).data, plain(x, w).data, 1e-13)
+    for got, expected in zip(gradient(fused, x, w), gradient(plain, x, w)):
+        assert_close(got, expected, 1e-13)
+    gradcheck(fused, [x, w])
+
+
+@pytest.mark.parametrize("label_smoothing, z_loss", [(0.0, 0.0), (0.1, 0.0), (0.0, 0.01)])
+def test_a_batch_in_which_nothing_counts_has_loss_and_gradients_zero(label_smoothing, z_loss):
+    options = dict(label_smoothing=label_smoothing, z_loss=z_loss)
+    x, w, ids = tensor(2, 3), tensor(4, 3, seed=1), np.array([-100, -100])
+    logits = tensor(2, 4)
+    assert ops.cross_entropy(logits, ids, **options).item() == 0
+    assert not gradient(lambda a: ops.cross_entropy(a, ids, **options), logits)[0].any()
+    assert not any(g.any() for g in gradient(lambda a, b: ops.linear_cross_entropy(a, b, ids, **options), x, w))
+
+
+def test_the_ignored_index_may_be_any_number():
+    x = tensor(3, 4)
+    some = ops.cross_entropy(x, [1, 0, 3], ignore_index=0).item()
+    assert_close(some, negative_log_probabilities(x.data[[0, 2]], [1, 3]).mean(), 1e-14)
+
+
+def test_one_row_without_a_batch_is_a_batch_too():
+    x = tensor(4)
+    assert_close(ops.cross_entropy(x, 2).item(), negative_log_probabilities(x.data[None], [2])[0], 1e-14)
+    gradcheck(lambda a: ops.cross_entropy(a, np.int64(2), reduction="none"), [x])
+
+
+def test_an_empty_batch_has_loss_zero():
+    x, ids = tensor(0, 4), np.zeros(0, np.int64)
+    assert ops.cross_entropy(x, ids).item() == 0
+    assert gradient(lambda a: ops.cross_entropy(a, ids), x)[0].shape == (0, 4)
+    assert ops.linear_cross_entropy(tensor(0, 2), tensor(4, 2), ids).item() == 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int8, np.int32])
+def test_targets_may_be_any_kind_of_integer(dtype):
+    x, ids = tensor(3, 200), np.array([100, 0, 7])
+    assert ops.cross_entropy(x, ids.astype(dtype)).item() == ops.cross_entropy(x, ids).item()
+    assert ops.cross_entropy(x, Tensor(ids.astype(dtype))).item() == ops.cross_entropy(x, ids).item()
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e30])
+def test_large_logits_overflow_neither_loss_nor_gradient(scale):
+    x = Tensor(np.array([[1, -1, 0], [0, 1, 0.5]], np.float32) * np.float32(scale), requires_grad=True)
+    loss = ops.cross_entropy(x, [1, 1])
+    loss.backward()
+    assert_close(loss.item() / scale, 1, 1e-6)  # float32; row 0 loses 2 * scale, row 1 nothing
+    assert_close(x.grad, [[0.5, -0.5, 0], [0, 0, 0]], 1e-6)
+    w = Tensor(np.eye(3, dtype=np.float32), requires_grad=True)
+    x.grad = None
+    loss = ops.linear_cross_entropy(x, w, [1, 1])
+    loss.backward()
+    assert_close(loss.item() / scale, 1, 1e-6)
+    assert_close(x.grad, [[0.5, -0.5, 0], [0, 0, 0]], 1e-6)
+
+
+def test_bad_targets_are_named():
+    x = tensor(2, 3)
+    for op in (lambda ids: ops.cross_entropy(x, ids), lambda ids: ops.linear_cross_entropy(x, tensor(3, 3), ids)):
+        with pytest.raises(ValueError, match=r"target 3 is outside the 3 classes 0\.\.2"):
+            op([0, 3])
+        with pytest.raises(ValueError, match="target -1 is outside the 3 classes"):
+            op([-1, 0])
+        with pytest.raises(ValueError, match=r"targets have shape \(3,\), expected \(2,\)"):
+            op([0, 1, 2])
+        with pytest.raises(ValueError, match="targets must be integers, not float64"):
+            op([0.0, 1.0])
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="unknown reduction 'avg'; choose from mean, sum, none"):
+        ops.cross_entropy(tensor(2, 3), [0, 1], reduction="avg")
+    with pytest.raises(ValueError, match=r"x \(2, 3\) and weight \(4, 5\) must end in the same length"):
+        ops.linear_cross_entropy(tensor(2, 3), tensor(4, 5), [0, 1])
+    with pytest.raises(ValueError, match="linear_cross_entropy: float64 and float32 do not mix"):
+        ops.linear_cross_entropy(tensor(2, 3), Tensor(np.ones((4, 3), np.float32)), [0, 1])
+
+
+# ---- the other losses
+
+
+@given(shape=filled, seed=seeds)
+def test_mse_loss_is_the_mean_square_of_the_difference(shape, seed):
+    a, b = tensor(*shape, seed=seed), tensor(*shape, seed=seed + 1)
+    assert_close(ops.mse_loss(a, b).item(), ((a.data - b.data) ** 2).mean(), 1e-14)
+    gradcheck(ops.mse_loss, [a, b])
+
+
+@given(shape=filled, seed=seeds)
+def test_binary_cross_entropy_is_the_negative_log_probability_of_the_label(shape, seed):
+    x, t = tensor(*shape, seed=seed), tensor(*shape, seed=seed + 1, low=0, high=1)
+    p = 1 / (1 + np.exp(-x.data))
+    expected = -(t.data * np.log(p) + (1 - t.data) * np.log(1 - p)).mean()
+    assert_close(ops.binary_cross_entropy(x, t).item(), expected, 1e-13)
+    gradcheck(ops.binary_cross_entropy, [x, t])
+
+
+def test_binary_cross_entropy_does_not_overflow():
+    x = Tensor(np.array([-1e4, 1e4], np.float32), requires_grad=True)
+    loss = ops.binary_cross_entropy(x, [1.0, 0.0])
+    loss.backward()
+    assert loss.item() == 1e4 and x.grad.tolist() == [-0.5, 0.5]
+
+
+@pytest.mark.parametrize("op", [ops.mse_loss, ops.binary_cross_entropy])
+def test_losses_do_not_broadcast(op):
+    with pytest.raises(ValueError, match=r"\(2, 1\) and .* \(2,\) must have the same shape"):
+        op(tensor(2, 1), tensor(2))
+
+
+@pytest.mark.parity
+def test_values_and_gradients_are_torchs():
+    torch = pytest.importorskip("torch")
+    f = torch.nn.functional
+    x = tensor(4, 5)
+    for axis in (0, 1):
+        assert_same_as_torch(lambda a, at=axis: a.softmax(at), lambda a, at=axis: a.softmax(at), x)
+        assert_same_as_torch(lambda a, at=axis: a.log_softmax(at), lambda a, at=axis: a.log_softmax(at), x)
+    ids = np.array([3, -100, 0, 4])
+    for options in (dict(), dict(label_smoothing=0.1), dict(reduction="sum"), dict(reduction="none")):
+        ours = lambda a, options=options: ops.cross_entropy(a, ids, **options)
+        theirs = lambda a, options=options: f.cross_entropy(a, torch.tensor(ids), **options)
+        assert_same_as_torch(ours, theirs, x)
+    assert_same_as_torch(ops.mse_loss, f.mse_loss, x, tensor(4, 5, seed=1))
+    targets = tensor(4, 5, low=0, high=1, grad=False)
+    assert_same_as_torch(ops.binary_cross_entropy, f.binary_cross_entropy_with_logits, x, targets)
