@@ -36,9 +36,10 @@ def load(path: str | Path) -> Tokenizer:
         if path.suffix == suffix:
             return scheme.load(path)
     spec = read_json(tokenizer_file(path))
-    model = spec.get("model") or {} if isinstance(spec, dict) else {}
-    scheme = {"Characters": Characters, "Bytes": Bytes}.get(spec.get("type")) if isinstance(spec, dict) else None
-    scheme = scheme or {"WordPiece": WordPiece, "Unigram": Unigram}.get(model.get("type"))
+    spec = spec if isinstance(spec, dict) else {}
+    model = spec["model"] if isinstance(spec.get("model"), dict) else {}
+    kind = spec.get("type") or model.get("type")
+    scheme = {"Characters": Characters, "Bytes": Bytes, "WordPiece": WordPiece, "Unigram": Unigram}.get(kind)
     if scheme is None:
         scheme = ClassicBPE if model.get("end_of_word_suffix") else ByteLevelBPE
     return scheme.load(path)

@@ -46,7 +46,9 @@ def learn_pieces(texts: str | Iterable[str], split: Callable[[str], list[str]], 
     while True:
         for _ in range(2):
             expected = corpus.expected_counts(log_p)
-            alive &= single | (expected >= 0.5)
+            longer = np.sort(expected[alive & ~single])[::-1]
+            rarest = longer[wanted - single.sum() - 1] if single.sum() < wanted <= alive.sum() else 0.5
+            alive &= single | (expected >= min(0.5, rarest))        # rare pieces go, but not more than may
             smoothed = np.where(single, np.maximum(expected, 0.5), expected)
             log_p = np.where(alive, digamma(np.maximum(smoothed, 0.5)) - digamma(smoothed[alive].sum()), -np.inf)
         if progress:

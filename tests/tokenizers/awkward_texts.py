@@ -2,9 +2,11 @@
 
 AWKWARD = [
     "", " ", "  \t\n ", "Hello world", "Hello, world! It's 10:45 -- don't be late...", " leading and trailing  ",
-    "I'M WE'LL he'd 'twas '' 's", "line one\n\n\nline two\r\n\tindented   x", "a\u00a0b\u2003c\u3000d\u2028e\u0085f\x0bg\x1ch",
+    "I'M WE'LL he'd 'twas '' 's", "line one\n\n\nline two\r\n\tindented   x",
+    "a\u00a0b\u2003c\u3000d\u2028e\u0085f\x0bg\x1ch",
     "1234567 3.14159 ½ ² ٣٤ Ⅷ", "naïve café Ångström İstanbul ΌΣΟΣ ẞtraße", "e\u0301 a\u0327\u0302 n\u0303o",
-    "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 ❤️", "中文字符 日本語テスト 한국어 ｶﾞ豈", "שלום עולם مرحبا ‏RTL‎", "हिन्दी ไทย ខ្មែរ",
+    "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 ❤️", "中文字符 日本語テスト 한국어 ｶﾞ豈",
+    "שלום עולם مرحبا ‏RTL‎", "हिन्दी ไทย ខ្មែរ",
     "\x00NUL \x07bell \ufffdrep \ufeffbom \u200bzw \u00adshy \u200djoin", "\ue000private \U0001f9ffnazar \U000e0041tag",
     "$5 €5 a+b=c x^2 <tag> `code` ~tilde | pipe", "a" * 101 + " " + "b" * 100, "http://example.com/a_b-c?d=e&f=g#h",
     "<|endoftext|> [CLS] </s> <unk> <extra_id_0>", "ﬁ ﬃ ① ㍿ ﷺ ～ ¨", "▁mark ##hash </w>", "\u1100\u1161\u11a8 \u30ab\u3099",

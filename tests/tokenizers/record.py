@@ -71,9 +71,10 @@ classic.decoder = decoders.BPEDecoder()
 recorded["classic"] = answers(classic)
 
 rules = HERE / "rules.tsv"      # a few replacements, so that the table in the model stays small
-rules.write_text("".join(f"{' '.join(f'{ord(one):X}' for one in source)}\t{' '.join(f'{ord(one):X}' for one in target)}\n"
-                         for source, target in (("\t", " "), ("\n", " "), ("\u3000", " "), ("ﬁ", "fi"), ("①", "1"),
-                                                ("é", "e"), ("e\u0301", "e"), ("\x07", ""), ("¨", " \u0308"))))
+replaced = (("\t", " "), ("\n", " "), ("\u3000", " "), ("ﬁ", "fi"), ("①", "1"), ("é", "e"), ("e\u0301", "e"),
+            ("\x07", ""), ("¨", " \u0308"))
+rules.write_text("".join("\t".join(" ".join(f"{ord(one):X}" for one in text) for text in rule) + "\n"
+                         for rule in replaced))
 model = io.BytesIO()
 sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(CORPUS.splitlines()), model_writer=model, vocab_size=140, model_type="unigram", pad_id=0,
