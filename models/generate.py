@@ -104,13 +104,14 @@ def probabilities(
 
 def check_options(model: Module, ids: np.ndarray, temperature: float, top_k: int | None, top_p: float | None) -> None:
     """One sentence about the first option that makes no sense."""
-    if ids.ndim != 2 or ids.shape[1] == 0:
-        raise ValueError(f"generation starts from at least one token per row; ids have shape {ids.shape}")
+    if ids.ndim != 2 or ids.size == 0 or ids.dtype.kind not in "iu":
+        raise ValueError(f"generation starts from rows of at least one id each, not {ids.dtype} of shape {ids.shape}")
     vocab_size = model.config.vocab_size
     if ids.min() < 0 or ids.max() >= vocab_size:
-        raise ValueError(f"the prompt holds id {ids.max()}; the model knows ids 0..{vocab_size - 1}")
-    if temperature < 0:
-        raise ValueError(f"temperature {temperature} is negative; 0 is greedy, 1 leaves the model's probabilities")
+        wrong = ids.min() if ids.min() < 0 else ids.max()
+        raise ValueError(f"the prompt holds id {wrong}; the model knows ids 0..{vocab_size - 1}")
+    if not temperature >= 0:
+        raise ValueError(f"temperature {temperature} is not a number >= 0; 0 is greedy, 1 the model's own mixture")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k {top_k} leaves nothing to choose from; it must be at least 1")
     if top_p is not None and not 0 < top_p <= 1:

@@ -99,7 +99,9 @@ class GPT(Module):
 
     def hidden(self, ids, cache: list[KVCache] | None = None) -> Tensor:
         """ids (B, T) -> the final vectors (B, T, C), before they are compared with the output table."""
-        T = ids.shape[-1]
+        if ids.ndim != 2:
+            raise ValueError(f"GPT reads ids of shape (B, T), not {ids.shape}")
+        T = ids.shape[1]
         start = cache[0].length if cache else 0
         if start + T > self.config.context:
             raise ValueError(f"{start + T} tokens are more than the context of {self.config.context}")

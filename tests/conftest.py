@@ -1,5 +1,10 @@
 """What all tests share: hypothesis draws the same examples each time, and every test starts from the same stream."""
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # pytest-xdist runs a process per core already; more threads would only fight
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 import pytest
 from hypothesis import settings
 
