@@ -9,10 +9,9 @@ Ours is measured with threads as workers, so that one process holds everything.
 from __future__ import annotations
 
 import argparse
-import os
-import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -23,14 +22,18 @@ from train.trainer import Loop
 
 
 def peak() -> float:
-    """The largest resident size of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The largest resident size of this process so far, in MB. (getrusage's figure starts from the parent's size.)"""
+    return _status("VmHWM")
 
 
 def resident() -> float:
     """The resident size of this process now, in MB."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return _status("VmRSS")
+
+
+def _status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def measure_ours(shape: str, workers: int) -> float:

@@ -35,6 +35,7 @@ class GPTConfig:
     bias: bool = option(True, "biases in linear layers and layer norms")
     tied: bool = option(True, "use the token embedding as the output table too")
     activation: str = option("gelu_tanh", "of the feed-forward networks: gelu_tanh (GPT-2's), gelu, relu, silu")
+    recompute: bool = option(False, "find attention probabilities again in backward: slower, for long contexts")
 
     def __post_init__(self):
         for name in ("vocab_size", "context", "layers", "heads", "width"):
@@ -80,6 +81,7 @@ class GPT(Module):
                 activation=config.activation,
                 bias=config.bias,
                 dropout=config.dropout,
+                recompute=config.recompute,
                 output_init=residual,
             )
             for _ in range(config.layers)

@@ -44,6 +44,7 @@ class SelfAttention(Module):
     x: (B, T, C) -> (B, T, C). Queries, keys and values come from one product: `qkv.weight` is (3C, C), the rows of q,
     then k, then v.   mask: boolean, broadcast to (B, H, T, S), True where attention is allowed: (B, 1, 1, T) for
     padding. With a cache, x holds the new positions only, and they attend to all cached ones too (no gradient).
+    recompute: find the probabilities again in backward instead of keeping them; memory then grows with T, not T^2.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class SelfAttention(Module):
         causal: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
+        recompute: bool = False,
         output_init: init.Initializer = init.normal(0.02),
     ):
         check_heads(width, heads)
         self.heads = heads
         self.causal = causal
         self.dropout = dropout
+        self.recompute = recompute
         self.qkv = Linear(width, 3 * width, bias)
         self.out = Linear(width, width, bias, output_init)
 
@@ -68,7 +71,10 @@ class SelfAttention(Module):
         if cache is not None:
             return self.out(self._step(qkv, mask, cache))
         dropout = self.dropout if self.training else 0.0
-        return self.out(ops.self_attention(qkv, self.heads, causal=self.causal, mask=mask, dropout=dropout))
+        y = ops.self_attention(
+            qkv, self.heads, causal=self.causal, mask=mask, dropout=dropout, recompute=self.recompute
+        )
+        return self.out(y)
 
     def _step(self, qkv: Tensor, mask, cache: KVCache) -> Tensor:
         q, k, v = unpack_heads(qkv.data, 3, self.heads)  # (B, H, T, D) each

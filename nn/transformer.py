@@ -67,12 +67,13 @@ class PreNormBlock(Module):
         activation: str = "gelu",
         bias: bool = True,
         dropout: float = 0.0,
+        recompute: bool = False,
         eps: float = 1e-5,
         output_init: init.Initializer = init.normal(0.02),
     ):
         self.norm1 = LayerNorm(width, bias, eps)
         self.attention = SelfAttention(
-            width, heads, causal=causal, bias=bias, dropout=dropout, output_init=output_init
+            width, heads, causal=causal, bias=bias, dropout=dropout, recompute=recompute, output_init=output_init
         )
         self.norm2 = LayerNorm(width, bias, eps)
         self.feed_forward = FeedForward(

@@ -10,15 +10,36 @@ from .base import Batch, Frame, Special, Tokenizer
 from .bytelevel import ByteLevelBPE
 from .characters import Characters
 from .classic import ClassicBPE
+from .elmo import ElmoCharacters
 from .files import read_json, tokenizer_file
+from .raw_bytes import Bytes
+from .unigram import Unigram
 from .wordpiece import WordPiece
 
-__all__ = ["Batch", "ByteLevelBPE", "Characters", "ClassicBPE", "Frame", "Special", "Tokenizer", "WordPiece", "load"]
+__all__ = ["Batch", "ByteLevelBPE", "Bytes", "Characters", "ClassicBPE", "ElmoCharacters", "Frame", "Special",
+           "Tokenizer", "Unigram", "WordPiece", "load"]
 
 
 def load(path: str | Path) -> Tokenizer:
-    """The tokenizer in a tokenizer.json, or in a folder that has one, whatever its scheme."""
+    """The tokenizer in a tokenizer.json, in any other vocabulary file, or in a folder, whatever its scheme."""
+    path = Path(path)
+    if path.is_dir() and not (path / "tokenizer.json").exists():
+        for name in ("spiece.model", "vocab.txt", "vocab.json"):
+            if (path / name).exists():
+                path = path / name
+                break
+        else:
+            raise ValueError(f"{path} has no tokenizer.json, spiece.model, vocab.txt or vocab.json")
+    if path.name == "vocab.json":
+        return (ClassicBPE if "</w>" in "".join(read_json(path)) else ByteLevelBPE).load(path.parent)
+    for suffix, scheme in ((".model", Unigram), (".txt", WordPiece), (".tiktoken", ByteLevelBPE)):
+        if path.suffix == suffix:
+            return scheme.load(path)
     spec = read_json(tokenizer_file(path))
-    if isinstance(spec, dict) and spec.get("type") == "Characters":
-        return Characters.load(path)
-    return ByteLevelBPE.load(path)
+    spec = spec if isinstance(spec, dict) else {}
+    model = spec["model"] if isinstance(spec.get("model"), dict) else {}
+    kind = spec.get("type") or model.get("type")
+    scheme = {"Characters": Characters, "Bytes": Bytes, "WordPiece": WordPiece, "Unigram": Unigram}.get(kind)
+    if scheme is None:
+        scheme = ClassicBPE if model.get("end_of_word_suffix") else ByteLevelBPE
+    return scheme.load(path)

@@ -233,10 +233,10 @@ class WordCache(dict):
         ids = self[word] = self.encode_word(word)
         return ids
 
-    def ids(self, words: list[str]) -> list[int]:
+    def ids(self, words: list[str]) -> Iterator[int]:
         if len(self) > CACHED_WORDS:                    # text with endless new words must not fill the memory
             self.clear()
-        return list(chain.from_iterable(map(self.__getitem__, words)))
+        return chain.from_iterable(map(self.__getitem__, words))
 
 
 def encode_in_processes(encode: Callable, texts: list[str], workers: int) -> list[list[int]]:

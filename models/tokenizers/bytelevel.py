@@ -12,6 +12,7 @@ take a heap; and training keeps pair counts up to date instead of counting again
 
 import base64
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 from .base import Frame, Special, Tokenizer, WordCache
@@ -63,7 +64,7 @@ class ByteLevelBPE(Tokenizer):
         self.token_bytes = [by_id.get(i) for i in range(max(by_id) + 1)]
         self.cache = WordCache(self.merge)
 
-    @property
+    @cached_property
     def tokens(self) -> list[str | None]:
         names = {token.id: name for name, token in self.special.items()}
         return [names.get(i) or (token and show(token)) for i, token in enumerate(self.token_bytes)]
@@ -103,7 +104,7 @@ class ByteLevelBPE(Tokenizer):
             text = " " + text
         ids = []
         for words in self.splitter.blocks(text):
-            ids += self.cache.ids(words)
+            ids.extend(self.cache.ids(words))
         return ids
 
     def merge(self, word: str) -> list[int]:
@@ -162,13 +163,12 @@ class ByteLevelBPE(Tokenizer):
 
     def save_vocab_and_merges(self, folder: str | Path) -> None:
         """Writes the two files that GPT-2 was published with: vocab.json and merges.txt."""
-        special = {name: token.id for name, token in self.special.items()}
-        write_json(Path(folder) / "vocab.json", self.readable_vocab() | special)
+        write_json(Path(folder) / "vocab.json", self.readable_vocab())
         write_text(Path(folder) / "merges.txt", "".join(
             ["#version: 0.2\n", *(f"{show(left)} {show(right)}\n" for left, right in self.merges)]))
 
     def readable_vocab(self) -> dict[str, int]:
-        return {show(token): i for token, i in sorted(self.vocab.items(), key=lambda item: item[1])}
+        return {token: i for i, token in enumerate(self.tokens) if token is not None}
 
     @classmethod
     def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None,

@@ -57,7 +57,7 @@ class ClassicBPE(Tokenizer):
     # ---- encoding and decoding
 
     def encode_plain(self, text: str) -> list[int]:
-        return self.cache.ids(self.text.raw_words(text))
+        return list(self.cache.ids(self.text.raw_words(text)))
 
     def encode_raw_word(self, raw: str) -> list[int]:
         return [i for word in self.text.words(raw) for i in self.merge(word)]

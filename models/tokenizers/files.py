@@ -102,6 +102,13 @@ class TokenizerJson:
             raise ValueError(f"{self.path}: model.vocab is not a table of tokens and ids")
         return vocab
 
+    def pieces(self) -> list[tuple[str, float]]:
+        """The vocabulary of a Unigram model."""
+        vocab = self.model.get("vocab")
+        if not isinstance(vocab, list) or not all(isinstance(entry, list) and len(entry) == 2 for entry in vocab):
+            raise ValueError(f"{self.path}: model.vocab is not a list of pieces and scores")
+        return [(piece, float(score)) for piece, score in vocab]
+
     def merges(self) -> list[tuple[str, str]]:
         """Pairs, or strings with a space between as older files have them."""
         merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge)

@@ -48,45 +48,53 @@ def merge_short(ids, rank_of, joined):
     """Scan for the lowest rank, merge there, look up the two new neighbourhoods: quadratic, but all scans are C."""
     rank = rank_of.get
     ranks = [rank(pair, NEVER) for pair in pairwise(ids)]
-    while ranks:
-        lowest = min(ranks)
-        if lowest == NEVER:
-            break
+    ranks.append(NEVER)
+    while (lowest := min(ranks)) != NEVER:
         i = ranks.index(lowest)
-        ids[i:i + 2] = [joined[lowest]]
-        del ranks[i]
-        if i < len(ranks):
-            ranks[i] = rank((ids[i], ids[i + 1]), NEVER)
+        ids[i] = new = joined[lowest]
+        del ids[i + 1], ranks[i]
+        if i + 1 < len(ids):
+            ranks[i] = rank((new, ids[i + 1]), NEVER)
         if i:
-            ranks[i - 1] = rank((ids[i - 1], ids[i]), NEVER)
+            ranks[i - 1] = rank((ids[i - 1], new), NEVER)
     return ids
 
 
 def merge_long(ids, rank_of, joined):
-    """The same with a heap of (rank, place) and linked neighbours: a word of a million letters takes n log n steps.
+    """The same with the places of every rank in a list, a heap of the ranks, and linked neighbours.
 
-    An entry goes stale when an earlier merge takes one of its symbols; it is recognized and dropped when it is drawn.
+    Each place is visited once for each pair that ever starts there, in the order of the text, so a word of a million
+    letters costs a million times a constant. A place goes stale when an earlier merge takes one of its symbols.
     """
     rank, n = rank_of.get, len(ids)
     before, after = list(range(-1, n)), list(range(1, n + 1))
-    heap = [found * n + i for i, pair in enumerate(pairwise(ids)) if (found := rank(pair)) is not None]
-    heapq.heapify(heap)                                 # (rank, place) as one integer: compared much faster
+    places = defaultdict(list)
+    for i, pair in enumerate(pairwise(ids)):
+        places[rank(pair)].append(i)
+    places.pop(None, None)
+    ranks = list(places)
+    heapq.heapify(ranks)
     ids.append(EDGE)                                    # ids[n] and ids[-1]: the neighbour of both ends
-    while heap:
-        lowest, i = divmod(heapq.heappop(heap), n)
-        right = after[i]
-        if ids[i] == GONE or rank((ids[i], ids[right])) != lowest:
-            continue
-        new = ids[i] = joined[lowest]
-        ids[right] = GONE
-        left, right = before[i], after[right]
-        after[i], before[right] = right, i
-        found = rank((ids[left], new))
-        if found is not None:
-            heapq.heappush(heap, found * n + left)
-        found = rank((new, ids[right]))
-        if found is not None:
-            heapq.heappush(heap, found * n + i)
+    while ranks:
+        lowest = heapq.heappop(ranks)
+        new, todo = joined[lowest], sorted(places.pop(lowest))
+        for k, i in enumerate(todo):
+            right = after[i]
+            if ids[i] == GONE or rank((ids[i], ids[right])) != lowest:
+                continue
+            ids[i], ids[right] = new, GONE
+            left, right = before[i], after[right]
+            after[i], before[right] = right, i
+            found = rank((ids[left], new)), rank((new, ids[right]))
+            for at, other in zip((left, i), found):
+                if other is not None:
+                    if other not in places:
+                        heapq.heappush(ranks, other)
+                    places[other].append(at)
+            if ranks and ranks[0] < lowest:             # a merge learnt earlier has become possible: it goes first
+                places[lowest] = todo[k + 1:]
+                heapq.heappush(ranks, lowest)
+                break
     return [one for one in ids[:-1] if one != GONE]
 
 

@@ -66,7 +66,7 @@ class WordPiece(Tokenizer):
     # ---- encoding and decoding
 
     def encode_plain(self, text: str) -> list[int]:
-        return self.cache.ids(self.text.raw_words(text))
+        return list(self.cache.ids(self.text.raw_words(text)))
 
     def encode_raw_word(self, raw: str) -> list[int]:
         return [i for word in self.text.words(raw) for i, _, _ in self.match(word)]

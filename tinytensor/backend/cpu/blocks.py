@@ -23,6 +23,11 @@ def row_blocks(rows, width, elements=BLOCK):
     return [slice(start, min(start + step, rows)) for start in range(0, rows if width else 0, step)]
 
 
+def flat_blocks(size):
+    """Slices that cut `size` elements into blocks."""
+    return [slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
+
+
 def scale_rows(x, factors, out=None):
     """x (N, C) times factors (N,), row by row."""
     return np.multiply(x, factors[:, None], out=out)

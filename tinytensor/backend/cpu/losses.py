@@ -14,24 +14,22 @@ from .blocks import as_rows, row_blocks, scale_rows
 from .embedding import add_rows
 from .softmax import row_max
 
+SMALL_HEAD = 4                                             # classes per input channel, see linear_cross_entropy
+
 
 def cross_entropy(logits, targets, *, ignore_index=-100, label_smoothing=0.0, z_loss=0.0):
     """losses (N,) of logits (N, V), integer targets (N,); 0 where the target is ignored.  Returns (losses, saved)."""
     z, targets, kept = drop_ignored(as_rows(logits), targets, ignore_index)
     N, V = z.shape
-    e, ones = np.empty_like(z), np.ones(V, z.dtype)
-    m, total = np.empty(N, z.dtype), np.empty(N, z.dtype)
-    for block in row_blocks(N, V):
-        m[block] = row_max(z[block])
-        np.subtract(z[block], m[block, None], out=e[block])
-        np.exp(e[block], out=e[block])
-        np.matmul(e[block], ones, out=total[block])
+    e = np.empty_like(z)
+    picked = z[np.arange(N), targets]
+    shift, total = exponentials(z, picked, lambda rows: z[rows], e)
     log_total = np.log(total)
-    log_z = m + log_total
     # Differences of logits first: next to logits of 1e4 a loss of 0.7 has lost half of its float32 digits.
-    losses = log_total + (1 - label_smoothing) * (m - z[np.arange(N), targets])
+    losses = log_total + (1 - label_smoothing) * (shift - picked)
     if label_smoothing:
-        losses += label_smoothing * (m - z.mean(axis=1))
+        losses += label_smoothing * (shift - z @ np.full(V, 1 / V, z.dtype))
+    log_z = shift + log_total
     if z_loss:
         losses += z_loss * np.square(log_z)
     saved = e, 1 / total, log_z, targets, kept, len(logits), label_smoothing, z_loss
@@ -61,34 +59,20 @@ def linear_cross_entropy(x, weight, targets, *, ignore_index=-100, label_smoothi
     x: (N, C), weight: (V, C), targets: (N,).
 
     exp(z) fills the only (N, V) array there is. Its row sums Z stay outside: backward divides the (N, C) matrices by
-    them instead. To keep exp in range each row is shifted by its target's logit, which is known before the product and
-    makes Z = exp(loss); the few rows whose loss is too large for that are redone with their maximum subtracted.
+    them instead. Where V is at most SMALL_HEAD C that saves nothing, and the logits take the plain way, as they do with
+    smoothing or z_loss.
     """
-    if label_smoothing or z_loss:
+    if label_smoothing or z_loss or len(weight) <= SMALL_HEAD * weight.shape[1]:
         x = as_rows(x)
         losses, saved = cross_entropy(x @ weight.T, targets, ignore_index=ignore_index,
                                       label_smoothing=label_smoothing, z_loss=z_loss)
         return losses, (x, weight, saved)
     rows = len(x)
     x, targets, kept = drop_ignored(as_rows(x), targets, ignore_index)
-    N, V = len(x), len(weight)
-    e = np.matmul(x, weight.T)
-    ones = np.ones(V, x.dtype)
-    total = np.empty(N, x.dtype)
-    shift = e[np.arange(N), targets]
-    with np.errstate(over="ignore", invalid="ignore"):
-        for block in row_blocks(N, V):
-            e[block] -= shift[block, None]
-            np.exp(e[block], out=e[block])
-            np.matmul(e[block], ones, out=total[block])
-        losses = np.log(total)
-    bad = np.flatnonzero(~(total < np.finfo(x.dtype).eps ** -2))
-    if bad.size:
-        z = x[bad] @ weight.T
-        m = row_max(z)
-        e[bad] = np.exp(z - m[:, None])
-        total[bad] = e[bad] @ ones
-        losses[bad] = np.log(total[bad]) + (m - z[np.arange(bad.size), targets[bad]])
+    e = x @ weight.T
+    picked = e[np.arange(len(x)), targets]
+    shift, total = exponentials(e, picked, lambda rows: x[rows] @ weight.T, e)
+    losses = np.log(total) + (shift - picked)
     return restore_ignored(losses, kept, rows), (x, weight, e, 1 / total, targets, kept, rows)
 
 
@@ -111,6 +95,27 @@ def linear_cross_entropy_backward(dlosses, saved, out=None):
     dweight = np.matmul(e.T, scale_rows(x, factor), out=out)
     add_rows(dweight, targets, scale_rows(x, -d))
     return restore_ignored(dx, kept, rows), dweight
+
+
+def exponentials(z, picked, logits_again, e):
+    """Fill e with exp(z - shift), row by row; e may be z itself.  Returns (shift, row sums of e).
+
+    The shift is the target's logit, picked, which costs no pass over the row as its maximum would, and makes the row
+    sum exp(loss). The few rows whose loss is too large for that get their maximum: logits_again(rows) are their logits.
+    """
+    shift, total, ones = picked.copy(), np.empty(len(z), z.dtype), np.ones(z.shape[1], z.dtype)
+    with np.errstate(over="ignore"):
+        for block in row_blocks(*z.shape):
+            np.subtract(z[block], shift[block, None], out=e[block])
+            np.exp(e[block], out=e[block])
+            np.matmul(e[block], ones, out=total[block])
+    bad = np.flatnonzero(~(total < np.finfo(z.dtype).eps ** -2))
+    if bad.size:
+        redone = logits_again(bad)
+        shift[bad] = row_max(redone)
+        e[bad] = np.exp(redone - shift[bad, None])
+        total[bad] = e[bad] @ ones
+    return shift, total
 
 
 def drop_ignored(rows, targets, ignore_index):

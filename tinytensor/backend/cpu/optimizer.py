@@ -8,11 +8,7 @@ from math import sqrt
 
 import numpy as np
 
-from .blocks import BLOCK
-
-
-def flat_blocks(size):
-    return [slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
+from .blocks import BLOCK, flat_blocks
 
 
 def adamw(params, grads, m, v, *, lr, beta1, beta2, eps, weight_decay, step, grad_scale=1.0):

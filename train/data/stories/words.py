@@ -14,111 +14,99 @@ chosen that a reader could not see in the text.
 PRONOUNS = {"girl": "she her her", "boy": "he him his", "pet": "it it its", "one": "it it its",
             "many": "they them their"}
 
-AGREEMENT = {"was": ("was", "were"), "is": ("is", "are")}
+AGREEMENT = {"was": ("was", "were"), "is": ("is", "are")}       # after one thing, after many
+
+DAMAGE = {"broke": ("broke", "tore"), "broken": ("broken", "torn")}       # hard things, and the soft ones of SOFT
 
 NAMES = {
-    "girl": "Anna Mia Lucy Emma Rosa Zoe Nina Clara Ella Ivy Ruby Molly Lily Sara Kate Dora Alma Vera June Greta "
-            "Hanna Iris Lena Nora Paula Tina Ada Bella Daisy Eva Flora Jane",
-    "boy": "Ben Tom Max Leo Sam Jack Finn Noah Oscar Hugo Peter Paul Adam Luke Otto Fred Carl Emil Felix Henry "
-           "Ivan Karl Mark Nick Ralph Simon Theo Victor Walter Rudi Ned Bruno",
-    "pet": "Rex Biscuit Pip Patch Ginger Button Coco Muffin Pepper Bobo Nugget Waffle",
+    "girl": "Ann Mia Eva Zoe Ivy Ada Sue Amy Kim Meg Fay Liz Nell Pam Una Ruth",
+    "boy": "Ben Tom Max Leo Sam Jim Dan Tim Bob Joe Ned Roy Kai Ian Gus Paul",
+    "pet": "Rex Pip Dot Zip Bim Coco Fuzz Momo",
 }
 
-KIN = {"girl": "sister*2 aunt", "boy": "brother*2 uncle", "girl boy": "friend*4 cousin*2 best_friend*2 neighbour",
-       "pet": "dog*2 cat*2 rabbit pony parrot puppy"}
+KIN = {"girl": "sister*2 aunt", "boy": "brother*2 uncle", "girl boy": "friend*4 cousin", "pet": "dog*2 cat*2 pony"}
 
 PLACES = {
-    "in the park": "bench fountain swing slide oak hedge kiosk",
-    "on the beach": "rock boat pier dune sandcastle lighthouse",
-    "in the forest": "log oak mushroom stream bush fern",
-    "in the garden": "shed wall rosebush pond gate wheelbarrow",
-    "on the farm": "barn fence haystack tractor trough well",
-    "at the market": "stall cart fountain barrel tent clock",
-    "by the river": "bridge willow boat mill rock reeds",
-    "at the lake": "island jetty reeds willow hut canoe",
-    "on the hill": "tower rock windmill pine cave signpost",
-    "at the fair": "tent carousel stage wagon ticket_booth",
-    "at the castle": "throne gate tower well cannon drawbridge",
-    "at the station": "platform train bench clock counter kiosk",
+    "in the park": "tree bench swing slide pond gate",
+    "on the beach": "rock boat pier hut dune cave",
+    "in the wood": "log oak tree rock bush den",
+    "in the garden": "shed wall rose pond gate bush",
+    "on the farm": "barn fence hay cart well gate",
+    "in the town": "shop clock wall well cart inn",
+    "by the river": "bridge boat mill rock reeds oak",
+    "at the lake": "boat jetty reeds hut rock log",
+    "on the hill": "tower rock mill oak cave log",
+    "at the fair": "tent stage cart swing slide stall",
+    "at the castle": "gate tower well wall throne bridge",
+    "at the zoo": "cage gate wall pond bench den",
 }
 
 THINGS = {
-    "one": "ball*3 kite*3 drum*2 doll*2 boat train robot*2 puzzle book*3 lamp hat*2 scarf bell whistle flute "
-           "umbrella basket bucket ring map*2 box cup blanket pillow clock camera wagon spoon crown mask puppet "
-           "trumpet lantern teapot apron easel violin telescope compass guitar diary mirror vase mug jug "
-           "paintbrush rope shovel sledge necklace candle tractor globe fan top spade ladder chair hammer kettle",
-    "many": "boots gloves*2 crayons*2 beads mittens skates blocks*2 paints cards slippers goggles marbles glasses "
-            "pencils seeds sandals ribbons stickers",
+    "one": "ball*2 kite*2 drum*2 doll*2 book*2 hat*2 map*2 boat train lamp scarf bell flute ring box cup clock cart "
+           "spoon crown mask horn rope top flag kettle fan bow coat mug vase sledge pen puzzle robot umbrella",
+    "many": "boots gloves beads skates blocks paints cards socks shoes pens stamps shells",
 }
 
-# These tear, the others break.
-SOFT = "book hat scarf map blanket diary pillow mask apron boots gloves mittens cards slippers sandals ribbons"
+SOFT = "book hat map scarf mask flag coat boots gloves cards socks shoes stamps"
 
 WORDS = {
-    "trait": "kind brave shy clever funny cheerful gentle curious careful lively polite honest friendly clumsy "
-             "playful patient lazy noisy thoughtful impatient adventurous stubborn",
-    "hobby": "singing painting climbing dancing baking reading swimming drawing fishing running sewing gardening "
-             "cooking skating acting collecting_stamps telling_jokes riding_horses building_towers making_masks "
-             "knitting rowing camping juggling whistling hiking sledging writing_letters feeding_ducks "
-             "counting_stars flying_kites playing_chess",
-    "house": "house cottage cabin tower farmhouse hut castle mill village town",
-    "near": "near by beside not_far_from",
-    "land": "sea river forest lake mountains hills woods desert harbour railway canal",
-    "old": "old little tiny big white red quiet pretty crooked stone wooden yellow round",
-    "sky": "sunny warm cold windy rainy cloudy bright foggy lovely quiet hot grey icy",
-    "day": "morning*4 afternoon*3 evening day*2 Monday Tuesday Friday Saturday Sunday",
-    "size": "-*9 big small*2 little*2 tiny old*2 new*2 shiny pretty heavy funny ugly empty",
-    "colour": "red*3 blue*3 green*2 yellow*2 white black brown pink purple orange golden silver grey wooden "
+    "trait": "kind brave shy funny lazy loud calm bold wise quick silly neat wild proud busy tiny tall gentle honest "
+             "clever",
+    "hobby": "art maths books maps bugs boats trains songs games stars birds horses dogs trees snow chess jokes ships "
+             "plants stones ducks flowers",
+    "house": "house*2 hut cabin tower castle mill inn camp",
+    "near": "near by beside",
+    "land": "sea river lake hills woods farm mill road bay",
+    "old": "old tiny big white red blue stone brick wooden tall round green",
+    "sky": "sunny warm cold windy wet dry grey hot icy dull fine foggy clear mild",
+    "day": "day*3 morning*3 evening Monday Tuesday Friday Sunday",
+    "size": "-*5 big small tiny old new odd fine huge neat thin shiny funny cheap",
+    "colour": "red*2 blue*2 green*2 pink grey black white brown golden silver yellow purple orange wooden plain "
               "striped",
-    "carry": "pocket bag basket backpack hat sack",
-    "love": "loved liked_very_much was_proud_of took_everywhere kept_in_a_box showed_to_everyone",
-    "look": "small*2 big*2 fat thin sleepy hungry noisy funny shy brown white black grey spotted young old strange "
-            "clever busy angry wet muddy tired",
-    "animal": "frog fox owl squirrel hedgehog butterfly beetle mouse snail sparrow crow swan lizard spider deer "
-              "mole badger bee worm turtle goose crab hare otter bat rat pigeon ant robin wolf bear pig calf "
-              "donkey toad seagull swallow moth dragonfly newt heron magpie weasel stork",
-    "doing": "sleeping hiding singing eating digging jumping waiting resting hopping playing dancing snoring "
-             "standing sitting drinking shivering yawning looking_around",
-    "food": "apples*2 bread*2 cheese*2 soup nuts pears carrots sandwiches noodles peas porridge eggs potatoes rice "
-            "beans corn toast tomatoes mushrooms pasta salad omelettes pumpkin cabbage",
-    "treat": "cake*3 honey jam grapes pancakes cookies*2 berries plums pie biscuits cherries chocolate milk "
-             "lemonade peaches raisins popcorn waffles custard pudding tea cocoa apple_juice buns muffins",
-    "game": "tag*2 catch*2 pirates cards school doctors knights football music dominoes hide_and_seek*3 a_new_game",
-    "long": "all_day until_dark for_an_hour for_a_long_time until_lunch before_supper",
-    "went": "went*3 walked*3 ran*2 hurried skipped raced strolled marched wandered cycled",
-    "moved": "ran flew walked crept jumped hurried wandered raced came",
-    "adverb": "quickly slowly happily quietly carefully gently proudly kindly politely at_once with_a_smile",
-    "softly": "-*6 quietly kindly politely gently slowly at_once at_last with_a_smile in_a_low_voice "
-              "after_a_moment",
-    "said": "said*5 called answered replied added",
-    "asked": "asked*5 wondered called said",
-    "under": "behind under near next_to beside",
-    "big": "-*4 big*2 old*2 tall little broken wooden crooked green dusty red empty stone white mossy",
-    "then": "-*14 Then*3 Soon*2 Next Later Suddenly After_a_while After_that Just_then Before_long A_moment_later",
-    "oh": "Oh_no! Oh_dear! Help! Wait! Hey! Listen! Goodness!",
-    "wow": "Look! Wow! Hooray! Hurrah! See! Come_here! How_nice!",
-    "very": "-*6 very*3 so quite rather a_little really terribly",
-    "sad": "sad*4 unhappy upset gloomy miserable heartbroken",
-    "cross": "cross*2 angry*4 annoyed furious grumpy",
-    "scared": "scared*3 afraid frightened*2 nervous worried",
-    "happy": "happy*5 glad*2 pleased cheerful delighted proud grateful excited",
-    "cried": "cried sighed sobbed sat_down began_to_cry said_nothing looked_at_the_ground wiped_away_a_tear",
-    "part": "knee*2 elbow finger foot hand toe head arm ankle nose",
-    "noise": "bang crash roar howl splash rumble thump hiss scream buzz growl",
-    "loud": "loud strange terrible sudden deep horrible low sharp",
-    "mender": "glue*2 tape*2 string*2 paint wire nails thread a_hammer a_needle a_stick some_wool",
-    "wind": "wind sun rain air sky grass water",
-    "felt": "warm cold soft bright lovely fresh dark strange sweet calm",
-    "leaves": "leaves flowers branches clouds shadows birds children flags bells bees",
-    "swayed": "danced shook whispered trembled moved rested sang laughed",
-    "hug": "hugged sat_down_beside smiled_at put_an_arm_around waved_at ran_to",
-    "nice": "fun lovely wonderful amazing great perfect exciting beautiful",
-    "lesson": "to_share to_be_kind to_be_careful to_tell_the_truth to_say_sorry to_help_a_friend to_be_patient "
-              "to_be_brave to_ask_first to_be_a_good_friend to_try_again",
-    "night": "At_the_end_of_the_day When_the_sun_went_down That_night When_it_grew_dark When_the_stars_came_out "
-             "In_the_evening Before_supper",
+    "carry": "bag box sack basket pocket hat",
+    "love": "loved liked adored kept_safe used_a_lot",
+    "look": "big small fat thin tiny old young wet sad shy wild loud calm sleepy angry hungry funny lazy busy muddy "
+            "clever odd",
+    "coat": "brown white black grey red pale dark spotted striped furry golden",
+    "tired": "tired*3 sleepy full wet cold warm muddy dusty sore hungry",
+    "animal": "frog fox owl mouse snail crow swan deer mole bee worm goose crab hare bat rat ant wolf bear pig calf "
+              "toad moth newt hen dove lamb mule seal wasp",
+    "sat": "sat slept sang ate dug hid drank played hopped yawned jumped danced waited",
+    "food": "soup nuts peas rice eggs corn toast bread pasta beans ham fish salad cheese pizza chips",
+    "treat": "cake jam pie plums buns figs pears milk tea cocoa honey grapes dates apples lemons melon toffee berries",
+    "game": "tag catch chess cards ball bingo pirates knights school shops",
+    "long": "all_day till_dark till_noon for_hours for_a_while till_lunch",
+    "went": "went*3 walked*2 ran rode drove raced hurried skipped",
+    "moved": "ran flew crept hopped jumped came walked slid dashed raced",
+    "adverb": "slowly gently quickly happily softly kindly gladly boldly quietly neatly proudly calmly",
+    "softly": "-*4 softly gently kindly slowly quickly again at_once at_last loudly proudly",
+    "said": "said*5 called cried replied",
+    "asked": "asked*4 called cried",
+    "under": "behind under near by beside",
+    "big": "-*3 big old tall low wet red green white stone broken small long dark",
+    "then": "-*7 Then*2 Soon*2 Next Later Now Suddenly After_that",
+    "oh": "Oh_no! Oh_dear! Help! Wait! Hey!",
+    "wow": "Look! Wow! Hooray! See! Ha!",
+    "very": "-*4 very so quite rather",
+    "sad": "sad*2 upset unhappy gloomy tearful",
+    "cross": "cross angry mad furious",
+    "scared": "scared afraid nervous worried",
+    "happy": "happy*2 glad pleased proud merry cheerful joyful thankful",
+    "cried": "cried sighed sobbed wept sat_down hid looked_down said_nothing",
+    "part": "knee toe foot hand arm leg nose ear chin finger elbow",
+    "noise": "bang crash roar howl splash thump hiss scream buzz growl creak snap",
+    "loud": "loud odd sudden deep awful low sharp strange",
+    "mender": "glue tape string paint wire nails thread wax wool pins",
+    "wind": "wind sun rain air sky grass sea",
+    "felt": "warm cold soft bright fresh dark calm cool mild sweet wet",
+    "leaves": "leaves flowers branches clouds birds flags bells bees boats",
+    "swayed": "danced shook moved sang rested shone waited",
+    "hug": "hugged held patted ran_to sat_by smiled_at waved_to",
+    "nice": "fun nice lovely great grand fine",
+    "lesson": "to_share to_be_kind to_wait to_listen to_say_sorry to_ask_first to_help to_be_brave to_try_again "
+              "to_tell_the_truth",
+    "night": "That_night At_night At_dusk In_the_evening At_bedtime At_the_end When_it_got_dark",
 }
-
 
 # Why someone feels as they do: told about them, told by them, and what they say thank you for.
 CAUSES = {
@@ -138,20 +126,22 @@ CAUSES = {
     "helped": ("{b.name} was so kind", "being so kind"),
 }
 
+NEW_LINE = {"outing", "go", "suggest", "night", "kept"}       # these start a new paragraph
+
 FORMS = {
     # The beginning.
     "open": """
-        Once upon a time there was {an} {trait} {a.kind} named {a.first}.
+        Once upon a time there was {an} {trait} {a.kind} named {a.first} who loved {treat}.
         Once there was {an} {trait} {a.kind} called {a.first} who loved {hobby}.
         {a.first} was {an} {trait} {a.kind} who lived in {an} {old} {house} {near} the {land}.
         Long ago, in {an} {old} {house} {near} the {land}, lived {an} {trait} {a.kind} named {a.first}.
-        There once lived {an} {trait} {a.kind} who was good at {hobby}. {a.his} name was {a.first}.""",
+        There once was {an} {trait} {a.kind} whose name was {a.first}.""",
     "own": """
         {a} had {x.new} that {a.he} {love}.
         {a.his} favourite toy was {x.new}.
-        {a} always carried {x.new} in {a.his} {carry}.
+        {a} kept {x.new} in {a.his} {carry}.
         For {a.his} birthday {a} got {x.new}.
-        {a} had {x.new}, and {a.he} {adverb} showed {x.him} to everyone.""",
+        {a} had made {x.new} with {mender}.""",
     "outing": """
         One {sky} {day} {a} {went} {to} with {a.his} {b.kin} {b.first}.
         On {an} {sky} {day} {a} and {a.his} {b.kin} {b.first} {went} {to}.
@@ -159,7 +149,7 @@ FORMS = {
     "meet": """
         {then} {a} met {a.his} {b.kin} {b.first} {spot}.
         {then} {a.his} {b.kin} {b.first} came along.
-        {then} {a} saw {a.his} {b.kin} {b.first}, who was {doing} {spot}.""",
+        {then} {a} saw {a.his} {b.kin} {b.first}, who {sat} {spot}.""",
     "bring": """
         {a} had brought {x.new}.
         {a} was carrying {x.new}.
@@ -168,25 +158,25 @@ FORMS = {
     "weather": """
         The {wind} was {felt} and the {leaves} {swayed}.
         The {leaves} {swayed} in the {felt} {wind}.
-        {an} {look} {animal} {moved} past.
-        {spot} {an} {look} {animal} was {doing}.""",
+        {an} {look} {coat} {animal} {moved} {adverb} past.
+        {spot} {an} {look} {coat} {animal} {sat}.""",
     "see": """
-        {then} {a} saw {an} {look} {animal} {spot}.
-        {then} {an} {look} {animal} {moved} past {a}.
-        "{wow} There is {an} {look} {animal} {spot}!" {said} {a.name}.
-        {then} {a} watched {an} {look} {animal} that was {doing} {spot}.""",
+        {then} {a} saw {an} {look} {coat} {animal} {spot}.
+        {then} {an} {look} {coat} {animal} {moved} {adverb} past {a}.
+        "{wow} There is {an} {look} {coat} {animal} {spot}!" {said} {a.name}.
+        {then} {a} watched {an} {look} {coat} {animal} that {sat} {spot}.""",
     "eat": """
-        {then} {a} ate {food} and {treat}.
+        {then} {a} {adverb} ate {food} and {treat}.
         {then} {a} had some {food} {spot}.
         {then} {a} shared some {food} and {treat}.""",
     "play": """
-        {then} {a} played {game} {long}.
+        {then} {a} {adverb} played {game} {long}.
         {then} {a} played {game} {spot}.
         {then} {a} talked about {hobby} and {game}.""",
     "say": """
         "This is {nice}!" {said} {a.name}.
         "I love {hobby}," {said} {a.name} {softly}.
-        "I would like some {treat}," {said} {a.name} {softly}.
+        "I want some {treat}," {said} {a.name} {softly}.
         "Look at the {felt} {wind}!" {said} {a.name}.""",
     "use": """
         {then} {a} played with {x} {spot}.
@@ -202,16 +192,16 @@ FORMS = {
         {then} {a} got tired and {went} {to}.""",
     "suggest": """
         "Let us go {to}!" {said} {a.name}, and off they {went}.
-        "Who wants to come {to}?" {asked} {a.name}. So everyone {went} there.""",
+        "Who will come {to}?" {asked} {a.name}. They all {went} there.""",
     # Who has what.
     "give": """
-        {then} {a} gave {b.obj} {x}.
+        {then} {a} gave {b.obj} {x.noun}.
         {then} {a} {adverb} gave {x} to {b.obj}.
         "You can keep {x.my}, {b.name}," {said} {a.name} {softly}.""",
     "lend": """
-        {then} {a} lent {b.obj} {x}.
-        {then} {a} {adverb} let {b.obj} hold {x}.
-        "You can use {x.my} for a while, {b.name}," {said} {a.name} {softly}.""",
+        {then} {a} lent {b.obj} {x.noun}.
+        {then} {a} let {b.obj} hold {x}.
+        "You can use {x.my}, {b.name}," {said} {a.name} {softly}.""",
     "swap": """
         {then} {a} swapped {x} for {y}.
         "Let us swap {x.my} for {y.your}, {b.name}," {said} {a.name}, and so they did.""",
@@ -224,18 +214,18 @@ FORMS = {
     # Something goes wrong.
     "lose": """
         {then} {a} looked in {a.his} {carry}, but {x} {x.was} gone.
-        {then} {a} dropped {x} and could not find {x.him}.
+        {then} {a} could not find {x}.
         "{oh} Where {x.is} {x.my}?" {said} {a.name}. {x.he} {x.was} gone!""",
     "break": """
         {then} {a} fell {spot}, and {x} {x.broke}.
-        {then} {a} sat on {x} by mistake, and {x.he} {x.broke}.
+        {then} {a} sat on {x}, and {x.he} {x.broke}.
         {then} {a} pulled too hard, and {x} {x.broke}.""",
     "take": """
         {then} {a} took {x} away from {b.obj}.
         {then} {a} grabbed {x} and {moved} away.
         {a} wanted {x}, so {a.he} took {x.him} from {b.obj}.""",
     "hide": """
-        {then} {a} hid {x} {spot}, just for fun.
+        {then} {a} {adverb} hid {x} {spot}.
         While {b.name} looked away, {a.name} hid {x} {spot}.""",
     "want": """
         "May I have {x.your}, {b.name}?" {asked} {a.name} {softly}.
@@ -258,16 +248,16 @@ FORMS = {
         {a} was {feeling} and {cried}.
         {a} {cried} because {cause}.""",
     "ask": """
-        "What is the matter, {b.name}?" {asked} {a.name} {softly}.
-        "{b.name}, are you all right?" {asked} {a.name} {softly}.
+        "What is it, {b.name}?" {asked} {a.name} {softly}.
+        "What is wrong?" {asked} {a.name} {softly}.
         "Why are you so {b.feeling}, {b.name}?" {asked} {a.name}.""",
     "tell": """
         "{claim}," {said} {a.name} {softly}.
         {a} told {b.obj} that {cause}.""",
     "comfort": """
-        {then} {a} {hug} {b.obj}.
+        {then} {a} {adverb} {hug} {b.obj}.
         "Do not be {b.feeling}, {b.name}," {said} {a.name} {softly}.
-        "It will be all right, {b.name}," {said} {a.name} {softly}.""",
+        "All will be well, {b.name}," {said} {a.name} {softly}.""",
     "thank": """
         "Thank you for {claim}, {b.name}!" {said} {a.name}.
         "Thank you, {b.name}, you are {very} kind," {said} {a.name}.
@@ -279,15 +269,15 @@ FORMS = {
     # Making it right.
     "search": """
         {then} {a} looked {spot}, but {x} {x.was} not there.
-        {then} {a} asked {an} {look} {animal}, but nobody had seen {x}.""",
+        {then} {a} asked {an} {look} {coat} {animal}, but nobody had seen {x}.""",
     "find again": """
         {then} {a} found {x} {spot} and gave {x.him} to {b.obj}.
         "{wow} Here {x.is} {x.your}, {b.name}!" {said} {a.name}. {x.he} {x.was} {spot}.""",
     "mend": """
-        {then} {a} mended {x} with {mender}.
+        {then} {a} {adverb} mended {x} with {mender}.
         "I can mend {x.your}, {b.name}," {said} {a.name}, and {a.he} did so with {mender}.""",
     "return": """
-        {then} {a} gave {x} back to {b.obj}.
+        {then} {a} {adverb} gave {x} back to {b.obj}.
         "I am sorry, {b.name}," {said} {a.name} {softly} and gave {x} back.""",
     "drop": """
         {then} {a} got tired of {x} and gave {x.him} back.
@@ -299,10 +289,10 @@ FORMS = {
         {then} {a} looked {x.spot}, and there {x.he} {x.was}!
         {then} {a} found {x} {x.spot}.""",
     "explain": """
-        "It was only {an} {look} {animal}, {b.name}," {said} {a.name} {softly}.
-        {then} {a} went to look, but it was only {an} {look} {animal}.""",
+        "It was only {an} {coat} {animal}, {b.name}," {said} {a.name} {softly}.
+        {then} {a} went to look, but it was only {an} {look} {coat} {animal}.""",
     "nurse": """
-        {then} {a} washed {b.name}'s {b.detail} and put a bandage on it.
+        {then} {a} washed {b.name}'s {b.detail}.
         {then} {a} blew on the sore {b.detail} {softly}.""",
     # Questions about the world.
     "ask who": """
@@ -310,13 +300,11 @@ FORMS = {
         "Where {x.is} {x.my}, {b.name}?" {asked} {a.name}.""",
     "answer me": """
         "I have {x.him}," {said} {a.name} {softly}.""",
-    "answer you": """
-        "You have {x.him}, {b.name}," {said} {a.name}.""",
     "answer other": """
         "{b.name} has {x.him}," {said} {a.name} {softly}.""",
     # The end.
     "night": """
-        {night} {a} went home, {happy} and tired.
+        {night} {a} went home, {happy} and {tired}.
         {night} {a} had {food} and {treat} for supper.""",
     "kept": """
         {night} {a} still had {x}.
@@ -325,7 +313,8 @@ FORMS = {
     "end": """
         It had been {an} {nice} day.""",
     "moral": """
-        From that day on {a} always tried {lesson}.
+        From then on {a} tried {lesson}.
         {a} had learned {lesson}.
-        And {a} dreamed of {an} {look} {animal}.""",
+        And {a} dreamed of {hobby} with {an} {coat} {animal}.
+        And {a} dreamed of {an} {look} {coat} {animal}.""",
 }

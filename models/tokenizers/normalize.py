@@ -1,0 +1,134 @@
+"""Text as SentencePiece sees it: normalized, white space squeezed, each word led by U+2581.
+
+Kudo & Richardson 2018 (SentencePiece). A published model brings its own table of replacements (precompiled_charsmap:
+NFKC with some exceptions), which is read here; a model trained here uses Unicode's NFKC after the rules called Nmt.
+tokenizer.json may name other steps before those (ALBERT's accents and lower case).
+"""
+
+import base64
+import struct
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+
+MARK = "\u2581"                # leads a word: SentencePiece writes spaces this way
+NMT = dict.fromkeys([*range(1, 9), 0xB, *range(0xE, 0x20), 0x7F, 0x8F, 0x9F], "") | dict.fromkeys(
+    [9, 0xA, 0xC, 0xD, 0x1680, *range(0x200B, 0x2010), 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD], " ")
+
+
+class Charsmap:
+    """SentencePiece's precompiled table: a trie of UTF-8 strings and what each is replaced by, the longest first.
+
+    The blob is the trie's size, the trie as a Darts double array (a node's child by byte c stands at `node ^ c`; a
+    unit packs the byte that leads to it, the offset of its children, and whether a key ends there), then the
+    replacements, each ended by NUL.
+    """
+
+    def __init__(self, blob: bytes):
+        size = struct.unpack_from("<I", blob)[0] if len(blob) >= 4 else 0
+        if size % 4 or 4 + size > len(blob) or not size:
+            raise ValueError(f"the precompiled_charsmap is damaged: {len(blob)} bytes, a trie of {size}; "
+                             f"copy the model again")
+        self.blob = blob
+        self.units = struct.unpack_from(f"<{size // 4}I", blob, 4)
+        self.outputs = blob[4 + size:]
+
+    def __call__(self, text: str) -> str:
+        out, data, at = [], text.encode(), 0
+        while at < len(data):
+            found, length = self.longest(data, at)
+            if not length:                              # nothing to replace: keep one character
+                length = 1
+                while at + length < len(data) and data[at + length] & 0xC0 == 0x80:
+                    length += 1
+                found = data[at:at + length]
+            out.append(found)
+            at += length
+        return b"".join(out).decode()
+
+    def longest(self, data: bytes, at: int) -> tuple[bytes, int]:
+        """The replacement for the longest key that starts at this byte, and the key's length (0: none starts here)."""
+        units, length, value = self.units, 0, 0
+        node = offset(units[0])
+        for i in range(at, len(data)):
+            node ^= data[i]
+            if node >= len(units) or units[node] & 0x800000FF != data[i]:
+                break
+            unit = units[node]
+            node ^= offset(unit)
+            if unit >> 8 & 1:
+                length, value = i + 1 - at, units[node] & 0x7FFFFFFF
+        return (self.outputs[value:self.outputs.index(b"\0", value)], length) if length else (b"", 0)
+
+
+def offset(unit: int) -> int:
+    return (unit >> 10) << ((unit & 1 << 9) >> 6)
+
+
+def nmt(text: str) -> str:
+    return text.translate(NMT)
+
+
+def strip_accents(text: str) -> str:
+    return "".join([one for one in text if unicodedata.category(one) != "Mn"])
+
+
+def lowercase(text: str) -> str:
+    return "".join([one.lower() for one in text])       # one by one: no final sigma
+
+
+def normalizer(steps: list[dict]) -> Callable[[str], str]:
+    """One function for the steps of a normalizer in tokenizer.json. White space is squeezed later, by the tokenizer."""
+    functions = []
+    for step in steps:
+        kind = step["type"]
+        if kind in ("NFC", "NFD", "NFKC", "NFKD"):
+            functions.append(lambda text, kind=kind: unicodedata.normalize(kind, text))
+        elif kind == "Precompiled":
+            functions.append(Charsmap(base64.b64decode(step["precompiled_charsmap"])))
+        elif kind in ("Nmt", "StripAccents", "Lowercase"):
+            functions.append({"Nmt": nmt, "StripAccents": strip_accents, "Lowercase": lowercase}[kind])
+        elif kind == "Replace" and "String" in step["pattern"]:
+            functions.append(lambda text, a=step["pattern"]["String"], b=step["content"]: text.replace(a, b))
+        elif not (kind == "Strip" or (kind == "Replace" and step["pattern"].get("Regex") == " {2,}")):
+            raise ValueError(f"the normalizer step {kind} {step} is not one this Unigram tokenizer knows")
+
+    @cache_small
+    def normalize(text):
+        for function in functions:
+            text = function(text)
+        return text
+    return normalize
+
+
+def cache_small(function):
+    """Remembers results of short texts: aligning asks for the same few characters again and again."""
+    remembered = cache(function)
+    return lambda text: remembered(text) if len(text) <= 2 else function(text)
+
+
+def align(normalize: Callable[[str], str], text: str) -> tuple[str, list[tuple[int, int]]]:
+    """The normalized text, and for each of its characters the span of the original it came from.
+
+    The text is cut into clusters (a letter and its accents) that normalize alone as they do together; all characters
+    of a cluster report the whole cluster.
+    """
+    out, spans, start = [], [], 0
+    for end in range(1, len(text) + 1):
+        cluster, after = text[start:end], text[end:end + 1]
+        if not after or normalize(cluster + after) == normalize(cluster) + normalize(after):
+            out.append(normalize(cluster))
+            spans += [(start, end)] * len(out[-1])
+            start = end
+    return "".join(out), spans
+
+
+def squeeze(text: str, spans: list[tuple[int, int]], prefix: bool, collapse: bool) -> tuple[str, list[tuple[int, int]]]:
+    """Spaces become marks: runs of them one mark, none at the ends, and one in front of the first word."""
+    if collapse:
+        keep = [i for i, one in enumerate(text) if one != " " or (i + 1 < len(text) and text[i + 1] != " ")]
+        keep = keep[1:] if keep and text[keep[0]] == " " else keep
+        text, spans = "".join([text[i] for i in keep]), [spans[i] for i in keep]
+    if prefix and text:
+        text, spans = " " + text, [(spans[0][0], spans[0][0]), *spans]
+    return text.replace(" ", MARK), spans

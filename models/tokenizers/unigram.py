@@ -1,0 +1,248 @@
+"""Unigram: the tokenizer of T5 and ALBERT (Kudo 2018, arXiv:1804.10959; Kudo & Richardson 2018, SentencePiece).
+
+Every piece has a probability, a segmentation the product of its pieces', and text is cut into the likeliest one,
+found by dynamic programming over the positions (Viterbi). Nothing is merged; the vocabulary is learnt by starting
+too large and dropping the pieces that are missed least (unigram_training.py).
+
+As SentencePiece has it:
+- text is normalized, spaces become U+2581 and one leads the text (normalize.py)
+- a character that is no piece costs 10 more than the worst piece; a run of such becomes one <unk>
+- `sample` draws a segmentation instead of taking the best: subword regularization for training
+Against it: words are segmented one by one and remembered, as no piece of such a vocabulary spans two words.
+"""
+
+import base64
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from . import spiece
+from .base import Frame, Special, Tokenizer, WordCache
+from .files import TokenizerJson, read_json, tokenizer_file, tokenizer_json, write_json
+from .normalize import MARK, align, normalizer, squeeze
+from .unigram_training import learn_pieces
+
+UNKNOWN_PENALTY = 10.0
+UNKNOWN_TEXT = " \u2047 "       # how SentencePiece shows an unknown
+T5_TOKENS = ("<pad>", "</s>", "<unk>")
+T5_FRAME = Frame(["A", "</s>"], ["A", "</s>", "B", "</s>"], [0] * 4)
+ALBERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP]"], [0, 0, 0, 1, 1])
+OWN_STEPS = [{"type": "Nmt"}, {"type": "NFKC"}, {"type": "Strip", "strip_left": True, "strip_right": True},
+             {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]
+
+
+class Unigram(Tokenizer):
+    """pieces: (piece, log probability) by id; the special ones take no part in segmentation."""
+
+    def __init__(self, pieces: list[tuple[str, float]], special: dict[str, Special], unk_token: str = "<unk>",
+                 steps: list[dict] | None = None, prefix: bool = True, collapse: bool = True,
+                 frame: Frame | None = None, pad_token: str | None = None):
+        if unk_token not in special:
+            raise ValueError(f"{unk_token!r} is not among the special tokens {sorted(special)}; a Unigram needs it for "
+                             f"characters that are no piece")
+        if frame is None:
+            frame = T5_FRAME if "</s>" in special else ALBERT_FRAME if {"[CLS]", "[SEP]"} <= special.keys() else None
+        super().__init__(special, frame, pad_token or next((one for one in ("<pad>", "[PAD]") if one in special), None))
+        self.pieces, self.unk_token, self.unk_id = pieces, unk_token, special[unk_token].id
+        self.steps = OWN_STEPS if steps is None else steps
+        self.normalize, self.prefix, self.collapse = normalizer(self.steps), prefix, collapse
+        by_id = {i: piece for i, (piece, _) in enumerate(pieces)} | {one.id: name for name, one in special.items()}
+        self.tokens = [by_id.get(i) for i in range(max(by_id) + 1)]
+        ordinary = [(piece, score, i) for i, (piece, score) in enumerate(pieces) if piece not in special and piece]
+        self.unknown_score = min([score for _, score, _ in ordinary], default=0.0) - UNKNOWN_PENALTY
+        self.table = {piece[:end]: None for piece, _, _ in ordinary for end in range(1, len(piece))}
+        self.table |= {piece: (score, i) for piece, score, i in ordinary}      # None: only the start of a piece
+        by_words = prefix and collapse and not any(MARK in piece[1:] for piece, _, _ in ordinary)
+        self.separators = [one for one in " \t\n\r" if by_words and self.normalize(one) == " "]
+        self.cache = WordCache(self.encode_raw_word)
+
+    @classmethod
+    def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = T5_TOKENS,
+              extra_ids: int = 0, progress=None) -> "Unigram":
+        """Learns pieces by expectation maximization and pruning; vocab_size counts all tokens.
+
+        extra_ids: T5's sentinels <extra_id_0>, <extra_id_1>, ... at the end of the vocabulary, the first one last.
+        """
+        special_tokens, sentinels = list(special_tokens), sentinel_names(extra_ids)
+        normalize = normalizer(OWN_STEPS)
+        wanted = vocab_size - len(special_tokens) - len(sentinels)
+        pieces = learn_pieces(texts, lambda text: marked_words(normalize(text)), wanted, progress)
+        pieces = [*((token, 0.0) for token in special_tokens), *pieces, *((token, 0.0) for token in sentinels)]
+        ids = {piece: i for i, (piece, _) in enumerate(pieces)}
+        return cls(pieces, {token: Special(ids[token]) for token in [*special_tokens, *sentinels]})
+
+    # ---- encoding and decoding
+
+    def encode_plain(self, text: str) -> list[int]:
+        if not self.separators:
+            return self.fuse([i for i, _ in self.segment(squeeze_text(self, text))])
+        for separator in self.separators[1:]:
+            text = text.replace(separator, " ")
+        return self.fuse(self.cache.ids(text.split(" ")))
+
+    def encode_raw_word(self, raw: str) -> list[int]:
+        return [i for word in marked_words(self.normalize(raw)) for i, _ in self.segment(word)]
+
+    def fuse(self, ids: Iterable[int]) -> list[int]:
+        """Neighbouring unknowns become one."""
+        ids = list(ids)
+        if self.unk_id not in ids:
+            return ids
+        return [i for i, before in zip(ids, [None, *ids]) if i != self.unk_id or before != self.unk_id]
+
+    def segment(self, text: str) -> list[tuple[int, int]]:
+        """The likeliest pieces of normalized text: (id, end) of each. Unknown characters come one by one.
+
+        best[end] is the score of the best segmentation of text[:end], whose last piece starts at `start`. Among equals
+        the one found first stays, which is the one whose last piece is longer.
+        """
+        n, get = len(text), self.table.get
+        best, start, ids = [-math.inf] * (n + 1), [0] * (n + 1), [self.unk_id] * (n + 1)
+        best[0] = 0.0
+        for i in range(n):
+            here, single = best[i], False
+            for end in range(i + 1, n + 1):
+                found = get(text[i:end], False)
+                if found is False:
+                    break
+                if found is not None:
+                    single = single or end == i + 1
+                    score = here + found[0]
+                    if score > best[end]:
+                        best[end], start[end], ids[end] = score, i, found[1]
+            if not single and here + self.unknown_score > best[i + 1]:
+                best[i + 1], start[i + 1], ids[i + 1] = here + self.unknown_score, i, self.unk_id
+        path, end = [], n
+        while end:
+            path.append((ids[end], end))
+            end = start[end]
+        return path[::-1]
+
+    def sample(self, text: str, rng: np.random.Generator, alpha: float = 0.1) -> list[int]:
+        """A segmentation drawn with probability proportional to P(segmentation)^alpha; alpha=0 draws evenly.
+
+        Forwards, total[end] sums over all segmentations of text[:end]; backwards, each piece is drawn in proportion
+        to what it adds to that sum.
+        """
+        text = squeeze_text(self, text)
+        n, total, arriving = len(text), [0.0] + [-math.inf] * len(text), [[] for _ in range(len(text) + 1)]
+        for i in range(n):
+            single = False
+            for end in range(i + 1, n + 1):
+                found = self.table.get(text[i:end], False)
+                if found is False:
+                    break
+                if found is not None:
+                    single = single or end == i + 1
+                    arriving[end].append((total[i] + alpha * found[0], i, found[1]))
+            if not single:
+                arriving[i + 1].append((total[i] + alpha * self.unknown_score, i, self.unk_id))
+            total[i + 1] = float(np.logaddexp.reduce([score for score, _, _ in arriving[i + 1]]))
+        ids, end = [], n
+        while end:
+            weights = np.exp([score - total[end] for score, _, _ in arriving[end]])
+            _, end, i = arriving[end][rng.choice(len(weights), p=weights / weights.sum())]
+            ids.append(i)
+        return self.fuse(ids[::-1])
+
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        normalized, places = squeeze(*align(self.normalize, text), self.prefix, self.collapse)
+        ids, offsets, start = [], [], 0
+        for i, end in self.segment(normalized):
+            if i == self.unk_id and ids and ids[-1] == i:
+                offsets[-1] = (offsets[-1][0], places[end - 1][1])
+            else:
+                ids.append(i)
+                offsets.append((places[start][0], places[end - 1][1]))
+            start = end
+        return ids, offsets
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The normalized text; every unknown is shown as a double question mark."""
+        text = ""
+        for k, piece in enumerate(self.tokens_of(ids)):
+            if self.prefix and (k == 0 or (self.collapse and not text)):
+                piece = piece.removeprefix(MARK)
+            text += UNKNOWN_TEXT if piece == self.unk_token else piece.replace(MARK, " ")
+        return text
+
+    # ---- files
+
+    def save(self, path: str | Path) -> None:
+        """Writes tokenizer.json into a folder, or to a path ending in .json."""
+        metaspace = {"type": "Metaspace", "replacement": MARK, "prepend_scheme": "always" if self.prefix else "never",
+                     "split": True}
+        write_json(tokenizer_file(path), tokenizer_json(
+            self, normalizer={"type": "Sequence", "normalizers": self.steps},
+            pre_tokenizer=metaspace, decoder=metaspace,
+            model={"type": "Unigram", "unk_id": self.unk_id, "vocab": self.pieces, "byte_fallback": False}))
+
+    @classmethod
+    def load(cls, path: str | Path, extra_ids: int | None = None) -> "Unigram":
+        """Reads tokenizer.json, SentencePiece's spiece.model, or a folder with either.
+
+        extra_ids: how many sentinels to append to a spiece.model. The default is tokenizer_config.json's, else 100
+        for a model that has T5's special tokens and none for others.
+        """
+        path = Path(path)
+        if path.is_dir() and not (path / "tokenizer.json").exists() and (path / "spiece.model").exists():
+            path = path / "spiece.model"
+        if path.suffix == ".model":
+            return cls.from_spiece(path, extra_ids)
+        spec = TokenizerJson(tokenizer_file(path), "Unigram")
+        if spec.model.get("byte_fallback"):
+            raise ValueError(f"{spec.path} falls back to bytes for unknown characters, which is not supported")
+        pieces, special, unk_id = spec.pieces(), spec.special(), spec.model.get("unk_id")
+        if not isinstance(unk_id, int) or not 0 <= unk_id < len(pieces):
+            raise ValueError(f"{spec.path}: unk_id {unk_id} is none of the {len(pieces)} pieces")
+        unk = pieces[unk_id][0]
+        before = spec.steps("pre_tokenizer", "pretokenizers").get("Metaspace")
+        if before is None:
+            raise ValueError(f"{spec.path}: the pre_tokenizer has no Metaspace, so it does not follow SentencePiece")
+        prefix = before.get("prepend_scheme", "always" if before.get("add_prefix_space", True) else "never") != "never"
+        steps = spec.spec.get("normalizer")
+        steps = steps["normalizers"] if steps and steps["type"] == "Sequence" else [steps] if steps else []
+        collapse = any(step["type"] in ("Replace", "Precompiled") for step in steps)
+        return cls(pieces, special | {unk: special.get(unk, Special(unk_id))}, unk, steps, prefix, collapse,
+                   spec.frame(), spec.pad_token(("<pad>", "[PAD]")))
+
+    from_pretrained = load
+
+    @classmethod
+    def from_spiece(cls, path, extra_ids=None):
+        model = spiece.read(path)
+        special = {piece: Special(i) for i, (piece, _, kind) in enumerate(model.pieces)
+                   if kind in (spiece.UNKNOWN, spiece.CONTROL)}
+        config = path.with_name("tokenizer_config.json")
+        if extra_ids is None and config.exists():
+            extra_ids = read_json(config).get("extra_ids")
+        if extra_ids is None:
+            extra_ids = 100 if set(special) == set(T5_TOKENS) else 0
+        highest = max(score for _, score, _ in model.pieces)
+        pieces = []
+        for piece, score, kind in model.pieces:
+            if kind == spiece.USER_DEFINED:             # scored so that it wins over any cut through it
+                score = len(piece.encode()) * highest - 0.1
+            pieces.append(("" if kind == spiece.UNUSED else piece, score))
+        sentinels = {name: Special(len(pieces) + i) for i, name in enumerate(sentinel_names(extra_ids))}
+        pieces += [(name, 0.0) for name in sentinels]
+        steps = [{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(model.charsmap).decode()}]
+        steps = (steps if model.charsmap else []) + OWN_STEPS[2:] * model.collapse
+        unk = model.pieces[model.unk_id][0]
+        return cls(pieces, special | sentinels, unk, steps, model.prefix, model.collapse)
+
+
+def sentinel_names(count: int) -> list[str]:
+    return [f"<extra_id_{i}>" for i in reversed(range(count))]
+
+
+def marked_words(text: str) -> list[str]:
+    """The words of normalized text, each with the mark in front."""
+    return [MARK + word for word in text.split(" ") if word]
+
+
+def squeeze_text(tokenizer: Unigram, text: str) -> str:
+    normalized = tokenizer.normalize(text)
+    return squeeze(normalized, [(0, 0)] * len(normalized), tokenizer.prefix, tokenizer.collapse)[0]

@@ -1,0 +1,151 @@
+"""How a Unigram vocabulary is learnt (Kudo 2018, section 3.2; SentencePiece's trainer).
+
+Start with all frequent substrings of words. Then, until few enough pieces are left:
+- E step: how often is each piece expected in the corpus, over all segmentations weighted by their probability?
+- M step: probabilities from those counts (with the digamma function: it takes from rare pieces, so that they go)
+- prune: drop the pieces whose loss costs the corpus least likelihood, a quarter of them at a time
+
+Every way to place a piece on a word is an edge of a lattice. All edges of all words stand in flat arrays, sorted by
+where they end, so that one pass over a text of any size is a loop over positions in a word.
+Against SentencePiece: substrings are counted in a table instead of a suffix array, and pruning weighs a piece by its
+expected count instead of its count in the best segmentations.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+
+import numpy as np
+
+from .pairs import count_words
+
+LONGEST_PIECE = 16
+SEEDS = 10                     # substrings to start from, for each piece wanted in the end
+SHRINK = 0.75                  # of the pieces, survive a round
+
+
+def learn_pieces(texts: str | Iterable[str], split: Callable[[str], list[str]], wanted: int,
+                 progress: Callable[[int], None] | None = None) -> list[tuple[str, float]]:
+    """`wanted` pieces with their log probabilities, the likeliest first. split(text) gives the words of a text.
+
+    Single characters are always kept, so every word of the corpus has a segmentation.
+    progress(n) is called with the number of pieces done: at first none, wanted at the end.
+    """
+    counts = count_words(texts, lambda text: [split(text)])
+    pieces, frequency = seeds(counts, wanted)
+    single = np.array([len(piece) == 1 for piece in pieces])
+    if single.sum() > wanted:
+        raise ValueError(f"vocab_size is smaller than the alphabet: {wanted} pieces are wanted beside the special "
+                         f"tokens, but the text has {single.sum()} characters; raise it by {single.sum() - wanted}")
+    index = {piece: i for i, piece in enumerate(pieces)}
+    corpus = Lattice(list(counts), index, np.array(list(counts.values()), float))
+    spelling = Lattice(pieces, index, np.ones(len(pieces)))        # the pieces themselves, cut into other pieces
+    spelling.drop(spelling.length == spelling.sizes[spelling.word])
+    alive, log_p = np.ones(len(pieces), bool), np.log(frequency / frequency.sum())
+    start = len(pieces)
+    while True:
+        for _ in range(2):
+            expected = corpus.expected_counts(log_p)
+            longer = np.sort(expected[alive & ~single])[::-1]
+            rarest = longer[wanted - single.sum() - 1] if single.sum() < wanted <= alive.sum() else 0.5
+            alive &= single | (expected >= min(0.5, rarest))        # rare pieces go, but not more than may
+            smoothed = np.where(single, np.maximum(expected, 0.5), expected)
+            log_p = np.where(alive, digamma(np.maximum(smoothed, 0.5)) - digamma(smoothed[alive].sum()), -np.inf)
+        if progress:
+            progress(int(wanted * min(1, np.log(start / alive.sum()) / max(np.log(start / wanted), 1e-9))))
+        left = max(wanted, int(alive.sum() * SHRINK))
+        if alive.sum() <= wanted:
+            break
+        # without a piece, its occurrences are spelt by other pieces: the likelihood lost is count * (log p - log p')
+        loss, without = np.full(len(pieces), -np.inf), spelling.forward(log_p)[spelling.last_node]
+        loss[alive] = expected[alive] * (log_p[alive] - without[alive])
+        loss[single] = np.inf
+        alive[np.argsort(-loss, kind="stable")[left:]] = False
+        log_p[~alive] = -np.inf
+        corpus.drop(~alive[corpus.piece])
+        spelling.drop(~alive[spelling.piece])
+    order = sorted(np.flatnonzero(alive).tolist(), key=lambda i: (-log_p[i], pieces[i]))
+    return [(pieces[i], float(log_p[i])) for i in order]
+
+
+def seeds(counts: Counter, wanted: int) -> tuple[list[str], np.ndarray]:
+    """All characters, and the substrings that cover most text among those seen twice; each with its frequency."""
+    found = Counter()
+    for word, count in counts.items():
+        for start in range(len(word)):
+            for end in range(start + 1, min(len(word), start + LONGEST_PIECE) + 1):
+                found[word[start:end]] += count
+    characters = sorted(piece for piece in found if len(piece) == 1)
+    longer = [piece for piece, count in found.items() if len(piece) > 1 and count > 1]
+    longer.sort(key=lambda piece: (-found[piece] * len(piece), piece))
+    pieces = characters + longer[:SEEDS * wanted]
+    return pieces, np.array([found[piece] for piece in pieces], float)
+
+
+class Lattice:
+    """All edges of all words: piece (its index), word, and the nodes it goes from and to.
+
+    A word of n characters has n + 1 nodes, one before each character and one at the end; nodes of all words are
+    numbered through. Edges are sorted by the position at which they end.
+    """
+
+    def __init__(self, words: list[str], index: dict[str, int], weights: np.ndarray):
+        edges = [(piece, number, start, end)
+                 for number, word in enumerate(words)
+                 for start in range(len(word))
+                 for end in range(start + 1, min(len(word), start + LONGEST_PIECE) + 1)
+                 if (piece := index.get(word[start:end])) is not None]
+        edges = np.array(edges, int).reshape(-1, 4)
+        self.weights, self.sizes = weights, np.array([len(word) for word in words], int)
+        self.first_node = np.cumsum(self.sizes + 1) - self.sizes - 1
+        self.last_node = self.first_node + self.sizes
+        order = np.lexsort((edges[:, 1], edges[:, 3]))
+        self.piece, self.word, start, self.end = edges[order].T.copy()
+        self.length = self.end - start
+        self.source, self.target = self.first_node[self.word] + start, self.first_node[self.word] + self.end
+
+    def drop(self, gone: np.ndarray) -> None:
+        for name in ("piece", "word", "end", "length", "source", "target"):
+            setattr(self, name, getattr(self, name)[~gone])
+
+    def forward(self, log_p: np.ndarray) -> np.ndarray:
+        """log P of the text up to each node, summed over all its segmentations: (nodes,)."""
+        total = np.full(int((self.sizes + 1).sum()), -np.inf)
+        total[self.first_node] = 0
+        for edges in self.edges_by_end():
+            targets, starts = np.unique(self.target[edges], return_index=True)
+            arriving = total[self.source[edges]] + log_p[self.piece[edges]]
+            highest = np.maximum(np.maximum.reduceat(arriving, starts), -1e300)          # not -inf: inf - inf is nan
+            sums = np.add.reduceat(np.exp(arriving - np.repeat(highest, np.diff([*starts, len(arriving)]))), starts)
+            with np.errstate(divide="ignore"):
+                total[targets] = highest + np.log(sums)
+        return total
+
+    def expected_counts(self, log_p: np.ndarray) -> np.ndarray:
+        """How often each piece is expected in the corpus: the gradient of its log likelihood by log_p.
+
+        The backward pass of `forward`: a node's share of the corpus is handed to the edges that arrive there in
+        proportion to their probabilities, and by them to the nodes they come from.
+        """
+        total, share, expected = self.forward(log_p), np.zeros(int((self.sizes + 1).sum())), np.zeros(len(log_p))
+        share[self.last_node] = self.weights
+        for edges in reversed(self.edges_by_end()):
+            source, target, piece = self.source[edges], self.target[edges], self.piece[edges]
+            flow = share[target] * np.exp(total[source] + log_p[piece] - total[target])
+            np.add.at(share, source, flow)
+            np.add.at(expected, piece, flow)
+        return expected
+
+    def edges_by_end(self) -> list[slice]:
+        """The runs of edges that end at the same position of their words, from left to right."""
+        borders = np.searchsorted(self.end, np.arange(1, self.end.max(initial=0) + 2))
+        return [slice(a, b) for a, b in pairwise(borders) if a < b]
+
+
+def digamma(x: np.ndarray) -> np.ndarray:
+    """The derivative of log gamma(x), for x > 0: shifted up by the recurrence, then its asymptotic series."""
+    x, shift = np.asarray(x, float).copy(), 0.0
+    for _ in range(6):
+        shift, x = shift + np.where(x < 6, 1 / x, 0), np.where(x < 6, x + 1, x)
+    inverse = 1 / (x * x)
+    return np.log(x) - 0.5 / x - inverse * (1 / 12 - inverse * (1 / 120 - inverse / 252)) - shift

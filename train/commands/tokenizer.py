@@ -1,0 +1,97 @@
+"""python -m train tokenizer: learns a vocabulary from text files and writes tokenizer.json.
+
+The other commands take the result with --tokenizer FILE.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from models.tokenizers import ByteLevelBPE, Characters, ClassicBPE, Tokenizer, Unigram, WordPiece
+
+SUMMARY = "learn a vocabulary from text: byte-level BPE, classic BPE, WordPiece, Unigram or characters"
+KINDS = {"bpe": ByteLevelBPE, "classic": ClassicBPE, "wordpiece": WordPiece, "unigram": Unigram,
+         "characters": Characters}
+CHUNK = 1 << 24                # bytes of text in memory at a time
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--kind", choices=KINDS, default="bpe", help="the scheme (default: bpe, byte-level)")
+    parser.add_argument("--data", required=True, metavar="PATH", help="a text file, or a folder of .txt files")
+    parser.add_argument("--vocab-size", type=int, metavar="N", help="tokens in the vocabulary, special ones included")
+    parser.add_argument("--out", required=True, metavar="PATH", help="a .json file, or a folder for tokenizer.json")
+    parser.add_argument("--special", nargs="*", metavar="TOKEN", help="special tokens, instead of the scheme's own")
+    parser.add_argument("--pattern", default="gpt2", help="bpe: how text is cut into words: gpt2, gpt4 or a pattern")
+    parser.add_argument("--cased", action="store_true", help="wordpiece, classic: keep capitals and accents")
+    parser.add_argument("--min-frequency", type=int, default=0, metavar="N",
+                        help="bpe, classic, wordpiece: merge no pair seen less often (default: 0)")
+    parser.add_argument("--score", choices=("frequency", "likelihood"), default="frequency",
+                        help="wordpiece: which pair to join next (default: frequency)")
+    parser.add_argument("--extra-ids", type=int, default=0, metavar="N", help="unigram: T5's sentinels (100 in T5)")
+
+
+def run(args) -> None:
+    files = text_files(args.data)
+    if args.vocab_size is None and args.kind != "characters":
+        raise ValueError(f"--kind {args.kind} needs --vocab-size; 4096 is a good start for a few megabytes of text")
+    if args.vocab_size is not None and args.vocab_size < 1:
+        raise ValueError(f"--vocab-size {args.vocab_size} is not positive")
+    Path(args.out if Path(args.out).suffix == ".json" else f"{args.out}/.").parent.mkdir(parents=True, exist_ok=True)
+    tokenizer = train(args, files)
+    tokenizer.save(args.out)
+    print(f"{args.out}: {args.kind}, {tokenizer.vocab_size} tokens, "
+          f"{characters_per_token(tokenizer, files[0]):.2f} characters a token")
+    if args.vocab_size is not None and args.kind != "characters" and tokenizer.vocab_size < args.vocab_size:
+        print(f"the text has no more to join: {tokenizer.vocab_size} tokens instead of {args.vocab_size}")
+
+
+def train(args, files: list[Path]) -> Tokenizer:
+    options = {"special_tokens": args.special} if args.special is not None else {}
+    if args.kind == "bpe":
+        options |= {"pattern": args.pattern, "min_frequency": args.min_frequency}
+    elif args.kind in ("classic", "wordpiece"):
+        options |= {"lowercase": not args.cased, "min_frequency": args.min_frequency}
+    elif args.kind == "unigram":
+        options |= {"extra_ids": args.extra_ids}
+    if args.kind == "wordpiece":
+        options |= {"score": args.score}
+    size = sum(file.stat().st_size for file in files)
+    with tqdm(total=size, desc="reading", unit="B", unit_scale=True) as reading:
+        if args.kind == "characters":
+            return Characters.train(chunks(files, reading), args.vocab_size, **options)
+        with tqdm(total=args.vocab_size, desc="learning", unit="token") as learning:
+            return KINDS[args.kind].train(chunks(files, reading), args.vocab_size, **options,
+                                          progress=lambda done: learning.update(done - learning.n))
+
+
+def text_files(path: str) -> list[Path]:
+    path = Path(path)
+    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path] if path.is_file() else None
+    if files is None:
+        raise ValueError(f"--data {path} does not exist")
+    if not files:
+        raise ValueError(f"--data {path} is a folder without .txt files")
+    if not any(file.stat().st_size for file in files):
+        raise ValueError(f"--data {path} is empty: there is nothing to learn from")
+    return files
+
+
+def chunks(files: list[Path], bar: tqdm | None = None) -> Iterator[str]:
+    """The texts in whole lines, a few megabytes at a time."""
+    for file in files:
+        with open(file, "rb") as stream:
+            while lines := stream.readlines(CHUNK):
+                data = b"".join(lines)
+                if bar is not None:
+                    bar.update(len(data))
+                try:
+                    yield data.decode()
+                except UnicodeDecodeError as error:
+                    raise ValueError(f"{file} is not UTF-8 text (byte {stream.tell() - len(data) + error.start}); "
+                                     f"convert it first") from None
+
+
+def characters_per_token(tokenizer: Tokenizer, file: Path) -> float:
+    text = next(chunks([file]), "")[:100_000]
+    return len(text) / max(len(tokenizer.encode(text)), 1)
