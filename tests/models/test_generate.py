@@ -72,6 +72,12 @@ def test_tokens_are_drawn_from_the_filtered_softmax(options):
     assert chi_square <= freedom + 5 * np.sqrt(2 * freedom)
 
 
+def test_the_nucleus_is_the_smallest_that_reaches_p():
+    halves = np.array([[0.0, 0.0, -np.inf]], np.float32)
+    assert probabilities(halves, top_p=0.5).tolist() == [[1, 0, 0]]
+    assert probabilities(halves, top_p=0.51).tolist() == [[0.5, 0.5, 0]]
+
+
 def test_rows_are_drawn_independently():
     tokens = choose(np.zeros((20_000, 2), np.float32))
     agree = (tokens[1:] == tokens[:-1]).mean()

@@ -8,6 +8,7 @@ import tinytensor as tt
 from models import GPT, GPTConfig
 from nn import Module, shapes_only
 from tests.helpers import assert_close
+from tests.nn.test_transformer import Spy
 from tinytensor import ops
 from train.optim import AdamW, clip_grad_norm
 from train.schedule import Schedule
@@ -230,6 +231,13 @@ def test_dropout_works_in_training_only():
     np.testing.assert_array_equal(model(ids).data, model(ids).data)
     plain = randomized(GPTConfig(**SMALL))
     assert_close(model(ids).data, plain(ids).data, 1e-6)
+
+
+def test_dropout_falls_on_the_embeddings():
+    model = randomized(GPTConfig(**SMALL, dropout=0.25))
+    model.blocks, model.norm = [], Spy()
+    zeros = (model.hidden(some_ids(model.config, 500)).data == 0).mean()
+    assert abs(zeros - 0.25) < 5 * math.sqrt(0.25 * 0.75 / (500 * 8 * 8))  # five standard deviations
 
 
 def test_checkpointed_blocks_train_the_same():

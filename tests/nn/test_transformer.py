@@ -15,11 +15,14 @@ ACTIVATIONS = {
 }
 
 
+EPS = 0.01
+
+
 def norm(layer, x):
     """Layer norm by the plain ops."""
     centred = x - x.mean(-1, keepdims=True)
     variance = (centred * centred).mean(-1, keepdims=True)
-    y = centred / (variance + layer.eps).sqrt() * layer.weight
+    y = centred / (variance + EPS).sqrt() * layer.weight
     return y if layer.bias is None else y + layer.bias
 
 
@@ -47,7 +50,7 @@ def test_an_unknown_activation_is_named():
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("causal", [True, False])
 def test_two_pre_norm_blocks_are_a_plain_composition_of_ops(causal, bias):
-    blocks = [double(PreNormBlock(6, 2, hidden=5, causal=causal, bias=bias)) for _ in range(2)]
+    blocks = [double(PreNormBlock(6, 2, hidden=5, causal=causal, bias=bias, eps=EPS)) for _ in range(2)]
     x, mask = tensor(2, 4, 6), padding_mask([4, 3], 4)
     may = mask & np.tri(4, dtype=bool) if causal else mask
     parameters = [p for block in blocks for p in block.parameters()]
@@ -71,7 +74,7 @@ def test_two_pre_norm_blocks_are_a_plain_composition_of_ops(causal, bias):
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_two_post_norm_blocks_are_a_plain_composition_of_ops(bias):
-    blocks = [double(PostNormBlock(6, 3, activation="relu", bias=bias, eps=1e-6)) for _ in range(2)]
+    blocks = [double(PostNormBlock(6, 3, activation="relu", bias=bias, eps=EPS)) for _ in range(2)]
     x, mask = tensor(2, 4, 6), padding_mask([4, 3], 4)
     parameters = [p for block in blocks for p in block.parameters()]
 
@@ -108,6 +111,29 @@ def test_dropout_works_in_training_only(make):
     np.testing.assert_array_equal(run(), first)
     block.eval()
     np.testing.assert_array_equal(run(), run())
+
+
+class Spy:
+    """Stands in for a norm: adds, does not normalize, and remembers the branches."""
+
+    def __init__(self):
+        self.branches = []
+
+    def add(self, x, branch):
+        self.branches.append(branch)
+        return (x, x) if branch is None else (x + branch, x + branch)
+
+
+@pytest.mark.parametrize("make", [PreNormBlock, PostNormBlock])
+def test_dropout_falls_on_each_branch(make):
+    block = double(make(64, 2, dropout=0.25))
+    block.attention.dropout = 0.0
+    block.norm1 = block.norm2 = spy = Spy()
+    result = block(tensor(2, 50, 64), None)
+    branches = [b for b in (*spy.branches, result[1] if make is PreNormBlock else None) if b is not None]
+    assert len(branches) == 2
+    for branch in branches:
+        assert abs((branch.data == 0).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 6400)  # five standard deviations
 
 
 @pytest.mark.parity

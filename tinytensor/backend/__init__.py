@@ -49,7 +49,7 @@ def to_numpy(array) -> np.ndarray:
 
 
 def _is_cupy(value) -> bool:
-    return type(value).__module__.partition(".")[0] == "cupy"
+    return type(value) is not np.ndarray and type(value).__module__.partition(".")[0] == "cupy"
 
 
 def _cupy():
