@@ -10,12 +10,14 @@ length, padded to a rectangle, with token types and a mask.
 import multiprocessing
 import os
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
 
+WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 CACHED_WORDS = 1 << 18
 PARALLEL_FROM = 2_000_000      # characters in a batch from which starting a second process pays for itself
 
@@ -69,12 +71,17 @@ class Tokenizer:
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of a text. With special=True the names of special tokens in the text stand for themselves."""
-        if not special:
-            return self.encode_plain(text)
-        ids = []
-        for start, end, token in self.split_special(text):
-            ids += self.encode_plain(text[start:end]) if token is None else [token.id]
-        return ids
+        try:
+            if not special:
+                return self.encode_plain(text)
+            ids = []
+            for start, end, token in self.split_special(text):
+                ids += self.encode_plain(text[start:end]) if token is None else [token.id]
+            return ids
+        except UnicodeEncodeError:
+            at = next(i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff")
+            raise ValueError(f"character {text[at]!r} at position {at} is half of a surrogate pair and stands for no "
+                             f"text; decode the source with errors='replace'") from None
 
     def encode_with_offsets(self, text: str, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
         """The ids, and for each the (start, end) of the characters it came from: text[start:end].
@@ -111,9 +118,9 @@ class Tokenizer:
         for match in re.finditer("|".join(f"({re.escape(name)})" for name in names) or "(?!)", text):
             token = self.special[names[match.lastindex - 1]]
             start, end = match.span()
-            while token.lstrip and start > done and text[start - 1].isspace():
+            while token.lstrip and start > done and text[start - 1] in WHITE_SPACE:
                 start -= 1
-            while token.rstrip and end < len(text) and text[end].isspace():
+            while token.rstrip and end < len(text) and text[end] in WHITE_SPACE:
                 end += 1
             if start > done:
                 yield done, start, None
@@ -265,7 +272,7 @@ def remember(encode):
 
 def encode_run(texts):
     rows = [inherited_encode(text) for text in texts]
-    return np.concatenate([np.array(row, np.uint32) for row in rows]), [len(row) for row in rows]
+    return array("I", chain.from_iterable(rows)), [len(row) for row in rows]
 
 
 def split_rows(ids, lengths):

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from .base import Frame, Special, Tokenizer, WordCache
+from .base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache
 from .files import (
     TokenizerJson,
     read_json,
@@ -100,12 +100,13 @@ class ByteLevelBPE(Tokenizer):
     # ---- encoding and decoding
 
     def encode_plain(self, text: str) -> list[int]:
-        if self.add_prefix_space and text and not text[0].isspace():
-            text = " " + text
-        ids = []
+        ids, text = [], self.prefix(text) + text
         for words in self.splitter.blocks(text):
             ids.extend(self.cache.ids(words))
         return ids
+
+    def prefix(self, text: str) -> str:
+        return " " if self.add_prefix_space and text and text[0] not in WHITE_SPACE else ""
 
     def merge(self, word: str) -> list[int]:
         """The ids of one word."""
@@ -116,8 +117,8 @@ class ByteLevelBPE(Tokenizer):
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         ids = self.encode_plain(text)
-        added = self.add_prefix_space and text[:1].strip() != ""
-        text = " " + text if added else text
+        added = self.prefix(text)
+        text = added + text
         character_at = [i for i, character in enumerate(text) for _ in character.encode()]
         offsets, byte = [], 0
         for i in ids:
