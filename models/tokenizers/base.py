@@ -79,22 +79,21 @@ class Tokenizer:
                 ids += self.encode_plain(text[start:end]) if token is None else [token.id]
             return ids
         except UnicodeEncodeError:
-            at = next(i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff")
-            raise ValueError(f"character {text[at]!r} at position {at} is half of a surrogate pair and stands for no "
-                             f"text; decode the source with errors='replace'") from None
+            raise no_text(text) from None
 
     def encode_with_offsets(self, text: str, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
         """The ids, and for each the (start, end) of the characters it came from: text[start:end].
 
         Tokens that hold only part of a character (its bytes) report the whole character.
         """
-        if not special:
-            return self.spans(text)
         ids, offsets = [], []
-        for start, end, token in self.split_special(text):
-            some_ids, some_offsets = self.spans(text[start:end]) if token is None else ([token.id], [(0, end - start)])
-            ids += some_ids
-            offsets += [(start + a, start + b) for a, b in some_offsets]
+        try:
+            for start, end, token in self.split_special(text) if special else [(0, len(text), None)]:
+                found, spans = self.spans(text[start:end]) if token is None else ([token.id], [(0, end - start)])
+                ids += found
+                offsets += [(start + a, start + b) for a, b in spans]
+        except UnicodeEncodeError:
+            raise no_text(text) from None
         return ids, offsets
 
     def encode_array(self, text: str) -> np.ndarray:
@@ -225,6 +224,12 @@ class Tokenizer:
             short, long = room // 2, room - room // 2
         keep_a, keep_b = (long, short) if len(a) > len(b) else (short, long)
         return a[:keep_a], b[:keep_b]
+
+
+def no_text(text: str) -> ValueError:
+    at = next(i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff")
+    return ValueError(f"character {text[at]!r} at position {at} is half of a surrogate pair and stands for no text; "
+                      f"decode the source with errors='replace'")
 
 
 class WordCache(dict):

@@ -161,7 +161,7 @@ def learn_vocabulary(tokens: list, words: Iterable[tuple[list, int]], vocab_size
     return merges
 
 
-def learn_merges(words: Iterable[tuple[list[int], int]], join: Callable[[int, int], int | None],
+def learn_merges(words: Iterable[tuple[list[int], int]], join: Callable[[int, int], int],
                  min_frequency: int = 0) -> Iterator[tuple[int, int, int]]:
     """Yields (left, right, new) for the most frequent pair, again and again, until no pair is left.
 
@@ -200,7 +200,7 @@ def learn_merges_by_score(words: Iterable[tuple[list[int], int]], join: Callable
     corpus = PairCounts(words)
     place, pairs, counts = {}, np.zeros((1024, 2), int), np.zeros(1024)
     occurrences = np.zeros(1024)                        # of each symbol
-    changed, symbols = list(corpus.counts), list(corpus.occurrences)
+    changed, symbols = list(corpus.counts), [symbol for symbol in corpus.occurrences if symbol != EDGE]
     while True:
         while max(symbols, default=0) >= len(occurrences):
             occurrences = np.append(occurrences, np.zeros_like(occurrences))

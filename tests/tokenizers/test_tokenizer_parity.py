@@ -9,7 +9,6 @@ import json
 import os
 import random
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from awkward_texts import AWKWARD, CORPUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece
+from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece, spiece
 from models.tokenizers.split import GPT2, GPT4
 
 pytestmark = pytest.mark.parity
@@ -314,17 +313,23 @@ def test_unigram_equals_tokenizers_on_text_with_single_spaces(reread):
     check()
 
 
-def test_unigram_equals_sentencepiece():
+@pytest.fixture(scope="module")
+def spiece_model(tmp_path_factory):
+    """A model with T5's special tokens and SentencePiece's own table of replacements."""
     sentencepiece = pytest.importorskip("sentencepiece")
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(CORPUS.splitlines()), model_writer=model, vocab_size=130, model_type="unigram",
         pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2, character_coverage=0.98)
-    theirs = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    with tempfile.NamedTemporaryFile(suffix=".model") as file:
-        file.write(model.getvalue())
-        file.flush()
-        ours = Unigram.load(file.name)
+    path = tmp_path_factory.mktemp("t5") / "spiece.model"
+    path.write_bytes(model.getvalue())
+    return path, sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+
+
+def test_unigram_equals_sentencepiece(spiece_model):
+    path, theirs = spiece_model
+    ours = Unigram.load(path)
+    assert ours.special_tokens["<extra_id_0>"] == ours.vocab_size - 1 == 229
 
     @settings(max_examples=300, deadline=None)
     @given(HARD)
@@ -333,4 +338,21 @@ def test_unigram_equals_sentencepiece():
         assert ours.encode(text) == ids and ours.encode_with_offsets(text)[0] == ids
         assert ours.decode(ids) == theirs.decode(ids)
     check()
-    assert ours.special_tokens["<extra_id_0>"] == ours.vocab_size - 1 == 229
+
+
+def test_a_t5_model_gives_the_same_from_all_its_files(hf, spiece_model, tmp_path):
+    ours = Unigram.load(spiece_model[0])
+    theirs = hf.Tokenizer(hf.models.Unigram(ours.pieces, ours.unk_id, False))
+    theirs.normalizer = hf.normalizers.Sequence([               # as transformers converts spiece.model for T5
+        hf.normalizers.Precompiled(spiece.read(spiece_model[0]).charsmap),
+        hf.normalizers.Strip(left=False, right=True), hf.normalizers.Replace(hf.Regex(" {2,}"), "\u2581")])
+    theirs.pre_tokenizer = hf.pre_tokenizers.Metaspace(prepend_scheme="always")
+    theirs.add_special_tokens(list(ours.special))
+    theirs.post_processor = hf.processors.TemplateProcessing(
+        single=["$A", "</s>"], pair=["$A", "</s>", "$B", "</s>"], special_tokens=[("</s>", 1)])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    again = Unigram.from_pretrained(tmp_path)
+    assert again.tokens == ours.tokens and again.special_tokens == ours.special_tokens
+    for text in [*CORPUS.splitlines(), *CORPUS.split(), "a <extra_id_0> b <extra_id_99>", "</s>"]:
+        ids = theirs.encode(text).ids
+        assert again.dress(again.encode(text, special=True))[0] == ids == ours.dress(ours.encode(text, special=True))[0]
