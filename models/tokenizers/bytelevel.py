@@ -148,6 +148,9 @@ class ByteLevelBPE(Tokenizer):
         rank file instead (base64 bytes and rank; special tokens have no place in it)."""
         if Path(path).suffix == ".tiktoken":
             ranks = sorted((i, token) for token, i in self.vocab.items())
+            if ranks[-1][0] != len(ranks) - 1:
+                raise ValueError(f"a rank file counts its {len(ranks)} tokens from 0, but here they run from "
+                                 f"{ranks[0][0]} to {ranks[-1][0]}; train with special_tokens=[] or save a .json")
             return write_text(path, "".join(f"{base64.b64encode(token).decode()} {i}\n" for i, token in ranks))
         byte_level = {"type": "ByteLevel", "add_prefix_space": self.add_prefix_space, "trim_offsets": False,
                       "use_regex": self.splitter.pattern == GPT2}
