@@ -20,7 +20,7 @@ __all__ = ["Batch", "ByteLevelBPE", "Bytes", "Characters", "ClassicBPE", "ElmoCh
            "Tokenizer", "Unigram", "WordPiece", "load"]
 
 
-def load(path: str | Path) -> Tokenizer:
+def load(path: str | Path) -> Tokenizer | ElmoCharacters:
     """The tokenizer in a tokenizer.json, in any other vocabulary file, or in a folder, whatever its scheme."""
     path = Path(path)
     if path.is_dir() and not (path / "tokenizer.json").exists():
@@ -39,7 +39,7 @@ def load(path: str | Path) -> Tokenizer:
     spec = spec if isinstance(spec, dict) else {}
     model = spec["model"] if isinstance(spec.get("model"), dict) else {}
     kind = spec.get("type") or model.get("type")
-    scheme = {"Characters": Characters, "Bytes": Bytes, "WordPiece": WordPiece, "Unigram": Unigram}.get(kind)
-    if scheme is None:
-        scheme = ClassicBPE if model.get("end_of_word_suffix") else ByteLevelBPE
-    return scheme.load(path)
+    by_kind = {"Characters": Characters, "Bytes": Bytes, "ElmoCharacters": ElmoCharacters,
+               "WordPiece": WordPiece, "Unigram": Unigram}
+    bpe = ClassicBPE if model.get("end_of_word_suffix") else ByteLevelBPE
+    return by_kind.get(kind, bpe).load(path)

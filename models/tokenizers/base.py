@@ -10,12 +10,14 @@ length, padded to a rectangle, with token types and a mask.
 import multiprocessing
 import os
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
 
+WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 CACHED_WORDS = 1 << 18
 PARALLEL_FROM = 2_000_000      # characters in a batch from which starting a second process pays for itself
 
@@ -69,25 +71,29 @@ class Tokenizer:
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of a text. With special=True the names of special tokens in the text stand for themselves."""
-        if not special:
-            return self.encode_plain(text)
-        ids = []
-        for start, end, token in self.split_special(text):
-            ids += self.encode_plain(text[start:end]) if token is None else [token.id]
-        return ids
+        try:
+            if not special:
+                return self.encode_plain(text)
+            ids = []
+            for start, end, token in self.split_special(text):
+                ids += self.encode_plain(text[start:end]) if token is None else [token.id]
+            return ids
+        except UnicodeEncodeError:
+            raise no_text(text) from None
 
     def encode_with_offsets(self, text: str, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
         """The ids, and for each the (start, end) of the characters it came from: text[start:end].
 
         Tokens that hold only part of a character (its bytes) report the whole character.
         """
-        if not special:
-            return self.spans(text)
         ids, offsets = [], []
-        for start, end, token in self.split_special(text):
-            some_ids, some_offsets = self.spans(text[start:end]) if token is None else ([token.id], [(0, end - start)])
-            ids += some_ids
-            offsets += [(start + a, start + b) for a, b in some_offsets]
+        try:
+            for start, end, token in self.split_special(text) if special else [(0, len(text), None)]:
+                found, spans = self.spans(text[start:end]) if token is None else ([token.id], [(0, end - start)])
+                ids += found
+                offsets += [(start + a, start + b) for a, b in spans]
+        except UnicodeEncodeError:
+            raise no_text(text) from None
         return ids, offsets
 
     def encode_array(self, text: str) -> np.ndarray:
@@ -111,9 +117,9 @@ class Tokenizer:
         for match in re.finditer("|".join(f"({re.escape(name)})" for name in names) or "(?!)", text):
             token = self.special[names[match.lastindex - 1]]
             start, end = match.span()
-            while token.lstrip and start > done and text[start - 1].isspace():
+            while token.lstrip and start > done and text[start - 1] in WHITE_SPACE:
                 start -= 1
-            while token.rstrip and end < len(text) and text[end].isspace():
+            while token.rstrip and end < len(text) and text[end] in WHITE_SPACE:
                 end += 1
             if start > done:
                 yield done, start, None
@@ -220,6 +226,12 @@ class Tokenizer:
         return a[:keep_a], b[:keep_b]
 
 
+def no_text(text: str) -> ValueError:
+    at = next(i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff")
+    return ValueError(f"character {text[at]!r} at position {at} is half of a surrogate pair and stands for no text; "
+                      f"decode the source with errors='replace'")
+
+
 class WordCache(dict):
     """The ids of every word met so far: a missing word is encoded and remembered.
 
@@ -265,7 +277,7 @@ def remember(encode):
 
 def encode_run(texts):
     rows = [inherited_encode(text) for text in texts]
-    return np.concatenate([np.array(row, np.uint32) for row in rows]), [len(row) for row in rows]
+    return array("I", chain.from_iterable(rows)), [len(row) for row in rows]
 
 
 def split_rows(ids, lengths):

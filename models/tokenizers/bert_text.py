@@ -8,8 +8,8 @@ whose ids ours equal:
 4. lowercase, character by character: no final sigma
 5. every punctuation character is a word of its own; that includes all ASCII signs ($ + < = > ^ ` | ~), but no
    others that Unicode calls symbols (the euro sign)
-The `tokenizers` library has character tables of Unicode 8. What later versions of Unicode added or
-moved is put back by NEWER and MOVED below, so that a new Python does not change ids.
+That library has the character tables of Unicode 8. What later versions added or moved is put back by NEWER and MOVED
+below, so that a new Python does not change ids.
 """
 
 import re

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from .base import Frame, Special, Tokenizer, WordCache
+from .base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache
 from .files import (
     TokenizerJson,
     read_json,
@@ -100,12 +100,13 @@ class ByteLevelBPE(Tokenizer):
     # ---- encoding and decoding
 
     def encode_plain(self, text: str) -> list[int]:
-        if self.add_prefix_space and text and not text[0].isspace():
-            text = " " + text
-        ids = []
+        ids, text = [], self.prefix(text) + text
         for words in self.splitter.blocks(text):
             ids.extend(self.cache.ids(words))
         return ids
+
+    def prefix(self, text: str) -> str:
+        return " " if self.add_prefix_space and text and text[0] not in WHITE_SPACE else ""
 
     def merge(self, word: str) -> list[int]:
         """The ids of one word."""
@@ -116,8 +117,8 @@ class ByteLevelBPE(Tokenizer):
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         ids = self.encode_plain(text)
-        added = self.add_prefix_space and text[:1].strip() != ""
-        text = " " + text if added else text
+        added = self.prefix(text)
+        text = added + text
         character_at = [i for i, character in enumerate(text) for _ in character.encode()]
         offsets, byte = [], 0
         for i in ids:
@@ -147,6 +148,9 @@ class ByteLevelBPE(Tokenizer):
         rank file instead (base64 bytes and rank; special tokens have no place in it)."""
         if Path(path).suffix == ".tiktoken":
             ranks = sorted((i, token) for token, i in self.vocab.items())
+            if ranks[-1][0] != len(ranks) - 1:
+                raise ValueError(f"a rank file counts its {len(ranks)} tokens from 0, but here they run from "
+                                 f"{ranks[0][0]} to {ranks[-1][0]}; train with special_tokens=[] or save a .json")
             return write_text(path, "".join(f"{base64.b64encode(token).decode()} {i}\n" for i, token in ranks))
         byte_level = {"type": "ByteLevel", "add_prefix_space": self.add_prefix_space, "trim_offsets": False,
                       "use_regex": self.splitter.pattern == GPT2}

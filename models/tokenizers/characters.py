@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import Special, Tokenizer
-from .files import read_json, tokenizer_file, write_json
+from .files import read_own, tokenizer_file, write_json
 
 LAST_CODE_POINT = 0x10FFFF
 
@@ -72,11 +72,9 @@ class Characters(Tokenizer):
 
     @classmethod
     def load(cls, path: str | Path) -> "Characters":
-        path = tokenizer_file(path)
-        spec = read_json(path)
-        if not isinstance(spec, dict) or spec.get("type") != "Characters" or not isinstance(
-                spec.get("characters"), str):
-            raise ValueError(f"{path} does not hold a Characters tokenizer; open it with models.tokenizers.load")
+        spec = read_own(path, "Characters")
+        if not isinstance(spec.get("characters"), str):
+            raise ValueError(f"{tokenizer_file(path)} lists no characters; copy it again")
         return cls(spec["characters"], spec.get("special_tokens", ()))
 
     from_pretrained = load

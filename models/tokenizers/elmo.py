@@ -6,15 +6,18 @@ words of their own whose only byte is 256 or 257. All ids are stored plus one, s
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
+
+from .files import read_own, tokenizer_file, write_json
 
 MAX_CHARACTERS = 50
 SENTENCE_START, SENTENCE_END, WORD_START, WORD_END, PADDING = range(256, 261)
 
 
 class ElmoCharacters:
-    """Nothing to train and nothing to save: the scheme has no vocabulary. Ids run from 0 (masked) to 261."""
+    """Nothing to train, as the scheme has no vocabulary. Ids run from 0 (masked) to 261."""
 
     vocab_size = 262
 
@@ -44,3 +47,13 @@ class ElmoCharacters:
         words = [bytes([int(one) - 1 for one in row if 1 <= one <= 256]) for row in ids
                  if row.any() and not {SENTENCE_START + 1, SENTENCE_END + 1} & set(row.tolist())]
         return [word.decode("utf-8", errors="replace") for word in words]
+
+    def save(self, path: str | Path) -> None:
+        write_json(tokenizer_file(path), {"type": "ElmoCharacters"})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "ElmoCharacters":
+        read_own(path, "ElmoCharacters")
+        return cls()
+
+    from_pretrained = load

@@ -37,6 +37,15 @@ def read_json(path: str | Path):
                          f"copy the file again") from None
 
 
+def read_own(path: str | Path, kind: str) -> dict:
+    """A tokenizer.json of our own small kind, for schemes that have no published layout."""
+    path = tokenizer_file(path)
+    spec = read_json(path)
+    if not isinstance(spec, dict) or spec.get("type") != kind:
+        raise ValueError(f"{path} does not hold a {kind} tokenizer; open it with models.tokenizers.load")
+    return spec
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Whole or not at all: written beside its place, then renamed over it."""
     path = Path(path)

@@ -1,7 +1,8 @@
 """Text as SentencePiece sees it: normalized, white space squeezed, each word led by U+2581.
 
 Kudo & Richardson 2018 (SentencePiece). A published model brings its own table of replacements (precompiled_charsmap:
-NFKC with some exceptions), which is read here; a model trained here uses Unicode's NFKC after the rules called Nmt.
+NFKC with some exceptions), which is read here as SentencePiece reads it (`tokenizers` drops an accent that follows a
+replaced character); a model trained here uses Unicode's NFKC after the rules called Nmt.
 tokenizer.json may name other steps before those (ALBERT's accents and lower case).
 """
 
@@ -9,7 +10,7 @@ import base64
 import struct
 import unicodedata
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 
 MARK = "\u2581"                # leads a word: SentencePiece writes spaces this way
 NMT = dict.fromkeys([*range(1, 9), 0xB, *range(0xE, 0x20), 0x7F, 0x8F, 0x9F], "") | dict.fromkeys(
@@ -103,7 +104,7 @@ def normalizer(steps: list[dict]) -> Callable[[str], str]:
 
 def cache_small(function):
     """Remembers results of short texts: aligning asks for the same few characters again and again."""
-    remembered = cache(function)
+    remembered = lru_cache(1 << 16)(function)
     return lambda text: remembered(text) if len(text) <= 2 else function(text)
 
 

@@ -15,21 +15,13 @@ from itertools import pairwise
 
 import numpy as np
 
-NEVER = 1 << 60                # the rank of a pair that no merge joins
-LONG_WORD = 256                # symbols from which the heap of merge_long beats the scans of merge_short
+NEVER = (1 << 30) - 1          # the rank of a pair that no merge joins: the largest int that compares fast
+LONG_WORD = 256                # symbols from which the lists of merge_long beat the scans of merge_word
 EDGE = -1                      # stands between two words
 GONE = -2                      # was joined to its left neighbour
 
 
 # ---- encoding: replay the merges on one word
-
-def merge_word(ids: list[int], rank_of: dict[tuple[int, int], int], joined: list[int]) -> list[int]:
-    """The word's symbols after all merges that apply, lowest rank first, leftmost first among equals.
-
-    rank_of[a, b] is the rank of a merge, joined[rank] the symbol it makes. `ids` may be changed.
-    """
-    return merge_short(ids, rank_of, joined) if len(ids) < LONG_WORD else merge_long(ids, rank_of, joined)
-
 
 def ranks_of(merges: list[tuple], vocab: dict, show: Callable = str) -> tuple[dict[tuple[int, int], int], list[int]]:
     """rank_of and joined for merges given as pairs of tokens; ValueError names a token the vocabulary lacks."""
@@ -44,8 +36,14 @@ def ranks_of(merges: list[tuple], vocab: dict, show: Callable = str) -> tuple[di
     return rank_of, joined
 
 
-def merge_short(ids, rank_of, joined):
-    """Scan for the lowest rank, merge there, look up the two new neighbourhoods: quadratic, but all scans are C."""
+def merge_word(ids: list[int], rank_of: dict[tuple[int, int], int], joined: list[int]) -> list[int]:
+    """The word's symbols after all merges that apply, lowest rank first, leftmost first among equals.
+
+    rank_of[a, b] is the rank of a merge, joined[rank] the symbol it makes. `ids` may be changed. Scan for the lowest
+    rank, merge there, look up the two new neighbourhoods: quadratic, but all scans are C.
+    """
+    if len(ids) >= LONG_WORD:
+        return merge_long(ids, rank_of, joined)
     rank = rank_of.get
     ranks = [rank(pair, NEVER) for pair in pairwise(ids)]
     ranks.append(NEVER)
@@ -161,7 +159,7 @@ def learn_vocabulary(tokens: list, words: Iterable[tuple[list, int]], vocab_size
     return merges
 
 
-def learn_merges(words: Iterable[tuple[list[int], int]], join: Callable[[int, int], int | None],
+def learn_merges(words: Iterable[tuple[list[int], int]], join: Callable[[int, int], int],
                  min_frequency: int = 0) -> Iterator[tuple[int, int, int]]:
     """Yields (left, right, new) for the most frequent pair, again and again, until no pair is left.
 
@@ -200,7 +198,7 @@ def learn_merges_by_score(words: Iterable[tuple[list[int], int]], join: Callable
     corpus = PairCounts(words)
     place, pairs, counts = {}, np.zeros((1024, 2), int), np.zeros(1024)
     occurrences = np.zeros(1024)                        # of each symbol
-    changed, symbols = list(corpus.counts), list(corpus.occurrences)
+    changed, symbols = list(corpus.counts), [symbol for symbol in corpus.occurrences if symbol != EDGE]
     while True:
         while max(symbols, default=0) >= len(occurrences):
             occurrences = np.append(occurrences, np.zeros_like(occurrences))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .base import Frame, Special, Tokenizer
-from .files import read_json, tokenizer_file, write_json
+from .files import read_own, tokenizer_file, write_json
 
 FIRST_BYTE = 3
 EXTRA_IDS = 125
@@ -53,10 +53,7 @@ class Bytes(Tokenizer):
 
     @classmethod
     def load(cls, path: str | Path) -> "Bytes":
-        path = tokenizer_file(path)
-        spec = read_json(path)
-        if not isinstance(spec, dict) or spec.get("type") != "Bytes":
-            raise ValueError(f"{path} does not hold a Bytes tokenizer; open it with models.tokenizers.load")
+        read_own(path, "Bytes")
         return cls()
 
     from_pretrained = load

@@ -29,8 +29,10 @@ UNKNOWN_TEXT = " \u2047 "       # how SentencePiece shows an unknown
 T5_TOKENS = ("<pad>", "</s>", "<unk>")
 T5_FRAME = Frame(["A", "</s>"], ["A", "</s>", "B", "</s>"], [0] * 4)
 ALBERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP]"], [0, 0, 0, 1, 1])
-OWN_STEPS = [{"type": "Nmt"}, {"type": "NFKC"}, {"type": "Strip", "strip_left": True, "strip_right": True},
-             {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]
+SQUEEZE = [{"type": "Strip", "strip_left": True, "strip_right": True},
+           {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]
+OWN_STEPS = [{"type": "Replace", "pattern": {"String": "\x85"}, "content": " "},     # a line end that Nmt overlooks
+             {"type": "Nmt"}, {"type": "NFKC"}, *SQUEEZE]
 
 
 class Unigram(Tokenizer):
@@ -229,7 +231,7 @@ class Unigram(Tokenizer):
         sentinels = {name: Special(len(pieces) + i) for i, name in enumerate(sentinel_names(extra_ids))}
         pieces += [(name, 0.0) for name in sentinels]
         steps = [{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(model.charsmap).decode()}]
-        steps = (steps if model.charsmap else []) + OWN_STEPS[2:] * model.collapse
+        steps = (steps if model.charsmap else []) + SQUEEZE * model.collapse
         unk = model.pieces[model.unk_id][0]
         return cls(pieces, special | sentinels, unk, steps, model.prefix, model.collapse)
 

@@ -32,6 +32,8 @@ def learn_pieces(texts: str | Iterable[str], split: Callable[[str], list[str]], 
     progress(n) is called with the number of pieces done: at first none, wanted at the end.
     """
     counts = count_words(texts, lambda text: [split(text)])
+    if not counts:
+        raise ValueError("the texts hold no words to learn pieces from")
     pieces, frequency = seeds(counts, wanted)
     single = np.array([len(piece) == 1 for piece in pieces])
     if single.sum() > wanted:
@@ -41,31 +43,36 @@ def learn_pieces(texts: str | Iterable[str], split: Callable[[str], list[str]], 
     corpus = Lattice(list(counts), index, np.array(list(counts.values()), float))
     spelling = Lattice(pieces, index, np.ones(len(pieces)))        # the pieces themselves, cut into other pieces
     spelling.drop(spelling.length == spelling.sizes[spelling.word])
-    alive, log_p = np.ones(len(pieces), bool), np.log(frequency / frequency.sum())
-    start = len(pieces)
+    log_p = np.log(frequency / frequency.sum())                    # -inf once a piece is dropped
     while True:
         for _ in range(2):
             expected = corpus.expected_counts(log_p)
-            longer = np.sort(expected[alive & ~single])[::-1]
-            rarest = longer[wanted - single.sum() - 1] if single.sum() < wanted <= alive.sum() else 0.5
-            alive &= single | (expected >= min(0.5, rarest))        # rare pieces go, but not more than may
-            smoothed = np.where(single, np.maximum(expected, 0.5), expected)
-            log_p = np.where(alive, digamma(np.maximum(smoothed, 0.5)) - digamma(smoothed[alive].sum()), -np.inf)
+            log_p = maximize(expected, log_p, single, wanted)
+        kept = np.isfinite(log_p)
         if progress:
-            progress(int(wanted * min(1, np.log(start / alive.sum()) / max(np.log(start / wanted), 1e-9))))
-        left = max(wanted, int(alive.sum() * SHRINK))
-        if alive.sum() <= wanted:
+            progress(wanted if kept.sum() <= wanted else wanted * (len(pieces) - kept.sum()) // len(pieces))
+        if kept.sum() <= wanted:
             break
         # without a piece, its occurrences are spelt by other pieces: the likelihood lost is count * (log p - log p')
         loss, without = np.full(len(pieces), -np.inf), spelling.forward(log_p)[spelling.last_node]
-        loss[alive] = expected[alive] * (log_p[alive] - without[alive])
+        loss[kept] = expected[kept] * (log_p[kept] - without[kept])
         loss[single] = np.inf
-        alive[np.argsort(-loss, kind="stable")[left:]] = False
-        log_p[~alive] = -np.inf
-        corpus.drop(~alive[corpus.piece])
-        spelling.drop(~alive[spelling.piece])
-    order = sorted(np.flatnonzero(alive).tolist(), key=lambda i: (-log_p[i], pieces[i]))
+        log_p[np.argsort(-loss, kind="stable")[max(wanted, int(kept.sum() * SHRINK)):]] = -np.inf
+        for lattice in (corpus, spelling):
+            lattice.drop(np.isneginf(log_p[lattice.piece]))
+    order = sorted(np.flatnonzero(kept).tolist(), key=lambda i: (-log_p[i], pieces[i]))
     return [(pieces[i], float(log_p[i])) for i in order]
+
+
+def maximize(expected: np.ndarray, log_p: np.ndarray, single: np.ndarray, wanted: int) -> np.ndarray:
+    """The M step: log p = digamma(count) - digamma(sum of counts). Pieces expected less than half a time are dropped,
+    but characters stay, and so do `wanted` pieces."""
+    kept = np.isfinite(log_p)
+    longer, room = np.sort(expected[kept & ~single])[::-1], wanted - single.sum()
+    rare = min(0.5, longer[room - 1]) if 0 < room <= len(longer) else 0.5
+    kept &= single | (expected >= rare)
+    counts = np.maximum(expected, 0.5)
+    return np.where(kept, digamma(counts) - digamma(counts[kept].sum()), -np.inf)
 
 
 def seeds(counts: Counter, wanted: int) -> tuple[list[str], np.ndarray]:

@@ -9,7 +9,8 @@ AWKWARD = [
     "שלום עולם مرحبا ‏RTL‎", "हिन्दी ไทย ខ្មែរ",
     "\x00NUL \x07bell \ufffdrep \ufeffbom \u200bzw \u00adshy \u200djoin", "\ue000private \U0001f9ffnazar \U000e0041tag",
     "$5 €5 a+b=c x^2 <tag> `code` ~tilde | pipe", "a" * 101 + " " + "b" * 100, "http://example.com/a_b-c?d=e&f=g#h",
-    "<|endoftext|> [CLS] </s> <unk> <extra_id_0>", "ﬁ ﬃ ① ㍿ ﷺ ～ ¨", "▁mark ##hash </w>", "\u1100\u1161\u11a8 \u30ab\u3099",
+    "<|endoftext|> [CLS] </s> <unk> <extra_id_0>",
+    "ﬁ ﬃ ① ㍿ ﷺ ～ ¨", "▁mark ##hash </w>", "\u1100\u1161\u11a8 \u30ab\u3099",
 ]
 
 CORPUS = """

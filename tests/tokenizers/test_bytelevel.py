@@ -42,3 +42,14 @@ def test_saving_and_loading_gives_the_same_tokenizer(tmp_path):
 def test_a_vocabulary_smaller_than_the_alphabet_is_refused():
     with pytest.raises(ValueError, match="vocab_size 200 is smaller than the alphabet: 256 bytes"):
         ByteLevelBPE.train(TEXT, 200)
+
+
+def test_half_a_surrogate_pair_is_named_with_its_place():
+    with pytest.raises(ValueError, match=r"character '\\ud83d' at position 3 is half of a surrogate pair"):
+        TRAINED.encode("abc\ud83d")
+
+
+def test_a_space_may_be_put_in_front():
+    tokenizer = ByteLevelBPE(TRAINED.vocab, TRAINED.merges, add_prefix_space=True)
+    assert tokenizer.encode("the") == TRAINED.encode(" the") and tokenizer.encode(" the") == TRAINED.encode(" the")
+    assert tokenizer.encode_with_offsets("the")[1][-1][1] == 3 and tokenizer.encode("") == []

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.tokenizers.pairs import learn_merges, learn_merges_by_score, merge_long, merge_short
+from models.tokenizers.pairs import learn_merges, learn_merges_by_score, merge_long, merge_word
 
 WORDS = st.dictionaries(st.text("abc", min_size=1, max_size=9).map(tuple), st.integers(1, 9), max_size=8)
 
@@ -80,13 +80,13 @@ def test_both_ways_of_merging_a_word_equal_the_plain_one_even_for_merges_in_an_i
         if (a, b) not in rank_of:
             rank_of[a, b], joined[rank] = rank, new
     want = merge_plainly(list(ids), rank_of, joined)
-    assert merge_short(list(ids), rank_of, joined) == want
+    assert merge_word(list(ids), rank_of, joined) == want
     assert merge_long(list(ids), rank_of, joined) == want
 
 
 def test_runs_of_one_letter_merge_from_left_to_right():
     rank_of, joined = {(0, 0): 0, (1, 1): 1, (1, 0): 2}, [1, 2, 3]
-    assert merge_short([0] * 7, rank_of, joined) == merge_long([0] * 7, rank_of, joined) == [2, 3]
+    assert merge_word([0] * 7, rank_of, joined) == merge_long([0] * 7, rank_of, joined) == [2, 3]
 
 
 def test_pairs_below_the_minimum_frequency_are_not_merged():

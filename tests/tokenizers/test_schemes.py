@@ -6,6 +6,7 @@ from awkward_texts import CORPUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models import tokenizers
 from models.tokenizers import Bytes, ClassicBPE, ElmoCharacters, Special, Unigram, WordPiece
 from models.tokenizers.bert_text import BertText
 from models.tokenizers.normalize import align
@@ -151,6 +152,11 @@ def test_a_unigram_vocabulary_smaller_than_the_alphabet_is_refused():
         Unigram.train(CORPUS, 20)
 
 
+def test_nothing_to_learn_from_is_said():
+    with pytest.raises(ValueError, match=r"the texts hold no words to learn pieces from"):
+        Unigram.train(["  ", ""], 100)
+
+
 @settings(max_examples=50)
 @given(st.text(max_size=30))
 def test_aligning_changes_no_character(text):
@@ -187,6 +193,13 @@ def test_elmo_words_are_bytes_between_marks():
     assert ids[1, :6].tolist() == [259, 98, 196, 170, 260, 261]
     assert ids[2].tolist() == [259] + [123] * 48 + [260]
     assert ElmoCharacters().decode(ids) == ["aé", "z" * 48]
+
+
+def test_elmo_characters_are_found_again_in_a_run_folder(tmp_path):
+    ElmoCharacters().save(tmp_path)
+    assert isinstance(tokenizers.load(tmp_path), ElmoCharacters)
+    with pytest.raises(ValueError, match=r"does not hold a Bytes tokenizer"):
+        Bytes.load(tmp_path)
 
 
 def test_elmo_batches_are_padded_with_zeros_and_bad_ids_are_refused():

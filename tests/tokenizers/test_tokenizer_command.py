@@ -39,6 +39,20 @@ def test_a_folder_is_read_whole_and_gives_the_same_as_the_texts_themselves(tmp_p
     assert tokenizers.load(tmp_path / "run").merges == want.merges
 
 
+def test_wordpiece_and_bpe_are_also_written_in_their_own_files(data, tmp_path):
+    run("--kind", "wordpiece", "--data", data, "--vocab-size", 200, "--out", tmp_path / "new" / "vocab.txt")
+    assert tokenizers.load(tmp_path / "new").vocab_size == 200
+    run("--data", data, "--vocab-size", 300, "--out", tmp_path / "x.tiktoken", "--special")
+    assert tokenizers.load(tmp_path / "x.tiktoken").vocab_size == 301       # with <|endoftext|>
+
+
+def test_places_that_cannot_be_written_are_named_before_learning(data, tmp_path):
+    with pytest.raises(ValueError, match=r"--kind unigram is written to a .json file, or to a folder"):
+        run("--kind", "unigram", "--data", data, "--vocab-size", 200, "--out", tmp_path / "vocab.txt")
+    with pytest.raises(ValueError, match=r"data.txt/deep cannot be made: Not a directory"):
+        run("--data", data, "--vocab-size", 300, "--out", data / "deep")
+
+
 def test_bad_input_is_one_sentence(data, tmp_path):
     out = tmp_path / "out.json"
     (tmp_path / "none").mkdir()

@@ -26,6 +26,11 @@ def test_rank_files_are_written_and_read(tmp_path):
     assert (other.vocab, other.merges, other.special_tokens) == (ranked.vocab, ranked.merges, {"<|endoftext|>": 300})
 
 
+def test_a_rank_file_has_no_place_for_special_tokens_in_front(tmp_path):
+    with pytest.raises(ValueError, match=r"here they run from 1 to 299; train with special_tokens=\[\]"):
+        TRAINED.save(tmp_path / "x.tiktoken")
+
+
 def test_robertas_files_bring_its_frame_and_its_mask(tmp_path):
     names = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
     vocab = names | {token: i + 4 for token, i in ByteLevelBPE.train(CORPUS, 300, special_tokens=[]).readable_vocab()

@@ -20,7 +20,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--kind", choices=KINDS, default="bpe", help="the scheme (default: bpe, byte-level)")
     parser.add_argument("--data", required=True, metavar="PATH", help="a text file, or a folder of .txt files")
     parser.add_argument("--vocab-size", type=int, metavar="N", help="tokens in the vocabulary, special ones included")
-    parser.add_argument("--out", required=True, metavar="PATH", help="a .json file, or a folder for tokenizer.json")
+    parser.add_argument("--out", required=True, metavar="PATH",
+                        help="a .json file, or a folder for tokenizer.json (wordpiece: or .txt; bpe: or .tiktoken)")
     parser.add_argument("--special", nargs="*", metavar="TOKEN", help="special tokens, instead of the scheme's own")
     parser.add_argument("--pattern", default="gpt2", help="bpe: how text is cut into words: gpt2, gpt4 or a pattern")
     parser.add_argument("--cased", action="store_true", help="wordpiece, classic: keep capitals and accents")
@@ -37,13 +38,24 @@ def run(args) -> None:
         raise ValueError(f"--kind {args.kind} needs --vocab-size; 4096 is a good start for a few megabytes of text")
     if args.vocab_size is not None and args.vocab_size < 1:
         raise ValueError(f"--vocab-size {args.vocab_size} is not positive")
-    Path(args.out if Path(args.out).suffix == ".json" else f"{args.out}/.").parent.mkdir(parents=True, exist_ok=True)
+    make_room(Path(args.out), args.kind)
     tokenizer = train(args, files)
     tokenizer.save(args.out)
     print(f"{args.out}: {args.kind}, {tokenizer.vocab_size} tokens, "
           f"{characters_per_token(tokenizer, files[0]):.2f} characters a token")
     if args.vocab_size is not None and args.kind != "characters" and tokenizer.vocab_size < args.vocab_size:
         print(f"the text has no more to join: {tokenizer.vocab_size} tokens instead of {args.vocab_size}")
+
+
+def make_room(out: Path, kind: str) -> None:
+    """The folder that `out` is, or stands in, so that nothing is learnt in vain."""
+    own = {"wordpiece": ".txt", "bpe": ".tiktoken"}.get(kind)
+    if out.suffix in (".txt", ".tiktoken") and out.suffix != own:
+        raise ValueError(f"--out {out}: --kind {kind} is written to a .json file, or to a folder")
+    try:
+        (out.parent if out.suffix in (".json", own) else out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {out} cannot be made: {error.strerror}") from None
 
 
 def train(args, files: list[Path]) -> Tokenizer:

