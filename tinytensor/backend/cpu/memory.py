@@ -2,7 +2,8 @@
 
 By default glibc maps every array over 128 KB afresh and unmaps it when it is freed, so each pass over a new array pays
 a page fault and a zeroed page per 4 KB: 119 us instead of 24 for 0.4 MB. Told to keep what it has, it makes a fresh
-array nearly as cheap as a reused one, and the kernels need no buffers of their own.
+array nearly as cheap as a reused one, and the kernels need no buffers of their own. (Aligning every array to
+64 bytes inside huge pages would gain another 3 to 4 percent of a training step, but takes an allocator of our own.)
 """
 
 import ctypes
