@@ -79,8 +79,7 @@ NUMBER = Choices(["one", "many"], [3, 1])
 PRONOUN_OR_NAME = Choices([True, False], [2, 1])
 IT_OR_NOUN = Choices([True, False])
 WHOSE_OR_THE = Choices([True, False], [1, 3])
-ADJECTIVES = {False: Choices([(), ("colour",)], [2, 1]),                    # of a thing without or with a size
-              True: Choices([(), ("colour",), ("size",), ("size", "colour")], [8, 3, 2, 1])}
+COLOUR_OR_NOT = Choices([True, False], [1, 3])
 
 
 class Teller:
@@ -237,8 +236,8 @@ class Teller:
         if part in ("he", "him"):
             return self.mention(role, thing.name, PRONOUNS[thing.kind][part])
         whose = self.determiner(thing, part)
-        adjectives = [getattr(thing, kind) for kind in self.choose(ADJECTIVES[bool(thing.size)])]
-        self.mention(role, thing.name, " ".join([whose, *adjectives, thing.name]))
+        noun = f"{thing.colour} {thing.name}" if self.choose(COLOUR_OR_NOT) else thing.name
+        self.mention(role, thing.name, f"{whose} {noun}")
 
     def determiner(self, thing: Thing, part: str) -> str:
         """Whose it is: her (the subject's), my and your (the speaker's and the listener's), Mia's, or just the."""
@@ -257,8 +256,7 @@ class Teller:
             self.an = True
         else:
             self.write("some ")
-        thing.size = self.choose(WORDS["size"])
-        self.write(thing.size)
+        self.write(self.choose(WORDS["size"]))
         self.write(" ")
         thing.colour = self.choose(WORDS["colour"])
         self.write(thing.colour)

@@ -18,10 +18,11 @@ AGREEMENT = {"was": ("was", "were"), "is": ("is", "are")}       # after one thin
 
 DAMAGE = {"broke": ("broke", "tore"), "broken": ("broken", "torn")}       # hard things, and the soft ones of SOFT
 
+# No two begin with the same letter, so that the first letter of a name tells who it is.
 NAMES = {
-    "girl": "Ann Mia Eva Zoe Ivy Ada Sue Amy Kim Meg Fay Liz Nell Pam Una Ruth",
-    "boy": "Ben Tom Max Leo Sam Jim Dan Tim Bob Joe Ned Roy Kai Ian Gus Paul",
-    "pet": "Rex Pip Dot Zip Bim Coco Fuzz Momo",
+    "girl": "Anna Cleo Eva Fay Ivy Kim Mia Sue Una Zoe",
+    "boy": "Ben Dan Gus Hal Jim Leo Ned Otto Tom Will",
+    "pet": "Pip Rex Vim Yap",
 }
 
 KIN = {"girl": "sister*2 aunt", "boy": "brother*2 uncle", "girl boy": "friend*4 cousin", "pet": "dog*2 cat*2 pony"}
@@ -42,38 +43,37 @@ PLACES = {
 }
 
 THINGS = {
-    "one": "ball*2 kite*2 drum*2 doll*2 book*2 hat*2 map*2 boat train lamp scarf bell flute ring box cup clock cart "
-           "spoon crown mask horn rope top flag kettle fan bow coat mug vase sledge pen puzzle robot umbrella",
-    "many": "boots gloves beads skates blocks paints cards socks shoes pens stamps shells",
+    "one": "ball*3 cup drum*2 flute globe hat*2 jar kite*3 lamp map*2 net pen ring*2 scarf top umbrella vase wand",
+    "many": "boots cards gloves mittens paints shoes",
 }
 
-SOFT = "book hat map scarf mask flag coat boots gloves cards socks shoes stamps"
+SOFT = "hat map scarf net umbrella cards gloves mittens boots shoes"
 
 WORDS = {
-    "trait": "kind brave shy funny lazy loud calm bold wise quick silly neat wild proud busy tiny tall gentle honest "
-             "clever",
-    "hobby": "art maths books maps bugs boats trains songs games stars birds horses dogs trees snow chess jokes ships "
-             "plants stones ducks flowers",
+    "trait": "kind brave shy funny lazy loud calm bold wise quick silly neat wild proud busy tiny tall gentle "
+             "honest clever",
+    "hobby": "art maths books maps bugs boats trains songs games stars birds horses dogs trees snow chess jokes "
+             "ships plants stones ducks flowers",
     "house": "house*2 hut cabin tower castle mill inn camp",
     "near": "near by beside",
     "land": "sea river lake hills woods farm mill road bay",
     "old": "old tiny big white red blue stone brick wooden tall round green",
     "sky": "sunny warm cold windy wet dry grey hot icy dull fine foggy clear mild",
     "day": "day*3 morning*3 evening Monday Tuesday Friday Sunday",
-    "size": "-*5 big small tiny old new odd fine huge neat thin shiny funny cheap",
-    "colour": "red*2 blue*2 green*2 pink grey black white brown golden silver yellow purple orange wooden plain "
-              "striped",
+    "size": "-*3 big small old new tiny long fine odd huge",
+    "colour": "red blue green yellow black white pink grey",
     "carry": "bag box sack basket pocket hat",
     "love": "loved liked adored kept_safe used_a_lot",
-    "look": "big small fat thin tiny old young wet sad shy wild loud calm sleepy angry hungry funny lazy busy muddy "
-            "clever odd",
+    "look": "big small fat thin tiny old young wet sad shy wild loud calm sleepy angry hungry funny lazy busy "
+            "muddy clever odd",
     "coat": "brown white black grey red pale dark spotted striped furry golden",
     "tired": "tired*3 sleepy full wet cold warm muddy dusty sore hungry",
-    "animal": "frog fox owl mouse snail crow swan deer mole bee worm goose crab hare bat rat ant wolf bear pig calf "
-              "toad moth newt hen dove lamb mule seal wasp",
+    "animal": "frog fox owl mouse snail crow swan deer mole bee worm goose crab hare bat rat ant wolf bear pig "
+              "calf toad moth newt hen dove lamb mule seal wasp",
     "sat": "sat slept sang ate dug hid drank played hopped yawned jumped danced waited",
     "food": "soup nuts peas rice eggs corn toast bread pasta beans ham fish salad cheese pizza chips",
-    "treat": "cake jam pie plums buns figs pears milk tea cocoa honey grapes dates apples lemons melon toffee berries",
+    "treat": "cake jam pie plums buns figs pears milk tea cocoa honey grapes dates apples lemons melon toffee "
+             "berries",
     "game": "tag catch chess cards ball bingo pirates knights school shops",
     "long": "all_day till_dark till_noon for_hours for_a_while till_lunch",
     "went": "went*3 walked*2 ran rode drove raced hurried skipped",

@@ -23,7 +23,6 @@ class Person:
 class Thing:
     name: str = ""
     kind: str = "one"                         # or "many": boots are many
-    size: str = ""
     colour: str = ""
     owner: Person | None = None               # whose it is
     holder: Person | None = None              # who has it now
@@ -74,11 +73,11 @@ def moves(world: World) -> Iterator[Move]:
 def calm(world: World) -> Iterator[Move]:
     """While nothing is wrong: quiet things to do, what may go wrong, and the end."""
     speakers = world.speakers()
-    fragile = world.troubles < 2 and len(speakers) > 1       # things may go wrong, and someone is there to help
-    ending = 6 * max(0, world.told - 10) if world.troubles else 0
+    fragile = not world.troubles and len(speakers) > 1       # things may go wrong, and someone is there to help
+    ending = 20 if world.troubles else 0
     yield 6, "weather"
-    if len(world.people) < 4:
-        yield 30 if len(speakers) == 1 else 2, "meet", speakers[0], Person()
+    if len(world.people) < 3:
+        yield 40 if len(speakers) == 1 else 2, "meet", speakers[0], Person()
     for a in [*speakers, world.everyone]:
         yield 3, "eat", a
         yield 3, "play", a
@@ -87,19 +86,19 @@ def calm(world: World) -> Iterator[Move]:
     for a in speakers:
         yield 5, "see", a
         yield 3, "say", a
-        if len(world.things) < 4:
+        if len(world.things) < 3:
             yield 2 if world.held(a) else 4, "find", a, Thing()
         if a.mood:
             yield 10, "glad", a
             if a.cause[1] in speakers:
                 yield 10, "thank", a, a.cause[1]
         if fragile:
-            yield 2 - world.troubles, "noise", a
-            yield 2 - world.troubles, "hurt", a
+            yield 6, "noise", a
+            yield 6, "hurt", a
         for x in world.held(a):
             yield from holding(world, a, x)
             if fragile and x.owner is a:
-                yield from losing(world, a, x, 1 if world.troubles else 3)
+                yield from losing(world, a, x, 6)
             if ending:
                 yield ending, "kept", a, x
     left_behind = [x for x in world.things if x.spot]
