@@ -35,6 +35,7 @@ class GPTConfig:
     bias: bool = option(True, "biases in linear layers and layer norms")
     tied: bool = option(True, "use the token embedding as the output table too")
     activation: str = option("gelu_tanh", "of the feed-forward networks: gelu_tanh (GPT-2's), gelu, relu, silu")
+    init_std: float = option(0.02, "standard deviation of the first weights; narrow models learn faster from more")
     recompute: bool = option(False, "find attention probabilities again in backward: slower, for long contexts")
 
     def __post_init__(self):
@@ -69,9 +70,10 @@ class GPT(Module):
 
     def __init__(self, config: GPTConfig):
         self.config = config
-        residual = init.normal(0.02 / math.sqrt(2 * config.layers))
-        self.token_embedding = Embedding(config.vocab_size, config.width)
-        self.position_embedding = Embedding(config.context, config.width)
+        weights = init.normal(config.init_std)
+        residual = init.normal(config.init_std / math.sqrt(2 * config.layers))
+        self.token_embedding = Embedding(config.vocab_size, config.width, weights)
+        self.position_embedding = Embedding(config.context, config.width, weights)
         self.dropout = Dropout(config.dropout)
         self.blocks = [
             PreNormBlock(
@@ -82,12 +84,13 @@ class GPT(Module):
                 bias=config.bias,
                 dropout=config.dropout,
                 recompute=config.recompute,
+                weight_init=weights,
                 output_init=residual,
             )
             for _ in range(config.layers)
         ]
         self.norm = LayerNorm(config.width, config.bias)
-        self.head = None if config.tied else Linear(config.width, config.vocab_size, bias=False)
+        self.head = None if config.tied else Linear(config.width, config.vocab_size, bias=False, weight_init=weights)
 
     @property
     def output_table(self) -> Tensor:

@@ -56,6 +56,7 @@ class SelfAttention(Module):
         bias: bool = True,
         dropout: float = 0.0,
         recompute: bool = False,
+        weight_init: init.Initializer = init.normal(0.02),
         output_init: init.Initializer = init.normal(0.02),
     ):
         check_heads(width, heads)
@@ -63,7 +64,7 @@ class SelfAttention(Module):
         self.causal = causal
         self.dropout = dropout
         self.recompute = recompute
-        self.qkv = Linear(width, 3 * width, bias)
+        self.qkv = Linear(width, 3 * width, bias, weight_init)
         self.out = Linear(width, width, bias, output_init)
 
     def __call__(self, x: Tensor, mask=None, cache: KVCache | None = None) -> Tensor:

@@ -37,11 +37,12 @@ class FeedForward(Module):
         *,
         activation: str = "gelu",
         bias: bool = True,
+        weight_init: init.Initializer = init.normal(0.02),
         output_init: init.Initializer = init.normal(0.02),
     ):
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}; choose from {', '.join(ACTIVATIONS)}")
-        self.into = Linear(width, hidden, bias)
+        self.into = Linear(width, hidden, bias, weight_init)
         self.activation = ACTIVATIONS[activation]
         self.out = Linear(hidden, width, bias, output_init)
 
@@ -69,16 +70,14 @@ class PreNormBlock(Module):
         dropout: float = 0.0,
         recompute: bool = False,
         eps: float = 1e-5,
+        weight_init: init.Initializer = init.normal(0.02),
         output_init: init.Initializer = init.normal(0.02),
     ):
+        first = dict(bias=bias, weight_init=weight_init, output_init=output_init)
         self.norm1 = LayerNorm(width, bias, eps)
-        self.attention = SelfAttention(
-            width, heads, causal=causal, bias=bias, dropout=dropout, recompute=recompute, output_init=output_init
-        )
+        self.attention = SelfAttention(width, heads, causal=causal, dropout=dropout, recompute=recompute, **first)
         self.norm2 = LayerNorm(width, bias, eps)
-        self.feed_forward = FeedForward(
-            width, hidden or 4 * width, activation=activation, bias=bias, output_init=output_init
-        )
+        self.feed_forward = FeedForward(width, hidden or 4 * width, activation=activation, **first)
         self.dropout = Dropout(dropout)
 
     def __call__(self, x: Tensor, branch: Tensor | None, mask=None, cache: KVCache | None = None):

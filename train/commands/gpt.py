@@ -17,10 +17,11 @@ from pathlib import Path
 
 import tinytensor as tt
 from models import GPT, GPTConfig
-from models import tokenizers as models_tokenizers
 from models.generate import generate
+from models.tokenizers import ByteLevelBPE, Characters, Tokenizer
+from models.tokenizers import load as load_tokenizer
 from train import checkpoint
-from train.data.corpus import FileSource, StoriesSource, build_corpus, character_tokenizer, open_corpus
+from train.data.corpus import FileSource, StoriesSource, all_text, build_corpus, open_corpus
 from train.flags import add_config_flags, given
 from train.objectives.causal import Causal
 from train.report import PLOT_HINT, Report, describe_loss
@@ -29,9 +30,10 @@ from train.trainer import TrainConfig, Trainer
 SUMMARY = "train a GPT, a model that writes, on any text"
 
 # What learns most from the stories in two minutes on two cores.
-MODEL = dict(context=256, layers=4, heads=4, width=128, bias=False)
-TRAINING = dict(steps=2000, batch=12)
-STORIES = 4_000_000
+MODEL = dict(context=128, layers=2, heads=4, width=128, bias=False, init_std=0.08)
+TRAINING = dict(steps=3500, batch=8, lr=3e-3)
+STORIES = 8_000_000
+BPE_SIZE = 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="RUN", type=Path, help="the run's folder, made by this command [runs/gpt-N]")
     parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
     parser.add_argument("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
-    parser.add_argument("--tokenizer", metavar="PATH", help="a trained tokenizer [every character is a token]")
+    parser.add_argument(
+        "--tokenizer",
+        metavar="HOW",
+        help="characters, bpe (learned from the text, --vocab-size tokens) or the path of a tokenizer.json "
+        "[bpe for the stories, characters for your own text]",
+    )
     parser.add_argument("--preset", metavar="NAME", help="start from a published shape: gpt2, gpt2-medium, ...")
     add_config_flags(parser, "the model", GPTConfig, MODEL | {"vocab_size": "the tokenizer's"})
     add_config_flags(parser, "the training", TrainConfig, TRAINING)
@@ -65,9 +72,12 @@ def run(args: argparse.Namespace) -> None:
     text = _write_samples(trainer, tokenizer, folder / "samples.txt")
     print(f"\n{text}\n")
     print(f"held-out loss {describe_loss(val_loss, split.tokens, split.bytes)}")
-    if split.floor is not None:
-        over = 100 * (val_loss / split.floor - 1)
-        print(f"the entropy of this text is {split.floor:.4f} nats per token: the loss is {over:.1f}% above it")
+    if split.nats is not None:
+        floor, per_character = split.nats / split.tokens, split.tokens / split.characters
+        print(
+            f"the entropy of this text is {floor:.4f}: the loss is {100 * (val_loss / floor - 1):.1f}% above the lowest "
+            f"possible (per character {val_loss * per_character:.4f} and {floor * per_character:.4f} nats)"
+        )
     print(f"the run is in {folder}: " + ", ".join(sorted(f.name for f in folder.iterdir() if f.name[0] != ".")))
     if not drawn:
         print(PLOT_HINT)
@@ -81,7 +91,7 @@ def _begin(args: argparse.Namespace):
     shape = shape | given(args, GPTConfig)
     GPTConfig(**shape)  # bad values are named before any file is read
     source = FileSource(args.data) if args.data else StoriesSource(args.stories)
-    tokenizer = models_tokenizers.load(args.tokenizer) if args.tokenizer else character_tokenizer(source)
+    tokenizer = _tokenizer(args, source)
     if "vocab_size" not in given(args, GPTConfig):
         shape["vocab_size"] = tokenizer.vocab_size
     checkpoint.check_vocabulary(tokenizer, shape["vocab_size"])
@@ -103,6 +113,16 @@ def _begin(args: argparse.Namespace):
     return trainer, tokenizer, corpus
 
 
+def _tokenizer(args: argparse.Namespace, source) -> Tokenizer:
+    """The tokenizer asked for with --tokenizer, learned from the source unless it is a path."""
+    how = args.tokenizer or ("characters" if args.data else "bpe")
+    if how == "characters":
+        return Characters.train(all_text(source))
+    if how == "bpe":
+        return ByteLevelBPE.train(all_text(source), vars(args).get("vocab_size", BPE_SIZE))
+    return load_tokenizer(how)
+
+
 def _resume(args: argparse.Namespace):
     """A run that was stopped, as it was at its last checkpoint. Settings given now replace those of the run."""
     folder = args.resume
@@ -115,7 +135,7 @@ def _resume(args: argparse.Namespace):
             raise ValueError(f"--{name} {value} does not fit: {folder} was made with {getattr(model_config, name)}")
     settings = _load_settings(folder)
     config = TrainConfig(**(settings["train"] | given(args, TrainConfig)))
-    tokenizer = models_tokenizers.load(folder)
+    tokenizer = load_tokenizer(folder)
     checkpoint.check_vocabulary(tokenizer, model_config.vocab_size)
     corpus = open_corpus(folder)
     trainer = _trainer(GPT(model_config), corpus, config, folder)

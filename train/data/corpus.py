@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import bisect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from models.tokenizers import Characters, Tokenizer
+from models.tokenizers import Tokenizer
 from train.data import stories
 from train.data.text import TextFiles
 
@@ -131,6 +131,7 @@ def _id_type(tokenizer: Tokenizer) -> np.dtype:
     return np.min_scalar_type(max(256, tokenizer.vocab_size - 1))
 
 
-def character_tokenizer(source) -> Characters:
-    """Every character of the source, training and held-out part, as a token."""
-    return Characters.train(piece for part in source.parts() for piece in part)
+def all_text(source) -> Iterator[str]:
+    """The pieces of both parts of a source: what a tokenizer learns from."""
+    for part in source.parts():
+        yield from part
