@@ -6,6 +6,7 @@ text, so a text can come about in one way only, and its nats are exactly -log of
 
 import re
 from bisect import bisect
+from collections import defaultdict
 from collections.abc import Callable
 from itertools import accumulate
 from math import log
@@ -41,8 +42,10 @@ class Choices:
         self.options, self.weights = options, weights or [1] * len(options)
         self.cumulative = list(accumulate(self.weights))
 
-    def without(self, used: set) -> "Choices":
+    def without(self, used) -> "Choices":
         """The same choices, except those already used."""
+        if not used:
+            return self
         left = [(option, weight) for option, weight in zip(self.options, self.weights) if option not in used]
         return Choices(*zip(*left))
 
@@ -109,6 +112,7 @@ class Teller:
         self.gap = "" if not self.length else "\n" if kind in words.NEW_LINE else " "
         self.capital, self.an = True, False          # what the next word written needs
         self.subject, self.said, self.spot = None, set(), ""
+        self.used = defaultdict(list)                # the words taken from each list: "figs, figs and figs" says little
         self.mentions: list[Mention] = []
         start = self.length + len(self.gap)
         self.fill(self.choose(FORMS[kind]), self.roles)
@@ -147,7 +151,9 @@ class Teller:
         for text, slot, part in form:
             self.write(text)
             if slot in WORDS:
-                self.write(self.choose(WORDS[slot]))
+                word = self.choose(WORDS[slot].without(self.used[slot]))
+                self.used[slot].append(word)
+                self.write(word)
             elif slot in roles:
                 refer = self.person if isinstance(roles[slot], Person) else self.thing
                 refer(slot, roles[slot], part)

@@ -51,9 +51,9 @@ SOFT = "hat map scarf net umbrella cards gloves mittens boots shoes"
 
 WORDS = {
     "trait": "kind brave shy funny lazy loud calm bold wise quick silly neat wild proud busy tiny tall gentle "
-             "honest clever",
+             "honest clever strong quiet merry small",
     "hobby": "art maths books maps bugs boats trains songs games stars birds horses dogs trees snow chess jokes "
-             "ships plants stones ducks flowers",
+             "ships plants stones ducks flowers rain cats trucks bees drums planes kings caves ghosts bikes",
     "house": "house*2 hut cabin tower castle mill inn camp",
     "near": "near by beside",
     "land": "sea river lake hills woods farm mill road bay",
@@ -65,16 +65,17 @@ WORDS = {
     "carry": "bag box sack basket pocket hat",
     "love": "loved liked adored kept_safe used_a_lot",
     "look": "big small fat thin tiny old young wet sad shy wild loud calm sleepy angry hungry funny lazy busy "
-            "muddy clever odd",
-    "coat": "brown white black grey red pale dark spotted striped furry golden",
+            "muddy clever odd brown white black grey red pale dark spotted proud quick",
     "tired": "tired*3 sleepy full wet cold warm muddy dusty sore hungry",
     "animal": "frog fox owl mouse snail crow swan deer mole bee worm goose crab hare bat rat ant wolf bear pig "
-              "calf toad moth newt hen dove lamb mule seal wasp",
+              "calf toad moth newt hen dove lamb mule seal wasp cow ram",
     "sat": "sat slept sang ate dug hid drank played hopped yawned jumped danced waited",
-    "food": "soup nuts peas rice eggs corn toast bread pasta beans ham fish salad cheese pizza chips",
+    "food": "soup nuts peas rice eggs corn toast bread pasta beans ham fish salad cheese pizza chips beets leeks "
+            "kale ribs yams",
     "treat": "cake jam pie plums buns figs pears milk tea cocoa honey grapes dates apples lemons melon toffee "
-             "berries",
-    "game": "tag catch chess cards ball bingo pirates knights school shops",
+             "berries limes juice mints tarts",
+    "game": "tag catch chess cards ball bingo pirates knights school shops golf darts dice chase horses kings "
+            "trains doctors",
     "long": "all_day till_dark till_noon for_hours for_a_while till_lunch",
     "went": "went*3 walked*2 ran rode drove raced hurried skipped",
     "moved": "ran flew crept hopped jumped came walked slid dashed raced",
@@ -131,60 +132,63 @@ NEW_LINE = {"outing", "go", "suggest", "night", "kept"}       # these start a ne
 FORMS = {
     # The beginning.
     "open": """
-        Once upon a time there was {an} {trait} {a.kind} named {a.first} who loved {treat}.
-        Once there was {an} {trait} {a.kind} called {a.first} who loved {hobby}.
-        {a.first} was {an} {trait} {a.kind} who lived in {an} {old} {house} {near} the {land}.
-        Long ago, in {an} {old} {house} {near} the {land}, lived {an} {trait} {a.kind} named {a.first}.
-        There once was {an} {trait} {a.kind} whose name was {a.first}.""",
+        Once upon a time there was {an} {trait}, {trait} {a.kind} named {a.first}.
+        Once there was {an} {trait} {a.kind} called {a.first} who loved {hobby}, {hobby} and {treat}.
+        {a.first} was {an} {trait}, {trait} {a.kind} who lived in {an} {old} {house} {near} {an} {big} {land}.
+        In {an} {old} {house} {near} the {land} lived {an} {trait} {a.kind} named {a.first}.
+        There once was {an} {trait} {a.kind} who drew {hobby}, {hobby} and {hobby}. {a.his} name was {a.first}.""",
     "own": """
         {a} had {x.new} that {a.he} {love}.
         {a.his} favourite toy was {x.new}.
-        {a} kept {x.new} in {a.his} {carry}.
-        For {a.his} birthday {a} got {x.new}.
-        {a} had made {x.new} with {mender}.""",
+        {a} kept {x.new} in {a.his} {carry} with {treat} and {food}.
+        {a} had made {x.new} with {mender} and {mender}.
+        For {a.his} birthday {a} got {x.new}, {food} and {treat}.""",
     "outing": """
-        One {sky} {day} {a} {went} {to} with {a.his} {b.kin} {b.first}.
-        On {an} {sky} {day} {a} and {a.his} {b.kin} {b.first} {went} {to}.
-        It was {an} {sky} {day}, and {a} {went} {to} to meet {a.his} {b.kin} {b.first}.""",
+        One {sky}, {sky} {day} {a} {went} {to} with {a.his} {trait} {b.kin} {b.first}.
+        On {an} {sky} {day} {a} and {a.his} {trait} {b.kin} {b.first} {went} {to}.
+        It was {an} {sky}, {sky} {day}, and {a} {went} {to} to meet {a.his} {b.kin} {b.first}.""",
     "meet": """
-        {then} {a} met {a.his} {b.kin} {b.first} {spot}.
-        {then} {a.his} {b.kin} {b.first} came along.
-        {then} {a} saw {a.his} {b.kin} {b.first}, who {sat} {spot}.""",
+        {then} {a} met {a.his} {trait}, {trait} {b.kin} {b.first} {spot}.
+        {then} {a.his} {trait} {b.kin} {b.first} came with {treat} and {food}.
+        {then} {a} saw {a.his} {trait} {b.kin} {b.first}, who {sat} {spot}.""",
     "bring": """
-        {a} had brought {x.new}.
+        {a} had brought {x.new}, {food} and {treat}.
         {a} was carrying {x.new}.
         {a} came with {x.new} in {a.his} {carry}.""",
     # Quiet things to do.
     "weather": """
-        The {wind} was {felt} and the {leaves} {swayed}.
-        The {leaves} {swayed} in the {felt} {wind}.
-        {an} {look} {coat} {animal} {moved} {adverb} past.
-        {spot} {an} {look} {coat} {animal} {sat}.""",
+        The {wind} was {felt} and {felt}, and the {leaves} {swayed}.
+        The {felt}, {felt} {wind} {swayed}.
+        {an} {look} {animal} {moved} past {an} {look} {animal}.
+        {spot} {an} {look} {animal} and {an} {look} {animal} {sat}.
+        {an} {look} {animal}, {an} {look} {animal} and {an} {look} {animal} {moved} past.""",
     "see": """
-        {then} {a} saw {an} {look} {coat} {animal} {spot}.
-        {then} {an} {look} {coat} {animal} {moved} {adverb} past {a}.
-        "{wow} There is {an} {look} {coat} {animal} {spot}!" {said} {a.name}.
-        {then} {a} watched {an} {look} {coat} {animal} that {sat} {spot}.""",
+        {then} {a} saw {an} {look} {animal} and {an} {look} {animal} {spot}.
+        {then} {a} saw {an} {look}, {look} {animal}.
+        "{wow} I see {an} {look} {animal} and {an} {look}, {look} {animal}!" {said} {a.name}.
+        {then} {a} fed {food} to {an} {look} {animal} and {treat} to {an} {look} {animal}.""",
     "eat": """
-        {then} {a} {adverb} ate {food} and {treat}.
-        {then} {a} had some {food} {spot}.
-        {then} {a} shared some {food} and {treat}.""",
+        {then} {a} ate {food}, {food}, {treat} and {treat}.
+        {then} {a} had {food} and {treat} {spot}.
+        {then} {a} shared {food}, {food} and {treat} with {an} {look} {animal}.
+        {then} {a} ate some {food} with {treat} and {treat}.""",
     "play": """
-        {then} {a} {adverb} played {game} {long}.
-        {then} {a} played {game} {spot}.
-        {then} {a} talked about {hobby} and {game}.""",
+        {then} {a} played {game}, {game} and {game}.
+        {then} {a} {adverb} played {game} and {game} {long}.
+        {then} {a} played {game} {spot} with {an} {look} {animal}.
+        {then} {a} talked about {hobby}, {hobby} and {hobby}.""",
     "say": """
-        "This is {nice}!" {said} {a.name}.
-        "I love {hobby}," {said} {a.name} {softly}.
-        "I want some {treat}," {said} {a.name} {softly}.
-        "Look at the {felt} {wind}!" {said} {a.name}.""",
+        "I love {hobby}, {hobby} and {hobby}," {said} {a.name} {softly}.
+        "I want some {treat}, {treat} and {food}," {said} {a.name} {softly}.
+        "The {wind} is {felt} and {felt}," {said} {a.name} {softly}.
+        "Let us draw {an} {look} {animal} and {an} {look} {animal}," {said} {a.name}.""",
     "use": """
         {then} {a} played with {x} {spot}.
-        {then} {a} {adverb} put {x} in {a.his} {carry}.
-        {then} {a} looked at {x} {softly}.""",
+        {then} {a} {adverb} showed {x} to {an} {look} {animal} and {an} {look} {animal}.
+        {then} {a} put {x} in {a.his} {carry} with {food}, {food} and {treat}.""",
     "find": """
         {then} {a} found {x.new} {spot}.
-        {then} {a} looked {spot} and saw {x.new}.
+        {then} {a} found {x.new}, some {food} and some {treat} {spot}.
         "{wow} I found {x.new} {spot}!" {said} {a.name}.""",
     "go": """
         {then} {a} {went} {to}.
@@ -255,9 +259,9 @@ FORMS = {
         "{claim}," {said} {a.name} {softly}.
         {a} told {b.obj} that {cause}.""",
     "comfort": """
-        {then} {a} {adverb} {hug} {b.obj}.
+        {then} {a} {adverb} {hug} {b.obj} and gave {b.him} {treat}, {food} and {treat}.
         "Do not be {b.feeling}, {b.name}," {said} {a.name} {softly}.
-        "All will be well, {b.name}," {said} {a.name} {softly}.""",
+        {then} {a} {hug} {b.obj} and sang about {an} {look}, {look} {animal}.""",
     "thank": """
         "Thank you for {claim}, {b.name}!" {said} {a.name}.
         "Thank you, {b.name}, you are {very} kind," {said} {a.name}.
@@ -269,13 +273,13 @@ FORMS = {
     # Making it right.
     "search": """
         {then} {a} looked {spot}, but {x} {x.was} not there.
-        {then} {a} asked {an} {look} {coat} {animal}, but nobody had seen {x}.""",
+        {then} {a} asked {an} {look} {animal} and {an} {look} {animal}, but no one had seen {x}.""",
     "find again": """
         {then} {a} found {x} {spot} and gave {x.him} to {b.obj}.
         "{wow} Here {x.is} {x.your}, {b.name}!" {said} {a.name}. {x.he} {x.was} {spot}.""",
     "mend": """
-        {then} {a} {adverb} mended {x} with {mender}.
-        "I can mend {x.your}, {b.name}," {said} {a.name}, and {a.he} did so with {mender}.""",
+        {then} {a} {adverb} mended {x} with {mender}, {mender} and {mender}.
+        "I can mend {x.your}, {b.name}," {said} {a.name}, and {a.he} did so with {mender} and {mender}.""",
     "return": """
         {then} {a} {adverb} gave {x} back to {b.obj}.
         "I am sorry, {b.name}," {said} {a.name} {softly} and gave {x} back.""",
@@ -289,11 +293,11 @@ FORMS = {
         {then} {a} looked {x.spot}, and there {x.he} {x.was}!
         {then} {a} found {x} {x.spot}.""",
     "explain": """
-        "It was only {an} {coat} {animal}, {b.name}," {said} {a.name} {softly}.
-        {then} {a} went to look, but it was only {an} {look} {coat} {animal}.""",
+        "It was only {an} {look}, {look} {animal}, {b.name}," {said} {a.name} {softly}.
+        {then} {a} went to look, but it was only {an} {look}, {look} {animal}.""",
     "nurse": """
-        {then} {a} washed {b.name}'s {b.detail}.
-        {then} {a} blew on the sore {b.detail} {softly}.""",
+        {then} {a} washed {b.name}'s {b.detail} and gave {b.him} {treat} and {treat}.
+        {then} {a} put {mender} and {mender} on the sore {b.detail}.""",
     # Questions about the world.
     "ask who": """
         "Who has {x.my}, {b.name}?" {asked} {a.name} {softly}.
@@ -304,8 +308,8 @@ FORMS = {
         "{b.name} has {x.him}," {said} {a.name} {softly}.""",
     # The end.
     "night": """
-        {night} {a} went home, {happy} and {tired}.
-        {night} {a} had {food} and {treat} for supper.""",
+        {night} {a} had {food}, {food} and {treat}.
+        {night} {a} went home, {tired}, {tired} and {happy}.""",
     "kept": """
         {night} {a} still had {x}.
         {night} {a} took {x} home.
@@ -314,7 +318,6 @@ FORMS = {
         It had been {an} {nice} day.""",
     "moral": """
         From then on {a} tried {lesson}.
-        {a} had learned {lesson}.
-        And {a} dreamed of {hobby} with {an} {coat} {animal}.
-        And {a} dreamed of {an} {look} {coat} {animal}.""",
+        And {a} dreamed of {hobby}, {hobby} and {an} {look} {animal}.
+        And {a} dreamed of {an} {look}, {look} {animal}.""",
 }
