@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> None:
     if split.nats is not None:
         floor, per_character = split.nats / split.tokens, split.tokens / split.characters
         print(
-            f"the entropy of this text is {floor:.4f}: the loss is {100 * (val_loss / floor - 1):.1f}% above the lowest "
-            f"possible (per character {val_loss * per_character:.4f} and {floor * per_character:.4f} nats)"
+            f"the entropy of this text is {floor:.4f}: the loss is {100 * (val_loss / floor - 1):.1f}% above the lowest"
+            f" possible (per character {val_loss * per_character:.4f} and {floor * per_character:.4f} nats)"
         )
     print(f"the run is in {folder}: " + ", ".join(sorted(f.name for f in folder.iterdir() if f.name[0] != ".")))
     if not drawn:
