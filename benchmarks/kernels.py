@@ -5,10 +5,9 @@
 Ours and theirs take turns in one process, with malloc tuned for both; the table holds the median of each and their
 ratio (below 1: ours is faster). Three shapes: a worker's half of nanoGPT's small and baby batches, and a GPT-2 head.
 
-Tried on an AVX2 machine with 512 KB of L2 and left out: exp2 for exp (2.5 times slower without AVX-512), blocks of
-32K elements (up to 40% slower: a NumPy call costs about 1 us) or 512K; row scaling by einsum and gains tiled 8 times
-(both slower than broadcasting here); attention strips of 16 or 32 rows, square instead of contiguous strips, and a separate
-pass for delta; one-hot products, add.reduceat and add.at for the embedding gradient; tanh in GELU.
+Tried on a shared AVX2 machine with 512 KB of L2 and left out: exp2 for exp (2.5 times slower without AVX-512); tanh in
+GELU (twice the time of exp); blocks of 32K elements (5 to 30% slower against PyTorch) or 512K (no better); row scaling
+by einsum and gains tiled 8 times (slower than broadcasting); attention strips of 16 or 32 rows (2 to 30% slower).
 """
 
 import os
