@@ -1,6 +1,7 @@
 """nn: layers with parameters, and the Module that holds them together."""
 
 from nn.attention import CrossAttention, KVCache, SelfAttention, merge_heads, padding_mask, split_heads
+from nn.conv import CharacterConvolutions, Conv1d, Highway
 from nn.dropout import Dropout
 from nn.embedding import Embedding
 from nn.linear import Linear
