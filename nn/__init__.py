@@ -7,6 +7,8 @@ from nn.embedding import Embedding
 from nn.linear import Linear
 from nn.loss import CrossEntropyLoss, MSELoss
 from nn.lstm import LSTM
+from nn.mix import ScalarMix
 from nn.module import Module, Parameter, shapes_only
 from nn.norm import LayerNorm, RMSNorm
+from nn.softmax import AdaptiveSoftmax, FullSoftmax, SampledSoftmax
 from nn.transformer import FeedForward, PostNormBlock, PreNormBlock
