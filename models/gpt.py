@@ -133,7 +133,8 @@ class GPT(Module):
         """Empty caches for decoding `batch` sequences up to the full context."""
         c = self.config
         like = self.token_embedding.weight.data
-        return [KVCache(batch, c.heads, c.context, c.width // c.heads, like) for _ in range(c.layers)]
+        D = c.width // c.heads  # of every head, in layers that lost some (nn/prune.py) too
+        return [KVCache(batch, block.attention.heads, c.context, D, like) for block in self.blocks]
 
     def step(self, ids, cache: list[KVCache]):
         """Read the tokens `ids` (B, T) that follow the cached ones; returns the next token's logits, a raw (B, V)."""
