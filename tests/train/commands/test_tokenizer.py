@@ -3,9 +3,9 @@
 import argparse
 
 import pytest
-from awkward_texts import CORPUS
 
 from models import tokenizers
+from tests.models.tokenizers.awkward_texts import CORPUS
 from train.commands import tokenizer as command
 
 
