@@ -186,15 +186,19 @@ class GPT(Module):
             seen = at.xp.asarray(seen)[:, None, None, :]
         return self.dropout(self.token_embedding(ids) + at), seen
 
-    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+    def counts(self, batch: dict) -> dict[str, int]:
+        """How many predictions the loss of a batch is the mean of."""
+        return {"targets": ops.count_targets(batch["targets"])}
+
+    def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean of -log p(target), in nats per token, over batch["ids"] and batch["targets"], both (B, T).
 
-        batch["mask"]: as above, if there is one. counts: divide the sum by counts["targets"], not the batch's own.
+        batch["mask"]: as above, if there is one.
+        counts: what to divide the sum by, if not by the batch's own; see train/objectives.
         """
-        targets = batch["targets"]
-        count = counts["targets"] if counts else max(1, int((targets != -100).sum()))
-        x = self.hidden(batch["ids"], batch.get("mask"))
-        return ops.linear_cross_entropy(x, self.output_table, targets, reduction="sum") * (1 / count)
+        hidden, counts = self.hidden(batch["ids"], batch.get("mask")), counts or self.counts(batch)
+        total = ops.linear_cross_entropy(hidden, self.output_table, batch["targets"], reduction="sum")
+        return total / counts["targets"]
 
     def new_cache(self, batch: int, capacity: int | None = None) -> DecoderCache:
         """Empty memory for decoding `batch` sequences of up to `capacity` tokens (the context, if not said)."""

@@ -6,6 +6,7 @@ from nn.dropout import Dropout
 from nn.embedding import Embedding
 from nn.linear import Linear
 from nn.loss import CrossEntropyLoss, MSELoss
+from nn.lstm import LSTM
 from nn.module import Module, Parameter, shapes_only
 from nn.norm import LayerNorm, RMSNorm
 from nn.transformer import FeedForward, PostNormBlock, PreNormBlock

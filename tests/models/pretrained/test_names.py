@@ -22,7 +22,8 @@ def ours() -> dict[str, np.ndarray]:
     shapes = {
         "words.weight": (7, 2),
         "blocks.0.qkv.weight": (6, 2), "blocks.0.qkv.bias": (6,),
-        "blocks.11.qkv.weight": (6, 2), "blocks.11.qkv.bias": (6,), "blocks.0.out.weight": (2, 3), "blocks.0.out.bias": (2,),
+        "blocks.11.qkv.weight": (6, 2), "blocks.11.qkv.bias": (6,),
+        "blocks.0.out.weight": (2, 3), "blocks.0.out.bias": (2,),
         "groups.1.inner.2.norm.weight": (2,), "head.bias": (7,),
     }  # fmt: skip
     return {name: draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}

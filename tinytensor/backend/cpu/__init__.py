@@ -15,6 +15,7 @@ from .losses import (
     linear_cross_entropy,
     linear_cross_entropy_backward,
 )
+from .lstm import lstm, lstm_backward
 from .memory import tune_malloc
 from .norm import (
     add_layer_norm,
@@ -34,6 +35,6 @@ __all__ = [
     "attention", "attention_backward", "attention_step", "cross_entropy", "cross_entropy_backward",
     "dropout", "dropout_backward", "embedding", "embedding_backward", "gelu", "gelu_backward",
     "layer_norm", "layer_norm_backward", "linear_cross_entropy", "linear_cross_entropy_backward",
-    "log_softmax", "log_softmax_backward", "rms_norm", "rms_norm_backward", "sgd", "softmax", "softmax_backward",
-    "squared_norm", "tune_malloc",
+    "log_softmax", "log_softmax_backward", "lstm", "lstm_backward", "rms_norm", "rms_norm_backward", "sgd",
+    "softmax", "softmax_backward", "squared_norm", "tune_malloc",
 ]
