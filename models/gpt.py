@@ -204,8 +204,9 @@ class GPT(Module):
         """Empty memory for decoding `batch` sequences of up to `capacity` tokens (the context, if not said)."""
         c = self.config
         like = self.token_embedding.weight.data
-        layer = lambda: KVCache(batch, c.heads, capacity or c.context, c.width // c.heads, like)
-        return DecoderCache([layer() for _ in range(c.layers)])
+        D = c.width // c.heads  # of every head, in layers that lost some (nn/prune.py) too
+        layer = lambda block: KVCache(batch, block.attention.heads, capacity or c.context, D, like)
+        return DecoderCache([layer(block) for block in self.blocks])
 
     def step(self, ids, cache: DecoderCache, mask=None):
         """Read the tokens `ids` (B, T) that follow the cached ones; returns the next token's logits, a raw (B, V)."""

@@ -40,13 +40,16 @@ class Parameter(Tensor):
 
     An optimizer may give it a place in a long flat array for its data and one for its gradient (see train/optim.py);
     `gradient_place` is that second view. `grad` is None until a gradient has arrived, flat or not.
+    mask: None, or booleans of the parameter's shape, False where pruning (nn/prune.py) took a weight away; optimizers
+    leave a 0 there.
     """
 
-    __slots__ = ("gradient_place",)
+    __slots__ = ("gradient_place", "mask")
 
     def __init__(self, data, requires_grad: bool = True):
         super().__init__(data, requires_grad)
         self.gradient_place = None
+        self.mask = None
 
     @classmethod
     def make(cls, shape: tuple[int, ...], fill: Callable[[tuple[int, ...]], np.ndarray]) -> Parameter:
