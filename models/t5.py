@@ -159,15 +159,16 @@ class T5(Module):
         Its memory holds the keys and values that each decoder block's cross-attention makes of the encoder's vectors,
         once and for all. There is room for `capacity` tokens of output (the context, if not said).
         """
-        c, like = self.config, self.embedding.weight.data
-        own = lambda: KVCache(len(input_ids), c.heads, capacity or c.context, c.head_width, like)
+        like, room = self.embedding.weight.data, capacity or self.config.context
+        attentions = [block.attention for block in self.decoder.blocks]
+        own = [KVCache(len(input_ids), one.heads, room, one.head_width, like) for one in attentions]
         with no_grad():
             vectors, mask = self.encode(input_ids, mask)
             memory = {} if mask is None else {"mask": mask}
             for layer, block in enumerate(self.decoder.blocks):
                 keys, values = block.cross.keys_values(vectors)
                 memory |= {f"keys.{layer}": keys.data, f"values.{layer}": values.data}
-        return DecoderCache([own() for _ in self.decoder.blocks], memory)
+        return DecoderCache(own, memory)
 
     def step(self, ids, cache: DecoderCache):
         """Read the tokens `ids` (B, T) of the output after the cached ones; the next token's logits, a raw (B, V)."""
@@ -266,7 +267,8 @@ class SelfAttention(Module):
     """
 
     def __init__(self, config: T5Config, causal: bool):
-        self.heads, self.causal, self.drop = config.heads, causal, config.dropout
+        self.heads, self.head_width = config.heads, config.head_width
+        self.causal, self.drop = causal, config.dropout
         C, inner = config.width, config.heads * config.head_width
         self.qkv = Linear(C, 3 * inner, bias=False, weight_init=_first_qkv(config))
         self.out = Linear(inner, C, bias=False, weight_init=init.normal(inner**-0.5))
@@ -289,7 +291,7 @@ class CrossAttention(Module):
     """
 
     def __init__(self, config: T5Config):
-        self.heads, self.drop = config.heads, config.dropout
+        self.heads, self.head_width, self.drop = config.heads, config.head_width, config.dropout
         C, inner = config.width, config.heads * config.head_width
         self.q = Linear(C, inner, bias=False, weight_init=_first_q(config))
         self.kv = Linear(C, 2 * inner, bias=False, weight_init=init.normal(C**-0.5))
