@@ -27,8 +27,8 @@ from models import pretrained
 from models.config import option
 from models.pretrained import t5 as published
 from models.tokenizers import Tokenizer
-from nn import Dropout, Embedding, Linear, Module, Parameter, RMSNorm, init, merge_heads, shapes_only, split_heads
-from nn.cache import DecoderCache, KVCache
+from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init, shapes_only
+from nn.attention import merge_heads, split_heads
 from nn.transformer import ACTIVATIONS
 from tinytensor import Tensor, backend, no_grad, ops
 from tinytensor.ops.attention import unpack_heads
@@ -41,7 +41,6 @@ class T5Config:
     """The shape of a T5."""
 
     vocab_size: int = option(32128, "V, the number of different tokens")
-    context: int = option(512, "the longest input and output in training; the model itself takes any length")
     layers: int = option(6, "L, the encoder's transformer blocks")
     decoder_layers: int = option(0, "the decoder's blocks (0: as many as the encoder's)")
     heads: int = option(8, "H, the attention heads in a block")
@@ -59,7 +58,7 @@ class T5Config:
     eos_id: int = option(1, "the token that ends inputs and outputs")
 
     def __post_init__(self):
-        for name in ("vocab_size", "context", "layers", "heads", "head_width", "width", "hidden"):
+        for name in ("vocab_size", "layers", "heads", "head_width", "width", "hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.decoder_layers < 0:
@@ -131,7 +130,7 @@ class T5(Module):
     def decode(self, ids, memory: Tensor | None = None, mask=None, cache: DecoderCache | None = None) -> Tensor:
         """The final vectors (B, T, C) of the output's ids (B, T), ready to be compared with the output table.
 
-        memory, mask: from `encode`; or else a cache from `read`, and ids that follow the cached ones.
+        memory, mask: from `encode`; or else a cache from `new_cache`, and ids that follow the cached ones.
         """
         _check_ids("output", ids)
         x = self.decoder(self.embedding(ids), mask, memory, cache)
@@ -153,17 +152,18 @@ class T5(Module):
         """How many predictions the loss of a batch is the mean of."""
         return {"targets": int((batch["targets"] != IGNORED).sum())}
 
-    def read(self, input_ids, mask=None, capacity: int | None = None) -> DecoderCache:
-        """Run the encoder; answers the cache that the output is written from, step by step.
+    def new_cache(self, batch: int, capacity: int = 512, *, source, source_mask=None) -> DecoderCache:
+        """What is needed to write outputs of up to `capacity` tokens for `batch` inputs, source (B, S).
 
-        Its memory holds the keys and values that each decoder block's cross-attention makes of the encoder's vectors,
-        once and for all. There is room for `capacity` tokens of output (the context, if not said).
+        The encoder runs here, once. The cache's memory holds the keys and values that each decoder block's
+        cross-attention makes of the encoder's vectors.   source_mask: (B, S), False at padding.
         """
-        like, room = self.embedding.weight.data, capacity or self.config.context
-        attentions = [block.attention for block in self.decoder.blocks]
-        own = [KVCache(len(input_ids), one.heads, room, one.head_width, like) for one in attentions]
+        if len(source) != batch:
+            raise ValueError(f"a cache for {batch} outputs needs as many inputs, not {len(source)}")
+        like, attentions = self.embedding.weight.data, [block.attention for block in self.decoder.blocks]
+        own = [KVCache(batch, one.heads, capacity, one.head_width, like) for one in attentions]
         with no_grad():
-            vectors, mask = self.encode(input_ids, mask)
+            vectors, mask = self.encode(source, source_mask)
             memory = {} if mask is None else {"mask": mask}
             for layer, block in enumerate(self.decoder.blocks):
                 keys, values = block.cross.keys_values(vectors)

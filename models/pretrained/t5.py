@@ -104,7 +104,7 @@ def read_fields(fields: Mapping) -> dict:
     start = fields.get("decoder_start_token_id", ours["pad_id"])
     if start not in (None, ours["pad_id"]):
         raise ValueError(f"the config's decoder_start_token_id is {start}; T5 starts from padding, {ours['pad_id']}")
-    return ours | {"context": fields.get("n_positions", 512)}
+    return ours
 
 
 def write_fields(ours: Mapping) -> dict:
@@ -116,7 +116,6 @@ def write_fields(ours: Mapping) -> dict:
     return {
         **{theirs: ours[name] for name, (theirs, _) in FIELDS.items()},
         "num_decoder_layers": ours["decoder_layers"] or ours["layers"],
-        "n_positions": ours["context"],
         "feed_forward_proj": projections[0],
         "tie_word_embeddings": ours["tied"],
         "scale_decoder_outputs": ours["tied"],

@@ -11,7 +11,7 @@ from nn import shapes_only
 from tests.helpers import assert_close
 from tinytensor import ops
 
-SMALL = dict(vocab_size=23, context=12, layers=2, heads=3, head_width=4, width=8, hidden=20, buckets=8, max_distance=10)
+SMALL = dict(vocab_size=23, layers=2, heads=3, head_width=4, width=8, hidden=20, buckets=8, max_distance=10)
 V1_1 = dict(activation="gelu_tanh", gated=True, tied=False)
 CONFIGS = {"v1.0": T5Config(**SMALL), "v1.1": T5Config(**SMALL, decoder_layers=3, **V1_1)}
 
@@ -201,7 +201,7 @@ def test_cached_steps_give_the_logits_of_the_full_pass(name, steps):
     model, batch = randomized(CONFIGS[name]).eval(), some_batch(CONFIGS[name])
     starts = shift_right(batch["targets"], 0)
     whole = model(batch["ids"], starts, batch["mask"]).data
-    cache, at = model.read(batch["ids"], batch["mask"]), 0
+    cache, at = model.new_cache(3, 11, source=batch["ids"], source_mask=batch["mask"]), 0
     for n in steps:
         logits = model.step(starts[:, at : at + n], cache)
         at += n
@@ -211,7 +211,7 @@ def test_cached_steps_give_the_logits_of_the_full_pass(name, steps):
 def test_rows_of_a_cache_can_be_chosen_anew():
     model, batch = randomized(CONFIGS["v1.0"]).eval(), some_batch(CONFIGS["v1.0"])
     starts = shift_right(batch["targets"], 0)
-    cache = model.read(batch["ids"], batch["mask"])
+    cache = model.new_cache(3, 11, source=batch["ids"], source_mask=batch["mask"])
     model.step(starts[:, :3], cache)
     rows = [2, 2, 0]
     whole = model(batch["ids"][rows], starts[rows], batch["mask"][rows]).data

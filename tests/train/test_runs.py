@@ -243,7 +243,7 @@ BAD_INPUT = {
     "an empty file": (["--data", "empty.txt"], "empty.txt holds no text: it is empty"),
     "a binary file": (["--data", "zeros.bin"], "zeros.bin is not text: byte 0 is zero"),
     "another encoding": (["--data", "latin.txt"], "latin.txt is not UTF-8 text: byte 0xe4 at position 3"),
-    "a short file": (["--data", "short.txt"], "the training part has 6 tokens, fewer than the 17 that a context of 16 is made from"),
+    "a short file": (["--data", "short.txt"], "the training part has 6 tokens, fewer than the 17 that"),
     "an odd width": (["--width", "130", "--heads", "4"], "width 130 is not divisible by heads 4; try 128 or 132"),
     "no layers": (["--layers", "0"], "layers must be at least 1, not 0"),
     "a wild dropout": (["--dropout", "1.5"], "dropout must be a share in [0, 1), not 1.5"),
