@@ -1,6 +1,7 @@
 """nn: layers with parameters, and the Module that holds them together."""
 
-from nn.attention import CrossAttention, KVCache, SelfAttention, merge_heads, padding_mask, split_heads
+from nn.attention import CrossAttention, SelfAttention, merge_heads, padding_mask, split_heads
+from nn.cache import DecoderCache, KVCache
 from nn.dropout import Dropout
 from nn.embedding import Embedding
 from nn.linear import Linear
