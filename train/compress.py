@@ -23,11 +23,15 @@ import tinytensor as tt
 from models.tokenizers import Tokenizer
 from nn import Module, compressed
 from nn.quantize import Quantized
+from nn.surgery import evaluating
+from tinytensor import Tensor, backend
 from train import checkpoint, parallel, pretrain
 from train.data.corpus import open_corpus
 from train.report import Report
 from train.trainer import TrainConfig, Trainer, evaluate
 
+TARGETS = ("targets", "label", "tags", "choice")  # what the right answers of a batch may be called
+IGNORED = -100  # a target that does not count
 DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json")
 
 
@@ -54,17 +58,19 @@ class Source:
         report = Report(folder, config.steps)
         return Trainer(model, self.make_objective(config), self.train_data, self.val_data, config, folder, report)
 
-    def loss(self, model: Module, limit: int | None = None) -> float:
-        """The model's loss on the held-out part, in nats per prediction, or on `limit` batches of it."""
+    def quality(self, model: Module, limit: int | None = None) -> tuple[float, float]:
+        """(loss in nats per prediction, share of right answers) on the held-out part, or `limit` batches of it."""
         objective = self.make_objective(dataclasses.replace(self.config, batch=16))
         keys = objective.evaluation_batches(self.val_data, limit)
 
         def work(team: parallel.Team):
-            return team.sum(*evaluate(model, objective, self.val_data, keys[team.rank :: team.size]))
+            own = keys[team.rank :: team.size]
+            told = [f(model, objective, self.val_data, own) for f in (evaluate, accuracy)]
+            return team.sum(*told[0], *told[1])
 
         workers = min(self.config.workers or parallel.core_count(), len(keys))
-        nats, count = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
-        return nats / count
+        nats, count, right, asked = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
+        return nats / count, right / max(1, asked)
 
 
 def open_source(folder: Path, which: str = "last") -> Source:
@@ -120,12 +126,38 @@ def fine_tune(source: Source, model: Module, folder: Path, config: TrainConfig, 
     model.eval()
 
 
+def answers(model: Module, batch: dict) -> Tensor:
+    """The scores of all answers: (B, T, V) for every token of a language model, (B, K) for the classes of a text."""
+    if hasattr(model, "mlm"):  # a BERT with its pretraining heads
+        return model(batch["ids"], batch.get("token_types"), batch.get("mask")).mlm_logits
+    if hasattr(model, "body"):  # a head for a task
+        return model(batch)
+    if hasattr(model, "new_cache") and not hasattr(model, "encoder"):  # a GPT
+        return model(batch["ids"])
+    name = type(model).__name__
+    raise ValueError(f"what a {name} answers is unknown here; a GPT's, a BERT's and a task's head's answers are known")
+
+
+def accuracy(model: Module, objective, data, keys: list) -> tuple[float, int]:
+    """(number of right answers, number of questions) over some batches: is the highest score that of the target?"""
+    right = count = 0
+    with evaluating(model), tt.no_grad():
+        for key in keys:
+            batch = objective.evaluation_batch(data, key)
+            targets = next(batch[name] for name in TARGETS if name in batch)
+            chosen = backend.to_numpy(answers(model, batch).data).argmax(axis=-1)
+            right += int((chosen == targets).sum())
+            count += int((targets != IGNORED).sum())
+    return right, count
+
+
 @dataclass(frozen=True)
 class Measured:
     """One line of the comparison."""
 
     name: str
     loss: float
+    accuracy: float
     parameters: int
     bytes: int
     milliseconds: float
@@ -144,7 +176,9 @@ def measure(source: Source, name: str, model: Module, limit: int | None = None) 
     batch = objective.evaluation_batch(source.val_data, objective.evaluation_batches(source.val_data, 1)[0])
     seconds = time_forward(model, batch)
     rows, T = batch["ids"].shape[:2]
-    return Measured(name, source.loss(model, limit), weight_count(model), size, 1e3 * seconds, rows * T / seconds)
+    return Measured(
+        name, *source.quality(model, limit), weight_count(model), size, 1e3 * seconds, rows * T / seconds
+    )
 
 
 def time_forward(model: Module, batch: dict, seconds: float = 0.5) -> float:
@@ -174,10 +208,10 @@ def weight_count(model: Module) -> int:
 def table(lines: list[Measured]) -> str:
     """The comparison as a Markdown table; shares are of the first line."""
     first = lines[0]
-    rows = [("model", "loss", "perplexity", "parameters", "bytes", "share", "ms", "tokens/s", "faster")]
+    rows = [("model", "loss", "perplexity", "accuracy", "parameters", "bytes", "share", "ms", "tokens/s", "faster")]
     for m in lines:
         rows.append((
-            m.name, f"{m.loss:.4f}", f"{m.perplexity:.3f}", f"{m.parameters:,}", f"{m.bytes:,}",
+            m.name, f"{m.loss:.4f}", f"{m.perplexity:.3f}", f"{m.accuracy:.2%}", f"{m.parameters:,}", f"{m.bytes:,}",
             f"{m.bytes / first.bytes:.3f}", f"{m.milliseconds:.1f}", f"{m.tokens_per_s:,.0f}",
             f"{first.milliseconds / m.milliseconds:.2f}x",
         ))  # fmt: skip

@@ -104,4 +104,4 @@ def _curves(source: compress.Source, what: list[str], args: argparse.Namespace) 
 
 
 def _perplexity(source: compress.Source, model, limit: int) -> float:
-    return math.exp(min(50.0, source.loss(model, limit)))
+    return math.exp(min(50.0, source.quality(model, limit)[0]))

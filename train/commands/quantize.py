@@ -71,4 +71,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _perplexity(source: compress.Source, model, limit: int) -> float:
-    return math.exp(min(50.0, source.loss(model, limit)))
+    return math.exp(min(50.0, source.quality(model, limit)[0]))
