@@ -12,6 +12,7 @@ of training (Frankle et al. 2020, arXiv:1912.05671). The paradox is in the contr
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import tempfile
@@ -61,8 +62,8 @@ class Experiment:
         self.train(model, seed, 0, remember)
         yield "dense", 0.0, self.test(model), model
         for sparsity in self.sparsities():
-            prune(model, sparsity, whole=True)
-            masks = {name: p.mask.copy() for name, p in model.named_parameters() if p.mask is not None}
+            pruned = prune(copy.deepcopy(model), sparsity, whole=True)
+            masks = {name: p.mask for name, p in pruned.named_parameters() if p.mask is not None}
             model = self.begin(seed, masks, start)
             for kind, network, step in (
                 ("ticket", model, self.rewind),
