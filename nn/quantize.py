@@ -64,7 +64,7 @@ def quantize(
     how = dict(bits=bits, per=group if bits <= 4 else per, symmetric=symmetric, ranges=ranges)
     linear = [module for module in model.modules() if type(module) is Linear]
     products = input_products(model, linear, batches) if rounding == "gptq" else {}
-    samples = _sample_inputs(model, linear, batches) if activations == "static" else {}
+    samples = sample_inputs(model, linear, batches) if activations == "static" else {}
 
     def change(module: Module) -> Module:
         if type(module) is Linear:
@@ -353,7 +353,7 @@ def _constant(array) -> Parameter:
     return Parameter(array if backend.is_array(array) else np.asarray(array), requires_grad=False)
 
 
-def _sample_inputs(model: Module, layers: list[Module], batches: Sequence[dict]) -> dict[int, np.ndarray]:
+def sample_inputs(model: Module, layers: list[Module], batches: Sequence[dict]) -> dict[int, np.ndarray]:
     """id(layer) -> some of the values that came into it, spread evenly over the batches."""
     found: dict[int, list] = {id(layer): [] for layer in layers}
 

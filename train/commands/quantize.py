@@ -2,6 +2,7 @@
 
   python -m train quantize runs/gpt-1                                  8 bits, a scale for every row
   python -m train quantize runs/gpt-1 --bits 4 --rounding gptq         4 bits in groups, two weights to a byte
+  python -m train quantize runs/gpt-1 --bits 3 --steps 500             trained as if it were quantized already
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ import argparse
 import math
 from pathlib import Path
 
+from nn import qat
 from nn.quantize import ACTIVATIONS, RANGES, quantize
 from train import compress
+from train.flags import add_config_flags, given
+from train.trainer import TrainConfig
 
 SUMMARY = "store a trained model's weights as integers of 8 bits or fewer"
 
 CURVE = (8, 6, 5, 4, 3, 2)
+TRAINING = dict(lr=3e-4, warmup=20)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", metavar="N", type=int, default=40, help="held-out batches for the points of the picture [40]"
     )
+    shown = TRAINING | {"steps": "0: quantize without training"}
+    add_config_flags(parser, "the training, if --steps are given", TrainConfig, shown)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -60,6 +67,13 @@ def run(args: argparse.Namespace) -> None:
     folder = compress.new_run(source, args.out, "quantized", args.overwrite)
     lines = [compress.measure(source, "before", source.model)]
     lines.append(compress.measure(source, f"{args.bits} bits, {args.rounding}", model))
+    if asked := given(args, TrainConfig):
+        own = {name: getattr(source.config, name) for name in ("batch", "seed", "workers", "worker_kind", "steps")}
+        config = TrainConfig(**(own | TRAINING | asked))
+        model = qat.prepare(compress.duplicate(source.model), args.bits, batches, args.group)
+        compress.fine_tune(source, model, folder, config)
+        qat.finish(model)
+        lines.append(compress.measure(source, f"{args.bits} bits, trained {config.steps} steps", model))
     compress.finish_run(source, folder, model)
     curves = {"before": [(32, _perplexity(source, source.model, args.limit))]}
     for rounding in ("nearest", "gptq"):
@@ -67,6 +81,8 @@ def run(args: argparse.Namespace) -> None:
         for bits in CURVE:
             other = quantize(compress.duplicate(source.model), bits, rounding=rounding, **options)
             curves[rounding].append((bits, _perplexity(source, other, args.limit)))
+    if asked:
+        curves["trained"] = [(args.bits, lines[-1].perplexity)]
     compress.conclude(folder, lines, curves, "bits of a weight", f"{source.folder.name} quantized")
 
 
