@@ -116,20 +116,37 @@ class Trainer:
         self.optimizer = config.make_optimizer(model, allocate)
         flat = self.optimizer.flat
         self.gradients = [flat.grad, *(flat.allocate(flat.size) for _ in range(self.workers - 1))]
+        self.carried = self._new_carried_state()
         self.progress = Progress()
         self.between: Callable[[Loop, int], None] | None = None
         self.stop_asked = False
 
+    def _new_carried_state(self) -> dict:
+        """What the model carries along from batch to batch, a row for each of a batch's: nothing, for most models."""
+        state = self.model.new_state(self.config.batch) if hasattr(self.model, "new_state") else {}
+        if self.kind == "processes":
+            state = {name: parallel.shared_zeros(a.size, a.dtype).reshape(a.shape) for name, a in state.items()}
+        return state
+
     def restore(self) -> None:
         """Go back to the run's last checkpoint."""
-        weights, state, progress = checkpoint.load_trainer(self.run)
-        checkpoint.load_weights(self.model, weights, self.run / checkpoint.TRAINER)
-        self.optimizer.load_state(state, progress["step"])
+        parts, progress = checkpoint.load_trainer(self.run)
+        checkpoint.load_weights(self.model, parts["model"], self.run / checkpoint.TRAINER)
+        self.optimizer.load_state(parts["optimizer"], progress["step"])
+        for name, array in self.carried.items():
+            saved = parts["carried"].get(name)
+            if saved is None or saved.shape != array.shape:
+                rows = "none" if saved is None else len(saved)
+                raise ValueError(
+                    f"the checkpoint carries the state of {rows} rows; go on with that --batch, not {len(array)}"
+                )
+            array[...] = backend.array_module(array).asarray(saved)
         self.progress = Progress(**progress)
 
     def save(self) -> None:
         """Write a checkpoint."""
-        checkpoint.save_trainer(self.run, self.model, self.optimizer.state(), asdict(self.progress))
+        parts = {"optimizer": self.optimizer.state(), "carried": self.carried}
+        checkpoint.save_trainer(self.run, self.model, parts, asdict(self.progress))
         checkpoint.save_weights(self.run, self.model)
 
     def train(self) -> Progress:
@@ -217,22 +234,30 @@ class Loop:
     def step(self, step: int, lr: float) -> tuple[float, float, int, bool]:
         """One update. Returns (loss, gradient norm before clipping, tokens seen, whether to stop after it)."""
         trainer, team, config, optimizer = self.trainer, self.team, self.config, self.trainer.optimizer
-        loss, seen = self._gradients(step, team.rank)
+        loss, seen, rows, state = self._gradients(step, team.rank)
         loss, stop = team.sum(loss, float(trainer.stop_asked))
         place = team.stretch(self.flat.size)
         squared = sum_gradients(team.gradients, self.grad, place)
         norm = math.sqrt(team.sum(squared)[0])
         if not math.isfinite(loss) or not math.isfinite(norm):
             self._give_up(step, lr, loss, norm)
+        for name, array in state.items():  # carried on with the parameters, so that a step is done or is not
+            trainer.carried[name][rows] = array
         optimizer.steps = step + 1
         optimizer.update(place.start, place.stop, self.grad, lr, clip_scale(norm, config.clip))
         team.barrier()
         return loss, norm, seen, stop > 0
 
-    def _gradients(self, step: int, rank: int) -> tuple[float, int]:
-        """Leave the gradients of a worker's share in self.grad; returns (its part of the loss, all tokens read)."""
+    def _gradients(self, step: int, rank: int) -> tuple[float, int, slice, dict]:
+        """Leave the gradients of a worker's share in self.grad.
+
+        Returns (its part of the loss, all tokens read, its rows, the state to carry on for them). The model finds that
+        state beside the batch, and overwrites it.
+        """
         config, objective = self.config, self.trainer.objective
         loss, seen = 0.0, 0
+        own = parallel.share(config.batch, rank, self.team.size)
+        state = {name: array[own].copy() for name, array in self.trainer.carried.items()}
         for parameter in self.parameters:
             parameter.grad = None
         for number in range(step * config.accumulate, (step + 1) * config.accumulate):
@@ -242,13 +267,13 @@ class Loop:
             place = parallel.share(rows, rank, self.team.size)
             if place.start == place.stop:
                 continue
-            mine = {name: array[place] for name, array in batch.items()}
+            mine = {name: array[place] for name, array in batch.items()} | state
             with tt.random.seeded(config.seed, number, rank + 1):
                 value = self.model.loss(mine, self.model.counts(batch))
                 value.backward(np.asarray(1 / config.accumulate, value.dtype))
             loss += value.item() / config.accumulate
         self.flat.complete_gradients(self.parameters)
-        return loss, seen
+        return loss, seen, own, state
 
     def _give_up(self, step: int, lr: float, loss: float, norm: float) -> None:
         """Save what was learned before this step, find the op that went wrong, and end the run."""
