@@ -1,5 +1,7 @@
 """models: whole models, each readable top to bottom in its own file, with their tokenizers and generation."""
 
+from models.albert import ALBERT, ALBERTConfig, ALBERTForPreTraining
+from models.bert import BERT, BERTConfig, BERTForPreTraining
+from models.distilbert import DistilBERT, DistilBERTConfig, DistilBERTForPreTraining
 from models.gpt import GPT, GPTConfig
-
-__all__ = ["GPT", "GPTConfig"]
+from models.roberta import RoBERTa, RoBERTaConfig, RoBERTaForPreTraining
