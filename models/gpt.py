@@ -116,9 +116,18 @@ class GPT(Module):
         _, x = self.norm.add(x, branch)
         return x
 
-    def loss(self, batch: dict) -> Tensor:
-        """The mean of -log p(target), in nats per token, over batch["ids"] and batch["targets"], both (B, T)."""
-        return ops.linear_cross_entropy(self.hidden(batch["ids"]), self.output_table, batch["targets"])
+    def counts(self, batch: dict) -> dict[str, int]:
+        """How many predictions the loss of a batch is the mean of."""
+        return {"targets": ops.count_targets(batch["targets"])}
+
+    def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
+        """The mean of -log p(target), in nats per token, over batch["ids"] and batch["targets"], both (B, T).
+
+        counts: what to divide the sum by, if not by the batch's own; see train/objectives.
+        """
+        hidden, counts = self.hidden(batch["ids"]), counts or self.counts(batch)
+        total = ops.linear_cross_entropy(hidden, self.output_table, batch["targets"], reduction="sum")
+        return total / counts["targets"]
 
     def new_cache(self, batch: int) -> list[KVCache]:
         """Empty caches for decoding `batch` sequences up to the full context."""

@@ -49,6 +49,7 @@ from tinytensor.ops.shape import (
 )
 from tinytensor.ops.softmax import (
     binary_cross_entropy,
+    count_targets,
     cross_entropy,
     linear_cross_entropy,
     log_softmax,

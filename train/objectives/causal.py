@@ -21,6 +21,13 @@ class Causal:
     batch: int
     seed: int = 0
 
+    def check(self, tokens: np.ndarray, what: str) -> None:
+        if len(tokens) <= self.context:
+            raise ValueError(
+                f"the {what} part has {len(tokens)} tokens, fewer than one context of {self.context} and its targets; "
+                "give more --data or a smaller --context"
+            )
+
     def training_batch(self, tokens: np.ndarray, number: int) -> dict[str, np.ndarray]:
         """Batch `number` of training: windows at random places."""
         with random.seeded(self.seed, number) as draw:
@@ -44,7 +51,3 @@ class Causal:
         window = np.stack([tokens[start : start + self.context + 1] for start in starts]).astype(np.int64)
         return {"ids": window[:, :-1], "targets": window[:, 1:]}
 
-
-def target_count(batch: dict[str, np.ndarray], ignore_index: int = -100) -> int:
-    """How many predictions the loss of a batch is the mean of."""
-    return int((batch["targets"] != ignore_index).sum())
