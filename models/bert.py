@@ -246,6 +246,10 @@ class BERTForPreTraining(Module):
         self.nsp = self.bert.dense(config.width, 2) if self.sentence_head else None
 
     @property
+    def body(self) -> BERT:
+        return self.bert
+
+    @property
     def output_table(self) -> Tensor:
         return self.bert.embeddings.token.weight
 

@@ -24,13 +24,30 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from models import GPT, GPTConfig
+from models import (
+    GPT,
+    ALBERTConfig,
+    ALBERTForPreTraining,
+    BERTConfig,
+    BERTForPreTraining,
+    DistilBERTConfig,
+    DistilBERTForPreTraining,
+    GPTConfig,
+    RoBERTaConfig,
+    RoBERTaForPreTraining,
+)
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module
 from tinytensor import backend
 
-FAMILIES = {"gpt": (GPT, GPTConfig)}
+FAMILIES = {
+    "gpt": (GPT, GPTConfig),
+    "bert": (BERTForPreTraining, BERTConfig),
+    "roberta": (RoBERTaForPreTraining, RoBERTaConfig),
+    "distilbert": (DistilBERTForPreTraining, DistilBERTConfig),
+    "albert": (ALBERTForPreTraining, ALBERTConfig),
+}
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 TRAINER = "trainer.safetensors"
 
@@ -101,14 +118,15 @@ def load_model(run: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     """The model of a run with its last or best weights, in evaluation mode, and its tokenizer."""
     family, config = load_config(run)
     model = FAMILIES[family][0](config)
-    path = run / WEIGHTS[which]
-    if not path.exists():
-        raise ValueError(f"{run} has no {path.name}: the run was stopped before its first checkpoint")
-    arrays, _ = _read_arrays(path)
-    load_weights(model, arrays, path)
+    load_weights(model, read_weights(run, which), run / WEIGHTS[which])
     tokenizer = load_tokenizer(run)
     check_vocabulary(tokenizer, config.vocab_size)
     return model.eval(), tokenizer
+
+
+def read_weights(run: Path, which: str = "last") -> dict[str, np.ndarray]:
+    """The last or best weights of a run."""
+    return _read_arrays(run / WEIGHTS[which])[0]
 
 
 def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:
