@@ -131,6 +131,7 @@ class BERT(Module):
 
     def make_block(self) -> PostNormBlock:
         c = self.config
+        weights = init.truncated_normal(c.init_std)
         return PostNormBlock(
             c.width,
             c.heads,
@@ -139,7 +140,8 @@ class BERT(Module):
             dropout=c.dropout,
             attention_dropout=c.attention_dropout,
             eps=c.eps,
-            weight_init=init.truncated_normal(c.init_std),
+            weight_init=weights,
+            output_init=weights,
         )
 
     def make_blocks(self) -> list:

@@ -34,8 +34,9 @@ def prepare_encoder(model: Module, tokenizer, max_length: int):
     return body, TextInputs(tokenizer, max_length or longest)
 
 
-# family -> function(pretrained model, tokenizer, max_length or 0) -> (body, inputs); see models/heads.py, tasks/inputs.py
-PREPARE: dict[str, Callable] = {name: prepare_encoder for name in ("bert", "roberta", "distilbert", "albert")}
+# family -> function(pretrained model, tokenizer, max_length or 0) -> (body, inputs); see models/heads.py and
+# tasks/inputs.py for what those are
+PREPARE: dict[str, Callable] = dict.fromkeys(("bert", "roberta", "distilbert", "albert"), prepare_encoder)
 
 
 @dataclass

@@ -31,6 +31,7 @@ from tinytensor.ops.elementwise import (
 from tinytensor.ops.embedding import embedding
 from tinytensor.ops.matmul import linear, matmul
 from tinytensor.ops.norm import add_layer_norm, add_rms_norm, layer_norm, rms_norm
+from tinytensor.ops.recurrent import lstm
 from tinytensor.ops.reduce import logsumexp, max, mean, min, sum, var
 from tinytensor.ops.shape import (
     broadcast_to,

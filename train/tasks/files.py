@@ -1,4 +1,4 @@
-"""Labelled examples from files: JSON lines (one object a line) or TSV (a line of column names, then one example a line)."""
+"""Labelled examples from files: JSON lines (an object a line) or TSV (a line of column names, then an example a line)."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ def _tsv(path: Path, lines: list[str]) -> list[dict]:
             continue
         values = line.split("\t")
         if len(values) != len(names):
-            raise ValueError(f"line {number} of {path} has {len(values)} columns where the first line names {len(names)}")
+            raise ValueError(f"line {number} of {path} has {len(values)} columns; the first line names {len(names)}")
         examples.append(dict(zip(names, values)))
     return examples

@@ -110,7 +110,7 @@ def _padded(array: np.ndarray, length: int, fill, axis: int) -> np.ndarray:
 def field(example: dict, name: str, kind: type, what: str):
     """example[name], which must be there and of a type; `what` says what it is for."""
     if name not in example:
-        raise ValueError(f"an example of {what} needs {name!r}; this one has {', '.join(map(repr, example)) or 'nothing'}")
+        raise ValueError(f"an example of {what} needs {name!r}; this one has {', '.join(map(repr, example))}")
     value = example[name]
     if not isinstance(value, kind):
         wanted = getattr(kind, "__name__", str(kind))
