@@ -5,3 +5,4 @@ from models.bert import BERT, BERTConfig, BERTForPreTraining
 from models.distilbert import DistilBERT, DistilBERTConfig, DistilBERTForPreTraining
 from models.gpt import GPT, GPTConfig
 from models.roberta import RoBERTa, RoBERTaConfig, RoBERTaForPreTraining
+from models.t5 import T5, T5Config

@@ -1,4 +1,4 @@
-"""Labelled examples from files: JSON lines (an object a line) or TSV (a line of column names, then an example a line)."""
+"""Labelled examples from files: JSON lines, or TSV with a line of column names first."""
 
 from __future__ import annotations
 
