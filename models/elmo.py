@@ -195,19 +195,22 @@ class ELMo(Module):
 
     def layers(self, ids: np.ndarray, stateful: bool = False) -> tuple[list[Tensor], np.ndarray]:
         """__call__ of sentences that are encoded already: (B, T + 2, characters), with their marks, 0 on padding."""
-        rows, T = len(ids), ids.shape[1] - 2
-        mask = (ids != 0).any(axis=-1)  # (B, T + 2)
-        lengths = mask.sum(axis=1) - 2
-        inside = np.arange(T) < lengths[:, None]  # without the sentence's marks
-        x = self.encoder(ids)  # (B, T + 2, width)
-        place = self.encoder.embedding.weight.xp.asarray
         if stateful:
-            self._make_room(rows)
-        state = {name: array[:rows] for name, array in self.state.items()} if stateful else self.new_state(rows)
-        forward, backward = self.read(x, x, state, place(mask))
-        keep = place(inside[:, :, None].astype(x.dtype))
-        sides = [(x, x), *zip(forward, backward)]
-        return [ops.concatenate(pair, axis=-1)[:, 1:-1] * keep for pair in sides], inside
+            self._make_room(len(ids))
+        state = {name: array[: len(ids)] for name, array in self.state.items()} if stateful else None
+        layers, mask = self.marked_layers(ids, state)
+        inside = np.arange(ids.shape[1] - 2) < mask.sum(axis=1)[:, None] - 2  # the words, without the sentence's marks
+        keep = layers[0].xp.asarray(inside[:, :, None], layers[0].dtype)
+        return [layer[:, 1:-1] * keep for layer in layers], inside
+
+    def marked_layers(self, ids: np.ndarray, state: dict | None = None) -> tuple[list[Tensor], np.ndarray]:
+        """The layers at every place of `ids` (B, T, characters), the sentences' marks among them, and their mask."""
+        mask = backend.to_numpy((ids != 0).any(axis=-1))  # (B, T)
+        x = self.encoder(ids)  # (B, T, width)
+        keep = x.xp.asarray(mask)
+        forward, backward = self.read(x, x, state or self.new_state(len(ids)), keep)
+        tokens = x * keep[:, :, None].astype(x.dtype)
+        return [ops.concatenate(pair, axis=-1) for pair in [(tokens, tokens), *zip(forward, backward)]], mask
 
     def read(self, x: Tensor, y: Tensor, state: dict, mask=None) -> tuple[list[Tensor], list[Tensor]]:
         """What each layer of the forward LSTMs makes of x, and of the backward LSTMs of y; both (B, T, width).
@@ -251,6 +254,33 @@ class ELMo(Module):
             for outputs, side, targets in zip(sides, ("forward", "backward"), ("targets", "back_targets"))
         ]
         return (losses[0] + losses[1]) / 2
+
+    # ---- as the body under a task's head (models/heads.py)
+
+    pools = False
+
+    @property
+    def feature_width(self) -> int:
+        return 2 * self.config.width
+
+    def features(self, batch: dict) -> Tensor:
+        """The mixed representation of batch["ids"] (B, T, characters), every place by itself: (B, T, 2 * width)."""
+        layers, mask = self.marked_layers(batch["ids"])
+        return self.mix(layers, layers[0].xp.asarray(mask))
+
+    def summary(self, batch: dict) -> Tensor:
+        """The mean of each text's features, (B, 2 * width)."""
+        mixed = self.features(batch)
+        counts = (batch["ids"] != 0).any(axis=-1).sum(axis=1)
+        return mixed.sum(axis=1) / mixed.xp.asarray(counts[:, None], mixed.dtype)
+
+    def requires_grad_(self, wanted: bool = True) -> ELMo:
+        """Freeze (False) or unfreeze everything but the mix: how to weigh the layers is always the task's to learn."""
+        super().requires_grad_(wanted)
+        self.mix.requires_grad_(True)
+        return self
+
+    # ---- the state
 
     def new_state(self, rows: int) -> dict:
         """The state before any text: zeros, (rows, 2 directions, layers, width and hidden)."""

@@ -12,7 +12,7 @@ import sys
 
 from train.parallel import WorkerDied
 
-COMMANDS = ("gpt", "elmo", "sample", "eval", "tokenizer", "prune", "quantize", "distill", "lottery")
+COMMANDS = ("gpt", "elmo", "sample", "eval", "tokenizer", "neighbours", "prune", "quantize", "distill", "lottery")
 
 
 def main(arguments: list[str] | None = None) -> int:

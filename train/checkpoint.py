@@ -39,7 +39,7 @@ from models import (
     RoBERTaConfig,
     RoBERTaForPreTraining,
 )
-from models.tokenizers import Tokenizer
+from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module, compressed
 from tinytensor import backend
@@ -137,8 +137,11 @@ def _read_config(folder: Path) -> dict:
 def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     """A trained model, in evaluation mode, and its tokenizer.
 
-    folder: that of a run (then `which` of its weights, last or best), or a published one in Hugging Face's layout.
+    folder: that of a run (then `which` of its weights, last or best), or a published one in Hugging Face's layout, or
+    ELMo's: options.json and one hdf5 file.
     """
+    if (folder / "options.json").exists():
+        return _published_elmo(folder), ElmoCharacters()
     kind = _read_config(folder).get("model_type")
     if kind is None:
         model = _load_run(folder, which)
@@ -149,6 +152,13 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     tokenizer = load_tokenizer(folder)
     check_vocabulary(tokenizer, model.config.vocab_size)
     return model.eval(), tokenizer
+
+
+def _published_elmo(folder: Path) -> ELMo:
+    weights = sorted(folder.glob("*.hdf5"))
+    if len(weights) != 1:
+        raise ValueError(f"{folder} has an ELMo's options.json and {len(weights)} hdf5 files beside it; it takes one")
+    return ELMo.from_pretrained(folder / "options.json", weights[0])
 
 
 def _load_run(run: Path, which: str) -> Module:

@@ -16,12 +16,13 @@ import numpy as np
 
 import tinytensor as tt
 from models.tokenizers import load as load_tokenizer
-from nn import Module
+from nn import Dropout, Module
 from tinytensor import backend
 from train import checkpoint
 from train.objectives.labelled import Labelled
 from train.report import Report
 from train.tasks import TASKS, Row, TextInputs
+from train.tasks.characters import CharacterInputs
 from train.trainer import TrainConfig, Trainer
 
 
@@ -34,9 +35,16 @@ def prepare_encoder(model: Module, tokenizer, max_length: int):
     return body, TextInputs(tokenizer, max_length or longest)
 
 
+def prepare_elmo(model: Module, tokenizer, max_length: int):
+    """(body, inputs) of an ELMo, which reads characters. Its softmax and its own dropout were for predicting words."""
+    model.softmax, model.dropout = None, Dropout(0.0)
+    return model, CharacterInputs(tokenizer, max_length or 500, model.config.characters)
+
+
 # family -> function(pretrained model, tokenizer, max_length or 0) -> (body, inputs); see models/heads.py and
 # tasks/inputs.py for what those are
 PREPARE: dict[str, Callable] = dict.fromkeys(("bert", "roberta", "distilbert", "albert"), prepare_encoder)
+PREPARE["elmo"] = prepare_elmo
 
 
 @dataclass
