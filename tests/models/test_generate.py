@@ -3,7 +3,7 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, GPTConfig
-from models.generate import choose, generate, probabilities, stream
+from models.generate import Sampling, beam_search, generate, pad_left, stream
 from tests.helpers import assert_close
 from tests.models.test_gpt import SMALL, randomized
 
@@ -55,7 +55,7 @@ def test_probabilities_are_the_filtered_softmax(options):
     rows = np.stack([LOGITS, LOGITS[::-1] * 2, LOGITS - 1000, LOGITS + 1000])
     expected = [filtered(row, **options) for row in rows]
     # A logit of 1000 keeps four digits behind the point in float32, but the float32 numbers are what is compared.
-    assert_close(probabilities(rows, **options), expected, 1e-6)
+    assert_close(Sampling(**options).probabilities(rows), expected, 1e-6)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -63,7 +63,7 @@ def test_tokens_are_drawn_from_the_filtered_softmax(options):
     """Chi-square over 50,000 draws: its mean is the degrees of freedom, its variance twice them."""
     n = 50_000
     expected = filtered(LOGITS, **options)
-    tokens = choose(np.tile(LOGITS, (n, 1)), **options)
+    tokens = Sampling(**options).choose(np.tile(LOGITS, (n, 1)))
     counts = np.bincount(tokens, minlength=len(LOGITS))
     possible = expected > 0
     assert not counts[~possible].any()
@@ -74,25 +74,25 @@ def test_tokens_are_drawn_from_the_filtered_softmax(options):
 
 def test_the_nucleus_is_the_smallest_that_reaches_p():
     halves = np.array([[0.0, 0.0, -np.inf]], np.float32)
-    assert probabilities(halves, top_p=0.5).tolist() == [[1, 0, 0]]
-    assert probabilities(halves, top_p=0.51).tolist() == [[0.5, 0.5, 0]]
+    assert Sampling(top_p=0.5).probabilities(halves).tolist() == [[1, 0, 0]]
+    assert Sampling(top_p=0.51).probabilities(halves).tolist() == [[0.5, 0.5, 0]]
 
 
 def test_rows_are_drawn_independently():
-    tokens = choose(np.zeros((20_000, 2), np.float32))
+    tokens = Sampling().choose(np.zeros((20_000, 2), np.float32))
     agree = (tokens[1:] == tokens[:-1]).mean()
     assert abs(agree - 0.5) < 5 * 0.5 / np.sqrt(20_000)
 
 
 def test_temperature_zero_takes_the_most_probable_token():
     rows = np.stack([LOGITS, LOGITS[::-1]])
-    assert choose(rows, temperature=0).tolist() == [2, 5]
-    assert choose(rows, temperature=0, top_k=3, top_p=0.5).tolist() == [2, 5]
+    assert Sampling(temperature=0).choose(rows).tolist() == [2, 5]
+    assert Sampling(temperature=0, top_k=3, top_p=0.5).choose(rows).tolist() == [2, 5]
 
 
 def test_a_token_with_probability_zero_is_never_drawn():
     logits = np.array([[-np.inf, 0.0, -np.inf]], np.float32)
-    assert (choose(np.tile(logits, (1000, 1))) == 1).all()
+    assert (Sampling().choose(np.tile(logits, (1000, 1))) == 1).all()
 
 
 # ---- writing
@@ -163,7 +163,7 @@ def test_past_the_context_it_goes_on_from_the_later_half(context, length):
 
 
 def test_the_stream_yields_each_token_as_it_is_chosen(model):
-    tokens = list(stream(model, PROMPT[None], 6, temperature=0))
+    tokens = [step.tokens for step in stream(model, PROMPT[None], 6, temperature=0)]
     assert np.concatenate(tokens).tolist() == generate(model, PROMPT, 6, temperature=0)[3:].tolist()
 
 
