@@ -46,6 +46,7 @@ from tinytensor.ops.shape import (
     stack,
     swapaxes,
     take_along_axis,
+    toeplitz,
     transpose,
 )
 from tinytensor.ops.softmax import (
