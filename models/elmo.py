@@ -63,17 +63,21 @@ class ELMoConfig:
     dropout: float = option(0.1, "share dropped from each LSTM layer's input and the last one's output in training")
     softmax: str = option("full", f"how words are predicted: {', '.join(SOFTMAXES)}")
     samples: int = option(8192, "the words a sampled softmax compares with")
+    mix_norm: bool = option(False, "a task sees each layer with mean 0 and variance 1 over the batch")
+    mix_dropout: float = option(0.0, "share dropped from what a task's mix gives it, in training")
+    mix_l2: float = option(0.0, "how strongly a task's weights of the layers are pulled to the plain average")
     cutoffs: str = option("", "where an adaptive softmax cuts the vocabulary, as N,N,... (default: V/8 and V/2)")
 
     def __post_init__(self):
         for name in ("width", "hidden", "layers", "char_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("vocab_size", "highways", "cell_clip", "proj_clip"):
+        for name in ("vocab_size", "highways", "cell_clip", "proj_clip", "mix_l2"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be a share in [0, 1), not {self.dropout}")
+        for name in ("dropout", "mix_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a share in [0, 1), not {getattr(self, name)}")
         if self.softmax not in SOFTMAXES:
             raise ValueError(f"unknown softmax {self.softmax!r}; choose from {', '.join(SOFTMAXES)}")
         if self.width > self.hidden:
@@ -176,7 +180,7 @@ class ELMo(Module):
         self.backward = [_lstm(c, reverse=True) for _ in range(c.layers)]
         self.dropout = Dropout(c.dropout)
         self.softmax = _softmax(c) if c.vocab_size else None
-        self.mix = ScalarMix(c.layers + 1)
+        self.mix = ScalarMix(c.layers + 1, layer_norm=c.mix_norm, dropout=c.mix_dropout, l2=c.mix_l2)
         self.state: dict | None = None  # what stateful reading left behind, a row for each sentence of the batch
 
     def __call__(self, sentences: list[list[str]], stateful: bool = False) -> tuple[list[Tensor], np.ndarray]:
@@ -273,6 +277,10 @@ class ELMo(Module):
         mixed = self.features(batch)
         counts = (batch["ids"] != 0).any(axis=-1).sum(axis=1)
         return mixed.sum(axis=1) / mixed.xp.asarray(counts[:, None], mixed.dtype)
+
+    def penalty(self) -> Tensor:
+        """What is added to a task's loss: the pull of the mix towards the plain average."""
+        return self.mix.penalty()
 
     def requires_grad_(self, wanted: bool = True) -> ELMo:
         """Freeze (False) or unfreeze everything but the mix: how to weigh the layers is always the task's to learn."""

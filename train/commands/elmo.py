@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -56,6 +57,13 @@ RECIPE = pretrain.Recipe(
     objective=ELMoObjective,
     stories=2_000_000,
 )
+
+
+def objective_of(folder: Path, model, tokenizer: Tokenizer, batch: int) -> Bidirectional:
+    """The objective that a run was trained with, for evaluating `batch` rows at a time."""
+    settings = pretrain.load_settings(folder)
+    training = TrainConfig(**(settings["train"] | {"batch": batch}))
+    return ELMoObjective(**settings["objective"]).make(model.config, training, tokenizer)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

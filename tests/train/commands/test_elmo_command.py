@@ -38,11 +38,13 @@ def saved(run: Path) -> dict:
     return safetensors.numpy.load_file(run / "trainer.safetensors")
 
 
-def test_a_small_run_learns_a_small_text(folder):
+def test_a_small_run_learns_a_small_text_and_is_evaluated_again_to_the_same_loss(folder, capsys):
     run = train("run", "--steps", 200, "--eval-every", 100, "--dropout", 0)
     losses = [line["val_loss"] for line in map(json.loads, (run / "metrics.jsonl").open()) if "val_loss" in line]
     # In a sentence only the first and third words are in doubt: (ln 3 + ln 2) / 8 = 0.2 a word; ln 12 = 2.5 at first.
     assert len(losses) == 2 and losses[-1] < 0.7
+    assert main(["eval", "run"]) == 0
+    assert f"{losses[-1]:.4f} nats per word" in capsys.readouterr().out
     model, words = checkpoint.load_model(run)
     assert model.config.vocab_size == words.vocab_size == 12 and len(words.tokens) == 20
 

@@ -110,3 +110,17 @@ def test_a_classifier_learns_from_the_mean_of_a_text(tmp_path):
     ]
     trainer, _ = tuned(tmp_path, Classify.of(examples), examples, frozen=False)
     assert trainer.report.scores["accuracy"] == 1.0
+
+
+def test_the_mixs_penalty_is_part_of_a_tasks_loss_once_however_the_batch_is_cut():
+    tt.manual_seed(1)
+    elmo = ELMo(ELMoConfig(**TINY | dict(mix_l2=0.5, dropout=0.0)))
+    elmo.mix.weights.data[...] = [1.0, -2.0, 0.5]
+    task = Tag(("O", "B-who"))
+    rows = [task.rows({"words": ["Mia", verb], "tags": ["B-who", "O"]}, INPUTS)[0] for verb in ("runs", "sits", "hops")]
+    batch, head = INPUTS.pad([row.arrays for row in rows]), task.make_head(elmo, 0.0)
+    counts = head.counts(batch)
+    whole = head.loss(batch).item()
+    assert abs(whole - head.mean_loss(batch, counts).item() - 0.5 * 5.25) < 1e-5
+    parts = [head.loss({name: a[cut] for name, a in batch.items()}, counts).item() for cut in (slice(1), slice(1, 3))]
+    assert abs(sum(parts) - whole) < 1e-5
