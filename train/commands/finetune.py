@@ -16,6 +16,7 @@ import argparse
 import shutil
 from pathlib import Path
 
+import tinytensor as tt
 from nn import Module
 from train import checkpoint, finetune
 from train.data.stories import tasks as stories_tasks
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
     parser.add_argument("--held-out", metavar="FILE", type=Path, help="examples to measure on")
-    parser.add_argument("--examples", metavar="N", type=int, default=1000, help="stories' training examples [1000]")
+    parser.add_argument("--examples", metavar="N", type=int, default=1000, help="to make from the stories, and half as many held out, at most 500 [1000]")
     parser.add_argument("--out", metavar="RUN", type=Path, help="the new run's folder [runs/finetune-N]")
     parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
     parser.add_argument("--epochs", metavar="N", type=int, default=3, help="times to go through the examples [3]")
@@ -107,13 +108,12 @@ def _examples(args: argparse.Namespace) -> tuple[str, list[dict], list[dict]]:
         )
     # Seeds that no pretraining corpus has.
     kind, _ = stories_tasks.SETS[args.task]
-    examples = [stories_tasks.examples(args.task, n, seed) for n, seed in ((args.examples, 1), (500, 2))]
+    counts = args.examples, max(20, min(500, args.examples // 2))
+    examples = [stories_tasks.examples(args.task, count, seed) for seed, count in enumerate(counts, start=1)]
     return kind, *examples
 
 
 def fresh(model: Module, seed: int) -> Module:
     """The same model as it was before it learned anything."""
-    import tinytensor as tt
-
     with tt.random.seeded(seed):
         return type(model)(model.config)
