@@ -41,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
     parser.add_argument("--held-out", metavar="FILE", type=Path, help="examples to measure on")
-    parser.add_argument("--examples", metavar="N", type=int, default=1000, help="to make from the stories, and half as many held out, at most 500 [1000]")
+    parser.add_argument(
+        "--examples", metavar="N", type=int, default=1000,
+        help="to make from the stories; half as many, at most 500, are held out [1000]",
+    )  # fmt: skip
     parser.add_argument("--out", metavar="RUN", type=Path, help="the new run's folder [runs/finetune-N]")
     parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
     parser.add_argument("--epochs", metavar="N", type=int, default=3, help="times to go through the examples [3]")
