@@ -1,9 +1,12 @@
-"""The peak memory of a training step, here or in PyTorch eager: how far three steps raise it above the imports.
+"""Peak memory: of a training step, here and in PyTorch eager, and of attention that keeps its probabilities or not.
 
-    python -m benchmarks.memory                            both sides, all shapes
+    python -m benchmarks.memory                            everything
     python -m benchmarks.memory ours baby                  one side of one shape
+    python -m benchmarks.memory recomputed 4096            one attention over a context of 4096
 
-Ours is measured with threads as workers, so that one process holds everything.
+A step is measured as how far three of them raise the peak above the imports, with threads as workers, so that one
+process holds everything. The probabilities of attention that is kept for backward grow with the square of the context;
+with recompute=True only its inputs, output and two numbers a row remain.
 """
 
 from __future__ import annotations
@@ -15,10 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
+import tinytensor as tt
 from benchmarks.train_step import SHAPES, make_trainer
 from tinytensor import backend
 from train import parallel
 from train.trainer import Loop
+
+CONTEXTS = (512, 1024, 2048, 4096, 8192)
 
 
 def peak() -> float:
@@ -64,23 +70,42 @@ def measure_torch(shape: str, workers: int) -> float:
     return peak() - before
 
 
+def measure_attention(context: int, recompute: bool) -> float:
+    """One causal attention of 4 heads of width 32, forward and backward, without what its inputs and gradients take."""
+    backend.cpu.tune_malloc()
+    draw = np.random.default_rng(0)
+    q, k, v = (tt.Tensor(draw.standard_normal((1, 4, context, 32), np.float32), requires_grad=True) for _ in range(3))
+    before = resident()
+    tt.ops.attention(q, k, v, causal=True, recompute=recompute).sum().backward()
+    return peak() - before - 3 * q.data.nbytes / 2**20
+
+
+def in_a_process_of_its_own(*arguments) -> float:
+    command = [sys.executable, "-m", "benchmarks.memory", *map(str, arguments)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("side", nargs="?", choices=("ours", "torch"), help="print only this side's MB")
-    parser.add_argument("shape", nargs="?", choices=SHAPES)
+    parser.add_argument("side", nargs="?", choices=("ours", "torch", "kept", "recomputed"), help="print only this")
+    parser.add_argument("size", nargs="?", help=f"of which shape ({'; '.join(SHAPES)}) or of an attention's context")
     parser.add_argument("--workers", type=int, default=parallel.core_count(), help="[all cores]")
     args = parser.parse_args()
+    if args.side in ("kept", "recomputed"):
+        print(measure_attention(int(args.size), args.side == "recomputed"))
+        return
     if args.side:
         measure = measure_ours if args.side == "ours" else measure_torch
-        print(measure(args.shape, args.workers))
+        print(measure(args.size, args.workers))
         return
-    print(f"{'peak memory of a step':24} {'ours':>9} {'PyTorch':>9} {'ratio':>6}")
+    print(f"{'a training step':24} {'ours':>9} {'PyTorch':>9} {'ratio':>6}")
     for shape in SHAPES:
-        sides = []
-        for side in ("ours", "torch"):
-            command = [sys.executable, "-m", "benchmarks.memory", side, shape, "--workers", str(args.workers)]
-            sides.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-        print(f"{shape:24} {sides[0]:6.0f} MB {sides[1]:6.0f} MB {sides[0] / sides[1]:6.2f}")
+        ours, theirs = (in_a_process_of_its_own(s, shape, "--workers", args.workers) for s in ("ours", "torch"))
+        print(f"{shape:24} {ours:6.0f} MB {theirs:6.0f} MB {ours / theirs:6.2f}")
+    print(f"\n{'attention by context':24} {'kept':>9} {'recomputed':>11}")
+    for context in CONTEXTS:
+        kept, recomputed = (in_a_process_of_its_own(side, context) for side in ("kept", "recomputed"))
+        print(f"{context:<24} {kept:6.1f} MB {recomputed:8.1f} MB")
 
 
 if __name__ == "__main__":

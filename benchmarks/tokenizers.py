@@ -3,8 +3,8 @@
     python -m benchmarks.tokenizers --text tinyshakespeare.txt --ranks gpt2.tiktoken [--vocab vocab.txt] [--repeat 5]
 
 Every pair takes turns, and each figure is the least CPU time of its turns, so that other work on the machine weighs
-on both alike. Both vocabularies come from tests/tokenizers/published.py. Encoding starts cold: a fresh tokenizer of
-`tokenizers`, an empty cache of ours.
+on both alike. Both vocabularies come from tests/models/tokenizers/published.py. Encoding starts cold: a fresh
+tokenizer of `tokenizers`, an empty cache of ours.
 """
 
 import argparse

@@ -62,7 +62,7 @@ def race(config: GPTConfig, batch: int, workers: int, kind: str, rounds: int) ->
             if team.rank:
                 continue
             middle = time.perf_counter()
-            batch = trainer.objective.training_batch(trainer.train_tokens, step)
+            batch = trainer.objective.training_batch(trainer.train_data, step)
             peer.step(batch["ids"], batch["targets"])
             ours.append(middle - start)
             theirs.append(time.perf_counter() - middle)

@@ -3,22 +3,46 @@
 A stack of transformer blocks between two uses of one table: it turns token ids into vectors at the bottom and, unless
 `tied` is off, vectors into scores for the next token at the top.
 
-Notable in GPT-2's form of it, which this file follows:
+Notable, in all three generations:
 - causal self-attention: position t sees positions 0..t, so one pass over a text trains every position at once
 - positions are learned vectors, added to the token vectors; so there is a longest input, `context`
-- layer norm before each block's two branches and once more at the end (pre-norm)
-- GELU in its tanh form; the matrices that write to the residual stream start smaller by sqrt(2 * layers)
-Options beyond GPT-2's (as in nanoGPT): no biases, an output table of its own, other activations.
+- GELU in its tanh form
+What changed from one to the next:
+- GPT-1 normalizes after each branch has been added to the residual stream (`post_norm`), as the first transformer did
+- GPT-2 normalizes what goes into each branch, and once more at the end; the matrices that write to the residual stream
+  start smaller by sqrt(2 * layers)
+- GPT-3 is GPT-2 with every second block looking back over the last `window` positions only, a band along the diagonal
+Options beyond these (as in nanoGPT): no biases, an output table of its own, other activations.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+
+from models import pretrained
 from models.config import option
-from nn import Dropout, Embedding, KVCache, LayerNorm, Linear, Module, PreNormBlock, init
+from models.pretrained import gpt as published
+from models.tokenizers import Tokenizer
+from nn import (
+    DecoderCache,
+    Dropout,
+    Embedding,
+    KVCache,
+    LayerNorm,
+    Linear,
+    Module,
+    PostNormBlock,
+    PreNormBlock,
+    init,
+    shapes_only,
+)
 from nn.attention import check_heads
+from nn.cache import positions_of
 from tinytensor import Tensor, no_grad, ops
 
 
@@ -31,10 +55,14 @@ class GPTConfig:
     layers: int = option(12, "L, the number of transformer blocks")
     heads: int = option(12, "H, the attention heads in a block")
     width: int = option(768, "C, the length of the vectors between blocks")
+    hidden: int = option(0, "F, the length inside the feed-forward networks (0: 4 x width)")
     dropout: float = option(0.0, "share dropped from embeddings, attention probabilities and branches in training")
     bias: bool = option(True, "biases in linear layers and layer norms")
     tied: bool = option(True, "use the token embedding as the output table too")
     activation: str = option("gelu_tanh", "of the feed-forward networks: gelu_tanh (GPT-2's), gelu, relu, silu")
+    post_norm: bool = option(False, "normalize after each branch, as GPT-1, not before it")
+    window: int = option(0, "positions that every second block sees, as in GPT-3 (0: all blocks see all)")
+    norm_eps: float = option(1e-5, "added to the variance in layer norms")
     init_std: float = option(0.02, "standard deviation of the first weights; narrow models learn faster from more")
     recompute: bool = option(False, "find attention probabilities again in backward: slower, for long contexts")
 
@@ -42,6 +70,9 @@ class GPTConfig:
         for name in ("vocab_size", "context", "layers", "heads", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("hidden", "window"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be a share in [0, 1), not {self.dropout}")
         check_heads(self.width, self.heads)
@@ -54,80 +85,156 @@ class GPTConfig:
         return cls(**(PRESETS[name] | changes))
 
 
-# The toys have nanoGPT's shapes for a laptop's CPU and for a GPU; the others are GPT-2's published sizes.
+# The toys have nanoGPT's shapes for a laptop's CPU and for a GPU; the others are the published sizes. GPT-3's table
+# has two rows that contradict themselves: 24 heads of 128 are not 2048, 40 heads of 128 are not 5140. The paper's own
+# counts of parameters fit 16 heads and 5120. It does not tell the width of the band either; 256 is GPT-Neo's.
+_GPT3 = dict(context=2048, window=256)
 PRESETS: dict[str, dict] = {
     "toy": dict(vocab_size=65, context=64, layers=4, heads=4, width=128, bias=False),
     "baby": dict(vocab_size=65, context=256, layers=6, heads=6, width=384, dropout=0.2, bias=False),
+    "gpt": dict(vocab_size=40478, context=512, layers=12, heads=12, width=768, post_norm=True),
     "gpt2": dict(layers=12, heads=12, width=768),
     "gpt2-medium": dict(layers=24, heads=16, width=1024),
     "gpt2-large": dict(layers=36, heads=20, width=1280),
     "gpt2-xl": dict(layers=48, heads=25, width=1600),
+    "gpt3-125m": dict(layers=12, heads=12, width=768, **_GPT3),
+    "gpt3-350m": dict(layers=24, heads=16, width=1024, **_GPT3),
+    "gpt3-760m": dict(layers=24, heads=16, width=1536, **_GPT3),
+    "gpt3-1.3b": dict(layers=24, heads=16, width=2048, **_GPT3),
+    "gpt3-2.7b": dict(layers=32, heads=32, width=2560, **_GPT3),
+    "gpt3-6.7b": dict(layers=32, heads=32, width=4096, **_GPT3),
+    "gpt3-13b": dict(layers=40, heads=40, width=5120, **_GPT3),
+    "gpt3-175b": dict(layers=96, heads=96, width=12288, **_GPT3),
 }
 
 
 class GPT(Module):
-    """ids (B, T) -> logits (B, T, V): at each position the scores of the token that comes next."""
+    """ids (B, T) -> logits (B, T, V): at each position the scores of the token that comes next.
+
+    mask: (B, T), False at padding, which may stand before or after a row's text: tokens are counted and seen as if it
+    were not there.   cache: of new_cache, what was read before; ids are then the tokens that follow.
+    """
 
     def __init__(self, config: GPTConfig):
-        self.config = config
-        weights = init.normal(config.init_std)
-        residual = init.normal(config.init_std / math.sqrt(2 * config.layers))
-        self.token_embedding = Embedding(config.vocab_size, config.width, weights)
-        self.position_embedding = Embedding(config.context, config.width, weights)
-        self.dropout = Dropout(config.dropout)
+        self.config = c = config
+        weights = init.normal(c.init_std)
+        residual = weights if c.post_norm else init.normal(c.init_std / math.sqrt(2 * c.layers))
+        self.token_embedding = Embedding(c.vocab_size, c.width, weights)
+        self.position_embedding = Embedding(c.context, c.width, weights)
+        self.dropout = Dropout(c.dropout)
+        make_block = PostNormBlock if c.post_norm else PreNormBlock
         self.blocks = [
-            PreNormBlock(
-                config.width,
-                config.heads,
+            make_block(
+                c.width,
+                c.heads,
+                hidden=c.hidden or None,
                 causal=True,
-                activation=config.activation,
-                bias=config.bias,
-                dropout=config.dropout,
-                recompute=config.recompute,
+                window=c.window if c.window and layer % 2 else None,
+                activation=c.activation,
+                bias=c.bias,
+                dropout=c.dropout,
+                recompute=c.recompute,
+                eps=c.norm_eps,
                 weight_init=weights,
                 output_init=residual,
             )
-            for _ in range(config.layers)
+            for layer in range(c.layers)
         ]
-        self.norm = LayerNorm(config.width, config.bias)
-        self.head = None if config.tied else Linear(config.width, config.vocab_size, bias=False, weight_init=weights)
+        self.norm = None if c.post_norm else LayerNorm(c.width, c.bias, c.norm_eps)
+        self.head = None if c.tied else Linear(c.width, c.vocab_size, bias=False, weight_init=weights)
 
     @property
     def output_table(self) -> Tensor:
         """(V, C): a row per token, to be compared with a position's final vector."""
         return self.head.weight if self.head else self.token_embedding.weight
 
-    def __call__(self, ids, cache: list[KVCache] | None = None) -> Tensor:
-        return ops.linear(self.hidden(ids, cache), self.output_table)  # (B, T, V)
+    def __call__(self, ids, mask=None, cache: DecoderCache | None = None) -> Tensor:
+        return ops.linear(self.hidden(ids, mask, cache), self.output_table)  # (B, T, V)
 
-    def hidden(self, ids, cache: list[KVCache] | None = None) -> Tensor:
+    def hidden(self, ids, mask=None, cache: DecoderCache | None = None) -> Tensor:
         """ids (B, T) -> the final vectors (B, T, C), before they are compared with the output table."""
+        x, mask = self._embed(ids, mask, cache)  # (B, T, C), (B, 1, 1, S) or None
+        caches = cache.layers if cache else [None] * len(self.blocks)
+        if self.config.post_norm:
+            for block, layer in zip(self.blocks, caches):
+                x = block(x, mask, layer)
+            return x
+        branch = None
+        for block, layer in zip(self.blocks, caches):
+            x, branch = block(x, branch, mask, layer)
+        return self.norm.add(x, branch)[1]
+
+    def _embed(self, ids, mask, cache: DecoderCache | None):
+        """Token and position vectors, added; and which positions may be attended to."""
         if ids.ndim != 2:
             raise ValueError(f"GPT reads ids of shape (B, T), not {ids.shape}")
-        T = ids.shape[1]
-        start = cache[0].length if cache else 0
-        if start + T > self.config.context:
-            raise ValueError(f"{start + T} tokens are more than the context of {self.config.context}")
-        positions = self.position_embedding.weight[start : start + T]  # (T, C)
-        x = self.dropout(self.token_embedding(ids) + positions)  # (B, T, C)
-        branch = None
-        for layer, block in enumerate(self.blocks):
-            x, branch = block(x, branch, cache=cache[layer] if cache else None)
-        _, x = self.norm.add(x, branch)
-        return x
+        if mask is not None and mask.shape != ids.shape:
+            raise ValueError(f"the mask has shape {mask.shape}, expected {ids.shape} to match the ids")
+        T, start = ids.shape[1], cache.length if cache else 0
+        seen = mask if cache is None else cache.see(T, mask)
+        if seen is None:
+            positions, longest = slice(start, start + T), start + T
+        else:
+            positions = positions_of(seen)[:, start:]
+            longest = int(positions.max(initial=0)) + 1
+        if longest > self.config.context:
+            raise ValueError(f"{longest} tokens are more than the context of {self.config.context}")
+        if seen is None:
+            at = self.position_embedding.weight[positions]  # (T, C)
+        else:
+            at = self.position_embedding(positions)  # (B, T, C)
+            seen = at.xp.asarray(seen)[:, None, None, :]
+        return self.dropout(self.token_embedding(ids) + at), seen
 
-    def loss(self, batch: dict) -> Tensor:
-        """The mean of -log p(target), in nats per token, over batch["ids"] and batch["targets"], both (B, T)."""
-        return ops.linear_cross_entropy(self.hidden(batch["ids"]), self.output_table, batch["targets"])
+    def counts(self, batch: dict) -> dict[str, int]:
+        """How many predictions the loss of a batch is the mean of."""
+        return {"targets": ops.count_targets(batch["targets"])}
 
-    def new_cache(self, batch: int) -> list[KVCache]:
-        """Empty caches for decoding `batch` sequences up to the full context."""
+    def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
+        """The mean of -log p(target), in nats per token, over batch["ids"] and batch["targets"], both (B, T).
+
+        batch["mask"]: as above, if there is one.
+        counts: what to divide the sum by, if not by the batch's own; see train/objectives.
+        """
+        hidden, counts = self.hidden(batch["ids"], batch.get("mask")), counts or self.counts(batch)
+        total = ops.linear_cross_entropy(hidden, self.output_table, batch["targets"], reduction="sum")
+        return total / counts["targets"]
+
+    def new_cache(self, batch: int, capacity: int | None = None) -> DecoderCache:
+        """Empty memory for decoding `batch` sequences of up to `capacity` tokens (the context, if not said)."""
         c = self.config
         like = self.token_embedding.weight.data
-        return [KVCache(batch, c.heads, c.context, c.width // c.heads, like) for _ in range(c.layers)]
+        D = c.width // c.heads  # of every head, in layers that lost some (nn/prune.py) too
+        layer = lambda block: KVCache(batch, block.attention.heads, capacity or c.context, D, like)
+        return DecoderCache([layer(block) for block in self.blocks])
 
-    def step(self, ids, cache: list[KVCache]):
+    def step(self, ids, cache: DecoderCache, mask=None):
         """Read the tokens `ids` (B, T) that follow the cached ones; returns the next token's logits, a raw (B, V)."""
         with no_grad():
-            last = self.hidden(ids, cache)[:, -1]
+            last = self.hidden(ids, mask, cache)[:, -1]
             return ops.linear(last, self.output_table).data
+
+    # ---- published folders
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **changes) -> GPT:
+        """The GPT-1 or GPT-2 in a Hugging Face folder, in evaluation mode; changes: config fields, such as dropout."""
+        fields = pretrained.read_config(folder)
+        kind = pretrained.check_kind(fields, *published.NAMES)
+        config = GPTConfig(**(published.read_fields(kind, fields) | changes))
+        with shapes_only():
+            model = cls(config)
+        state = published.NAMES[kind].read(pretrained.read_weights(folder), model.state_dict())
+        model.load_state_dict(state, assign=True)
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
+        """Write a folder that `transformers` opens as GPT-1 or GPT-2. A missing bias is written as zeros."""
+        end = tokenizer.special.get("<|endoftext|>") if tokenizer else None
+        fields = published.write_fields(self.config, end.id if end else None)
+        with shapes_only():
+            full = GPT(dataclasses.replace(self.config, bias=True)).state_dict()
+        state = {name: np.zeros(zero.shape, zero.dtype) for name, zero in full.items()} | self.state_dict()
+        pretrained.write_folder(folder, fields, published.NAMES[fields["model_type"]].write(state))
+        if tokenizer:
+            tokenizer.save(folder)

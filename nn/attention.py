@@ -1,45 +1,20 @@
-"""Multi-head attention as a layer, and the cache that makes decoding one token at a time cheap."""
+"""Multi-head attention as a layer."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from nn import init
+from nn.cache import KVCache
 from nn.linear import Linear
 from nn.module import Module
-from tinytensor import Tensor, backend, ops
+from tinytensor import Tensor, ops
 from tinytensor.ops.attention import unpack_heads
 
 
-class KVCache:
-    """The keys and values of the positions already seen, for one attention layer: two arrays allocated once.
-
-    keys, values: (B, H, capacity, D), of which the first `length` positions are filled.
-    """
-
-    def __init__(self, batch: int, heads: int, capacity: int, head_width: int, like):
-        xp = backend.array_module(like)
-        self.keys = xp.zeros((batch, heads, capacity, head_width), like.dtype)
-        self.values = xp.zeros_like(self.keys)
-        self.length = 0
-
-    @property
-    def capacity(self) -> int:
-        return self.keys.shape[2]
-
-    def append(self, k, v) -> tuple:
-        """Store k and v, (B, H, T, D) each, behind the others; returns views of all keys and values so far."""
-        end = self.length + k.shape[2]
-        if end > self.capacity:
-            raise ValueError(f"the cache holds {self.capacity} positions and cannot take number {end}")
-        self.keys[:, :, self.length : end] = k
-        self.values[:, :, self.length : end] = v
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
-
-
 class SelfAttention(Module):
-    """Every position attends to positions of the same sequence (causal=True: only to itself and earlier ones).
+    """Every position attends to positions of the same sequence (causal=True: only to itself and earlier ones; with
+    a window: only to the last so many of those).
 
     x: (B, T, C) -> (B, T, C). Queries, keys and values come from one product: `qkv.weight` is (3C, C), the rows of q,
     then k, then v.   mask: boolean, broadcast to (B, H, T, S), True where attention is allowed: (B, 1, 1, T) for
@@ -53,6 +28,7 @@ class SelfAttention(Module):
         heads: int,
         *,
         causal: bool = False,
+        window: int | None = None,
         bias: bool = True,
         dropout: float = 0.0,
         recompute: bool = False,
@@ -62,6 +38,7 @@ class SelfAttention(Module):
         check_heads(width, heads)
         self.heads = heads
         self.causal = causal
+        self.window = window
         self.dropout = dropout
         self.recompute = recompute
         self.qkv = Linear(width, 3 * width, bias, weight_init)
@@ -72,15 +49,15 @@ class SelfAttention(Module):
         if cache is not None:
             return self.out(self._step(qkv, mask, cache))
         dropout = self.dropout if self.training else 0.0
-        y = ops.self_attention(
-            qkv, self.heads, causal=self.causal, mask=mask, dropout=dropout, recompute=self.recompute
-        )
+        how = dict(causal=self.causal, window=self.window, mask=mask)
+        y = ops.self_attention(qkv, self.heads, dropout=dropout, recompute=self.recompute, **how)
         return self.out(y)
 
     def _step(self, qkv: Tensor, mask, cache: KVCache) -> Tensor:
         q, k, v = unpack_heads(qkv.data, 3, self.heads)  # (B, H, T, D) each
         keys, values = cache.append(k, v)
-        y = ops.attention(Tensor(q), Tensor(keys), Tensor(values), causal=self.causal, mask=mask)
+        how = dict(causal=self.causal, window=self.window, mask=mask)
+        y = ops.attention(Tensor(q), Tensor(keys), Tensor(values), **how)
         return merge_heads(y)
 
 

@@ -40,13 +40,16 @@ class Parameter(Tensor):
 
     An optimizer may give it a place in a long flat array for its data and one for its gradient (see train/optim.py);
     `gradient_place` is that second view. `grad` is None until a gradient has arrived, flat or not.
+    mask: None, or booleans of the parameter's shape, False where pruning (nn/prune.py) took a weight away; optimizers
+    leave a 0 there.
     """
 
-    __slots__ = ("gradient_place",)
+    __slots__ = ("gradient_place", "mask")
 
     def __init__(self, data, requires_grad: bool = True):
         super().__init__(data, requires_grad)
         self.gradient_place = None
+        self.mask = None
 
     @classmethod
     def make(cls, shape: tuple[int, ...], fill: Callable[[tuple[int, ...]], np.ndarray]) -> Parameter:
@@ -113,8 +116,12 @@ class Module:
         """Name -> the parameter's own array (not a copy)."""
         return {name: parameter.data for name, parameter in self.named_parameters()}
 
-    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Copy arrays into the parameters. Names and shapes must match exactly; nothing is changed unless all do."""
+    def load_state_dict(self, state: dict[str, np.ndarray], assign: bool = False) -> None:
+        """Copy arrays into the parameters. Names and shapes must match exactly; nothing is changed unless all do.
+
+        assign: put contiguous arrays in the place of the parameters' own, which may then have been built under
+        shapes_only(), so that no time goes into first weights that nobody wants.
+        """
         own = dict(self.named_parameters())
         problems = []
         if missing := own.keys() - state.keys():
@@ -130,6 +137,10 @@ class Module:
             problems.append(f"of the wrong shape: {_some(misshaped)}")
         if problems:
             raise ValueError(f"these weights do not fit {type(self).__name__}; " + "; ".join(problems))
+        if assign:
+            for name, parameter in own.items():
+                parameter.data = np.require(state[name], parameter.dtype, ["C", "W"])
+            return
         if any(0 in parameter.data.strides for parameter in own.values()):
             raise ValueError(f"this {type(self).__name__} was built under shapes_only() and has no memory for weights")
         for name, parameter in own.items():

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nn import init
-from nn.attention import KVCache, SelfAttention
+from nn.attention import SelfAttention
+from nn.cache import KVCache
 from nn.dropout import Dropout
 from nn.linear import Linear
 from nn.module import Module
@@ -65,6 +66,7 @@ class PreNormBlock(Module):
         *,
         hidden: int | None = None,
         causal: bool = False,
+        window: int | None = None,
         activation: str = "gelu",
         bias: bool = True,
         dropout: float = 0.0,
@@ -74,8 +76,9 @@ class PreNormBlock(Module):
         output_init: init.Initializer = init.normal(0.02),
     ):
         first = dict(bias=bias, weight_init=weight_init, output_init=output_init)
+        how = dict(causal=causal, window=window, dropout=dropout, recompute=recompute)
         self.norm1 = LayerNorm(width, bias, eps)
-        self.attention = SelfAttention(width, heads, causal=causal, dropout=dropout, recompute=recompute, **first)
+        self.attention = SelfAttention(width, heads, **how, **first)
         self.norm2 = LayerNorm(width, bias, eps)
         self.feed_forward = FeedForward(width, hidden or 4 * width, activation=activation, **first)
         self.dropout = Dropout(dropout)
@@ -100,14 +103,20 @@ class PostNormBlock(Module):
         *,
         hidden: int | None = None,
         causal: bool = False,
+        window: int | None = None,
         activation: str = "gelu",
         bias: bool = True,
         dropout: float = 0.0,
+        recompute: bool = False,
         eps: float = 1e-5,
+        weight_init: init.Initializer = init.normal(0.02),
+        output_init: init.Initializer = init.normal(0.02),
     ):
-        self.attention = SelfAttention(width, heads, causal=causal, bias=bias, dropout=dropout)
+        first = dict(bias=bias, weight_init=weight_init, output_init=output_init)
+        how = dict(causal=causal, window=window, dropout=dropout, recompute=recompute)
+        self.attention = SelfAttention(width, heads, **how, **first)
         self.norm1 = LayerNorm(width, bias, eps)
-        self.feed_forward = FeedForward(width, hidden or 4 * width, activation=activation, bias=bias)
+        self.feed_forward = FeedForward(width, hidden or 4 * width, activation=activation, **first)
         self.norm2 = LayerNorm(width, bias, eps)
         self.dropout = Dropout(dropout)
 

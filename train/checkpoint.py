@@ -27,10 +27,11 @@ import safetensors.numpy
 from models import GPT, GPTConfig
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
-from nn import Module
+from nn import Module, compressed
 from tinytensor import backend
 
 FAMILIES = {"gpt": (GPT, GPTConfig)}
+PUBLISHED = {"gpt2": GPT, "openai-gpt": GPT}  # the model_type in the config.json of a published folder -> its class
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 TRAINER = "trainer.safetensors"
 
@@ -53,13 +54,13 @@ def save_config(run: Path, family: str, config) -> None:
 
 
 def save_weights(run: Path, model: Module, which: str = "last") -> None:
-    arrays = {name: backend.to_numpy(array) for name, array in model.state_dict().items()}
+    arrays = compressed.state(model)
     replace_file(run / WEIGHTS[which], lambda path: safetensors.numpy.save_file(arrays, path))
 
 
 def save_trainer(run: Path, model: Module, optimizer_state: dict, progress: dict) -> None:
     """Everything a resumed run starts from: weights, optimizer state and `progress`, a small dict of numbers."""
-    arrays = {f"model.{name}": backend.to_numpy(array) for name, array in model.state_dict().items()}
+    arrays = {f"model.{name}": array for name, array in compressed.state(model).items()}
     arrays |= {f"optimizer.{name}": backend.to_numpy(array) for name, array in optimizer_state.items()}
     about = {"progress": json.dumps(progress)}
     replace_file(run / TRAINER, lambda path: safetensors.numpy.save_file(arrays, path, metadata=about))
@@ -79,16 +80,8 @@ def load_trainer(run: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
 
 def load_config(run: Path):
     """(family, config) from the run's config.json."""
-    path = run / "config.json"
-    if not run.is_dir():
-        raise ValueError(f"{run} is not a folder; give the folder of a run, such as runs/gpt-1")
-    try:
-        fields = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{run} is not a run: it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    family = fields.pop("family", None) if isinstance(fields, dict) else None
+    fields = _read_config(run)
+    path, family = run / "config.json", fields.pop("family", None)
     if family not in FAMILIES:
         raise ValueError(f"{path} describes a model of the family {family!r}; known are {', '.join(FAMILIES)}")
     known = {field.name for field in dataclasses.fields(FAMILIES[family][1])}
@@ -97,8 +90,37 @@ def load_config(run: Path):
     return family, FAMILIES[family][1](**fields)
 
 
-def load_model(run: Path, which: str = "last") -> tuple[Module, Tokenizer]:
-    """The model of a run with its last or best weights, in evaluation mode, and its tokenizer."""
+def _read_config(folder: Path) -> dict:
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; give the folder of a run, such as runs/gpt-1")
+    try:
+        fields = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{folder} is not a run: it has no config.json") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    return fields if isinstance(fields, dict) else {}
+
+
+def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
+    """A trained model, in evaluation mode, and its tokenizer.
+
+    folder: that of a run (then `which` of its weights, last or best), or a published one in Hugging Face's layout.
+    """
+    kind = _read_config(folder).get("model_type")
+    if kind is None:
+        model = _load_run(folder, which)
+    elif kind in PUBLISHED:
+        model = PUBLISHED[kind].from_pretrained(folder)
+    else:
+        raise ValueError(f"{folder} holds a published {kind!r}; known are {', '.join(PUBLISHED)}")
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    return model.eval(), tokenizer
+
+
+def _load_run(run: Path, which: str) -> Module:
     family, config = load_config(run)
     model = FAMILIES[family][0](config)
     path = run / WEIGHTS[which]
@@ -106,14 +128,13 @@ def load_model(run: Path, which: str = "last") -> tuple[Module, Tokenizer]:
         raise ValueError(f"{run} has no {path.name}: the run was stopped before its first checkpoint")
     arrays, _ = _read_arrays(path)
     load_weights(model, arrays, path)
-    tokenizer = load_tokenizer(run)
-    check_vocabulary(tokenizer, config.vocab_size)
-    return model.eval(), tokenizer
+    return model
 
 
 def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Those of a pruned, shrunk or quantized model change the model's layers first (nn/compressed.py)."""
     try:
-        model.load_state_dict(arrays)
+        compressed.load(model, arrays)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

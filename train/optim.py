@@ -61,6 +61,14 @@ class FlatParameters:
             elif parameter.grad is not parameter.gradient_place:
                 parameter.gradient_place[...] = parameter.grad
 
+    def apply_masks(self, start: int, stop: int) -> None:
+        """Set the masked weights among the elements [start, stop) back to 0, as pruning left them."""
+        for parameter, place in zip(self.parameters, self.slices):
+            low, high = max(start, place.start), min(stop, place.stop)
+            if parameter.mask is not None and low < high:
+                mask = parameter.mask.reshape(-1)[low - place.start : high - place.start]
+                self.data[low:high] *= parameter.xp.asarray(mask)
+
 
 class Optimizer:
     """What the optimizers share. A subclass says how a stretch of the flat arrays is updated, in `update`.
@@ -85,7 +93,10 @@ class Optimizer:
             parameter.grad = None
 
     def update(self, start: int, stop: int, grad, lr: float, grad_scale: float = 1.0) -> None:
-        """Update the elements [start, stop) from `grad`, all gradients as one flat array, times grad_scale."""
+        """Update the elements [start, stop) from `grad`, all gradients as one flat array, times grad_scale.
+
+        Masked weights (Parameter.mask) stay 0.
+        """
         raise NotImplementedError
 
     def state(self) -> dict:
@@ -139,6 +150,7 @@ class AdamW(Optimizer):
                 step=self.steps,
                 grad_scale=grad_scale,
             )
+        flat.apply_masks(start, stop)
 
     def state(self) -> dict:
         return {"m": self.m, "v": self.v}
@@ -176,6 +188,7 @@ class SGD(Optimizer):
                 weight_decay=decay,
                 grad_scale=grad_scale,
             )
+        flat.apply_masks(start, stop)
 
     def state(self) -> dict:
         return {} if self.velocity is None else {"velocity": self.velocity}
@@ -213,6 +226,7 @@ class Adafactor(Optimizer):
         for index, place in enumerate(self.flat.slices):
             if start <= place.start < stop:
                 self._update_one(index, grad[place] * grad_scale, lr)
+                self.flat.apply_masks(place.start, place.stop)
 
     def _update_one(self, index: int, g, lr: float) -> None:
         p = self.flat.parameters[index]

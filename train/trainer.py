@@ -12,6 +12,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,6 @@ from models.config import option
 from nn import Module
 from tinytensor import backend
 from train import checkpoint, parallel
-from train.objectives.causal import target_count
 from train.optim import SGD, Adafactor, AdamW, Optimizer, clip_scale
 from train.schedule import SHAPES, Schedule
 
@@ -96,20 +96,18 @@ class Progress:
 class Trainer:
     """Trains one model on one corpus and keeps its run folder up to date."""
 
-    def __init__(self, model: Module, objective, train_tokens, val_tokens, config: TrainConfig, run: Path, report):
-        """report: see train/report.py; told of every logged step and evaluation.
+    def __init__(self, model: Module, objective, train_data, val_data, config: TrainConfig, run: Path, report):
+        """objective: what is learned from the data; see train/objectives for what the loop asks of it and of the model.
+        report: see train/report.py; told of every logged step and evaluation.
+        `between`, if set, is called by every worker after each update as between(loop, updates done).
 
         The model's parameters move into shared memory if the workers are processes.
         """
-        for name, tokens in (("training", train_tokens), ("held-out", val_tokens)):
-            if len(tokens) <= objective.context:
-                raise ValueError(
-                    f"the {name} part has {len(tokens)} tokens, fewer than one context of {objective.context} and its "
-                    "targets; give more --data or a smaller --context"
-                )
+        objective.check(train_data, "training")
+        objective.check(val_data, "held-out")
         backend.cpu.tune_malloc()
         self.model, self.objective = model, objective
-        self.train_tokens, self.val_tokens = train_tokens, val_tokens
+        self.train_data, self.val_data = train_data, val_data
         self.config, self.run, self.report = config, run, report
         self.schedule = config.learning_rates()
         self.workers = config.workers or min(parallel.core_count(), config.batch)
@@ -119,6 +117,7 @@ class Trainer:
         flat = self.optimizer.flat
         self.gradients = [flat.grad, *(flat.allocate(flat.size) for _ in range(self.workers - 1))]
         self.progress = Progress()
+        self.between: Callable[[Loop, int], None] | None = None
         self.stop_asked = False
 
     def restore(self) -> None:
@@ -186,6 +185,8 @@ class Loop:
             lr = trainer.schedule(step)
             loss, norm, seen, stop = self.step(step, lr)
             step += 1
+            if trainer.between:
+                trainer.between(self, step)
             if self.report:
                 progress.step, progress.seconds = step, before + time.monotonic() - started
                 losses.append(loss)
@@ -229,23 +230,23 @@ class Loop:
         return loss, norm, seen, stop > 0
 
     def _gradients(self, step: int, rank: int) -> tuple[float, int]:
-        """Leave the gradients of worker `rank`'s share in self.grad; returns (its part of the loss, all tokens)."""
+        """Leave the gradients of a worker's share in self.grad; returns (its part of the loss, all tokens read)."""
         config, objective = self.config, self.trainer.objective
         loss, seen = 0.0, 0
         for parameter in self.parameters:
             parameter.grad = None
         for number in range(step * config.accumulate, (step + 1) * config.accumulate):
-            batch = objective.training_batch(self.trainer.train_tokens, number)
-            mine = {name: array[parallel.share(len(array), rank, self.team.size)] for name, array in batch.items()}
-            seen += batch["targets"].size
-            if not (targets := target_count(mine)):
+            batch = objective.training_batch(self.trainer.train_data, number)
+            rows, T = batch["ids"].shape[:2]
+            seen += rows * T
+            place = parallel.share(rows, rank, self.team.size)
+            if place.start == place.stop:
                 continue
-            # The loss is a mean over a worker's own targets: weighted by their share it adds up to that over all.
-            weight = targets / (target_count(batch) * config.accumulate)
+            mine = {name: array[place] for name, array in batch.items()}
             with tt.random.seeded(config.seed, number, rank + 1):
-                value = self.model.loss(mine)
-                value.backward(np.asarray(weight, value.dtype))
-            loss += value.item() * weight
+                value = self.model.loss(mine, self.model.counts(batch))
+                value.backward(np.asarray(1 / config.accumulate, value.dtype))
+            loss += value.item() / config.accumulate
         self.flat.complete_gradients(self.parameters)
         return loss, seen
 
@@ -269,23 +270,27 @@ class Loop:
 
     def _evaluate(self, limit: int | None) -> float:
         """The mean loss per token over the held-out part, each worker taking every size-th batch."""
-        objective, tokens = self.trainer.objective, self.trainer.val_tokens
-        groups = objective.evaluation_batches(tokens, limit)
-        nats, count = evaluate(self.model, objective, tokens, groups[self.team.rank :: self.team.size])
+        objective, data = self.trainer.objective, self.trainer.val_data
+        keys = objective.evaluation_batches(data, limit)
+        nats, count = evaluate(self.model, objective, data, keys[self.team.rank :: self.team.size])
         nats, count = self.team.sum(nats, count)
         return nats / count
 
 
-def evaluate(model: Module, objective, tokens, groups: list) -> tuple[float, int]:
-    """(sum of the losses in nats, number of tokens) over groups of windows, without dropout and without a graph."""
+def evaluate(model: Module, objective, data, keys: list) -> tuple[float, int]:
+    """(sum of the losses in nats, number of predictions) over some batches, without dropout and without a graph.
+
+    Where a loss has several parts, a batch counts by the predictions of its main part.
+    """
     nats, count = 0.0, 0
     training = model.training
     model.eval()
     with tt.no_grad():
-        for starts in groups:
-            batch = objective.evaluation_batch(tokens, starts)
-            n = target_count(batch)
-            nats += model.loss(batch).item() * n
+        for key in keys:
+            batch = objective.evaluation_batch(data, key)
+            counts = model.counts(batch)
+            n = next(iter(counts.values()))
+            nats += model.loss(batch, counts).item() * n
             count += n
     model.train(training)
     return nats, count

@@ -112,11 +112,26 @@ def test_eight_steps_of_adamw_have_the_recorded_losses(name):
 @pytest.mark.parametrize(
     "preset, count",
     [("toy", 804_096), ("baby", 10_745_088), ("gpt2", 124_439_808), ("gpt2-medium", 354_823_168),
-     ("gpt2-large", 774_030_080), ("gpt2-xl", 1_557_611_200)],
+     ("gpt2-large", 774_030_080), ("gpt2-xl", 1_557_611_200), ("gpt", 116_534_784), ("gpt3-125m", 125_226_240),
+     ("gpt3-350m", 355_871_744), ("gpt3-760m", 760_300_032), ("gpt3-1.3b", 1_315_723_264),
+     ("gpt3-2.7b", 2_651_553_280), ("gpt3-6.7b", 6_658_404_352), ("gpt3-13b", 12_853_386_240),
+     ("gpt3-175b", 174_604_259_328)],
 )  # fmt: skip
 def test_presets_have_the_published_number_of_parameters(preset, count):
     with shapes_only():
         assert GPT(GPTConfig.preset(preset)).parameter_count() == count
+
+
+@pytest.mark.parametrize(
+    "preset, billions",
+    [("gpt3-125m", 0.125), ("gpt3-350m", 0.356), ("gpt3-760m", 0.760), ("gpt3-1.3b", 1.316), ("gpt3-2.7b", 2.652),
+     ("gpt3-6.7b", 6.659), ("gpt3-13b", 12.853), ("gpt3-175b", 174.600)],
+)  # fmt: skip
+def test_gpt3_sizes_agree_with_the_papers_table_of_compute(preset, billions):
+    """Brown et al. 2020, appendix D: parameters in millions, printed to four or five digits."""
+    with shapes_only():
+        count = GPT(GPTConfig.preset(preset)).parameter_count()
+    assert abs(count / 1e9 / billions - 1) < 2e-3
 
 
 def test_an_output_table_of_its_own_adds_its_size():
@@ -127,7 +142,7 @@ def test_an_output_table_of_its_own_adds_its_size():
 
 def test_a_preset_can_be_changed_and_an_unknown_one_is_named():
     assert GPTConfig.preset("gpt2", dropout=0.1) == GPTConfig(dropout=0.1)
-    with pytest.raises(ValueError, match="unknown preset 'gpt3'; choose from toy, baby, gpt2"):
+    with pytest.raises(ValueError, match="unknown preset 'gpt3'; choose from toy, baby, gpt, gpt2"):
         GPTConfig.preset("gpt3")
 
 
@@ -140,6 +155,90 @@ def test_a_preset_can_be_changed_and_an_unknown_one_is_named():
 def test_bad_shapes_are_named(field, value, message):
     with pytest.raises(ValueError, match=message):
         GPTConfig(**(dict(vocab_size=5, context=4, layers=1, heads=4, width=8) | {field: value}))
+
+
+# ---- the generations
+
+
+def test_every_second_block_of_gpt3_sees_a_band_only():
+    model = GPT(GPTConfig(**SMALL | dict(layers=4), window=3))
+    assert [block.attention.window for block in model.blocks] == [None, 3, None, 3]
+
+
+def test_a_token_beyond_the_bands_of_all_blocks_is_not_seen():
+    """Two banded layers of 3 reach back 4 positions; the dense layers between them are made to pass nothing on."""
+    config = GPTConfig(**SMALL | dict(layers=4), window=3)
+    model = randomized(config).eval()
+    for block in model.blocks[::2]:
+        block.attention.out.weight.data[...] = 0
+    ids = some_ids(config, 1)
+    changed = ids.copy()
+    changed[0, 0] = (ids[0, 0] + 1) % config.vocab_size
+    differ = (model(ids).data != model(changed).data).any(axis=-1)[0]
+    assert differ.tolist() == [True] * 5 + [False] * 3
+
+
+@pytest.mark.parametrize("changes", [dict(), dict(post_norm=True), dict(window=2)])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_nothing(changes, side):
+    config = GPTConfig(**SMALL, **changes)
+    model, lengths, T = randomized(config).eval(), [8, 3, 1], 8
+    ids = some_ids(config)
+    mask = np.zeros((3, T), bool)
+    for row, n in enumerate(lengths):
+        mask[row, T - n :] = True
+    mask = mask if side == "left" else mask[:, ::-1]
+    together = model(ids, mask).data
+    for row in range(3):
+        alone = model(ids[row : row + 1, mask[row]]).data[0]
+        assert_close(together[row, mask[row]], alone, 1e-5)
+
+
+@pytest.mark.parametrize("changes", [dict(), dict(post_norm=True), dict(window=2), dict(tied=False, hidden=5)])
+def test_a_cache_with_padded_rows_gives_the_logits_of_each_row_alone(changes):
+    config = GPTConfig(**SMALL, **changes)
+    model = randomized(config).eval()
+    ids, mask = some_ids(config), np.array([[True] * 4, [False] * 3 + [True], [False] * 2 + [True] * 2])
+    cache = model.new_cache(3, capacity=8)
+    logits = [model.step(ids[:, :4], cache, mask), *(model.step(ids[:, t : t + 1], cache) for t in range(4, 8))]
+    for row in range(3):
+        own = ids[row : row + 1, np.append(mask[row], [True] * 4)]
+        alone = model(own).data[0, -5:]
+        assert_close([step[row] for step in logits], alone, 1e-5)
+
+
+def test_a_cache_goes_on_with_the_rows_that_are_selected():
+    config = GPTConfig(**SMALL)
+    model = randomized(config).eval()
+    ids, mask = some_ids(config), np.array([[True] * 4, [False] * 3 + [True], [False] * 2 + [True] * 2])
+    cache = model.new_cache(3, capacity=8)
+    model.step(ids[:, :4], cache, mask)
+    for rows in ([2, 0, 2, 1], [1, 0, 3, 2], [3, 3]):
+        cache.select(rows)
+        ids, mask = ids[rows], mask[rows]
+    later = np.array([[5, 6], [7, 8]])
+    got = model.step(later, cache)
+    for row in range(2):
+        own = np.concatenate([ids[row, :4][mask[row]], later[row]])[None]
+        assert_close(got[row], model(own).data[0, -1], 1e-5)
+
+
+def test_the_loss_of_shards_adds_up_to_that_of_the_batch():
+    config = GPTConfig(**SMALL)
+    model = randomized(config)
+    ids = some_ids(config, 4)
+    targets = np.where(np.random.default_rng(0).random(ids.shape) < 0.3, -100, ids[:, ::-1])
+    whole = model.loss({"ids": ids, "targets": targets})
+    whole.backward()
+    expected = [p.grad.copy() for p in model.parameters()]
+    model.zero_grad()
+    counts = {"targets": int((targets != -100).sum())}
+    shards = [model.loss({"ids": ids[rows], "targets": targets[rows]}, counts) for rows in ([0], [1, 2, 3])]
+    for shard in shards:
+        shard.backward()
+    assert_close(sum(shard.item() for shard in shards), whole.item(), 1e-6)
+    for parameter, gradient in zip(model.parameters(), expected):
+        assert_close(parameter.grad, gradient, 1e-5)
 
 
 # ---- how it starts

@@ -8,11 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
+
+from models import GPT
+from models.generate import generate
+from models.tokenizers import ByteLevelBPE
+from train import checkpoint
 
 ROOT = Path(__file__).parents[2]
 TEXT = "the cat sat on the mat. the dog sat on the log. the hen sat in the pen.\n" * 60
@@ -112,7 +118,22 @@ def test_sampling_goes_on_from_the_prompt_and_repeats_with_the_seed(finished):
                     for _ in range(2))
     assert first.returncode == 0, first.stderr
     assert first.stdout == again.stdout
-    assert first.stdout.startswith("the cat sat on the")
+    model, tokenizer = checkpoint.load_model(folder / "run")
+    ids = generate(model, np.array(tokenizer.encode("the c")), 40, temperature=0)
+    assert first.stdout == tokenizer.decode(ids.tolist()) + "\n"
+
+
+def test_a_published_folder_is_used_like_a_run(finished, tmp_path):
+    model, _ = checkpoint.load_model(finished[0] / "run")
+    tokenizer = ByteLevelBPE.train([TEXT], 270)
+    published = GPT(replace(model.config, vocab_size=tokenizer.vocab_size, bias=True))
+    published.save_pretrained(tmp_path / "published", tokenizer)
+    done = train("sample", "published", "--prompt", "the c", "--tokens", 5, "--temperature", 0, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ids = generate(published, np.array(tokenizer.encode("the c")), 5, temperature=0)
+    assert done.stdout == tokenizer.decode(ids.tolist()) + "\n"
+    done = train("eval", "published", "--data", finished[0] / "text.txt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_eval_gives_the_loss_the_run_ended_with(finished):
@@ -238,7 +259,7 @@ BAD_INPUT = {
     "an empty file": (["--data", "empty.txt"], "empty.txt holds no text: it is empty"),
     "a binary file": (["--data", "zeros.bin"], "zeros.bin is not text: byte 0 is zero"),
     "another encoding": (["--data", "latin.txt"], "latin.txt is not UTF-8 text: byte 0xe4 at position 3"),
-    "a short file": (["--data", "short.txt"], "the training part has 6 tokens, fewer than one context of 16"),
+    "a short file": (["--data", "short.txt"], "the training part has 6 tokens, fewer than the 17 that"),
     "an odd width": (["--width", "130", "--heads", "4"], "width 130 is not divisible by heads 4; try 128 or 132"),
     "no layers": (["--layers", "0"], "layers must be at least 1, not 0"),
     "a wild dropout": (["--dropout", "1.5"], "dropout must be a share in [0, 1), not 1.5"),

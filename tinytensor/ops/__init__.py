@@ -31,6 +31,8 @@ from tinytensor.ops.elementwise import (
 from tinytensor.ops.embedding import embedding
 from tinytensor.ops.matmul import linear, matmul
 from tinytensor.ops.norm import add_layer_norm, add_rms_norm, layer_norm, rms_norm
+from tinytensor.ops.quantize import fake_quantize
+from tinytensor.ops.recurrent import lstm
 from tinytensor.ops.reduce import logsumexp, max, mean, min, sum, var
 from tinytensor.ops.shape import (
     broadcast_to,
@@ -45,10 +47,12 @@ from tinytensor.ops.shape import (
     stack,
     swapaxes,
     take_along_axis,
+    toeplitz,
     transpose,
 )
 from tinytensor.ops.softmax import (
     binary_cross_entropy,
+    count_targets,
     cross_entropy,
     linear_cross_entropy,
     log_softmax,

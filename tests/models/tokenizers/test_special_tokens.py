@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from awkward_texts import AWKWARD, CORPUS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models import tokenizers
 from models.tokenizers import ByteLevelBPE, Bytes, Characters, ClassicBPE, Special, Unigram, WordPiece
+from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
 
 ALL = {
     "bytelevel": ByteLevelBPE.train(CORPUS, 400, special_tokens=["<|endoftext|>", "<|end|>"]),

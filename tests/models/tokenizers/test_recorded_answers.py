@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from awkward_texts import AWKWARD, CORPUS
 
 from models import tokenizers
 from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece
 from models.tokenizers.split import Splitter
+from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
 
 HERE = Path(__file__).parent
 RECORDED = json.loads((HERE / "recorded.json").read_text())

@@ -4,10 +4,10 @@ import base64
 import json
 
 import pytest
-from awkward_texts import CORPUS
 
 from models import tokenizers
 from models.tokenizers import ByteLevelBPE, Characters, ClassicBPE, Unigram, WordPiece
+from tests.models.tokenizers.awkward_texts import CORPUS
 
 TRAINED = ByteLevelBPE.train(CORPUS, 300)
 

@@ -3,9 +3,9 @@
 import argparse
 
 import pytest
-from awkward_texts import CORPUS
 
 from models import tokenizers
+from tests.models.tokenizers.awkward_texts import CORPUS
 from train.commands import tokenizer as command
 
 
@@ -60,9 +60,9 @@ def test_bad_input_is_one_sentence(data, tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"caf\xe9")
     for arguments, message in (
             (["--data", tmp_path / "missing", "--vocab-size", 300], "missing does not exist"),
-            (["--data", tmp_path / "none", "--vocab-size", 300], "is a folder without .txt files"),
-            (["--data", tmp_path / "empty.txt", "--vocab-size", 300], "is empty: there is nothing to learn from"),
-            (["--data", tmp_path / "bad.txt", "--vocab-size", 300], r"is not UTF-8 text \(byte 3\)"),
+            (["--data", tmp_path / "none", "--vocab-size", 300], "none holds no text: it is empty"),
+            (["--data", tmp_path / "empty.txt", "--vocab-size", 300], "holds no text: it is empty"),
+            (["--data", tmp_path / "bad.txt", "--vocab-size", 300], "is not UTF-8 text: byte 0xe9 at position 3"),
             (["--data", data], "--kind bpe needs --vocab-size"),
             (["--data", data, "--vocab-size", 0], "--vocab-size 0 is not positive"),
             (["--data", data, "--vocab-size", 100], "smaller than the alphabet"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.stories import n_gram_loss
 from train.data.stories import corpus, stories
 from train.data.stories.telling import THINGS, Choices, Teller
 
@@ -115,26 +116,9 @@ def test_the_nats_agree_with_the_frequencies_of_the_words_and_forms_chosen(recor
     assert estimate == pytest.approx(counted, rel=0.01)
 
 
-def five_gram_loss(train, test, order=5):
-    """Nats per character of an interpolated Witten-Bell model: each context trusts itself the more it has seen."""
-    counts = [defaultdict(Counter) for _ in range(order)]
-    for length, table in enumerate(counts):
-        for i in range(length, len(train)):
-            table[train[i - length:i]][train[i]] += 1
-    loss = 0.0
-    for i in range(order, len(test)):
-        p = 1 / len(counts[0][""])
-        for length, table in enumerate(counts):
-            if (seen := table.get(test[i - length:i])) is None:
-                break
-            p = (seen[test[i]] + len(seen) * p) / (seen.total() + len(seen))
-        loss -= math.log(p)
-    return loss / (len(test) - order)
-
-
 def test_a_five_gram_model_stays_far_above_the_floor(told):
     split = told.starts[-40]
-    loss = five_gram_loss(told.text[:split], told.text[split:])
+    loss = n_gram_loss(told.text[:split], told.text[split:], order=5)
     assert loss > 2.5 * told.floor(split)
 
 

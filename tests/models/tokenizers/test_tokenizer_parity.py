@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from awkward_texts import AWKWARD, CORPUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece, spiece
 from models.tokenizers.split import GPT2, GPT4
+from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
 
 pytestmark = pytest.mark.parity
 BERT_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -41,7 +41,7 @@ def every_character():
 
 def path_from(variable):
     if not os.environ.get(variable):
-        pytest.skip(f"{variable} is not set; tests/tokenizers/published.py fetches the vocabularies")
+        pytest.skip(f"{variable} is not set; tests/models/tokenizers/published.py fetches the vocabularies")
     return Path(os.environ[variable])
 
 

@@ -1,6 +1,6 @@
 """Writes recorded.json and tiny.model: what the published libraries answer, for tests that run without them.
 
-python tests/tokenizers/record.py, where tokenizers, transformers and sentencepiece are installed. Run again only
+python -m tests.models.tokenizers.record, where tokenizers, transformers and sentencepiece are installed. Run again only
 when the texts change; the alphabets of WordPiece and classic BPE come out in another order each time.
 """
 
@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 
 import sentencepiece
-from awkward_texts import AWKWARD, CORPUS
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from models.tokenizers.split import GPT2, GPT4
+from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
 
 HERE = Path(__file__).parent
 

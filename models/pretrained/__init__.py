@@ -1,0 +1,15 @@
+"""Published checkpoints: a folder in Hugging Face's layout, read into our models and written from them.
+
+Such a folder holds config.json (the shape, under the publisher's names), the weights (model.safetensors, or several
+shards with an index; older ones pytorch_model.bin) and the tokenizer's files.
+
+    weights.py      the weights' files <-> {published name: array}
+    torch_files.py  the reader of pytorch_model.bin: a pickle of which nothing is ever executed
+    names.py        {published name: array} <-> {our parameter's name: array}, from one table a family
+    gpt.py, ...     a family's table of names, and its config in both directions
+
+These files map plain dicts and know nothing of the models: a model's file imports its family's file here.
+"""
+
+from models.pretrained.names import Names, Transposed
+from models.pretrained.weights import check_kind, read_config, read_weights, write_folder

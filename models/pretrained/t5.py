@@ -1,0 +1,141 @@
+"""T5's published checkpoints (also mT5's, ByT5's and Flan-T5's): names and config, in both directions.
+
+The one trap is the output table. v1.0 shares it with the embedding and scales the final vectors by 1/sqrt(C); v1.1 has
+one of its own and does not scale. Files say which by `tie_word_embeddings`, or since transformers 5, which writes true
+there whatever the model, by `scale_decoder_outputs`; and the file may leave out a table that equals the embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from models.pretrained.names import Names
+
+
+def _attention(ours: str, theirs: str) -> dict:
+    return {f"{ours}.qkv": (f"{theirs}.q", f"{theirs}.k", f"{theirs}.v"), f"{ours}.out": f"{theirs}.o"}
+
+
+def _feed_forward(ours: str, theirs: str) -> dict:
+    dense = f"{theirs}.DenseReluDense"  # the name stayed when the ReLU went
+    return {
+        f"{ours}.norm2": f"{theirs}.layer_norm",
+        f"{ours}.feed_forward.gate": f"{dense}.wi_0",
+        f"{ours}.feed_forward.into": f"{dense}.wi_1",
+        f"{ours}.feed_forward.out": f"{dense}.wo",
+    }
+
+
+def _stack(name: str, last: int) -> dict:
+    """What encoder and decoder have in common; the feed-forward network is a block's layer number `last`."""
+    ours, theirs = f"{name}.blocks.*", f"{name}.block.*"
+    return {
+        f"{name}.positions.weight": f"{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+        f"{ours}.norm1": f"{theirs}.layer.0.layer_norm",
+        **_attention(f"{ours}.attention", f"{theirs}.layer.0.SelfAttention"),
+        **_feed_forward(ours, f"{theirs}.layer.{last}"),
+        f"{name}.norm": f"{name}.final_layer_norm",
+    }
+
+
+CROSS = "decoder.block.*.layer.1"
+TABLE = {
+    "embedding": "shared",
+    **_stack("encoder", 1),
+    **_stack("decoder", 2),
+    "decoder.blocks.*.cross_norm": f"{CROSS}.layer_norm",
+    "decoder.blocks.*.cross.q": f"{CROSS}.EncDecAttention.q",
+    "decoder.blocks.*.cross.kv": (f"{CROSS}.EncDecAttention.k", f"{CROSS}.EncDecAttention.v"),
+    "decoder.blocks.*.cross.out": f"{CROSS}.EncDecAttention.o",
+    "head": "lm_head",
+}
+ONE_PROJECTION = {
+    f"{stack}.blocks.*.feed_forward.into": f"{stack}.block.*.layer.{last}.DenseReluDense.wi"
+    for stack, last in (("encoder", 1), ("decoder", 2))
+}
+IGNORED = ["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"]  # unused, in v1.0's files
+COPIES = {f"{stack}.embed_tokens.weight": "shared.weight" for stack in ("encoder", "decoder")}
+
+# our field -> theirs, and its value where a file has none
+FIELDS = {
+    "vocab_size": ("vocab_size", 32128),
+    "layers": ("num_layers", 6),
+    "decoder_layers": ("num_decoder_layers", None),
+    "heads": ("num_heads", 8),
+    "head_width": ("d_kv", 64),
+    "width": ("d_model", 512),
+    "hidden": ("d_ff", 2048),
+    "buckets": ("relative_attention_num_buckets", 32),
+    "max_distance": ("relative_attention_max_distance", 128),
+    "dropout": ("dropout_rate", 0.1),
+    "eps": ("layer_norm_epsilon", 1e-6),
+    "pad_id": ("pad_token_id", 0),
+    "eos_id": ("eos_token_id", 1),
+}
+ACTIVATIONS = {  # feed_forward_proj -> (activation, gated)
+    "relu": ("relu", False),
+    "gelu": ("gelu", False),
+    "gelu_new": ("gelu_tanh", False),
+    "silu": ("silu", False),
+    "gated-relu": ("relu", True),
+    "gated-gelu": ("gelu_tanh", True),
+    "gated-silu": ("silu", True),
+}
+
+
+def names(gated: bool) -> Names:
+    """The table of names. Only gated networks, v1.1's, have two projections, wi_0 and wi_1."""
+    return Names(TABLE if gated else TABLE | ONE_PROJECTION, ignored=IGNORED, tied=COPIES)
+
+
+def read_fields(fields: Mapping) -> dict:
+    """Our config's fields from a published config.json's; all but `tied`, which depends on the weights (see `read`)."""
+    ours = {name: fields.get(theirs, default) for name, (theirs, default) in FIELDS.items()}
+    ours["decoder_layers"] = ours["decoder_layers"] or 0
+    if ours["decoder_layers"] == ours["layers"]:
+        ours["decoder_layers"] = 0
+    projection = fields.get("feed_forward_proj", "relu")
+    if projection not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise ValueError(f"the config's feed_forward_proj is {projection!r}; this model has {known}")
+    ours["activation"], ours["gated"] = ACTIVATIONS[projection]
+    start = fields.get("decoder_start_token_id", ours["pad_id"])
+    if start not in (None, ours["pad_id"]):
+        raise ValueError(f"the config's decoder_start_token_id is {start}; T5 starts from padding, {ours['pad_id']}")
+    return ours
+
+
+def write_fields(ours: Mapping) -> dict:
+    """A config.json for `transformers`, from our config's fields."""
+    projections = [name for name, (act, gated) in ACTIVATIONS.items()
+                   if (act, gated) == (ours["activation"], ours["gated"])]  # fmt: skip
+    if not projections:
+        raise ValueError(f"published T5 configs have no word for a gated {ours['activation']}; theirs is gelu_tanh")
+    return {
+        **{theirs: ours[name] for name, (theirs, _) in FIELDS.items()},
+        "num_decoder_layers": ours["decoder_layers"] or ours["layers"],
+        "feed_forward_proj": projections[0],
+        "tie_word_embeddings": ours["tied"],
+        "scale_decoder_outputs": ours["tied"],
+        "decoder_start_token_id": ours["pad_id"],
+        "is_encoder_decoder": True,
+        "model_type": "t5",
+        "architectures": ["T5ForConditionalGeneration"],
+    }
+
+
+def read_head(fields: Mapping, published: dict[str, np.ndarray]) -> tuple[bool, dict[str, np.ndarray]]:
+    """(whether the output table is the embedding; the arrays, with the `lm_head.weight` to use if it is not)."""
+    scaled = fields.get("scale_decoder_outputs", fields.get("tie_word_embeddings", True))
+    shared = published.get("shared.weight")
+    if shared is None:
+        raise ValueError("the checkpoint has no shared.weight, T5's embedding")
+    head = published.get("lm_head.weight", shared)
+    rest = {name: array for name, array in published.items() if name != "lm_head.weight"}
+    if not scaled:
+        return False, rest | {"lm_head.weight": head}
+    if np.array_equal(head, shared):
+        return True, rest
+    return False, rest | {"lm_head.weight": head * np.float32(shared.shape[1] ** -0.5)}

@@ -1,0 +1,306 @@
+"""pytorch_model.bin, read without PyTorch and without executing anything.
+
+torch.save writes a pickle: a program for a small stack machine that may call any function of any library, so opening a
+stranger's file with `pickle` runs the stranger's code. Here the program is only looked at. `pickletools` names its
+instructions one by one; the few that describe tables, lists, numbers and tensors are followed, and the one that calls
+functions is understood for the three "functions" that torch.save uses, none of which is ever called. Everything else
+is refused by name.
+
+Two layouts exist. Since PyTorch 1.6 the file is a ZIP archive: NAME/data.pkl, and each storage (the flat memory of one
+or more tensors) in NAME/data/KEY. Before, the pickles stood one after another (a magic number, a version, the machine,
+the object, the storages' keys), followed by the raw storages.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickletools
+import struct
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+MAGIC = 0x1950A86A20F9469CFC6C  # of the older layout
+DTYPES = {
+    "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "bfloat16",
+    "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1",
+    "BoolStorage": "?",
+}  # fmt: skip
+FUNCTIONS = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_tensor",
+    "torch._utils _rebuild_parameter",
+}
+
+
+class Refused(ValueError):
+    """The pickle asks for something that is no part of a table of tensors."""
+
+
+@dataclass(frozen=True)
+class Global:
+    """The name of a function or class; only ever compared with the names above."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Flat memory elsewhere in the file: `numel` numbers of a type, under a key."""
+
+    kind: str
+    key: str
+    numel: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * (2 if self.kind == "bfloat16" else np.dtype(self.kind).itemsize)
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor: which elements of a storage, in which order. offset and strides count elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __post_init__(self):
+        s = self
+        numbers = (s.offset, *s.shape, *s.strides) if type(s.shape) is type(s.strides) is tuple else (None,)
+        if not isinstance(s.storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
+            raise Refused("a tensor is described by something else than a storage and whole numbers")
+        if len(s.shape) != len(s.strides):
+            raise Refused(f"a tensor of shape {s.shape} has {len(s.strides)} strides")
+        last = s.offset + sum((n - 1) * stride for n, stride in zip(s.shape, s.strides))
+        if math.prod(s.shape) and (last >= s.storage.numel or math.prod(s.shape) > s.storage.numel):
+            raise Refused(f"a tensor of shape {s.shape} reaches outside its storage of {s.storage.numel} numbers")
+
+    def of(self, flat: np.ndarray) -> np.ndarray:
+        """The array, given the storage's numbers."""
+        if not math.prod(self.shape):
+            return np.zeros(self.shape, flat.dtype)
+        strides = [stride * flat.itemsize for stride in self.strides]
+        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, strides, writeable=False)
+
+
+def read_torch(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a file that torch.save made from a state dict, by name; bfloat16 as float32."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            first = file.read(2)
+            file.seek(0)
+            return _read_archive(file) if first == b"PK" else _read_sequence(file)
+    except Refused as error:
+        raise ValueError(f"{path} is refused: {error}. Weights need nothing but tensors, so this file may be made to "
+                         "do harm") from None  # fmt: skip
+    except (OSError, KeyError, IndexError, EOFError, struct.error, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is truncated or damaged: {error}") from None
+
+
+def _read_archive(file: BinaryIO) -> dict[str, np.ndarray]:
+    """Since PyTorch 1.6: a ZIP archive whose entries are stored, not compressed."""
+    archive = zipfile.ZipFile(file)
+    folder = next((name[: -len("data.pkl")] for name in archive.namelist() if name.endswith("data.pkl")), None)
+    if folder is None:
+        raise KeyError("the archive has no data.pkl")
+    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+        raise Refused("its numbers are not little-endian")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+        raise Refused("its entries are compressed, which torch.save never does")
+    views = tensors(Reader(io.BytesIO(archive.read(f"{folder}data.pkl"))).read())
+    flat = {}
+    for storage in {view.storage for view in views.values()}:
+        flat[storage] = numbers(archive.read(f"{folder}data/{storage.key}"), storage)
+    return {name: view.of(flat[view.storage]) for name, view in views.items()}
+
+
+def _read_sequence(file: BinaryIO) -> dict[str, np.ndarray]:
+    """Before PyTorch 1.6: five pickles, then for each key the number of elements and the raw numbers."""
+    magic, version = Reader(file).read(), Reader(file).read()
+    if magic != MAGIC or version != 1001:
+        raise KeyError("it begins like no file of torch.save")
+    Reader(file).read()  # sizes of types on the machine that wrote it
+    views = tensors(Reader(file).read())
+    storages = {view.storage.key: view.storage for view in views.values()}
+    flat = {}
+    for key in Reader(file).read():
+        (numel,) = struct.unpack("<q", file.read(8))
+        if key not in storages or numel != storages[key].numel:
+            raise KeyError(f"storage {key!r} has {numel} numbers, which is not what its tensors say")
+        flat[storages[key]] = numbers(file.read(storages[key].nbytes), storages[key])
+    return {name: view.of(flat[view.storage]) for name, view in views.items()}
+
+
+def numbers(raw: bytes, storage: Storage) -> np.ndarray:
+    """A storage's bytes as numbers."""
+    if len(raw) != storage.nbytes:
+        raise KeyError(f"storage {storage.key!r} has {len(raw)} bytes where {storage.nbytes} should be")
+    if storage.kind == "bfloat16":  # the upper half of a float32
+        return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(raw, storage.kind)
+
+
+def tensors(found) -> dict[str, View]:
+    """Check that the pickle described a table of tensors by name."""
+    if not isinstance(found, dict):
+        raise Refused(f"it holds a {type(found).__name__} instead of a table of tensors")
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, View):
+            raise Refused(f"under {name!r} it holds a {type(value).__name__}, which is no tensor")
+    return found
+
+
+class Reader:
+    """Follows one pickle, up to its STOP, as far as it builds tables, lists, numbers, strings and tensors."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.stack: list = []
+        self.marks: list[int] = []
+        self.memo: dict[int, object] = {}
+
+    def read(self):
+        """What the pickle describes."""
+        try:
+            for instruction, argument, _ in pickletools.genops(self.file):
+                follow = getattr(self, f"do_{instruction.name}", None)
+                if instruction.name in CONSTANTS:
+                    self.stack.append(CONSTANTS[instruction.name])
+                elif instruction.name in LITERALS:
+                    self.stack.append(argument)
+                elif follow is None:
+                    raise Refused(f"its pickle has the instruction {instruction.name}")
+                else:
+                    follow(argument)
+        except Refused:
+            raise
+        except (ValueError, TypeError, AttributeError) as error:  # no valid pickle: an empty stack, a number as table
+            raise EOFError(f"its pickle makes no sense ({error})") from None
+        if len(self.stack) != 1:
+            raise EOFError("its pickle is incomplete")
+        return self.stack.pop()
+
+    def pop_marked(self) -> list:
+        """Everything above the last mark."""
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+    def do_nothing(self, _):
+        pass
+
+    do_PROTO = do_FRAME = do_STOP = do_nothing
+
+    def do_MARK(self, _):
+        self.marks.append(len(self.stack))
+
+    def do_EMPTY_DICT(self, _):
+        self.stack.append({})
+
+    def do_EMPTY_LIST(self, _):
+        self.stack.append([])
+
+    def do_TUPLE(self, _):
+        self.stack.append(tuple(self.pop_marked()))
+
+    def do_TUPLE1(self, _):
+        self._tuple(1)
+
+    def do_TUPLE2(self, _):
+        self._tuple(2)
+
+    def do_TUPLE3(self, _):
+        self._tuple(3)
+
+    def _tuple(self, n: int):
+        items = tuple(self.stack[-n:])
+        del self.stack[-n:]
+        self.stack.append(items)
+
+    def do_APPEND(self, _):
+        item = self.stack.pop()
+        self._top(list).append(item)
+
+    def do_APPENDS(self, _):
+        items = self.pop_marked()
+        self._top(list).extend(items)
+
+    def do_SETITEM(self, _):
+        value, key = self.stack.pop(), self.stack.pop()
+        self._top(dict)[key] = value
+
+    def do_SETITEMS(self, _):
+        items = self.pop_marked()
+        self._top(dict).update(zip(items[::2], items[1::2]))
+
+    def _top(self, kind: type):
+        if type(self.stack[-1]) is not kind:
+            raise Refused(f"its pickle changes a {type(self.stack[-1]).__name__} as if it were a {kind.__name__}")
+        return self.stack[-1]
+
+    def do_BINPUT(self, index):
+        self.memo[index] = self.stack[-1]
+
+    do_LONG_BINPUT = do_BINPUT
+
+    def do_MEMOIZE(self, _):
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def do_BINGET(self, index):
+        self.stack.append(self.memo[index])
+
+    do_LONG_BINGET = do_BINGET
+
+    def do_GLOBAL(self, name):
+        module, _, kind = name.partition(" ")
+        if name not in FUNCTIONS and not (module in ("torch", "torch.storage") and kind in DTYPES):
+            raise Refused(f"its pickle names {module}.{kind}")
+        self.stack.append(Global(name))
+
+    def do_STACK_GLOBAL(self, _):
+        kind, module = self.stack.pop(), self.stack.pop()
+        self.do_GLOBAL(f"{module} {kind}")
+
+    def do_BINPERSID(self, _):
+        """A reference to a storage: ("storage", its type, key, location, numel[, None])."""
+        found = self.stack.pop()
+        if not isinstance(found, tuple) or len(found) < 5 or found[0] != "storage" or type(found[1]) is not Global:
+            raise Refused("its pickle refers to something that is no storage")
+        kind, key, numel, rest = found[1].name.split()[1], found[2], found[4], found[5:]
+        if kind not in DTYPES or type(key) is not str or type(numel) is not int or numel < 0 or set(rest) - {None}:
+            raise Refused(f"its pickle refers to a storage in an unknown way: {found[2:]}")
+        self.stack.append(Storage(DTYPES[kind], key, numel))
+
+    def do_REDUCE(self, _):
+        """Where pickle would call a function."""
+        arguments, function = self.stack.pop(), self.stack.pop()
+        name = function.name.split()[1] if isinstance(function, Global) else None
+        if name == "OrderedDict" and arguments == ():
+            self.stack.append({})
+        elif name in ("_rebuild_tensor", "_rebuild_tensor_v2") and len(arguments) >= 4:
+            self.stack.append(View(*arguments[:4]))
+        elif name == "_rebuild_parameter" and len(arguments) >= 1 and isinstance(arguments[0], View):
+            self.stack.append(arguments[0])
+        else:
+            raise Refused(f"its pickle calls {name or 'something that is no function'} in an unknown way")
+
+    def do_BUILD(self, _):
+        """Attributes of an object: a state dict has some about versions, which say nothing about the weights."""
+        self.stack.pop()
+        self._top(dict)
+
+
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+LITERALS = {
+    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINSTRING",
+    "SHORT_BINSTRING",
+}  # fmt: skip

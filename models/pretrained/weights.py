@@ -1,0 +1,153 @@
+"""Weights in files: safetensors (one file, or shards with an index) and pytorch_model.bin, as {name: array}.
+
+Whatever the precision of a file, the model computes in float32: float16, bfloat16 and float64 arrays are converted
+when they are read. Integers stay as they are (some files hold counters and position tables; the name maps drop them).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from models.pretrained.torch_files import read_torch
+from models.tokenizers.files import read_json, write_text
+
+SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
+CANDIDATES = (SINGLE, SHARDED, "pytorch_model.bin", "pytorch_model.bin.index.json")
+SHARD_BYTES = 5_000_000_000
+
+
+def read_config(folder: str | Path) -> dict:
+    """The published fields of a folder's config.json."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; give one with config.json and model.safetensors")
+    if not (folder / "config.json").exists():
+        raise ValueError(f"{folder} has no config.json: it is not a folder in Hugging Face's layout")
+    fields = read_json(folder / "config.json")
+    if not isinstance(fields, dict):
+        raise ValueError(f"{folder / 'config.json'} does not hold a table of settings")
+    return fields
+
+
+def check_kind(fields: dict, *kinds: str) -> str:
+    """The config's model_type, which must be one of `kinds`."""
+    kind = fields.get("model_type")
+    if kind not in kinds:
+        raise ValueError(f"the config's model_type is {kind!r}; this model reads {' and '.join(map(repr, kinds))}")
+    return kind
+
+
+def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of a folder by their published names; floats as float32."""
+    folder = Path(folder)
+    found = next((folder / name for name in CANDIDATES if (folder / name).exists()), None)
+    if found is None:
+        raise ValueError(f"{folder} has no weights; expected {SINGLE}, its shards with {SHARDED}, or pytorch_model.bin")
+    return _read_shards(found) if found.name.endswith(".index.json") else _read_file(found)
+
+
+def write_folder(folder: str | Path, config: dict, arrays: Mapping[str, np.ndarray], shard_bytes: int = SHARD_BYTES):
+    """Write config.json and model.safetensors; in several files where they are longer than shard_bytes together."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+        _write_weights(folder, arrays, shard_bytes)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written: {error.strerror or error}") from None
+
+
+def _read_file(path: Path) -> dict[str, np.ndarray]:
+    arrays = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
+    return {name: a.astype(np.float32, copy=False) if a.dtype.kind == "f" else a for name, a in arrays.items()}
+
+
+def _read_shards(index: Path) -> dict[str, np.ndarray]:
+    """The files an index names, of which each must hold what the index says."""
+    spec = read_json(index)
+    places = spec.get("weight_map") if isinstance(spec, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+        raise ValueError(f"{index} has no weight_map from names to files")
+    arrays = {}
+    for file in sorted(set(places.values())):
+        if Path(file).name != file:
+            raise ValueError(f"{index} names the file {file!r}, which is not beside it")
+        if not (index.parent / file).exists():
+            raise ValueError(f"{index.parent} has no {file}, which {index.name} names; fetch that shard too")
+        shard = _read_file(index.parent / file)
+        if absent := [name for name, place in places.items() if place == file and name not in shard]:
+            raise ValueError(f"{index.parent / file} has no {absent[0]}, which {index.name} says is there")
+        arrays |= shard
+    return arrays
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a safetensors file. NumPy knows no bfloat16, so such arrays come as float32."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:  # also checks every offset
+            names = list(file.keys())
+            brief = {name for name in names if file.get_slice(name).get_dtype() == "BF16"}
+            arrays = {name: file.get_tensor(name) for name in names if name not in brief}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} is truncated or damaged: {error}") from None
+    return arrays | _read_bfloat16(path, brief)
+
+
+def _read_bfloat16(path: Path, names: set[str]) -> dict[str, np.ndarray]:
+    """The file: 8 bytes with the length of a JSON header, the header, then the data that its offsets count in."""
+    if not names:
+        return {}
+    arrays = {}
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        for name in names:
+            begin, end = header[name]["data_offsets"]
+            file.seek(8 + length + begin)
+            arrays[name] = widen(np.frombuffer(file.read(end - begin), "<u2")).reshape(header[name]["shape"])
+    return arrays
+
+
+def widen(bits: np.ndarray) -> np.ndarray:
+    """bfloat16, given as uint16, to float32: the upper half of its bits, the lower half zero."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _write_weights(folder: Path, arrays: Mapping[str, np.ndarray], shard_bytes: int) -> None:
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, array in arrays.items():
+        if shards[-1] and size + array.nbytes > shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += array.nbytes
+    count = len(shards)
+    files = [SINGLE] if count == 1 else [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
+    for old in folder.glob("*.safetensors"):
+        if old.name not in files:
+            old.unlink()  # of an earlier save with other shards
+    for file, names in zip(files, shards):
+        _write_safetensors(folder / file, {name: np.ascontiguousarray(arrays[name]) for name in names})
+    if count == 1:
+        (folder / SHARDED).unlink(missing_ok=True)
+        return
+    places = {name: file for file, names in zip(files, shards) for name in names}
+    total = sum(array.nbytes for array in arrays.values())
+    write_text(folder / SHARDED, json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2) + "\n")
+
+
+def _write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Under another name first, flushed, then renamed over the old file."""
+    beside = path.with_name(f".{path.name}.tmp")
+    safetensors.numpy.save_file(arrays, beside, metadata={"format": "pt"})
+    with open(beside, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(beside, path)

@@ -1,0 +1,391 @@
+"""T5: every text task as text in, text out (Raffel et al. 2020, arXiv:1910.10683).
+
+An encoder reads the input, every position seeing every other; a decoder writes the output one token after another,
+each of its blocks also looking at what the encoder made of the input (cross-attention). That is the transformer of
+Vaswani et al. 2017, and translation, summaries and answers are all one problem to it.
+
+Notable, against the original:
+- RMS norm before each branch, and once more at the end of either stack; no biases anywhere
+- no position embedding: each head adds to its scores a learned number for the distance between query and key. Distances
+  are put into 32 buckets, finer when near; all blocks of a stack share the numbers; cross-attention has none
+- attention scores are not divided by sqrt(D): the first query weights are smaller by as much
+- one table embeds input and output and gives the scores; the final vectors are multiplied by 1/sqrt(C) before it
+T5 v1.1 (the presets "t5-v1.1-...", also mT5's and ByT5's form) has a gated GELU in place of ReLU (Shazeer
+2020, arXiv:2002.05202) and an output table of its own, without that scale.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models import pretrained
+from models.config import option
+from models.pretrained import t5 as published
+from models.tokenizers import Tokenizer
+from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init, shapes_only
+from nn.attention import merge_heads, split_heads
+from nn.transformer import ACTIVATIONS
+from tinytensor import Tensor, backend, no_grad, ops
+from tinytensor.ops.attention import unpack_heads
+
+IGNORED = -100  # a target that does not count
+
+
+@dataclass(frozen=True)
+class T5Config:
+    """The shape of a T5."""
+
+    vocab_size: int = option(32128, "V, the number of different tokens")
+    layers: int = option(6, "L, the encoder's transformer blocks")
+    decoder_layers: int = option(0, "the decoder's blocks (0: as many as the encoder's)")
+    heads: int = option(8, "H, the attention heads in a block")
+    head_width: int = option(64, "D, the length of a head's queries, keys and values")
+    width: int = option(512, "C, the length of the vectors between blocks")
+    hidden: int = option(2048, "F, the inner width of the feed-forward networks")
+    buckets: int = option(32, "how many numbers for the distances between positions a head has")
+    max_distance: int = option(128, "distances from this one on share the last bucket")
+    activation: str = option("relu", "of the feed-forward networks: relu, gelu_tanh (v1.1's), gelu, silu")
+    gated: bool = option(False, "multiply the activation by a second projection (v1.1)")
+    tied: bool = option(True, "use the token embedding as the output table too (not in v1.1)")
+    dropout: float = option(0.0, "share dropped from embeddings, probabilities, branches and inside the networks")
+    eps: float = option(1e-6, "added to the mean square in the norms")
+    pad_id: int = option(0, "the token that fills up short rows, and that every output starts from")
+    eos_id: int = option(1, "the token that ends inputs and outputs")
+
+    def __post_init__(self):
+        for name in ("vocab_size", "layers", "heads", "head_width", "width", "hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.decoder_layers < 0:
+            raise ValueError(f"decoder_layers must not be negative: {self.decoder_layers}")
+        if self.buckets < 4 or self.buckets % 2:
+            raise ValueError(f"buckets must be an even number from 4 on, not {self.buckets}")
+        if self.max_distance <= self.buckets // 2:
+            raise ValueError(f"max_distance {self.max_distance} must be more than half of the {self.buckets} buckets")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be a share in [0, 1), not {self.dropout}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
+        for name in ("pad_id", "eos_id"):
+            if not 0 <= getattr(self, name) < self.vocab_size:
+                raise ValueError(f"{name} {getattr(self, name)} is outside the vocabulary of {self.vocab_size} tokens")
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> T5Config:
+        """One of PRESETS, with some fields changed: T5Config.preset("t5-small", dropout=0.1)."""
+        if name not in PRESETS:
+            raise ValueError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
+        return cls(**(PRESETS[name] | changes))
+
+
+V1_1 = dict(activation="gelu_tanh", gated=True, tied=False)
+PRESETS: dict[str, dict] = {
+    "t5-small": dict(layers=6, width=512, hidden=2048, heads=8),
+    "t5-base": dict(layers=12, width=768, hidden=3072, heads=12),
+    "t5-large": dict(layers=24, width=1024, hidden=4096, heads=16),
+    "t5-3b": dict(layers=24, width=1024, hidden=16384, heads=32, head_width=128),
+    "t5-11b": dict(layers=24, width=1024, hidden=65536, heads=128, head_width=128),
+    "t5-v1.1-small": dict(V1_1, layers=8, width=512, hidden=1024, heads=6),
+    "t5-v1.1-base": dict(V1_1, layers=12, width=768, hidden=2048, heads=12),
+    "t5-v1.1-large": dict(V1_1, layers=24, width=1024, hidden=2816, heads=16),
+    "t5-v1.1-xl": dict(V1_1, layers=24, width=2048, hidden=5120, heads=32),
+    "t5-v1.1-xxl": dict(V1_1, layers=24, width=4096, hidden=10240, heads=64),
+}
+
+
+class T5(Module):
+    """(ids (B, S), decoder ids (B, T)) -> logits (B, T, V): the scores of the token after each one of the output."""
+
+    def __init__(self, config: T5Config):
+        self.config = config
+        self.embedding = Embedding(config.vocab_size, config.width, init.normal(1.0))
+        self.encoder = Stack(config, config.layers)
+        self.decoder = Stack(config, config.decoder_layers or config.layers, decoder=True)
+        first = init.normal(config.width**-0.5)
+        self.head = None if config.tied else Linear(config.width, config.vocab_size, bias=False, weight_init=first)
+
+    @property
+    def output_table(self) -> Tensor:
+        """(V, C): a row per token, to be compared with a position's final vector."""
+        return self.head.weight if self.head else self.embedding.weight
+
+    def __call__(self, input_ids, decoder_input_ids, mask=None) -> Tensor:
+        """input_ids: (B, S).   decoder_input_ids: (B, T), the output moved one to the right, behind pad_id.
+        mask: (B, S), True at the input's tokens and False at its padding (all are tokens if None).
+        """
+        memory, mask = self.encode(input_ids, mask)
+        return ops.linear(self.decode(decoder_input_ids, memory, mask), self.output_table)  # (B, T, V)
+
+    def encode(self, input_ids, mask=None) -> tuple[Tensor, np.ndarray | None]:
+        """The memory (B, S, C) that the decoder looks at, and its mask as attention wants it, (B, 1, 1, S)."""
+        _check_ids("input", input_ids)
+        mask = _attention_mask(mask, input_ids.shape)
+        return self.encoder(self.embedding(input_ids), mask), mask
+
+    def decode(self, ids, memory: Tensor | None = None, mask=None, cache: DecoderCache | None = None) -> Tensor:
+        """The final vectors (B, T, C) of the output's ids (B, T), ready to be compared with the output table.
+
+        memory, mask: from `encode`; or else a cache from `new_cache`, and ids that follow the cached ones.
+        """
+        _check_ids("output", ids)
+        x = self.decoder(self.embedding(ids), mask, memory, cache)
+        return x * self.config.width**-0.5 if self.config.tied else x
+
+    def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
+        """The mean of -log p(target), in nats per token.
+
+        batch: "ids" (B, S), optionally their "mask" (B, S), and "targets" (B, T), padded with -100, which do not count.
+        counts: divide the sum by counts["targets"] instead of by the number of the batch's own targets.
+        """
+        targets = batch["targets"]
+        memory, mask = self.encode(batch["ids"], batch.get("mask"))
+        hidden = self.decode(shift_right(targets, self.config.pad_id), memory, mask)
+        total = ops.linear_cross_entropy(hidden, self.output_table, targets, reduction="sum")
+        return total / max(1, (counts or self.counts(batch))["targets"])
+
+    def counts(self, batch: dict) -> dict[str, int]:
+        """How many predictions the loss of a batch is the mean of."""
+        return {"targets": int((batch["targets"] != IGNORED).sum())}
+
+    def new_cache(self, batch: int, capacity: int = 512, *, source, source_mask=None) -> DecoderCache:
+        """What is needed to write outputs of up to `capacity` tokens for `batch` inputs, source (B, S).
+
+        The encoder runs here, once. The cache's memory holds the keys and values that each decoder block's
+        cross-attention makes of the encoder's vectors.   source_mask: (B, S), False at padding.
+        """
+        if len(source) != batch:
+            raise ValueError(f"a cache for {batch} outputs needs as many inputs, not {len(source)}")
+        like, attentions = self.embedding.weight.data, [block.attention for block in self.decoder.blocks]
+        own = [KVCache(batch, one.heads, capacity, one.head_width, like) for one in attentions]
+        with no_grad():
+            vectors, mask = self.encode(source, source_mask)
+            memory = {} if mask is None else {"mask": mask}
+            for layer, block in enumerate(self.decoder.blocks):
+                keys, values = block.cross.keys_values(vectors)
+                memory |= {f"keys.{layer}": keys.data, f"values.{layer}": values.data}
+        return DecoderCache(own, memory)
+
+    def step(self, ids, cache: DecoderCache):
+        """Read the tokens `ids` (B, T) of the output after the cached ones; the next token's logits, a raw (B, V)."""
+        with no_grad():
+            last = self.decode(ids, cache=cache)[:, -1]
+            return ops.linear(last, self.output_table).data
+
+    # ---- published folders
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **changes) -> T5:
+        """The T5 in a Hugging Face folder, in evaluation mode; changes: config fields, such as dropout."""
+        fields = pretrained.read_config(folder)
+        pretrained.check_kind(fields, "t5", "mt5")
+        tied, arrays = published.read_head(fields, pretrained.read_weights(folder))
+        config = T5Config(**(published.read_fields(fields) | {"tied": tied} | changes))
+        with shapes_only():
+            model = cls(config)
+        model.load_state_dict(published.names(config.gated).read(arrays, model.state_dict()), assign=True)
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
+        """Write a folder that `transformers` opens as T5ForConditionalGeneration."""
+        fields = published.write_fields(dataclasses.asdict(self.config))
+        pretrained.write_folder(folder, fields, published.names(self.config.gated).write(self.state_dict()))
+        if tokenizer:
+            tokenizer.save(folder)
+
+
+def shift_right(targets, start_id: int):
+    """What the decoder reads so as to predict `targets` (B, T): start_id, then all targets but the last."""
+    xp = backend.array_module(targets)
+    ids = xp.full_like(targets, start_id)
+    ids[:, 1:] = xp.where(targets[:, :-1] == IGNORED, start_id, targets[:, :-1])
+    return ids
+
+
+class Stack(Module):
+    """The encoder's blocks, or the decoder's, and what they share: relative positions and the last norm."""
+
+    def __init__(self, config: T5Config, layers: int, decoder: bool = False):
+        self.positions = RelativePositions(config, both_ways=not decoder)
+        self.blocks = [Block(config, decoder) for _ in range(layers)]
+        self.norm = RMSNorm(config.width, config.eps)
+        self.dropout = Dropout(config.dropout)
+
+    def __call__(self, x: Tensor, mask=None, memory: Tensor | None = None, cache: DecoderCache | None = None) -> Tensor:
+        """x: (B, T, C).   mask: of the input. The decoder also takes the memory (B, S, C), or a cache that has it."""
+        T = x.shape[1]
+        bias = self.positions(T, T + (cache.length if cache else 0))  # (H, T, S)
+        mask = cache.memory.get("mask") if cache else mask
+        x, branch = self.dropout(x), None
+        for layer, block in enumerate(self.blocks):
+            if block.cross is None:
+                x, branch = block(x, branch, bias, mask)
+            elif cache is None:
+                x, branch = block(x, branch, bias, mask, block.cross.keys_values(memory))
+            else:
+                seen = [Tensor(cache.memory[f"{name}.{layer}"]) for name in ("keys", "values")]
+                x, branch = block(x, branch, bias, mask, seen, cache.layers[layer])
+        return self.dropout(self.norm.add(x, branch)[1])
+
+
+class Block(Module):
+    """x = x + attention(norm(x)), in the decoder x = x + cross(norm(x)), then x = x + feed_forward(norm(x)).
+
+    As in nn.PreNormBlock the last branch is left for the next block to add: x, branch = block(x, branch, ...).
+    """
+
+    def __init__(self, config: T5Config, decoder: bool):
+        self.norm1 = RMSNorm(config.width, config.eps)
+        self.attention = SelfAttention(config, causal=decoder)
+        self.cross_norm = RMSNorm(config.width, config.eps) if decoder else None
+        self.cross = CrossAttention(config) if decoder else None
+        self.norm2 = RMSNorm(config.width, config.eps)
+        self.feed_forward = FeedForward(config)
+        self.dropout = Dropout(config.dropout)
+
+    def __call__(self, x: Tensor, branch: Tensor | None, bias: Tensor, mask, seen=None, cache: KVCache | None = None):
+        """bias: (H, T, S).   mask: of the input, so of an encoder's own keys and of those a decoder looks back at.
+        seen: the keys and values of cross-attention.   cache: of the decoder's own keys and values.
+        """
+        x, y = self.norm1.add(x, branch)
+        branch = self.dropout(self.attention(y, bias, None if self.cross else mask, cache))
+        if self.cross:
+            x, y = self.cross_norm.add(x, branch)
+            branch = self.dropout(self.cross(y, *seen, mask))
+        x, y = self.norm2.add(x, branch)
+        return x, self.dropout(self.feed_forward(y))
+
+
+class SelfAttention(Module):
+    """softmax(q k^T + bias) v over the positions of one sequence: no scale, no biases in the projections.
+
+    `qkv.weight` is (3 H D, C), the rows of q, then k, then v; H D need not be C.   bias: (H, T, S), see below.
+    """
+
+    def __init__(self, config: T5Config, causal: bool):
+        self.heads, self.head_width = config.heads, config.head_width
+        self.causal, self.drop = causal, config.dropout
+        C, inner = config.width, config.heads * config.head_width
+        self.qkv = Linear(C, 3 * inner, bias=False, weight_init=_first_qkv(config))
+        self.out = Linear(inner, C, bias=False, weight_init=init.normal(inner**-0.5))
+
+    def __call__(self, x: Tensor, bias: Tensor, mask=None, cache: KVCache | None = None) -> Tensor:
+        qkv = self.qkv(x)  # (B, T, 3 H D)
+        options = dict(causal=self.causal, mask=mask, bias=bias, scale=1.0)
+        if cache is None:
+            drop = self.drop if self.training else 0.0
+            return self.out(ops.self_attention(qkv, self.heads, dropout=drop, **options))
+        q, k, v = unpack_heads(qkv.data, 3, self.heads)  # (B, H, T, D) each
+        keys, values = cache.append(k, v)
+        return self.out(merge_heads(ops.attention(Tensor(q), Tensor(keys), Tensor(values), **options)))
+
+
+class CrossAttention(Module):
+    """Every position of the output looks at all of the memory, without any notion of distance.
+
+    `kv.weight` is (2 H D, C), the rows of k, then v.
+    """
+
+    def __init__(self, config: T5Config):
+        self.heads, self.head_width, self.drop = config.heads, config.head_width, config.dropout
+        C, inner = config.width, config.heads * config.head_width
+        self.q = Linear(C, inner, bias=False, weight_init=_first_q(config))
+        self.kv = Linear(C, 2 * inner, bias=False, weight_init=init.normal(C**-0.5))
+        self.out = Linear(inner, C, bias=False, weight_init=init.normal(inner**-0.5))
+
+    def keys_values(self, memory: Tensor) -> list[Tensor]:
+        """The memory (B, S, C) as keys and values, (B, H, S, D) each."""
+        return [split_heads(part, self.heads) for part in self.kv(memory).split(2)]
+
+    def __call__(self, x: Tensor, keys: Tensor, values: Tensor, mask=None) -> Tensor:
+        q = split_heads(self.q(x), self.heads)
+        drop = self.drop if self.training else 0.0
+        return self.out(merge_heads(ops.attention(q, keys, values, mask=mask, scale=1.0, dropout=drop)))
+
+
+class FeedForward(Module):
+    """out(activation(into(x))), or if gated (v1.1) out(activation(gate(x)) * into(x)); dropout before `out`."""
+
+    def __init__(self, config: T5Config):
+        C, F = config.width, config.hidden
+        first = init.normal(C**-0.5)
+        self.gate = Linear(C, F, bias=False, weight_init=first) if config.gated else None
+        self.into = Linear(C, F, bias=False, weight_init=first)
+        self.out = Linear(F, C, bias=False, weight_init=init.normal(F**-0.5))
+        self.activation = ACTIVATIONS[config.activation]
+        self.dropout = Dropout(config.dropout)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        h = self.activation(self.gate(x)) * self.into(x) if self.gate else self.activation(self.into(x))
+        return self.out(self.dropout(h))
+
+
+class RelativePositions(Module):
+    """A number per head and bucket of distances, `weight` (buckets, H), added to the scores of attention."""
+
+    def __init__(self, config: T5Config, both_ways: bool):
+        self.weight = Parameter.make((config.buckets, config.heads), init.normal(config.width**-0.5))
+        self.both_ways, self.max_distance = both_ways, config.max_distance
+
+    def __call__(self, T: int, S: int) -> Tensor:
+        """(H, T, S) for the last T of S positions as queries and all S as keys.
+
+        The same distance stands along each diagonal, so a head has no more than T + S - 1 different numbers.
+        """
+        distances = np.arange(T + S - 1) - (S - 1)  # key minus query, from the last query and the first key on
+        buckets = relative_position_bucket(distances, self.both_ways, len(self.weight), self.max_distance)
+        return ops.toeplitz(ops.embedding(self.weight, buckets).T, T, S)
+
+
+def relative_position_bucket(distance, both_ways: bool, buckets: int = 32, max_distance: int = 128) -> np.ndarray:
+    """The bucket of each distance (position of the key minus that of the query).
+
+    both_ways: the upper half of the buckets is for keys after the query; otherwise those count as distance 0. Half of
+    the buckets of a direction are for single distances 0, 1, 2, ..., the others for ranges that grow by a constant
+    factor up to max_distance. From there on all share the last.
+    """
+    distance = np.asarray(distance)
+    if both_ways:
+        buckets //= 2
+        side, r = np.where(distance > 0, buckets, 0), np.abs(distance)
+    else:
+        side, r = 0, np.maximum(-distance, 0)
+    exact = buckets // 2
+    growth = np.log(np.maximum(r, exact) / exact) / math.log(max_distance / exact)  # 0 at `exact`, 1 at max_distance
+    far = np.minimum(exact + (growth * (buckets - exact)).astype(int), buckets - 1)
+    return side + np.where(r < exact, r, far)
+
+
+def _first_q(config: T5Config) -> init.Initializer:
+    """Smaller than keys' by sqrt(D), in place of dividing the scores by it."""
+    return init.normal((config.width * config.head_width) ** -0.5)
+
+
+def _first_qkv(config: T5Config) -> init.Initializer:
+    q, kv = _first_q(config), init.normal(config.width**-0.5)
+
+    def fill(shape: tuple[int, ...]) -> np.ndarray:
+        third = (shape[0] // 3, shape[1])
+        return np.concatenate([q(third), kv(third), kv(third)])
+
+    return fill
+
+
+def _attention_mask(mask, shape: tuple[int, ...]):
+    """(B, S) -> (B, 1, 1, S), or None where nothing is masked."""
+    if mask is None:
+        return None
+    mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
+    if mask.shape != shape:
+        raise ValueError(f"the mask has shape {mask.shape}, expected {shape} as the input's ids")
+    mask = mask.astype(bool)
+    return None if mask.all() else mask[:, None, None, :]
+
+
+def _check_ids(what: str, ids) -> None:
+    if ids.ndim != 2 or ids.shape[1] == 0:
+        raise ValueError(f"T5 reads {what} ids of shape (B, T) with at least one token, not {ids.shape}")

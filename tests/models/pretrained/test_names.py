@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+
+from models.pretrained import Names, Transposed
+
+TABLE = Names(
+    {
+        "words": "bert.embeddings.words",
+        "blocks.*.qkv": ("bert.layer.*.query", "bert.layer.*.key", "bert.layer.*.value"),
+        "blocks.*.out": Transposed("bert.layer.*.out"),
+        "groups.*.inner.*.norm": "bert.group.*.inner.*.LayerNorm",
+        "head.bias": "cls.bias",
+    },
+    prefix="bert.",
+    ignored=["*.position_ids"],
+    tied={"cls.decoder.weight": "bert.embeddings.words.weight"},
+)
+
+
+def ours() -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(0)
+    shapes = {
+        "words.weight": (7, 2),
+        "blocks.0.qkv.weight": (6, 2), "blocks.0.qkv.bias": (6,),
+        "blocks.11.qkv.weight": (6, 2), "blocks.11.qkv.bias": (6,),
+        "blocks.0.out.weight": (2, 3), "blocks.0.out.bias": (2,),
+        "groups.1.inner.2.norm.weight": (2,), "head.bias": (7,),
+    }  # fmt: skip
+    return {name: draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_writing_splits_transposes_and_numbers_as_the_table_says():
+    state = ours()
+    published = TABLE.write(state)
+    assert sorted(published) == sorted([
+        "bert.embeddings.words.weight", "bert.layer.0.query.weight", "bert.layer.0.key.weight",
+        "bert.layer.0.value.weight", "bert.layer.0.query.bias", "bert.layer.0.key.bias", "bert.layer.0.value.bias",
+        "bert.layer.11.query.weight", "bert.layer.11.key.weight", "bert.layer.11.value.weight",
+        "bert.layer.11.query.bias", "bert.layer.11.key.bias", "bert.layer.11.value.bias", "bert.layer.0.out.weight",
+        "bert.layer.0.out.bias", "bert.group.1.inner.2.LayerNorm.weight", "cls.bias",
+    ])  # fmt: skip
+    assert np.array_equal(published["bert.layer.11.key.weight"], state["blocks.11.qkv.weight"][2:4])
+    assert np.array_equal(published["bert.layer.0.value.bias"], state["blocks.0.qkv.bias"][4:])
+    assert np.array_equal(published["bert.layer.0.out.weight"], state["blocks.0.out.weight"].T)
+    assert np.array_equal(published["bert.layer.0.out.bias"], state["blocks.0.out.bias"])
+
+
+def test_reading_gives_back_what_was_written():
+    state = ours()
+    assert same(TABLE.read(TABLE.write(state), state), state)
+
+
+def test_files_of_a_bare_body_lack_the_prefix():
+    state = ours()
+    bare = {name.removeprefix("bert."): array for name, array in TABLE.write(state).items()}
+    assert "layer.0.query.bias" in bare and "cls.bias" in bare
+    assert same(TABLE.read(bare, state), state)
+
+
+def test_old_words_for_the_parts_of_a_layer_norm_are_understood():
+    state = ours()
+    published = TABLE.write(state)
+    published["bert.group.1.inner.2.LayerNorm.gamma"] = published.pop("bert.group.1.inner.2.LayerNorm.weight")
+    assert same(TABLE.read(published, state), state)
+
+
+def test_ignored_buffers_and_equal_ties_are_passed_over():
+    state = ours()
+    published = TABLE.write(state)
+    published["embeddings.position_ids"] = np.arange(5)
+    published["cls.decoder.weight"] = published["bert.embeddings.words.weight"]
+    assert same(TABLE.read(published, state), state)
+
+
+def test_a_tie_that_is_none_is_named():
+    published = TABLE.write(ours())
+    published["cls.decoder.weight"] = published["bert.embeddings.words.weight"] + 1
+    with pytest.raises(ValueError, match=r"cls.decoder.weight differs from its bert.embeddings.words.weight"):
+        TABLE.read(published, ours())
+
+
+def test_a_head_that_the_model_lacks_is_passed_over_and_one_that_the_file_lacks_may_be():
+    state = ours()
+    published = TABLE.write(state)
+    body = {name: array for name, array in state.items() if name != "head.bias"}
+    assert same(TABLE.read(published, body), body)
+    del published["cls.bias"]
+    assert same(TABLE.read(published, state, optional=["head.*"]), body)
+    with pytest.raises(ValueError, match=r"the checkpoint has no cls.bias, which makes up the parameter head.bias"):
+        TABLE.read(published, state)
+
+
+@pytest.mark.parametrize("extra", ["bert.adapter.weight", "bert.layer.12.query.weight", "adapter.weight"])
+def test_weights_without_a_place_are_named(extra):
+    with pytest.raises(ValueError, match=f"{extra}, for which this model has no place"):
+        TABLE.read(TABLE.write(ours()) | {extra: np.zeros(2)}, ours())
+
+
+def test_a_parameter_without_a_published_name_is_named():
+    with pytest.raises(ValueError, match=r"no published name is known for our parameter blocks.0.gate.weight"):
+        TABLE.write({"blocks.0.gate.weight": np.zeros(3)})
