@@ -44,7 +44,8 @@ def compile_kernels(source: str, names: list[str], arch: str) -> dict[str, Usage
 
 def read_log(log: str):
     entry = re.compile(
-        r"Compiling entry function '(\S+?)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+        r"Compiling entry function '(\S+?)'"
+        r".*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
         r".*?Used (\d+) registers([^\n]*)",
         re.S,
     )

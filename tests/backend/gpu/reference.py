@@ -4,7 +4,7 @@ import numpy as np
 
 # The rounding unit of each type, times a small factor: a result is rounded once to its type, and what goes into the
 # tensor core (the probabilities, dS) once more before it.
-TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "float16": 2e-3, "bfloat16": 1.6e-2}
+TOLERANCE = {"float64": 1e-13, "float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2}
 
 
 def normal(seed, shape, dtype=np.float32, scale=1.0):
@@ -19,9 +19,9 @@ def wide(value):
 
 
 def assert_close(got, want, factor=1.0, dtype=None):
-    """Equal shapes, and values to the tolerance of got's type (or the one given) relative to the largest wanted, at least 0.3.
+    """Equal shapes, and values to the tolerance of got's type (or the one given) relative to the largest wanted.
 
-    Inputs are of size 1, so a gradient that is exactly 0 (a softmax over one key) still carries their rounding.
+    That is taken to be at least 0.3: a gradient that is 0 (a softmax over one key) carries the inputs' rounding.
     """
     want = np.asarray(want, np.float64)
     assert got.shape == want.shape

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.backend.gpu import emulator
 from tests.backend.gpu.reference import assert_close, normal, wide
-from tinytensor.backend import cpu
-from tinytensor.backend.gpu import attention as gpu
+from tinytensor.backend import cpu, gpu
+from tinytensor.backend.gpu.attention import backward_plan, forward_plan
 
 few = settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -25,7 +25,8 @@ def check(B, H, T, S, D, dtype, seed=0, **options):
     need_bias = options.get("bias") is not None
     y, saved = gpu.attention(q, k, v, **options)
     gradients = gpu.attention_backward(dy, saved, need_bias=need_bias)
-    right_y, right_saved = cpu.attention(*map(wide, (q, k, v)), **{name: wide(value) for name, value in options.items()})
+    options = {name: wide(value) for name, value in options.items()}
+    right_y, right_saved = cpu.attention(*map(wide, (q, k, v)), **options)
     right_gradients = cpu.attention_backward(wide(dy), right_saved, need_bias=need_bias)
     assert_close(y, right_y)
     for got, want in zip(gradients, right_gradients):
@@ -112,7 +113,7 @@ def test_gradients_are_written_into_views_of_one_packed_array(dtype):
     B, H, T, D = 2, 2, 33, 64
     packed = normal(1, (B, T, 3, H, D), dtype)
     q, k, v = (packed[:, :, part].swapaxes(1, 2) for part in range(3))
-    y, saved = gpu.attention(q, k, v, scale=0.125, causal=True)
+    _, saved = gpu.attention(q, k, v, scale=0.125, causal=True)
     dpacked = np.full_like(packed, np.nan)
     dy = normal(2, (B, H, T, D), dtype)
     gpu.attention_backward(dy, saved, out=[dpacked[:, :, part].swapaxes(1, 2) for part in range(3)])
@@ -192,7 +193,7 @@ def test_tiles_are_read_without_bank_conflicts(emulated):
         _, saved = gpu.attention(q, k, v, scale=0.125)
         gpu.attention_backward(dy, saved)
         rules, scale = saved[6], saved[5]
-        for plan in (gpu.forward_plan(q, rules, scale), gpu.backward_plan(q, rules, scale)):
+        for plan in (forward_plan(q, rules, scale), backward_plan(q, rules, scale)):
             assert emulator.bank_conflicts(plan.file, plan.name) == 0
 
 

@@ -1,4 +1,4 @@
-"""The CUDA emulator itself: its tensor core against published layouts, and whether it notices kernels that are wrong."""
+"""The CUDA emulator itself: its tensor core against published layouts, and whether it notices what is wrong."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def philox(counter, key, rounds=7):
 
 
 def test_philox_gives_the_words_of_its_definition(run):
-    # The published known answer of Random123 for 10 rounds, all zeros, holds the formula that 7 rounds are checked with.
+    # The published known answer of Random123 for 10 rounds, all zeros, holds the formula that checks 7 rounds.
     assert philox([0] * 4, 0, rounds=10) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
     for counter, key in (([0] * 4, 0), ([1, 2, 3, 4], 0x123456789ABCDEF0)):
         words = np.zeros(4, np.uint32)
@@ -107,7 +107,7 @@ def test_a_wrong_kernel_is_caught(run, kernel, shared, what):
 
 def test_a_copy_that_was_not_waited_for_is_seen(run):
     out = np.zeros(32, np.int32)
-    with pytest.raises(emulator.KernelError, match="exited with cp.async pending"):
+    with pytest.raises(emulator.KernelError, match=r"exited with cp\.async pending"):
         run("forgotten_wait<0>", 32, np.arange(128, dtype=np.int32), out, shared=512)
     assert set(out.tolist()) == {0, -1}                    # never the numbers that were on their way
 

@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinytensor.backend import array_module, to_device
+from tinytensor.backend import array_module
 
+from .arrays import address, to_device_of
 from .dropout import current_salt, dropout_threshold
 from .launch import blocks_for, c_name, launch
 
 TENSOR_CORE_WIDTHS = (32, 64, 96, 128)
 PLAIN_WIDTHS = (32, 64, 128, 256)
-FEW_QUERIES = 4                                            # up to here the decoding kernel reads the cache for each query
+FEW_QUERIES = 4                                            # up to here the decoding kernel reads the keys for each
 KEYS_PER_SPLIT = 256
 BLOCKS_WANTED = 512                                        # enough to keep every GPU's multiprocessors reading
 
@@ -223,11 +224,6 @@ def empty_heads(a, xp):
     return xp.empty((B, T, H, -(-D // 8) * 8), a.dtype)[..., :D].swapaxes(1, 2)
 
 
-def address(a) -> int:
-    """Where the array's first element is."""
-    return a.ctypes.data if isinstance(a, np.ndarray) else a.data.ptr
-
-
 def strides(a) -> tuple:
     """The steps from batch entry to batch entry, head to head and row to row, in elements."""
     return tuple(step // a.dtype.itemsize for step in a.strides[:3])
@@ -250,8 +246,3 @@ def last_true(mask, batch, xp):
     S = mask.shape[1]
     ends = (mask * xp.arange(1, S + 1, dtype=np.int32)).max(axis=1, initial=0) if S > 1 else mask[:, 0]
     return xp.ascontiguousarray(xp.broadcast_to(ends.astype(np.int32), (batch,)))
-
-
-def to_device_of(like, a):
-    """Masks and ids may be made on the CPU."""
-    return to_device(a, "cpu" if isinstance(like, np.ndarray) else "cuda")

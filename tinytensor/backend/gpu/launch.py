@@ -1,8 +1,8 @@
 """From a .cu file to a running kernel: read the source, have it compiled, start it.
 
-A kernel is named by its file and a C++ expression such as "layer_norm_forward<__half>": only the instances that are used
-are compiled, and CuPy keeps them on disk for the next time. Numbers are passed by CuPy's rule for Python's own (an int
-is a `long long`, a float a `double`); kernels narrow them on entry.
+A kernel is named by its file and a C++ expression such as "softmax_forward<__half, 8, 0>": only the instances that are
+used are compiled, and CuPy keeps them on disk for the next time. Numbers are passed by CuPy's rule for Python's own (an
+int is a `long long`, a float a `double`); kernels narrow them on entry.
 
 The tests replace `run` by a CUDA emulator, so everything above it is checked without a GPU.
 """
@@ -74,7 +74,7 @@ def c_name(array) -> str:
         return C_NAMES[array.dtype.name]
     except KeyError:
         known = ", ".join(C_NAMES)
-        raise ValueError(f"the GPU kernels have no type for {array.dtype}; convert the array to one of {known}") from None
+        raise ValueError(f"the GPU kernels have no type for {array.dtype}; convert it to one of {known}") from None
 
 
 def blocks_for(items: int, per_block: int) -> int:

@@ -51,7 +51,7 @@ __device__ __forceinline__ void row_products(R (&c)[ROWS][4], R* rows, int row, 
 }
 
 template <class R, int D, int QUERIES>
-__global__ void __launch_bounds__(THREADS) attention_plain_forward(
+__global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
     const R* __restrict__ q, const R* __restrict__ k, const R* __restrict__ v, R* __restrict__ y,
     R* __restrict__ log_sums, long long q_batch, long long q_head, long long q_row, long long k_batch,
     long long k_head, long long k_row, long long v_batch, long long v_head, long long v_row, long long y_batch,
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(THREADS) attention_plain_forward(
 
 // As in attention_backward.cu, a block owns a tile of keys. Thread x of group g owns keys 2 g and 2 g + 1 of dK and dV.
 template <class R, int D, int QUERIES>
-__global__ void __launch_bounds__(THREADS) attention_plain_backward(
+__global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
     const R* __restrict__ q, const R* __restrict__ k, const R* __restrict__ v, const R* __restrict__ dy,
     const R* __restrict__ log_sums, const R* __restrict__ delta, R* __restrict__ dq, R* __restrict__ dk,
     R* __restrict__ dv, R* __restrict__ dbias, long long q_batch, long long q_head, long long q_row,

@@ -6,7 +6,7 @@
 #include "rows.cuh"
 
 template <class T, class Out>
-__global__ void __launch_bounds__(256) embedding_backward(const T* __restrict__ dy, const long long* __restrict__ ids,
+__global__ void __launch_bounds__(256, 4) embedding_backward(const T* __restrict__ dy, const long long* __restrict__ ids,
                                                           const long long* __restrict__ places, Out* __restrict__ table,
                                                           long long count, long long width) {
   typedef Wide<T> R;
