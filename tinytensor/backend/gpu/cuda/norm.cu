@@ -7,7 +7,7 @@
 #include "rows.cuh"
 
 template <class T, int SIZE, int VECTORS, int CENTRE>
-__global__ void __launch_bounds__(512) norm_forward(
+__global__ void __launch_bounds__(512, 1) norm_forward(
     const T* __restrict__ x, const T* __restrict__ branch, T* __restrict__ total, const T* __restrict__ weight,
     const T* __restrict__ bias, T* __restrict__ y, Wide<T>* __restrict__ means, Wide<T>* __restrict__ inverse_stds,
     long long width, double eps) {
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(512) norm_forward(
 // With n = (x - mean) / std and h = dy * weight:   dx = (h - mean(h) - n mean(h n)) / std  (+ dtotal),
 // dweight = sum(dy n), dbias = sum(dy), over the rows blockIdx.x, blockIdx.x + gridDim.x, ...
 template <class T, int SIZE, int VECTORS, int CENTRE>
-__global__ void __launch_bounds__(512) norm_backward(
+__global__ void __launch_bounds__(512, 1) norm_backward(
     const T* __restrict__ dtotal, const T* __restrict__ dy, const T* __restrict__ x, const T* __restrict__ weight,
     const Wide<T>* __restrict__ means, const Wide<T>* __restrict__ inverse_stds, T* __restrict__ dx,
     Wide<T>* __restrict__ dweights, Wide<T>* __restrict__ dbiases, long long rows, long long width) {
