@@ -12,7 +12,10 @@ import sys
 
 from train.parallel import WorkerDied
 
-COMMANDS = ("gpt", "elmo", "sample", "eval", "tokenizer", "neighbours", "prune", "quantize", "distill", "lottery")
+COMMANDS = (
+    "gpt", "bert", "elmo", "finetune", "sample", "fill", "embed", "neighbours", "eval", "tokenizer",
+    "prune", "quantize", "distill", "lottery",
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
