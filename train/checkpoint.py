@@ -24,14 +24,14 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from models import GPT, GPTConfig
+from models import GPT, T5, GPTConfig, T5Config
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module
 from tinytensor import backend
 
-FAMILIES = {"gpt": (GPT, GPTConfig)}
-PUBLISHED = {"gpt2": GPT, "openai-gpt": GPT}  # the model_type in the config.json of a published folder -> its class
+FAMILIES = {"gpt": (GPT, GPTConfig), "t5": (T5, T5Config)}
+PUBLISHED = {"gpt2": GPT, "openai-gpt": GPT, "t5": T5, "mt5": T5}  # the model_type in the config.json of a published folder -> its class
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 TRAINER = "trainer.safetensors"
 
