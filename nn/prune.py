@@ -21,6 +21,7 @@ import numpy as np
 
 from nn.embedding import Embedding
 from nn.linear import Linear
+from nn.lstm import LSTM
 from nn.module import Module, Parameter
 from nn.surgery import (
     ShrunkEmbedding,
@@ -191,7 +192,7 @@ def _weights(name: str, module: Module) -> list[Group]:
     if isinstance(module, Linear):
         weight, reader = module.weight, module
         return [Group(f"{name}.weight", weight.size, [(weight, _flat)], reader)]
-    if type(module).__name__ == "LSTM":
+    if isinstance(module, LSTM):
         return [Group(f"{name}.{n}", p.size, [(p, _flat)]) for n, p in module.named_parameters() if p.ndim == 2]
     return []
 

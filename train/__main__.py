@@ -12,7 +12,7 @@ import sys
 
 from train.parallel import WorkerDied
 
-COMMANDS = ("gpt", "t5", "sample", "eval", "tokenizer")
+COMMANDS = ("gpt", "t5", "sample", "eval", "tokenizer", "prune", "quantize", "distill", "lottery")
 
 
 def main(arguments: list[str] | None = None) -> int:

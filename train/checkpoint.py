@@ -27,11 +27,12 @@ import safetensors.numpy
 from models import GPT, T5, GPTConfig, T5Config
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
-from nn import Module
+from nn import Module, compressed
 from tinytensor import backend
 
 FAMILIES = {"gpt": (GPT, GPTConfig), "t5": (T5, T5Config)}
-PUBLISHED = {"gpt2": GPT, "openai-gpt": GPT, "t5": T5, "mt5": T5}  # the model_type in the config.json of a published folder -> its class
+# the model_type in the config.json of a published folder -> its class
+PUBLISHED = {"gpt2": GPT, "openai-gpt": GPT, "t5": T5, "mt5": T5}
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 TRAINER = "trainer.safetensors"
 
@@ -54,13 +55,13 @@ def save_config(run: Path, family: str, config) -> None:
 
 
 def save_weights(run: Path, model: Module, which: str = "last") -> None:
-    arrays = {name: backend.to_numpy(array) for name, array in model.state_dict().items()}
+    arrays = compressed.state(model)
     replace_file(run / WEIGHTS[which], lambda path: safetensors.numpy.save_file(arrays, path))
 
 
 def save_trainer(run: Path, model: Module, optimizer_state: dict, progress: dict) -> None:
     """Everything a resumed run starts from: weights, optimizer state and `progress`, a small dict of numbers."""
-    arrays = {f"model.{name}": backend.to_numpy(array) for name, array in model.state_dict().items()}
+    arrays = {f"model.{name}": array for name, array in compressed.state(model).items()}
     arrays |= {f"optimizer.{name}": backend.to_numpy(array) for name, array in optimizer_state.items()}
     about = {"progress": json.dumps(progress)}
     replace_file(run / TRAINER, lambda path: safetensors.numpy.save_file(arrays, path, metadata=about))
@@ -132,8 +133,9 @@ def _load_run(run: Path, which: str) -> Module:
 
 
 def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Those of a pruned, shrunk or quantized model change the model's layers first (nn/compressed.py)."""
     try:
-        model.load_state_dict(arrays)
+        compressed.load(model, arrays)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -150,7 +150,7 @@ def _resume(args: argparse.Namespace, recipe: Recipe) -> Run:
     family, model_config = checkpoint.load_config(folder)
     if family != recipe.family:
         raise ValueError(f"{folder} is a run of the family {family}; go on with: python -m train {family} --resume")
-    settings = _load_settings(folder)
+    settings = load_settings(folder)
     kept = [(recipe.config_class, dataclasses.asdict(model_config))]
     kept += [(recipe.objective, settings["objective"])] if recipe.objective else []
     for config_class, values in kept:
@@ -226,7 +226,7 @@ def _save_settings(folder: Path, data: str | None, config: TrainConfig, objectiv
     checkpoint.replace_file(folder / "trainer.json", lambda path: path.write_text(text))
 
 
-def _load_settings(folder: Path) -> dict:
+def load_settings(folder: Path) -> dict:
     try:
         return json.loads((folder / "trainer.json").read_text())
     except (OSError, ValueError) as error:

@@ -12,6 +12,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,6 +99,7 @@ class Trainer:
     def __init__(self, model: Module, objective, train_data, val_data, config: TrainConfig, run: Path, report):
         """objective: what is learned from the data; see train/objectives for what the loop asks of it and of the model.
         report: see train/report.py; told of every logged step and evaluation.
+        `between`, if set, is called by every worker after each update as between(loop, updates done).
 
         The model's parameters move into shared memory if the workers are processes.
         """
@@ -115,6 +117,7 @@ class Trainer:
         flat = self.optimizer.flat
         self.gradients = [flat.grad, *(flat.allocate(flat.size) for _ in range(self.workers - 1))]
         self.progress = Progress()
+        self.between: Callable[[Loop, int], None] | None = None
         self.stop_asked = False
 
     def restore(self) -> None:
@@ -182,6 +185,8 @@ class Loop:
             lr = trainer.schedule(step)
             loss, norm, seen, stop = self.step(step, lr)
             step += 1
+            if trainer.between:
+                trainer.between(self, step)
             if self.report:
                 progress.step, progress.seconds = step, before + time.monotonic() - started
                 losses.append(loss)

@@ -1,8 +1,8 @@
 """Writing text: ask the model for the next token's scores, choose one, append it, and ask again.
 
-Works over any model with `new_cache(batch, capacity)`, `step(ids, cache, mask)` and `config.vocab_size`; a longest input
-is `config.context`, if there is one. The cache holds the keys and values of what was read, so each new token costs one
-position's work instead of a whole sequence's. An encoder-decoder also takes `new_cache(..., source=, source_mask=)`.
+Works over any model with `new_cache(batch, capacity)`, `step(ids, cache, mask)` and `config.vocab_size`; if there is a
+longest input, it is `config.context`. The cache holds the keys and values of what was read, so each new token costs
+one position's work instead of a whole sequence's. An encoder-decoder's new_cache also takes source= and source_mask=.
 
     sampling.py   from scores to the distribution one token is drawn from: temperature, top-k, nucleus, penalties, ...
     draft.py      the texts so far and the model's memory of them; unequal prompts; what happens past the context

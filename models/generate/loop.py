@@ -14,7 +14,7 @@ from nn import Module
 
 
 class Step(NamedTuple):
-    """What one step wrote: a token per row (B,), its log-probability (B,) if asked for, and which rows are done (B,)."""
+    """What one step wrote, (B,) each: a token per row, its log-probability if asked for, and which rows are done."""
 
     tokens: np.ndarray
     log_probs: np.ndarray | None

@@ -22,8 +22,8 @@ class Sampling:
     top_k: int | None = option(None, "choose among the K most probable tokens only")
     top_p: float | None = option(None, "among the fewest most probable tokens whose probabilities add up to P")
     min_p: float | None = option(None, "among tokens at least P times as probable as the most probable one")
-    typical_p: float | None = option(None, "among the tokens of most ordinary surprise whose probabilities add up to P")
-    repetition_penalty: float = option(1.0, "divide positive scores of tokens in the text by it, multiply negative ones")
+    typical_p: float | None = option(None, "among tokens of the most ordinary surprise, adding up to P")
+    repetition_penalty: float = option(1.0, "divides positive scores of tokens in the text, multiplies negative ones")
     presence_penalty: float = option(0.0, "subtracted from the scores of tokens that have been written, prompt aside")
     no_repeat_ngram: int | None = option(None, "never write the same N tokens in a row twice")
 

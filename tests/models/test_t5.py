@@ -435,7 +435,8 @@ def written(ids: np.ndarray, eos: int = 1) -> list[list[int]]:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_greedy_and_beam_outputs_are_those_of_transformers_token_for_token(name, seed, tmp_path):
     torch = pytest.importorskip("torch")
-    model, batch = randomized(CONFIGS[name], seed).eval(), some_batch(CONFIGS[name], seed=seed)
+    config = dataclasses.replace(CONFIGS[name], decoder_layers=0)  # transformers 5 cannot cache where they differ
+    model, batch = randomized(config, seed).eval(), some_batch(config, seed=seed)
     theirs = twin(model, tmp_path)
     inputs = dict(input_ids=torch.tensor(batch["ids"]), attention_mask=torch.tensor(batch["mask"]).long())
     starts, source = np.zeros((3, 1), int), dict(source=batch["ids"], source_mask=batch["mask"])
@@ -448,7 +449,7 @@ def test_greedy_and_beam_outputs_are_those_of_transformers_token_for_token(name,
 
 def test_beams_of_one_text_are_those_of_trying_everything():
     model, batch = randomized(dataclasses.replace(CONFIGS["v1.0"], vocab_size=4), 3).eval(), np.array([[2, 3, 3, 2, 1]])
-    texts = [[a, b, c] for a in (0, 2, 3) for b in (0, 2, 3) for c in range(4)]  # of three tokens, or ended by the third
+    texts = [[a, b, c] for a in (0, 2, 3) for b in (0, 2, 3) for c in range(4)]  # of three tokens, whatever the last
     texts += [[1], *([a, 1] for a in (0, 2, 3))]
 
     def score(text):

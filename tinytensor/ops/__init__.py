@@ -2,6 +2,7 @@
 
 from tinytensor.ops.attention import attention, self_attention
 from tinytensor.ops.checkpoint import checkpoint
+from tinytensor.ops.conv import conv1d, conv1d_max
 from tinytensor.ops.dropout import dropout
 from tinytensor.ops.elementwise import (
     abs,
@@ -31,6 +32,7 @@ from tinytensor.ops.elementwise import (
 from tinytensor.ops.embedding import embedding
 from tinytensor.ops.matmul import linear, matmul
 from tinytensor.ops.norm import add_layer_norm, add_rms_norm, layer_norm, rms_norm
+from tinytensor.ops.quantize import fake_quantize
 from tinytensor.ops.recurrent import lstm
 from tinytensor.ops.reduce import logsumexp, max, mean, min, sum, var
 from tinytensor.ops.shape import (

@@ -1,0 +1,220 @@
+"""Making runs smaller from the command line, on a run of a few seconds: files, comparisons, and what training keeps."""
+
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import tinytensor as tt
+from models import GPT, GPTConfig
+from nn.prune import groups, sparsity
+from nn.quantize import Quantized
+from tests.helpers import assert_close
+from train import checkpoint, compress
+from train.__main__ import main
+from train.objectives.causal import Causal
+from train.pruning import Pruning, amounts
+from train.trainer import TrainConfig, Trainer
+
+TEXT = "the cat sat on the mat. the dog sat on the log. the hen sat in the pen.\n" * 60
+TINY = "--layers 2 --heads 4 --width 16 --context 16 --batch 4 --lr 0.01 --warmup 4 --workers 1".split()  # noqa: SIM905
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small finished run, shared by the tests that only read it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text(TEXT)
+    arguments = ["--data", folder / "text.txt", "--out", folder / "run", *TINY, "--steps", 250]
+    assert main(["gpt", *map(str, arguments)]) == 0
+    return folder / "run"
+
+
+def lines_of(folder) -> list[dict[str, str]]:
+    """The comparison, a dict a line."""
+    lines = (folder / "comparison.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+    return [dict(zip(rows[0], row)) for row in rows[2:]]
+
+
+def command(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_pruned_heads_and_neurons_leave_a_smaller_run_that_is_used_like_any_other(trained, tmp_path, capsys):
+    what = ["--what", "heads", "--what", "neurons", "--amount", 0.5, "--by", "gradient", "--batches", 2]
+    assert command("prune", trained, "--out", tmp_path / "small", *what, "--steps", 60, "--limit", 2) == 0
+    before, at_once, after = lines_of(tmp_path / "small")
+    assert float(after["loss"]) < float(at_once["loss"])
+    assert float(after["share"]) < 0.7
+    assert int(after["bytes"].replace(",", "")) == (tmp_path / "small" / "model.safetensors").stat().st_size
+    model, _ = checkpoint.load_model(tmp_path / "small")
+    assert [block.attention.heads for block in model.blocks] == [2, 2]
+    assert [len(block.feed_forward.into.weight) for block in model.blocks] == [32, 32]
+    capsys.readouterr()
+    assert command("eval", tmp_path / "small") == 0
+    assert f"{after['loss']} nats per token" in capsys.readouterr().out
+    assert before["parameters"] > after["parameters"]
+
+
+def test_sparse_weights_are_stored_with_their_masks(trained, tmp_path):
+    options = ["--amount", 0.8, "--when", "cubic", "--steps", 40, "--limit", 2, "--workers", 2]
+    assert command("prune", trained, "--out", tmp_path / "sparse", *options) == 0
+    model, _ = checkpoint.load_model(tmp_path / "sparse")
+    assert sparsity(model) == pytest.approx(0.8, abs=0.01)
+    for group in groups(model, "weights"):
+        parameter = group.parts[0][0]
+        assert ((parameter.data == 0) == ~parameter.mask).all()
+    assert float(lines_of(tmp_path / "sparse")[-1]["share"]) < 0.6
+
+
+def test_a_run_may_lose_whole_layers(trained, tmp_path):
+    out = tmp_path / "shallow"
+    assert command("prune", trained, "--out", out, "--what", "layers", "--steps", 10, "--limit", 2) == 0
+    assert json.loads((out / "config.json").read_text())["layers"] == 1
+    assert len(checkpoint.load_model(out)[0].blocks) == 1
+
+
+def test_a_quantized_run_holds_integers_and_is_used_like_any_other(trained, tmp_path, capsys):
+    out = tmp_path / "quantized"
+    options = ["--bits", 4, "--group", 16, "--rounding", "gptq", "--batches", 2, "--limit", 2]
+    assert command("quantize", trained, "--out", out, *options) == 0
+    arrays = safetensors.numpy.load_file(out / "model.safetensors")
+    assert arrays["blocks.0.attention.qkv.codes"].dtype == np.uint8
+    before, after = lines_of(out)
+    assert abs(float(after["loss"]) - float(before["loss"])) < 0.2
+    assert before["parameters"] == after["parameters"]
+    model, _ = checkpoint.load_model(out)
+    assert any(isinstance(module, Quantized) for module in model.modules())
+    capsys.readouterr()
+    assert command("sample", out, "--prompt", "the c", "--tokens", 10, "--temperature", 0) == 0
+    assert capsys.readouterr().out.startswith("the cat")
+
+
+def test_pictures_of_the_comparison_are_drawn(trained, tmp_path):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "q"
+    assert command("quantize", trained, "--out", out, "--batches", 1, "--limit", 1) == 0
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prune", "--amount", 1.5], "amount 1.5 is not a share"),
+        (["prune", "--by", "movement"], "use --when cubic or iterative"),
+        (["prune", "--what", "layers", "--when", "cubic"], "layers and 2:4 patterns go at once; use --when one-shot"),
+        (["quantize", "--bits", 9], "bits must be 2 to 8, not 9"),
+        (["quantize", "--bits", 4, "--group", 3], "an even number of neighbours"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_a_folder_is_made(trained, tmp_path, arguments, message, capsys):
+    name, *options = arguments
+    assert command(name, trained, "--out", tmp_path / "out", *options) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+class Silent:
+    """A report that nobody reads."""
+
+    def __getattr__(self, name):
+        return lambda *values, **named: None
+
+
+def trainer(tmp_path, steps=20, workers=1, kind="threads", **settings) -> Trainer:
+    tt.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=11, context=8, layers=2, heads=2, width=8))
+    config = TrainConfig(steps=steps, batch=4, lr=0.01, workers=workers, worker_kind=kind, **settings)
+    data = np.random.default_rng(0).integers(0, 11, 500)
+    return Trainer(model, Causal(8, 4), data, data, config, tmp_path, Silent())
+
+
+@pytest.mark.parametrize("by", ["magnitude", "gradient", "random"])
+def test_what_is_masked_follows_the_plan_and_never_comes_back(by, tmp_path):
+    one, seen = trainer(tmp_path), []
+    batches = [Causal(8, 4).training_batch(one.train_data, 0)]
+    pruning = Pruning(one, amounts("cubic", 0.75, 20), by=by, batches=batches, every=2)
+
+    def between(loop, step):
+        pruning(loop, step)
+        seen.append([p.mask.copy() for p in one.model.parameters() if p.mask is not None])
+        assert all((p.data[~p.mask] == 0).all() for p in one.model.parameters() if p.mask is not None)
+
+    one.between = between
+    one.train()
+    shares = [1 - np.mean([mask.mean() for mask in masks]) for masks in seen]
+    assert shares[1] > 0.2 and shares == sorted(shares) and shares[-1] == pytest.approx(0.75, abs=0.01)
+    for before, after in itertools.pairwise(seen):
+        assert all(not (b & ~a).any() for a, b in zip(before, after))
+
+
+def test_movement_keeps_the_weights_that_training_makes_larger(tmp_path):
+    """Against the definition, with the gradients of each step taken from the trainer."""
+    one = trainer(tmp_path, steps=10)
+    pruning = Pruning(one, amounts("iterative", 0.5, 10, number=2), by="movement", every=1)
+    weight = one.model.blocks[0].feed_forward.into.weight
+    place = one.optimizer.flat.slices[[p is weight for p in one.optimizer.flat.parameters].index(True)]
+    hidden, scores = weight.data.copy(), np.zeros(weight.shape)
+
+    def between(loop, step):
+        scores[...] -= loop.grad[place].reshape(weight.shape) * hidden
+        hidden[weight.mask] = weight.data[weight.mask]
+        pruning(loop, step)
+
+    one.between = between
+    one.train()
+    assert_close(pruning.scores[place].reshape(weight.shape), scores, 1e-6)
+    assert weight.mask.mean() == pytest.approx(0.5)
+    assert scores[weight.mask].min() >= scores[~weight.mask].max()
+    assert_close(weight.data, hidden * weight.mask, 0)
+
+
+@pytest.mark.parametrize("by", ["magnitude", "movement"])
+def test_two_processes_prune_as_one_does(by, tmp_path):
+    weights = []
+    for workers, kind in ((1, "threads"), (2, "threads"), (2, "processes")):
+        one = trainer(tmp_path, workers=workers, kind=kind)
+        one.between = Pruning(one, amounts("cubic", 0.6, 20), by=by, every=5)
+        one.train()
+        weights.append(one.model.blocks[1].attention.qkv.weight.data.copy())
+        assert (weights[-1] == 0).mean() == pytest.approx(0.6, abs=0.01)
+    assert_close(weights[1], weights[2], 0)
+    assert ((weights[0] == 0) == (weights[1] == 0)).mean() > 0.9  # sums in another order may change a close choice
+
+
+def test_masks_survive_a_checkpoint_and_the_training_that_goes_on_from_it(tmp_path):
+    one = trainer(tmp_path, steps=10)
+    Pruning(one, amounts("one-shot", 0.7, 10))
+    one.train()
+    two = trainer(tmp_path, steps=20)
+    two.restore()
+    assert sparsity(two.model) == pytest.approx(0.7, abs=0.01)
+    two.train()
+    for (_, a), (_, b) in zip(one.model.named_parameters(), two.model.named_parameters()):
+        if a.mask is not None:
+            assert (a.mask == b.mask).all() and (b.data[~b.mask] == 0).all()
+            assert (b.data[b.mask] != a.data[a.mask]).any()
+
+
+@pytest.mark.parametrize("when", ["one-shot", "iterative", "cubic"])
+def test_every_plan_ends_at_the_amount_before_the_last_steps(when):
+    plan = amounts(when, 0.8, 100)
+    path = [plan(step) for step in range(101)]
+    assert path == sorted(path) and path[70] == pytest.approx(0.8) and path[-1] == pytest.approx(0.8)
+    assert (path[0] == 0.8) == (when == "one-shot")
+
+
+def test_the_weights_that_are_left_are_counted():
+    from nn.prune import prune
+    from nn.quantize import quantize
+
+    tt.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=11, context=8, layers=1, heads=2, width=8, bias=False))
+    total = model.parameter_count()
+    prune(model, 0.5)
+    assert compress.weight_count(model) == total - 12 * 64 // 2
+    assert compress.weight_count(quantize(model, 4)) == total

@@ -1,0 +1,64 @@
+"""Look for winning tickets in a run's kind of network: train, prune, rewind, repeat, against three controls.
+
+  python -m train gpt --tokenizer characters --stories 1000000 --width 64 --context 64 --steps 300 --out runs/small
+  python -m train lottery runs/small --seeds 3
+
+Everything is trained anew, 1 + 4 x rounds networks for each seed, so the run should be one of seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from train import checkpoint, compress
+from train.flags import add_config_flags, given
+from train.lottery import Experiment, Outcome
+from train.trainer import TrainConfig
+
+SUMMARY = "find the small networks inside a large one that train as well"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of the run whose network and data to use")
+    parser.add_argument("--out", metavar="RUN", type=Path, help="the folder to make [runs/FAMILY-lottery-N]")
+    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    parser.add_argument("--rounds", metavar="N", type=int, default=6, help="rounds of pruning [6]")
+    parser.add_argument(
+        "--take", metavar="X", type=float, default=0.4, help="share of what is left that a round takes [0.4]"
+    )
+    parser.add_argument(
+        "--rewind", metavar="N", type=int, help="the step that weights are set back to; 0: the first [a tenth of all]"
+    )
+    parser.add_argument("--seeds", metavar="N", type=int, default=3, help="repetitions, for error bars [3]")
+    add_config_flags(parser, "the training of each network", TrainConfig, {"steps": "the run's own, like all others"})
+
+
+def run(args: argparse.Namespace) -> None:
+    source = compress.open_source(args.run)
+    config = TrainConfig(**(vars(source.config) | given(args, TrainConfig)))
+    rewind = config.steps // 10 if args.rewind is None else args.rewind
+    if not 0 <= rewind < config.steps:
+        raise ValueError(f"--rewind {rewind} is not one of the {config.steps} steps of training")
+    if not 0 < args.take < 1 or args.rounds < 1 or args.seeds < 1:
+        raise ValueError("--take must be a share in (0, 1); --rounds and --seeds at least 1")
+    experiment = Experiment(source, config, args.rounds, args.take, rewind)
+    folder = compress.new_run(source, args.out, "lottery", args.overwrite)
+    outcome, lines = Outcome(), []
+    last = experiment.sparsities()[-1]
+    for seed in range(config.seed, config.seed + args.seeds):
+        for kind, sparsity, accuracy, network in experiment.results(seed):
+            weights = compress.weight_count(network)
+            outcome.add(kind, sparsity, accuracy, weights)
+            what = f"{sparsity:5.1%} masked  {kind:13}  {weights:9,} weights"
+            print(f"seed {seed}  {what}  {accuracy:.2%} right", flush=True)
+            if seed == config.seed and sparsity in (0.0, last):
+                lines.append(compress.measure(source, f"{kind}, {sparsity:.1%} masked", network))
+            if seed == config.seed and kind == "ticket" and sparsity == last:
+                compress.finish_run(source, folder, network)
+    text = outcome.table()
+    print(text)
+    checkpoint.replace_file(folder / "lottery.md", lambda path: path.write_text(text + "\n"))
+    title = f"lottery tickets, weights rewound to step {rewind} of {config.steps}"
+    curves = outcome.curves()
+    compress.conclude(folder, lines, curves, "share of weights masked", title, unit="accuracy (%)")

@@ -1,0 +1,107 @@
+"""Prune a trained model: leave out weights, neurons, heads, rows or layers, train what is left, and compare.
+
+  python -m train prune runs/gpt-1 --amount 0.8                        single weights, masked
+  python -m train prune runs/gpt-1 --what heads --what neurons         half of both, really removed: smaller and faster
+  python -m train prune runs/gpt-1 --when cubic --by movement      gradually, while it trains
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import tinytensor as tt
+from nn.prune import BY, WHAT, prune, shrink
+from train import compress
+from train.flags import add_config_flags, given
+from train.pruning import SCHEDULES, Pruning, amounts
+from train.trainer import TrainConfig
+
+SUMMARY = "leave out of a trained model what it can do without"
+
+TRAINING = dict(steps=500, lr=1e-3, warmup=20, eval_every=250)
+CURVE = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a trained run")
+    parser.add_argument("--out", metavar="RUN", type=Path, help="the folder to make [runs/FAMILY-pruned-N]")
+    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    parser.add_argument("--amount", metavar="X", type=float, default=0.5, help="the share to leave out [0.5]")
+    parser.add_argument(
+        "--what", action="append", choices=WHAT, help="what to leave out; may be given several times [weights]"
+    )
+    parser.add_argument("--by", choices=BY, default="magnitude", help="how to tell what is worth least [magnitude]")
+    parser.add_argument("--whole", action="store_true", help="compare over the whole model, not layer by layer")
+    parser.add_argument("--when", choices=SCHEDULES, default="one-shot", help="when it goes [one-shot]")
+    parser.add_argument("--rounds", metavar="N", type=int, default=5, help="rounds of iterative pruning [5]")
+    parser.add_argument(
+        "--batches", metavar="N", type=int, default=8, help="batches for scores by gradient and activation [8]"
+    )
+    parser.add_argument(
+        "--limit", metavar="N", type=int, default=40, help="held-out batches for the points of the picture [40]"
+    )
+    add_config_flags(parser, "the training of what is left", TrainConfig, TRAINING)
+
+
+def run(args: argparse.Namespace) -> None:
+    source = compress.open_source(args.run)
+    what = args.what or ["weights"]
+    own = {name: getattr(source.config, name) for name in ("batch", "seed", "workers", "worker_kind")}
+    config = TrainConfig(**(own | TRAINING | given(args, TrainConfig)))
+    plan = amounts(args.when, args.amount, config.steps, args.rounds)
+    batches = source.batches(args.batches) if args.by in ("gradient", "activation") else []
+    if args.by == "movement" and args.when == "one-shot":
+        raise ValueError("movement is known only after some training; use --when cubic or iterative")
+    if args.when != "one-shot" and {"layers", "2:4"} & set(what):
+        raise ValueError("layers and 2:4 patterns go at once; use --when one-shot")
+    model = compress.duplicate(source.model)
+    for each in what if args.by != "movement" else []:  # whatever is wrong comes up here, before any folder is made
+        prune(compress.duplicate(source.model), args.amount, each, args.by, whole=args.whole, batches=batches)
+    folder = compress.new_run(source, args.out, "pruned", args.overwrite)
+    lines = [compress.measure(source, "before", source.model)]
+    options = dict(by=args.by, whole=args.whole, batches=batches)
+
+    if args.by != "movement":
+        at_once = compress.duplicate(source.model)
+        for each in what:
+            prune(at_once, args.amount, each, **options)
+        shrink(at_once)
+        lines.append(compress.measure(source, f"{args.amount:.0%} pruned at once", at_once))
+    if "layers" in what:  # these leave at once, and must be gone before the trainer sees the model
+        prune(model, args.amount, "layers", **options)
+    pruned = [each for each in what if each != "layers"]
+
+    def prepare(trainer) -> None:
+        steps = [Pruning(trainer, plan, each, **options) for each in pruned]
+        trainer.between = lambda loop, step: [one(loop, step) for one in steps]
+
+    compress.fine_tune(source, model, folder, config, prepare)
+    shrink(model)
+    lines.append(compress.measure(source, f"and trained {config.steps} steps", model))
+    compress.finish_run(source, folder, model)
+    curves = _curves(source, what, args)
+    curves[f"{args.when}, trained"] = [(args.amount, lines[-1].perplexity)]
+    compress.conclude(folder, lines, curves, f"share of {' and '.join(what)} left out", f"{source.folder.name} pruned")
+
+
+def _curves(source: compress.Source, what: list[str], args: argparse.Namespace) -> dict[str, list[tuple]]:
+    """Perplexity against the share left out at once, without training: by the score, and by chance."""
+    amounts = [0.5] if "2:4" in what else sorted({*CURVE, args.amount})
+    by = "magnitude" if args.by == "movement" else args.by
+    batches = source.batches(args.batches) if by in ("gradient", "activation") else []
+    start = [(0.0, _perplexity(source, source.model, args.limit))]
+    curves = {f"by {by}, not trained": list(start), "by chance, not trained": list(start)}
+    for points, score in zip(curves.values(), (by, "random")):
+        for amount in amounts:
+            model = compress.duplicate(source.model)
+            with tt.random.seeded(source.config.seed):
+                for each in what:
+                    prune(model, amount, each, score, whole=args.whole, batches=batches)
+            points.append((amount, _perplexity(source, model, args.limit)))
+    return curves
+
+
+def _perplexity(source: compress.Source, model, limit: int) -> float:
+    return math.exp(min(50.0, source.quality(model, limit)[0]))

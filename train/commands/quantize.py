@@ -1,0 +1,90 @@
+"""Quantize a trained model: store its weights as small integers, compute with them, and compare.
+
+  python -m train quantize runs/gpt-1                                  8 bits, a scale for every row
+  python -m train quantize runs/gpt-1 --bits 4 --rounding gptq         4 bits in groups, two weights to a byte
+  python -m train quantize runs/gpt-1 --bits 3 --steps 500             trained as if it were quantized already
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from nn import qat
+from nn.quantize import ACTIVATIONS, RANGES, quantize
+from train import compress
+from train.flags import add_config_flags, given
+from train.trainer import TrainConfig
+
+SUMMARY = "store a trained model's weights as integers of 8 bits or fewer"
+
+CURVE = (8, 6, 5, 4, 3, 2)
+TRAINING = dict(lr=3e-4, warmup=20)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a trained run")
+    parser.add_argument("--out", metavar="RUN", type=Path, help="the folder to make [runs/FAMILY-quantized-N]")
+    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    parser.add_argument("--bits", metavar="N", type=int, default=8, help="bits of a weight, 2 to 8 [8]")
+    parser.add_argument(
+        "--per", choices=("channel", "tensor"), default="channel", help="what shares a scale, above 4 bits [channel]"
+    )
+    parser.add_argument(
+        "--group", metavar="N", type=int, default=32, help="neighbours that share a scale, up to 4 bits [32]"
+    )
+    parser.add_argument("--affine", action="store_true", help="ranges from the lowest to the highest value")
+    parser.add_argument("--ranges", choices=RANGES, default="minmax", help="how ranges are found [minmax]")
+    parser.add_argument(
+        "--activations", choices=ACTIVATIONS, default="dynamic", help="how layers take their inputs [dynamic]"
+    )
+    parser.add_argument("--rounding", choices=("nearest", "gptq"), default="nearest", help="[nearest]")
+    parser.add_argument("--no-embeddings", action="store_true", help="leave embedding tables as floats")
+    parser.add_argument(
+        "--batches", metavar="N", type=int, default=16, help="batches for static activations and gptq [16]"
+    )
+    parser.add_argument(
+        "--limit", metavar="N", type=int, default=40, help="held-out batches for the points of the picture [40]"
+    )
+    shown = TRAINING | {"steps": "0: quantize without training"}
+    add_config_flags(parser, "the training, if --steps are given", TrainConfig, shown)
+
+
+def run(args: argparse.Namespace) -> None:
+    source = compress.open_source(args.run)
+    batches = source.batches(args.batches)
+    options = dict(
+        per=args.per,
+        group=args.group,
+        symmetric=not args.affine,
+        ranges=args.ranges,
+        activations=args.activations,
+        embeddings=not args.no_embeddings,
+        batches=batches,
+    )
+    model = quantize(compress.duplicate(source.model), args.bits, rounding=args.rounding, **options)
+    folder = compress.new_run(source, args.out, "quantized", args.overwrite)
+    lines = [compress.measure(source, "before", source.model)]
+    lines.append(compress.measure(source, f"{args.bits} bits, {args.rounding}", model))
+    if asked := given(args, TrainConfig):
+        own = {name: getattr(source.config, name) for name in ("batch", "seed", "workers", "worker_kind", "steps")}
+        config = TrainConfig(**(own | TRAINING | asked))
+        model = qat.prepare(compress.duplicate(source.model), args.bits, batches, args.group)
+        compress.fine_tune(source, model, folder, config)
+        qat.finish(model)
+        lines.append(compress.measure(source, f"{args.bits} bits, trained {config.steps} steps", model))
+    compress.finish_run(source, folder, model)
+    curves = {"before": [(32, _perplexity(source, source.model, args.limit))]}
+    for rounding in ("nearest", "gptq"):
+        curves[rounding] = []
+        for bits in CURVE:
+            other = quantize(compress.duplicate(source.model), bits, rounding=rounding, **options)
+            curves[rounding].append((bits, _perplexity(source, other, args.limit)))
+    if asked:
+        curves["trained"] = [(args.bits, lines[-1].perplexity)]
+    compress.conclude(folder, lines, curves, "bits of a weight", f"{source.folder.name} quantized")
+
+
+def _perplexity(source: compress.Source, model, limit: int) -> float:
+    return math.exp(min(50.0, source.quality(model, limit)[0]))

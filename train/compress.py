@@ -1,0 +1,264 @@
+"""What the commands that make models smaller share: a run to begin with, a run to leave behind, and the comparison.
+
+Whatever the method, the end is the same table: how good the model is, how many weights it has, how many bytes its file
+takes, how long one batch takes it. Without the last three a smaller model is a claim.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.numpy
+
+import tinytensor as tt
+from models.tokenizers import Tokenizer
+from nn import Module, compressed
+from nn.quantize import Quantized
+from nn.surgery import evaluating
+from tinytensor import Tensor, backend
+from train import checkpoint, parallel, pretrain
+from train.data.corpus import open_corpus
+from train.report import Report
+from train.trainer import TrainConfig, Trainer, evaluate
+
+TARGETS = ("targets", "label", "tags", "choice")  # what the right answers of a batch may be called
+IGNORED = -100  # a target that does not count
+DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json")
+
+
+@dataclass
+class Source:
+    """A finished run, to be made smaller: its model, and what it was trained and evaluated on."""
+
+    folder: Path
+    family: str
+    model: Module
+    tokenizer: Tokenizer
+    make_objective: Callable[[TrainConfig], object]
+    train_data: object
+    val_data: object
+    config: TrainConfig  # as it was trained
+
+    def batches(self, number: int, first: int = 1_000_000) -> list[dict]:
+        """Batches of training data for scores and calibration, other ones than training begins with."""
+        objective = self.make_objective(self.config)
+        return [objective.training_batch(self.train_data, first + n) for n in range(number)]
+
+    def trainer(self, model: Module, config: TrainConfig, folder: Path) -> Trainer:
+        """What trains a model on this run's data, in a folder made by `new_run`."""
+        report = Report(folder, config.steps)
+        return Trainer(model, self.make_objective(config), self.train_data, self.val_data, config, folder, report)
+
+    def quality(self, model: Module, limit: int | None = None) -> tuple[float, float]:
+        """(loss in nats per prediction, share of right answers) on the held-out part, or `limit` batches of it."""
+        objective = self.make_objective(dataclasses.replace(self.config, batch=16))
+        keys = objective.evaluation_batches(self.val_data, limit)
+
+        def work(team: parallel.Team):
+            own = keys[team.rank :: team.size]
+            told = [f(model, objective, self.val_data, own) for f in (evaluate, accuracy)]
+            return team.sum(*told[0], *told[1])
+
+        workers = min(self.config.workers or parallel.core_count(), len(keys))
+        nats, count, right, asked = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
+        return nats / count, right / max(1, asked)
+
+
+def open_source(folder: Path, which: str = "last") -> Source:
+    """The run in a folder."""
+    family, config = checkpoint.load_config(folder)
+    model, tokenizer = checkpoint.load_model(folder, which)
+    recipe = importlib.import_module(f"train.commands.{family}").RECIPE
+    settings = pretrain.load_settings(folder)
+    own = recipe.objective and recipe.objective(**settings["objective"])
+    corpus = open_corpus(folder)
+    return Source(
+        folder,
+        family,
+        model,
+        tokenizer,
+        lambda training: recipe.make_objective(config, training, own, tokenizer),
+        corpus.train,
+        corpus.val,
+        TrainConfig(**settings["train"]),
+    )
+
+
+def new_run(source: Source, out: Path | None, how: str, overwrite: bool) -> Path:
+    """A folder like the source's, with its data and tokenizer, for what is made of its model."""
+    folder = pretrain.make_folder(out, f"{source.family}-{how}", overwrite)
+    for name in DATA_FILES:
+        if (source.folder / name).exists():
+            shutil.copy(source.folder / name, folder / name)
+    checkpoint.save_config(folder, source.family, source.model.config)
+    return folder
+
+
+def finish_run(source: Source, folder: Path, model: Module) -> None:
+    """Leave only the finished model in the folder: its config and weights, without what training it needed."""
+    for name in (checkpoint.TRAINER, checkpoint.WEIGHTS["best"]):
+        (folder / name).unlink(missing_ok=True)
+    checkpoint.save_config(folder, source.family, model.config)
+    checkpoint.save_weights(folder, model)
+
+
+def fine_tune(source: Source, model: Module, folder: Path, config: TrainConfig, prepare=lambda trainer: None) -> None:
+    """Train a model on a run's data; prepare(trainer) is called first. A stopped training is an error here."""
+    trainer = source.trainer(model, config, folder)
+    prepare(trainer)
+    trainer.report.start(0)
+    try:
+        progress = trainer.train()
+    finally:
+        trainer.report.close()
+    if progress.step < config.steps:
+        raise ValueError(f"stopped after step {progress.step} of {config.steps}; nothing was compared")
+    trainer.report.draw(folder / "loss.png")
+    model.eval()
+
+
+def answers(model: Module, batch: dict) -> Tensor:
+    """The scores of all answers: (B, T, V) for every token of a language model, (B, K) for the classes of a text."""
+    if hasattr(model, "mlm"):  # a BERT with its pretraining heads
+        return model(batch["ids"], batch.get("token_types"), batch.get("mask")).mlm_logits
+    if hasattr(model, "body"):  # a head for a task
+        return model(batch)
+    if hasattr(model, "new_cache") and not hasattr(model, "encoder"):  # a GPT
+        return model(batch["ids"])
+    name = type(model).__name__
+    raise ValueError(f"what a {name} answers is unknown here; a GPT's, a BERT's and a task's head's answers are known")
+
+
+def accuracy(model: Module, objective, data, keys: list) -> tuple[float, int]:
+    """(number of right answers, number of questions) over some batches: is the highest score that of the target?"""
+    right = count = 0
+    with evaluating(model), tt.no_grad():
+        for key in keys:
+            batch = objective.evaluation_batch(data, key)
+            targets = next(batch[name] for name in TARGETS if name in batch)
+            chosen = backend.to_numpy(answers(model, batch).data).argmax(axis=-1)
+            right += int((chosen == targets).sum())
+            count += int((targets != IGNORED).sum())
+    return right, count
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of the comparison."""
+
+    name: str
+    loss: float
+    accuracy: float
+    parameters: int
+    bytes: int
+    milliseconds: float
+    tokens_per_s: float
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.loss)
+
+
+def measure(source: Source, name: str, model: Module, limit: int | None = None) -> Measured:
+    """How good (on all of the held-out part, or `limit` batches of it), large and fast a model is."""
+    model.eval()
+    size = len(safetensors.numpy.save(compressed.state(model)))
+    objective = source.make_objective(dataclasses.replace(source.config, batch=8))
+    batch = objective.evaluation_batch(source.val_data, objective.evaluation_batches(source.val_data, 1)[0])
+    seconds = time_forward(model, batch)
+    rows, T = batch["ids"].shape[:2]
+    return Measured(
+        name, *source.quality(model, limit), weight_count(model), size, 1e3 * seconds, rows * T / seconds
+    )
+
+
+def time_forward(model: Module, batch: dict, seconds: float = 0.5) -> float:
+    """The median time of the model's loss of a batch on one core, without gradients, over about so many seconds."""
+    with tt.no_grad(), parallel.blas_threads(1):
+        model.loss(batch)
+        times, end = [], time.perf_counter() + seconds
+        while len(times) < 3 or time.perf_counter() < end:
+            start = time.perf_counter()
+            model.loss(batch)
+            times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def weight_count(model: Module) -> int:
+    """How many weights there are that are not masked, however few bits they have."""
+    matrices = {id(m.codes): len(m.codes) * m.columns for m in model.modules() if isinstance(m, Quantized)}
+    count = 0
+    for parameter in model.parameters():
+        if id(parameter) in matrices:
+            count += matrices[id(parameter)]
+        elif parameter.requires_grad:  # scales and the like are no weights
+            count += parameter.size if parameter.mask is None else int(parameter.mask.sum())
+    return count
+
+
+def table(lines: list[Measured]) -> str:
+    """The comparison as a Markdown table; shares are of the first line."""
+    first = lines[0]
+    rows = [("model", "loss", "perplexity", "accuracy", "parameters", "bytes", "share", "ms", "tokens/s", "faster")]
+    for m in lines:
+        rows.append((
+            m.name, f"{m.loss:.4f}", f"{m.perplexity:.3f}", f"{m.accuracy:.2%}", f"{m.parameters:,}", f"{m.bytes:,}",
+            f"{m.bytes / first.bytes:.3f}", f"{m.milliseconds:.1f}", f"{m.tokens_per_s:,.0f}",
+            f"{first.milliseconds / m.milliseconds:.2f}x",
+        ))  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    text = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+        text.append(f"| {' | '.join(cells)} |")
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([text[0], f"| {' | '.join(rule)} |", *text[1:]])
+
+
+def conclude(folder: Path, lines: list[Measured], curves: dict, axis: str, title: str, unit="perplexity") -> None:
+    """Print the comparison, keep it in comparison.md, and draw the curves into comparison.png."""
+    text = table(lines)
+    print(text)
+    checkpoint.replace_file(folder / "comparison.md", lambda path: path.write_text(text + "\n"))
+    if draw(folder / "comparison.png", curves, axis, unit, title):
+        print(f"the run is in {folder}, the picture in {folder / 'comparison.png'}")
+    else:
+        print(f"the run is in {folder}; for a picture: pip install matplotlib")
+
+
+def draw(path: Path, curves: dict[str, list[tuple]], x: str, y: str, title: str) -> bool:
+    """Curves by name, each a list of (x, y) or (x, y, error), into a PNG; False if matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, points in curves.items():
+        xs, ys, *errors = zip(*points)
+        style = dict(marker="o", markersize=4, linewidth=1.5 if len(points) > 1 else 0, label=name)
+        axes.errorbar(xs, ys, yerr=errors[0] if errors else None, capsize=3, **style)
+    if y == "perplexity":
+        lowest = min(point[1] for points in curves.values() for point in points)
+        axes.set_ylim(lowest * 0.97, lowest * 2)  # beyond twice the best nobody wants the model
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    checkpoint.replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
+    return True
+
+
+def duplicate(model: Module) -> Module:
+    """A copy that shares nothing with the model."""
+    return copy.deepcopy(model)

@@ -1,0 +1,189 @@
+"""The lottery ticket hypothesis: a network holds a small one that, trained alone from its first weights, does as well.
+
+Frankle & Carbin 2019 (arXiv:1803.03635) find it by iterative magnitude pruning: train, mask the smallest weights, set
+the others back to what they were at first, and repeat. For anything but small networks "at first" is after a few steps
+of training (Frankle et al. 2020, arXiv:1912.05671). The paradox is in the controls, which have as many weights:
+
+    ticket         the mask that was found, with the weights the network had at step k
+    reinitialised  the same mask, with new random weights: so it is not the structure alone
+    random mask    as many masked in each matrix, by chance, with the weights of step k: nor the weights alone
+    small dense    a narrower network of as many weights: nor the number of weights alone
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import tinytensor as tt
+from nn import Module
+from nn.prune import apply_masks, prune
+from train.compress import Source, accuracy, weight_count
+from train.trainer import TrainConfig, Trainer
+
+KINDS = ("dense", "ticket", "reinitialised", "random mask", "small dense")
+
+
+@dataclass
+class Experiment:
+    """Iterative magnitude pruning with its controls, for one family of models on one run's data.
+
+    take: the share of what is left that each of `rounds` rounds masks.   rewind: the step k that weights go back to.
+    """
+
+    source: Source
+    config: TrainConfig
+    rounds: int = 6
+    take: float = 0.4
+    rewind: int = 0
+    test_batches: int = 60
+
+    def sparsities(self) -> list[float]:
+        return [1 - (1 - self.take) ** done for done in range(1, self.rounds + 1)]
+
+    def results(self, seed: int) -> Iterator[tuple[str, float, float, Module]]:
+        """(kind, sparsity, held-out accuracy, network) for all that is trained with this seed, as it is done."""
+        start: dict[str, np.ndarray] = {}
+        model = self.fresh(seed)
+        if self.rewind == 0:
+            start |= _weights(model)
+
+        def remember(loop, step: int) -> None:
+            if step == self.rewind and loop.team.rank == 0:
+                start.update(_weights(model))
+
+        self.train(model, seed, 0, remember)
+        yield "dense", 0.0, self.test(model), model
+        for sparsity in self.sparsities():
+            pruned = prune(copy.deepcopy(model), sparsity, whole=True)
+            masks = {name: p.mask for name, p in pruned.named_parameters() if p.mask is not None}
+            model = self.begin(seed, masks, start)
+            for kind, network, step in (
+                ("ticket", model, self.rewind),
+                ("reinitialised", self.begin(seed + 1000, masks), 0),
+                ("random mask", self.begin(seed, _shuffled(masks, seed), start), self.rewind),
+                ("small dense", self.small(seed, weight_count(model)), 0),
+            ):
+                self.train(network, seed, step)
+                yield kind, sparsity, self.test(network), network
+
+    def fresh(self, seed: int, **changes) -> Module:
+        with tt.random.seeded(seed):
+            return type(self.source.model)(dataclasses.replace(self.source.model.config, **changes))
+
+    def begin(self, seed: int, masks: dict, weights: dict | None = None) -> Module:
+        """A network with these masks, and these weights or new ones."""
+        model = self.fresh(seed)
+        if weights is not None:
+            model.load_state_dict(weights)
+        for name, parameter in model.named_parameters():
+            parameter.mask = masks[name].copy() if name in masks else None
+        apply_masks(model)
+        return model
+
+    def small(self, seed: int, weights: int) -> Module:
+        """The dense network whose number of weights comes nearest."""
+        heads = self.source.model.config.heads
+        widths = range(heads, self.source.model.config.width + 1, heads)
+        counts = {width: weight_count(self.fresh(seed, width=width)) for width in widths}
+        return self.fresh(seed, width=min(counts, key=lambda width: abs(counts[width] - weights)))
+
+    def train(self, model: Module, seed: int, step: int, between: Callable | None = None) -> None:
+        """Train from `step` to the end."""
+        config = dataclasses.replace(self.config, seed=seed, eval_every=self.config.steps, save_every=self.config.steps)
+        objective = Glimpse(self.source.make_objective(config), 1)
+        data = self.source.train_data, self.source.val_data
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = Trainer(model, objective, *data, config, Path(folder), Unheard())
+            trainer.progress.step = step
+            trainer.between = between
+            trainer.train()
+
+    def test(self, model: Module) -> float:
+        objective = self.source.make_objective(dataclasses.replace(self.config, batch=32))
+        keys = objective.evaluation_batches(self.source.val_data, self.test_batches)
+        right, count = accuracy(model, objective, self.source.val_data, keys)
+        return right / count
+
+
+@dataclass
+class Outcome:
+    """What several seeds gave: kind -> sparsity -> accuracies."""
+
+    accuracies: dict[str, dict[float, list[float]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    weights: dict[str, dict[float, int]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+
+    def add(self, kind: str, sparsity: float, accuracy: float, weights: int) -> None:
+        self.accuracies[kind].setdefault(sparsity, []).append(accuracy)
+        self.weights[kind][sparsity] = weights
+
+    def mean(self, kind: str, sparsity: float) -> tuple[float, float]:
+        """(mean, standard error) over the seeds."""
+        values = np.array(self.accuracies[kind][sparsity])
+        return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+
+    def curves(self) -> dict[str, list[tuple[float, float, float]]]:
+        """kind -> (sparsity, mean accuracy in percent, its standard error), the dense network drawn all the way."""
+        curves = {
+            kind: [(s, *(100 * x for x in self.mean(kind, s))) for s in self.accuracies[kind]] for kind in KINDS[1:]
+        }
+        mean, error = (100 * x for x in self.mean("dense", 0.0))
+        return {"dense": [(0.0, mean, error), (max(self.accuracies["ticket"], default=1.0), mean, error)]} | curves
+
+    def table(self) -> str:
+        """Markdown: a line per sparsity, a column per kind."""
+        mean, error = self.mean("dense", 0.0)
+        seeds = len(self.accuracies["dense"][0.0])
+        lines = [
+            f"Held-out accuracy in percent, mean and standard error of {seeds} seeds. "
+            f"Dense: {100 * mean:.2f} ± {100 * error:.2f} with {self.weights['dense'][0.0]:,} weights.",
+            "",
+            f"| sparsity | weights | {' | '.join(KINDS[1:])} |",
+            f"|{' ---: |' * (len(KINDS) + 1)}",
+        ]
+        for sparsity in self.accuracies["ticket"]:
+            cells = ["{:.2f} ± {:.2f}".format(*(100 * x for x in self.mean(kind, sparsity))) for kind in KINDS[1:]]
+            lines.append(f"| {sparsity:.1%} | {self.weights['ticket'][sparsity]:,} | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+
+class Glimpse:
+    """An objective that evaluates on a few batches only: for trainings whose result is measured otherwise."""
+
+    def __init__(self, objective, batches: int):
+        self.objective, self.batches = objective, batches
+
+    def evaluation_batches(self, data, limit: int | None = None) -> list:
+        return self.objective.evaluation_batches(data, self.batches)
+
+    def __getattr__(self, name: str):
+        if name == "objective":  # not there yet: this object is just being copied
+            raise AttributeError(name)
+        return getattr(self.objective, name)
+
+
+class Unheard:
+    """A report that nobody reads."""
+
+    def advanced(self, step: int, loss: float) -> None: ...
+
+    def logged(self, step: int, loss: float, lr: float, norm: float, tokens_per_s: float) -> None: ...
+
+    def evaluated(self, step: int, val_loss: float) -> None: ...
+
+
+def _weights(model: Module) -> dict[str, np.ndarray]:
+    return {name: array.copy() for name, array in model.state_dict().items()}
+
+
+def _shuffled(masks: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """As many masked in each matrix, elsewhere."""
+    with tt.random.seeded(seed, 2) as draw:
+        return {name: draw.permutation(mask.reshape(-1)).reshape(mask.shape) for name, mask in masks.items()}

@@ -1,0 +1,119 @@
+"""Pruning while training: how much is masked grows with the steps, and what is left learns to do the rest's work.
+
+    one-shot    all at the beginning; then fine-tune
+    iterative   in rounds, each taking the same part of what is left, with training in between (Han et al. 2015)
+    cubic       a little every few steps, most of it early (Zhu & Gupta 2017, arXiv:1710.01878)
+
+Movement pruning (Sanh et al. 2020, arXiv:2005.07683) scores a weight not by where it is but by where it goes: training
+that pushes it away from 0 wants it, training that pushes it towards 0 does not. Its score is -sum(dL/dW' * W) over the
+steps, with W' the masked weight: the gradient of a masked weight is known too, so it may come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from nn.prune import apply_masks, choose, cubic, groups, prune, rounds, scores
+from tinytensor import backend
+from train import parallel
+
+SCHEDULES = ("one-shot", "iterative", "cubic")
+
+
+def amounts(schedule: str, amount: float, steps: int, number: int = 5, calm: float = 0.3) -> Callable[[int], float]:
+    """The share to have masked after so many steps; the last part `calm` of them only trains.
+
+    number: the rounds of the iterative schedule.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"unknown time to prune {schedule!r}; choose from {', '.join(SCHEDULES)}")
+    last = int(steps * (1 - calm))
+    if schedule == "one-shot":
+        return lambda step: amount
+    if schedule == "cubic":
+        return lambda step: cubic(step, 0, last, amount)
+    shares = rounds(amount, number)
+    return lambda step: shares[min(number - 1, step * number // max(1, last))]
+
+
+class Pruning:
+    """Masks more and more of a model while a Trainer trains it: trainer.between = Pruning(trainer, amounts(...))."""
+
+    def __init__(
+        self,
+        trainer,
+        amount_at: Callable[[int], float],
+        what: str = "weights",
+        by: str = "magnitude",
+        *,
+        whole: bool = False,
+        batches: Sequence[dict] = (),
+        every: int = 10,
+    ):
+        """every: steps between looks at whether more should go. For the rest see nn.prune.prune, which does what is due
+        before the first step."""
+        steps = trainer.config.steps
+        if what in ("layers", "2:4") and amount_at(0) != amount_at(steps):
+            raise ValueError(f"{what} cannot go little by little; use one-shot")
+        self.movement = by == "movement"
+        if self.movement and what not in ("weights", "neurons", "heads"):
+            raise ValueError(f"movement chooses weights, neurons or heads, not {what}")
+        self.model, self.flat = trainer.model, trainer.optimizer.flat
+        self.by, self.whole, self.batches = by, whole, list(batches)
+        if amount_at(0) and not self.movement:
+            prune(self.model, amount_at(0), what, by, whole=whole, batches=batches)
+        self.groups = [] if what == "layers" else groups(self.model, what)
+        self._share_masks()
+        if self.movement:
+            self.scores = parallel.shared_zeros(self.flat.size)
+            self.weights = parallel.shared_zeros(self.flat.size)  # as they are under the masks
+            self.weights[:] = backend.to_numpy(self.flat.data)
+        self.due, last = {}, amount_at(0)  # step -> the share to have masked after it
+        for step in range(1, steps + 1):
+            amount = amount_at(step)
+            if (self.movement or amount != last) and (step % every == 0 or step == steps):
+                self.due[step] = last = amount
+
+    def _share_masks(self) -> None:
+        """Workers that are processes must see what the leader masks: so all masks lie in one shared array."""
+        self.kept = parallel.shared_zeros(self.flat.size, bool)
+        self.kept[:] = True
+        pruned = {id(parameter) for group in self.groups for parameter, _ in group.parts}
+        for parameter, place in zip(self.flat.parameters, self.flat.slices):
+            if id(parameter) in pruned:
+                shared = self.kept[place].reshape(parameter.shape)
+                if parameter.mask is not None:
+                    shared[...] = parameter.mask
+                parameter.mask = shared
+
+    def __call__(self, loop, step: int) -> None:
+        """Between two steps of training, in every worker."""
+        if self.movement:
+            self._move(loop)
+        if step in self.due:
+            loop.team.barrier()  # all have moved
+            if loop.team.rank == 0:
+                self._choose(self.due[step])
+            loop.team.barrier()
+
+    def _move(self, loop) -> None:
+        """Follow the weights of this worker's stretch."""
+        place = loop.team.stretch(self.flat.size)
+        self.scores[place] -= loop.grad[place] * self.weights[place]
+        kept = self.kept[place]
+        self.weights[place][kept] = self.flat.data[place][kept]
+
+    def _choose(self, amount: float) -> None:
+        """Mask what is worth least now. Movement chooses among all again; else what is masked stays so."""
+        if not self.movement:
+            values = scores(self.model, self.groups, self.by, self.batches)
+        else:
+            places = {id(p): place for p, place in zip(self.flat.parameters, self.flat.slices)}
+            moved = lambda p: self.scores[places[id(p)]].reshape(p.shape)
+            values = [group.sums(moved) for group in self.groups]
+            self.kept[:] = True
+        for group, kept in zip(self.groups, choose(values, self.groups, amount, self.whole)):
+            group.keep_only(kept)
+        if self.movement:
+            self.flat.data[:] = self.weights
+        apply_masks(self.model)
