@@ -24,15 +24,43 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from models import GPT, T5, GPTConfig, T5Config
+from models import (
+    GPT,
+    T5,
+    ALBERTConfig,
+    ALBERTForPreTraining,
+    BERTConfig,
+    BERTForPreTraining,
+    DistilBERTConfig,
+    DistilBERTForPreTraining,
+    GPTConfig,
+    RoBERTaConfig,
+    RoBERTaForPreTraining,
+    T5Config,
+)
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module, compressed
 from tinytensor import backend
 
-FAMILIES = {"gpt": (GPT, GPTConfig), "t5": (T5, T5Config)}
-# the model_type in the config.json of a published folder -> its class
-PUBLISHED = {"gpt2": GPT, "openai-gpt": GPT, "t5": T5, "mt5": T5}
+FAMILIES = {
+    "gpt": (GPT, GPTConfig),
+    "bert": (BERTForPreTraining, BERTConfig),
+    "roberta": (RoBERTaForPreTraining, RoBERTaConfig),
+    "distilbert": (DistilBERTForPreTraining, DistilBERTConfig),
+    "albert": (ALBERTForPreTraining, ALBERTConfig),
+    "t5": (T5, T5Config),
+}
+PUBLISHED = {  # the model_type in the config.json of a published folder -> its class
+    "gpt2": GPT,
+    "openai-gpt": GPT,
+    "bert": BERTForPreTraining,
+    "roberta": RoBERTaForPreTraining,
+    "distilbert": DistilBERTForPreTraining,
+    "albert": ALBERTForPreTraining,
+    "t5": T5,
+    "mt5": T5,
+}
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 TRAINER = "trainer.safetensors"
 
@@ -124,12 +152,21 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
 def _load_run(run: Path, which: str) -> Module:
     family, config = load_config(run)
     model = FAMILIES[family][0](config)
-    path = run / WEIGHTS[which]
-    if not path.exists():
-        raise ValueError(f"{run} has no {path.name}: the run was stopped before its first checkpoint")
-    arrays, _ = _read_arrays(path)
-    load_weights(model, arrays, path)
+    load_weights(model, read_weights(run, which), run / WEIGHTS[which])
     return model
+
+
+def family_of(model: Module) -> str:
+    """The name under which a run's config.json knows this kind of model."""
+    for name, (model_class, _) in FAMILIES.items():
+        if type(model) is model_class:
+            return name
+    raise ValueError(f"a {type(model).__name__} is no pretrained model of a known family: {', '.join(FAMILIES)}")
+
+
+def read_weights(run: Path, which: str = "last") -> dict[str, np.ndarray]:
+    """The last or best weights of a run."""
+    return _read_arrays(run / WEIGHTS[which])[0]
 
 
 def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:
