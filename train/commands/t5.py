@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.config import option
-from models.generate import generate
+from models.generate import answer_ids, answer_text
 from models.t5 import PRESETS, T5Config
 from models.tokenizers import Bytes, Tokenizer, Unigram
 from train import pretrain
@@ -99,20 +99,11 @@ def write_samples(run: pretrain.Run, count: int = 5) -> str:
     objective, model = trainer.objective, trainer.model
     batch = objective.evaluation_batch(trainer.val_data, objective.evaluation_batches(trainer.val_data)[0])
     batch = {name: array[:count] for name, array in batch.items()}
-    written = answer_ids(model, batch["ids"], batch.get("mask"), batch["targets"].shape[1] + 1)
-    plain = lambda ids: tokenizer.decode([i for i in ids.tolist() if i >= 0 and i not in ends])
-    ends = (model.config.pad_id, model.config.eos_id)
+    written = answer_ids(model, batch["ids"], batch.get("mask"), batch["targets"].shape[1])
     texts = [
-        f"input:  {plain(ids)}\noutput: {plain(out)}\nwanted: {plain(target)}"
-        for ids, out, target in zip(batch["ids"], written, batch["targets"])
+        "\n".join(f"{what} {answer_text(row, tokenizer)}" for what, row in zip(("input: ", "output:", "wanted:"), rows))
+        for rows in zip(batch["ids"], written, batch["targets"])
     ]
     rule = f"\n\n{'-' * 30}\n\n"
     (run.folder / "samples.txt").write_text(f"after {trainer.progress.step} steps:\n\n{rule.join(texts)}\n")
     return texts[0]
-
-
-def answer_ids(model, ids: np.ndarray, mask: np.ndarray | None, longest: int) -> np.ndarray:
-    """What the model writes for each input (B, S), greedily: (B, n), without the token it starts from."""
-    starts = np.full((len(ids), 1), model.config.pad_id)
-    how = dict(source=ids, source_mask=mask, end=model.config.eos_id, temperature=0)
-    return generate(model, starts, longest, **how)[:, 1:]
