@@ -187,3 +187,11 @@ def load(folder: Path) -> FineTuned:
     head = task.make_head(body, dropout)
     checkpoint.load_weights(head, checkpoint.read_weights(folder), folder)
     return FineTuned(head.eval(), task, inputs, family)
+
+
+def is_finetuned(folder: Path) -> bool:
+    """Whether a folder's config.json is that of a fine-tuned model."""
+    try:
+        return json.loads((folder / "config.json").read_text()).get("family") == "finetuned"
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -14,11 +14,12 @@ from nn import Module
 def answer(model: Module, tokenizer: Tokenizer, inputs: Sequence[str], max_new_tokens: int = 100, **how) -> list[str]:
     """The answers to texts of any lengths; with samples=n (or samples=n, beams=m), n for each, one after another.
 
+    Special tokens in them are read as such, so a T5 fills the gaps of "a <extra_id_0> dog".
     how: the keywords of `generate`: beams, temperature, top_p, ... Greedy if none is given.
     """
     if not all(inputs):
         raise ValueError("an input is empty; give at least one character")
-    batch = tokenizer.prepare(list(inputs))
+    batch = tokenizer.prepare(list(inputs), special=True)
     written = answer_ids(model, batch.ids, batch.mask, max_new_tokens, **how)
     return [answer_text(row, tokenizer, model.config.eos_id) for row in written]
 

@@ -1,0 +1,84 @@
+import json
+
+import numpy as np
+import pytest
+
+from models.generate import answer
+from tests.train.test_runs import train
+from train import checkpoint
+
+TEXT = "Mia had a red ball. Ben had a blue hat. Mia gave Ben the red ball. Ben gave Mia the blue hat. " * 60
+TINY = ["--layers", 1, "--heads", 2, "--head-width", 8, "--width", 24, "--hidden", 48, "--vocab-size", 150,
+        "--context", 24, "--batch", 8, "--workers", 1, "--eval-every", 50, "--lr", 1e-2,
+        "--stories", 20_000]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run of span corruption, shared by the tests that only read it."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "text.txt").write_text(TEXT)
+    done = train("t5", "--data", "text.txt", "--out", "run", *TINY, "--steps", 150, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def losses(run) -> list[float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["val_loss"] for line in lines if "val_loss" in line]
+
+
+def test_a_small_run_learns_to_fill_gaps_and_says_what_it_wrote(finished):
+    folder, done = finished
+    assert losses(folder / "run")[-1] < 1.5  # ln(150) = 5.0 before; four sentences repeat
+    samples = (folder / "run" / "samples.txt").read_text()
+    assert samples.startswith("after 150 steps:") and "wanted: <extra_id_0>" in samples
+    assert "nats per token of the output" in done.stdout and "--input" in done.stdout
+
+
+def test_a_resumed_run_ends_like_one_that_was_not_interrupted(finished):
+    folder, _ = finished
+    part = train("t5", "--data", "text.txt", "--out", "part", *TINY, "--steps", 150, "--save-every", 60, cwd=folder)
+    assert part.returncode == 0, part.stderr
+    # go back to the checkpoint of an earlier step by training anew up to it, with the schedule of the whole run
+    half = train("t5", "--resume", "part", "--steps", 170, cwd=folder)
+    assert half.returncode == 0, half.stderr
+    weights = [checkpoint.load_model(folder / name)[0].state_dict() for name in ("run", "part")]
+    assert any((a != b).any() for a, b in zip(*(w.values() for w in weights)))  # 20 steps more were made
+    refused = train("t5", "--resume", "part", "--steps", 200, "--objective", "next", cwd=folder)
+    assert refused.returncode == 2 and "--objective next does not fit" in refused.stderr
+
+
+def test_sample_answers_an_input(finished):
+    folder, _ = finished
+    text = "Mia had a <extra_id_0>. Ben had"
+    done = train("sample", "run", "--input", text, "--tokens", 12, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    model, tokenizer = checkpoint.load_model(folder / "run")
+    assert done.stdout == answer(model, tokenizer, [text], 12)[0] + "\n" and "<extra_id_0>" in done.stdout
+    beams = train("sample", "run", "--input", text, "--tokens", 12, "--beams", 3, "--samples", 2, cwd=folder)
+    assert beams.stdout.splitlines() == answer(model, tokenizer, [text], 12, beams=3, samples=2)
+    refused = train("sample", "run", "--prompt", text, cwd=folder)
+    assert refused.returncode == 2 and "give the text to read with --input" in refused.stderr
+
+
+@pytest.mark.parametrize("objective, tokenizer", [("next", "unigram"), ("prefix", "bytes"), ("deshuffle", "unigram")])
+def test_every_objective_trains_on_stories(objective, tokenizer, tmp_path):
+    flags = [*TINY[:10], *TINY[12:], "--steps", 50, "--tokenizer", tokenizer]
+    done = train("t5", "--out", "run", "--objective", objective, *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    model, learned = checkpoint.load_model(tmp_path / "run")
+    assert model.config.vocab_size == learned.vocab_size == (384 if tokenizer == "bytes" else 1100)
+    assert losses(tmp_path / "run")[-1] < np.log(learned.vocab_size) - 1
+
+
+def test_bad_objectives_are_named_before_any_work(tmp_path):
+    for flags, sentence in [
+        (["--objective", "masks"], "unknown objective 'masks'; choose from spans, next, prefix, deshuffle"),
+        (["--density", "1.5"], "density must be a share in (0, 1), not 1.5"),
+        (["--context", "2"], "context 2 is too short for span corruption"),
+        (["--preset", "t6"], "unknown preset 't6'; choose from t5-small"),
+    ]:
+        done = train("t5", "--out", "run", *TINY[:10], *TINY[12:], *flags, cwd=tmp_path)
+        assert done.returncode == 2 and sentence in done.stderr, done.stderr
+        assert not (tmp_path / "run").exists()
