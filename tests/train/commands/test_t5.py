@@ -7,6 +7,7 @@ import pytest
 from models.generate import answer
 from tests.train.test_runs import train
 from train import checkpoint
+from train.__main__ import main
 
 TEXT = "Mia had a red ball. Ben had a blue hat. Mia gave Ben the red ball. Ben gave Mia the blue hat. " * 60
 TINY = ["--layers", 1, "--heads", 2, "--head-width", 8, "--width", 24, "--hidden", 48, "--vocab-size", 150,
@@ -59,24 +60,46 @@ def test_sample_answers_an_input(finished):
     assert refused.returncode == 2 and "give the text to read with --input" in refused.stderr
 
 
+def test_texts_from_a_file_are_learned_and_answered(finished, tmp_path):
+    lines = [f"who: {a} had a {b} ball.\t{a}" for a in ("Mia", "Ben") for b in ("red", "blue") for _ in range(10)]
+    (tmp_path / "tasks.tsv").write_text("input\ttarget\n" + "\n".join(lines) + "\n")
+    flags = ["--task", "text2text", "--data", "tasks.tsv", "--epochs", 40, "--lr", 1e-2, "--workers", 1, "--cap", 30]
+    done = train("finetune", finished[0] / "run", *flags, "--out", "who", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "36 examples to train on and 4 held out; 80 steps" in done.stdout
+    assert "exact_match 1.0000" in done.stdout and "rouge_l 1.0000" in done.stdout
+    for name in ("Mia", "Ben"):
+        asked = train("sample", "who", "--input", f"who: {name} had a blue ball.", cwd=tmp_path)
+        assert asked.stdout == name + "\n", asked.stderr
+
+
+def test_toys_and_the_stories_sets_are_tasks_of_a_t5(finished, tmp_path):
+    for task, count in (("reverse", 24), ("questions", 24)):
+        flags = ["--task", task, "--examples", count, "--epochs", 1, "--workers", 1, "--out", task]
+        done = train("finetune", finished[0] / "run", *flags, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "24 examples to train on and 20 held out" in done.stdout and "bleu" in done.stdout
+
+
 @pytest.mark.parametrize("objective, tokenizer", [("next", "unigram"), ("prefix", "bytes"), ("deshuffle", "unigram")])
 def test_every_objective_trains_on_stories(objective, tokenizer, tmp_path):
-    size = TINY[10:12] if tokenizer == "unigram" else []
+    size = ["--vocab-size", 300] if tokenizer == "unigram" else []
     flags = [*TINY[:10], *size, *TINY[12:], "--steps", 50, "--tokenizer", tokenizer]
     done = train("t5", "--out", "run", "--objective", objective, *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     model, learned = checkpoint.load_model(tmp_path / "run")
-    assert model.config.vocab_size == learned.vocab_size == (384 if tokenizer == "bytes" else 150)
+    assert model.config.vocab_size == learned.vocab_size == (384 if tokenizer == "bytes" else 300)
     assert losses(tmp_path / "run")[-1] < np.log(learned.vocab_size) - 0.7  # half as many choices as there are tokens
 
 
-def test_bad_objectives_are_named_before_any_work(tmp_path):
+def test_bad_objectives_are_named_before_any_work(tmp_path, capsys):
     for flags, sentence in [
         (["--objective", "masks"], "unknown objective 'masks'; choose from spans, next, prefix, deshuffle"),
         (["--density", "1.5"], "density must be a share in (0, 1), not 1.5"),
         (["--context", "2"], "context 2 is too short for span corruption"),
         (["--preset", "t6"], "unknown preset 't6'; choose from t5-small"),
     ]:
-        done = train("t5", "--out", "run", *TINY[:10], *TINY[12:], *flags, cwd=tmp_path)
-        assert done.returncode == 2 and sentence in done.stderr, done.stderr
+        size = [*map(str, TINY[:8]), "--stories", "20000", "--workers", "1"]
+        assert main(["t5", "--out", str(tmp_path / "run"), *size, *flags]) == 2
+        assert sentence in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
