@@ -27,6 +27,7 @@ import safetensors.numpy
 
 from models import (
     GPT,
+    T5,
     ALBERTConfig,
     ALBERTForPreTraining,
     BERTConfig,
@@ -38,6 +39,7 @@ from models import (
     GPTConfig,
     RoBERTaConfig,
     RoBERTaForPreTraining,
+    T5Config,
 )
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
@@ -51,6 +53,7 @@ FAMILIES = {
     "roberta": (RoBERTaForPreTraining, RoBERTaConfig),
     "distilbert": (DistilBERTForPreTraining, DistilBERTConfig),
     "albert": (ALBERTForPreTraining, ALBERTConfig),
+    "t5": (T5, T5Config),
 }
 PUBLISHED = {  # the model_type in the config.json of a published folder -> its class
     "gpt2": GPT,
@@ -59,6 +62,8 @@ PUBLISHED = {  # the model_type in the config.json of a published folder -> its 
     "roberta": RoBERTaForPreTraining,
     "distilbert": DistilBERTForPreTraining,
     "albert": ALBERTForPreTraining,
+    "t5": T5,
+    "mt5": T5,
 }
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 TRAINER = "trainer.safetensors"
