@@ -1,0 +1,96 @@
+"""Every family can be pruned, shrunk and quantized, and its file gives back what it computed."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import tinytensor as tt
+from models import GPT, T5, GPTConfig, T5Config
+from nn import compressed
+from nn.prune import prune, shrink
+from nn.quantize import Quantized, quantize
+from tests.helpers import assert_close
+
+IDS = np.random.default_rng(0).integers(2, 23, (3, 9))
+
+
+def t5(**changes):
+    shape = dict(vocab_size=23, layers=2, heads=4, head_width=4, width=16, hidden=24)
+    return T5(T5Config(**shape | changes)), {"ids": IDS, "targets": IDS[:, :6], "mask": IDS > 4}
+
+
+def gpt(**changes):
+    shape = dict(vocab_size=23, context=9, layers=2, heads=4, width=16, init_std=0.3)
+    return GPT(GPTConfig(**shape | changes)), {"ids": IDS, "targets": IDS}
+
+
+FAMILIES = {
+    "gpt": gpt,
+    "gpt-1": lambda: gpt(post_norm=True),
+    "t5": t5,
+    "t5-v1.1": lambda: t5(gated=True, tied=False, activation="gelu_tanh"),
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    """Two different models of one shape, and a batch."""
+    tt.manual_seed(1)
+    model, batch = FAMILIES[request.param]()
+    other, _ = FAMILIES[request.param]()
+    return model, other, batch
+
+
+def loss(model, batch) -> float:
+    with tt.no_grad():
+        return model.eval().loss(batch).item()
+
+
+@pytest.mark.parametrize("by", ["magnitude", "gradient", "activation"])
+def test_shrinking_changes_the_size_and_not_the_loss(family, by):
+    model, other, batch = family
+    for what in ("heads", "neurons"):
+        prune(model, 0.4, what, by, whole=True, batches=[batch])
+    masked, count = loss(model, batch), model.parameter_count()
+    shrink(model)
+    assert loss(model, batch) == pytest.approx(masked, abs=1e-5)
+    assert model.parameter_count() < 0.85 * count
+    compressed.load(other, compressed.state(model))
+    assert loss(other, batch) == loss(model, batch)
+
+
+@pytest.mark.parametrize(("bits", "tolerance"), [(8, 0.01), (4, 0.15)])
+def test_integers_lose_little_and_come_back_from_the_file(family, bits, tolerance):
+    model, other, batch = family
+    before, bytes_before = loss(model, batch), sum(p.data.nbytes for p in model.parameters())
+    quantize(model, bits, group=8)
+    assert loss(model, batch) == pytest.approx(before, rel=tolerance)
+    assert sum(isinstance(module, Quantized) for module in model.modules()) > 8
+    assert sum(p.data.nbytes for p in model.parameters()) < 0.6 * bytes_before
+    compressed.load(other, compressed.state(model))
+    assert loss(other, batch) == loss(model, batch)
+
+
+def test_layers_go_from_every_stack(family):
+    model, other, batch = family
+    prune(model, 0.5, "layers", "activation", batches=[batch])
+    assert model.config.layers == 1
+    again = type(model)(model.config)
+    compressed.load(again, compressed.state(model))
+    assert loss(again, batch) == loss(model, batch)
+    assert copy.copy(other.config) != model.config
+
+
+def test_a_shrunk_and_quantized_t5_decodes_step_by_step_what_it_computes_at_once():
+    tt.manual_seed(1)
+    model, batch = t5()
+    for what in ("heads", "neurons"):
+        prune(model, 0.4, what, whole=True)
+    for each in (shrink(model), quantize(copy.deepcopy(model))):
+        cache = each.new_cache(3, 7, source=IDS, source_mask=batch["mask"])
+        outputs = batch["targets"]
+        at_once = each(IDS, outputs, batch["mask"]).data
+        for position in range(outputs.shape[1]):
+            scores = each.step(outputs[:, position : position + 1], cache)
+            assert_close(scores, at_once[:, position], 0.02)
