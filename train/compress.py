@@ -6,6 +6,7 @@ takes, how long one batch takes it. Without the last three a smaller model is a 
 
 from __future__ import annotations
 
+import argparse
 import copy
 import dataclasses
 import importlib
@@ -20,6 +21,7 @@ from pathlib import Path
 import safetensors.numpy
 
 import tinytensor as tt
+from models.t5 import shift_right
 from models.tokenizers import Tokenizer
 from nn import Module, compressed
 from nn.quantize import Quantized
@@ -58,19 +60,22 @@ class Source:
         report = Report(folder, config.steps)
         return Trainer(model, self.make_objective(config), self.train_data, self.val_data, config, folder, report)
 
-    def quality(self, model: Module, limit: int | None = None) -> tuple[float, float]:
-        """(loss in nats per prediction, share of right answers) on the held-out part, or `limit` batches of it."""
+    def loss(self, model: Module, limit: int | None = None) -> float:
+        """Nats per prediction on the held-out part, or `limit` batches of it."""
+        return self._mean(evaluate, model, limit)
+
+    def accuracy(self, model: Module, limit: int | None = None) -> float:
+        """The share of right answers there."""
+        return self._mean(accuracy, model, limit)
+
+    def _mean(self, of: Callable, model: Module, limit: int | None) -> float:
+        """What of(model, objective, data, keys) -> (sum, number) gives on average, all cores sharing the batches."""
         objective = self.make_objective(dataclasses.replace(self.config, batch=16))
         keys = objective.evaluation_batches(self.val_data, limit)
-
-        def work(team: parallel.Team):
-            own = keys[team.rank :: team.size]
-            told = [f(model, objective, self.val_data, own) for f in (evaluate, accuracy)]
-            return team.sum(*told[0], *told[1])
-
+        work = lambda team: team.sum(*of(model, objective, self.val_data, keys[team.rank :: team.size]))
         workers = min(self.config.workers or parallel.core_count(), len(keys))
-        nats, count, right, asked = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
-        return nats / count, right / max(1, asked)
+        total, number = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
+        return total / max(1, number)
 
 
 def open_source(folder: Path, which: str = "last") -> Source:
@@ -111,6 +116,12 @@ def finish_run(source: Source, folder: Path, model: Module) -> None:
     checkpoint.save_weights(folder, model)
 
 
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit", metavar="N", type=int, default=100, help="held-out batches of 16 to compare models on [100]"
+    )
+
+
 def fine_tune(source: Source, model: Module, folder: Path, config: TrainConfig, prepare=lambda trainer: None) -> None:
     """Train a model on a run's data; prepare(trainer) is called first. A stopped training is an error here."""
     trainer = source.trainer(model, config, folder)
@@ -127,15 +138,16 @@ def fine_tune(source: Source, model: Module, folder: Path, config: TrainConfig, 
 
 
 def answers(model: Module, batch: dict) -> Tensor:
-    """The scores of all answers: (B, T, V) for every token of a language model, (B, K) for the classes of a text."""
+    """The scores of all answers: (B, T, V) at every token of a language model, (B, K) for the classes of a text."""
     if hasattr(model, "mlm"):  # a BERT with its pretraining heads
         return model(batch["ids"], batch.get("token_types"), batch.get("mask")).mlm_logits
     if hasattr(model, "body"):  # a head for a task
         return model(batch)
-    if hasattr(model, "new_cache") and not hasattr(model, "encoder"):  # a GPT
+    if hasattr(model, "decoder"):  # a T5
+        return model(batch["ids"], shift_right(batch["targets"], model.config.pad_id), batch.get("mask"))
+    if hasattr(model, "new_cache"):  # a GPT
         return model(batch["ids"])
-    name = type(model).__name__
-    raise ValueError(f"what a {name} answers is unknown here; a GPT's, a BERT's and a task's head's answers are known")
+    raise ValueError(f"what a {type(model).__name__} answers is not known here; see answers in train/compress.py")
 
 
 def accuracy(model: Module, objective, data, keys: list) -> tuple[float, int]:
@@ -169,16 +181,15 @@ class Measured:
 
 
 def measure(source: Source, name: str, model: Module, limit: int | None = None) -> Measured:
-    """How good (on all of the held-out part, or `limit` batches of it), large and fast a model is."""
+    """How good (on `limit` batches of the held-out part, or all of it), large and fast a model is."""
     model.eval()
     size = len(safetensors.numpy.save(compressed.state(model)))
     objective = source.make_objective(dataclasses.replace(source.config, batch=8))
     batch = objective.evaluation_batch(source.val_data, objective.evaluation_batches(source.val_data, 1)[0])
     seconds = time_forward(model, batch)
     rows, T = batch["ids"].shape[:2]
-    return Measured(
-        name, *source.quality(model, limit), weight_count(model), size, 1e3 * seconds, rows * T / seconds
-    )
+    quality = source.loss(model, limit), source.accuracy(model, limit)
+    return Measured(name, *quality, weight_count(model), size, 1e3 * seconds, rows * T / seconds)
 
 
 def time_forward(model: Module, batch: dict, seconds: float = 0.5) -> float:

@@ -29,7 +29,7 @@ from nn import Linear, Module
 from nn.prune import prune, shrink
 from nn.surgery import head_width, keep_layers, stacks, watch
 from tinytensor import Tensor, no_grad, ops, random
-from train.compress import TARGETS, answers
+from train.compress import IGNORED, TARGETS, answers
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ class Distillation(Module):
         parts = []  # (weight, sum, number of things it is the sum over)
         if c.soft:
             each, number = (mask, tokens) if seen.logits.ndim == 3 else (None, counts["texts"])
+            if hasattr(self.student, "decoder"):  # the answers are the output's tokens, not the input's
+                each, number = batch["targets"] != IGNORED, next(iter(counts.values()))
             parts.append((c.soft, soft_loss(seen.logits, wanted.logits, c.temperature, each), number))
         if c.hard:
             targets = next(batch[name] for name in TARGETS if name in batch)

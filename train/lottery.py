@@ -25,7 +25,7 @@ import numpy as np
 import tinytensor as tt
 from nn import Module
 from nn.prune import apply_masks, prune
-from train.compress import Source, accuracy, weight_count
+from train.compress import Source, weight_count
 from train.trainer import TrainConfig, Trainer
 
 KINDS = ("dense", "ticket", "reinitialised", "random mask", "small dense")
@@ -43,7 +43,7 @@ class Experiment:
     rounds: int = 6
     take: float = 0.4
     rewind: int = 0
-    test_batches: int = 60
+    test_batches: int = 100
 
     def sparsities(self) -> list[float]:
         return [1 - (1 - self.take) ** done for done in range(1, self.rounds + 1)]
@@ -107,10 +107,7 @@ class Experiment:
             trainer.train()
 
     def test(self, model: Module) -> float:
-        objective = self.source.make_objective(dataclasses.replace(self.config, batch=32))
-        keys = objective.evaluation_batches(self.source.val_data, self.test_batches)
-        right, count = accuracy(model, objective, self.source.val_data, keys)
-        return right / count
+        return self.source.accuracy(model, self.test_batches)
 
 
 @dataclass

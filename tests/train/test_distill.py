@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import tinytensor as tt
-from models import GPT, GPTConfig
+from models import GPT, T5, GPTConfig, T5Config
+from models.t5 import shift_right
 from tests.helpers import assert_close, tensor
 from tests.train.test_compress import command, lines_of, trained  # noqa: F401
 from tinytensor.gradcheck import gradcheck
@@ -96,6 +97,23 @@ def test_the_losses_of_shards_add_up_to_that_of_the_batch(config):
     assert total == pytest.approx(whole.item(), rel=1e-5)
     for name, p in model.named_parameters():
         assert_close(p.grad, gradients[name], 1e-4)
+
+
+def test_an_encoder_decoder_follows_its_teacher_at_the_tokens_of_the_output():
+    tt.manual_seed(0)
+    config = T5Config(vocab_size=23, layers=2, heads=2, head_width=4, width=8, hidden=16)
+    teacher, student = T5(config), T5(config)
+    ids = np.random.default_rng(0).integers(2, 23, (3, 7))
+    targets = np.where(np.arange(5) < [[5], [3], [4]], ids[:, :5], -100)
+    data = {"ids": ids, "mask": ids > 4, "targets": targets}
+    model = Distillation(student, teacher, DistillConfig(soft=1.0, hard=0.0, cosine=0.0))
+    said = (m(ids, shift_right(targets, 0), data["mask"]) for m in (teacher, student))
+    p, q = (log_softmax(logits.data.astype(float) / 2) for logits in said)
+    expected = ((np.exp(p) * (p - q)).sum(-1) * (targets != -100)).sum() * 4 / 12
+    assert model.loss(data).item() == pytest.approx(expected, rel=1e-4)
+    model = Distillation(student, teacher, DistillConfig(hidden=1.0, attention=1.0, embedding=1.0))
+    model.loss(data).backward()
+    assert all(p.grad is not None for p in student.parameters())
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it():

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--alone", action=argparse.BooleanOptionalAction, default=True,
                         help="also train the same student without the teacher [on]")  # fmt: skip
+    compress.add_limit(parser)
     add_config_flags(parser, "what the student follows", DistillConfig)
     add_config_flags(parser, "the training", TrainConfig, TRAINING)
 
@@ -54,11 +55,11 @@ def run(args: argparse.Namespace) -> None:
     if args.written and source.family != "gpt":
         raise ValueError(f"--written needs a teacher that writes, which a {source.family} does not")
     folder = compress.new_run(dataclasses.replace(source, model=student), args.out, "distilled", args.overwrite)
-    lines = [compress.measure(source, "teacher", teacher)]
+    lines = [compress.measure(source, "teacher", teacher, args.limit)]
     if args.alone:
         alone = compress.duplicate(student)
         compress.fine_tune(source, alone, folder, config)
-        lines.append(compress.measure(source, "student alone", alone))
+        lines.append(compress.measure(source, "student alone", alone, args.limit))
         (folder / "metrics.jsonl").rename(folder / "metrics-alone.jsonl")
     learning = source
     if args.written:
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     with tt.random.seeded(config.seed):
         both = Distillation(student, teacher, follow)
     compress.fine_tune(learning, both, folder, config)
-    lines.append(compress.measure(source, "student, taught", student))
+    lines.append(compress.measure(source, "student, taught", student, args.limit))
     compress.finish_run(source, folder, student)
     curves = {m.name: [(m.parameters, m.perplexity)] for m in lines}
     compress.conclude(folder, lines, curves, "parameters", f"{source.folder.name} distilled")

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rewind", metavar="N", type=int, help="the step that weights are set back to; 0: the first [a tenth of all]"
     )
     parser.add_argument("--seeds", metavar="N", type=int, default=3, help="repetitions, for error bars [3]")
+    compress.add_limit(parser)
     add_config_flags(parser, "the training of each network", TrainConfig, {"steps": "the run's own, like all others"})
 
 
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--rewind {rewind} is not one of the {config.steps} steps of training")
     if not 0 < args.take < 1 or args.rounds < 1 or args.seeds < 1:
         raise ValueError("--take must be a share in (0, 1); --rounds and --seeds at least 1")
-    experiment = Experiment(source, config, args.rounds, args.take, rewind)
+    experiment = Experiment(source, config, args.rounds, args.take, rewind, args.limit)
     folder = compress.new_run(source, args.out, "lottery", args.overwrite)
     outcome, lines = Outcome(), []
     last = experiment.sparsities()[-1]
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
             what = f"{sparsity:5.1%} masked  {kind:13}  {weights:9,} weights"
             print(f"seed {seed}  {what}  {accuracy:.2%} right", flush=True)
             if seed == config.seed and sparsity in (0.0, last):
-                lines.append(compress.measure(source, f"{kind}, {sparsity:.1%} masked", network))
+                lines.append(compress.measure(source, f"{kind}, {sparsity:.1%} masked", network, args.limit))
             if seed == config.seed and kind == "ticket" and sparsity == last:
                 compress.finish_run(source, folder, network)
     text = outcome.table()

@@ -39,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batches", metavar="N", type=int, default=8, help="batches for scores by gradient and activation [8]"
     )
-    parser.add_argument(
-        "--limit", metavar="N", type=int, default=40, help="held-out batches for the points of the picture [40]"
-    )
+    compress.add_limit(parser)
     add_config_flags(parser, "the training of what is left", TrainConfig, TRAINING)
 
 
@@ -60,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     for each in what if args.by != "movement" else []:  # whatever is wrong comes up here, before any folder is made
         prune(compress.duplicate(source.model), args.amount, each, args.by, whole=args.whole, batches=batches)
     folder = compress.new_run(source, args.out, "pruned", args.overwrite)
-    lines = [compress.measure(source, "before", source.model)]
+    lines = [compress.measure(source, "before", source.model, args.limit)]
     options = dict(by=args.by, whole=args.whole, batches=batches)
 
     if args.by != "movement":
@@ -68,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         for each in what:
             prune(at_once, args.amount, each, **options)
         shrink(at_once)
-        lines.append(compress.measure(source, f"{args.amount:.0%} pruned at once", at_once))
+        lines.append(compress.measure(source, f"{args.amount:.0%} pruned at once", at_once, args.limit))
     if "layers" in what:  # these leave at once, and must be gone before the trainer sees the model
         prune(model, args.amount, "layers", **options)
     pruned = [each for each in what if each != "layers"]
@@ -79,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
 
     compress.fine_tune(source, model, folder, config, prepare)
     shrink(model)
-    lines.append(compress.measure(source, f"and trained {config.steps} steps", model))
+    lines.append(compress.measure(source, f"and trained {config.steps} steps", model, args.limit))
     compress.finish_run(source, folder, model)
     curves = _curves(source, what, args)
     curves[f"{args.when}, trained"] = [(args.amount, lines[-1].perplexity)]
@@ -104,4 +102,4 @@ def _curves(source: compress.Source, what: list[str], args: argparse.Namespace) 
 
 
 def _perplexity(source: compress.Source, model, limit: int) -> float:
-    return math.exp(min(50.0, source.quality(model, limit)[0]))
+    return math.exp(min(50.0, source.loss(model, limit)))

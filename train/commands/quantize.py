@@ -44,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batches", metavar="N", type=int, default=16, help="batches for static activations and gptq [16]"
     )
-    parser.add_argument(
-        "--limit", metavar="N", type=int, default=40, help="held-out batches for the points of the picture [40]"
-    )
+    compress.add_limit(parser)
     shown = TRAINING | {"steps": "0: quantize without training"}
     add_config_flags(parser, "the training, if --steps are given", TrainConfig, shown)
 
@@ -65,15 +63,15 @@ def run(args: argparse.Namespace) -> None:
     )
     model = quantize(compress.duplicate(source.model), args.bits, rounding=args.rounding, **options)
     folder = compress.new_run(source, args.out, "quantized", args.overwrite)
-    lines = [compress.measure(source, "before", source.model)]
-    lines.append(compress.measure(source, f"{args.bits} bits, {args.rounding}", model))
+    lines = [compress.measure(source, "before", source.model, args.limit)]
+    lines.append(compress.measure(source, f"{args.bits} bits, {args.rounding}", model, args.limit))
     if asked := given(args, TrainConfig):
         own = {name: getattr(source.config, name) for name in ("batch", "seed", "workers", "worker_kind", "steps")}
         config = TrainConfig(**(own | TRAINING | asked))
         model = qat.prepare(compress.duplicate(source.model), args.bits, batches, args.group)
         compress.fine_tune(source, model, folder, config)
         qat.finish(model)
-        lines.append(compress.measure(source, f"{args.bits} bits, trained {config.steps} steps", model))
+        lines.append(compress.measure(source, f"{args.bits} bits, trained {config.steps} steps", model, args.limit))
     compress.finish_run(source, folder, model)
     curves = {"before": [(32, _perplexity(source, source.model, args.limit))]}
     for rounding in ("nearest", "gptq"):
@@ -87,4 +85,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _perplexity(source: compress.Source, model, limit: int) -> float:
-    return math.exp(min(50.0, source.quality(model, limit)[0]))
+    return math.exp(min(50.0, source.loss(model, limit)))
