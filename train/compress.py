@@ -80,6 +80,7 @@ class Source:
 
 def open_source(folder: Path, which: str = "last") -> Source:
     """The run in a folder."""
+    backend.cpu.tune_malloc()  # as for training, or page faults would be what is timed
     family, config = checkpoint.load_config(folder)
     model, tokenizer = checkpoint.load_model(folder, which)
     recipe = importlib.import_module(f"train.commands.{family}").RECIPE
