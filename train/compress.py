@@ -37,6 +37,21 @@ IGNORED = -100  # a target that does not count
 DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json")
 
 
+class Glimpse:
+    """An objective that evaluates on a few batches only: for trainings whose results are measured elsewhere."""
+
+    def __init__(self, objective, batches: int):
+        self.objective, self.batches = objective, batches
+
+    def evaluation_batches(self, data, limit: int | None = None) -> list:
+        return self.objective.evaluation_batches(data, self.batches)
+
+    def __getattr__(self, name: str):
+        if name == "objective":  # not there yet: this object is just being copied
+            raise AttributeError(name)
+        return getattr(self.objective, name)
+
+
 @dataclass
 class Source:
     """A finished run, to be made smaller: its model, and what it was trained and evaluated on."""
@@ -57,8 +72,9 @@ class Source:
 
     def trainer(self, model: Module, config: TrainConfig, folder: Path) -> Trainer:
         """What trains a model on this run's data, in a folder made by `new_run`."""
+        objective = Glimpse(self.make_objective(config), config.eval_batches)
         report = Report(folder, config.steps)
-        return Trainer(model, self.make_objective(config), self.train_data, self.val_data, config, folder, report)
+        return Trainer(model, objective, self.train_data, self.val_data, config, folder, report)
 
     def loss(self, model: Module, limit: int | None = None) -> float:
         """Nats per prediction on the held-out part, or `limit` batches of it."""

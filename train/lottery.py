@@ -25,7 +25,7 @@ import numpy as np
 import tinytensor as tt
 from nn import Module
 from nn.prune import apply_masks, prune
-from train.compress import Source, weight_count
+from train.compress import Glimpse, Source, weight_count
 from train.trainer import TrainConfig, Trainer
 
 KINDS = ("dense", "ticket", "reinitialised", "random mask", "small dense")
@@ -149,21 +149,6 @@ class Outcome:
             cells = ["{:.2f} ± {:.2f}".format(*(100 * x for x in self.mean(kind, sparsity))) for kind in KINDS[1:]]
             lines.append(f"| {sparsity:.1%} | {self.weights['ticket'][sparsity]:,} | {' | '.join(cells)} |")
         return "\n".join(lines)
-
-
-class Glimpse:
-    """An objective that evaluates on a few batches only: for trainings whose result is measured otherwise."""
-
-    def __init__(self, objective, batches: int):
-        self.objective, self.batches = objective, batches
-
-    def evaluation_batches(self, data, limit: int | None = None) -> list:
-        return self.objective.evaluation_batches(data, self.batches)
-
-    def __getattr__(self, name: str):
-        if name == "objective":  # not there yet: this object is just being copied
-            raise AttributeError(name)
-        return getattr(self.objective, name)
 
 
 class Unheard:
