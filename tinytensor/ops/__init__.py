@@ -2,6 +2,7 @@
 
 from tinytensor.ops.attention import attention, self_attention
 from tinytensor.ops.checkpoint import checkpoint
+from tinytensor.ops.conv import conv1d, conv1d_max
 from tinytensor.ops.dropout import dropout
 from tinytensor.ops.elementwise import (
     abs,

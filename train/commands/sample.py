@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         if sample:
             print("-" * 30)
         ids, shown = list(prompt), 0
-        for token in stream(
+        for step in stream(
             model,
             np.array([prompt]),
             args.tokens,
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
             top_k=args.top_k,
             top_p=args.top_p,
         ):
-            ids.append(int(token[0]))
+            ids.append(int(step.tokens[0]))
             text = tokenizer.decode(ids)
             if not text.endswith("\ufffd"):  # the rest of a character is still to come
                 sys.stdout.write(text[shown:])

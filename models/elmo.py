@@ -1,0 +1,316 @@
+"""ELMo: vectors for words that depend on their sentence, from two LSTMs that read it both ways (Peters et al. 2018).
+
+Each word is read by its characters, so there are no unknown words. One stack of LSTMs reads the sentence forwards and
+learns to predict the next word; another reads it backwards and predicts the word before. What they have seen when they
+reach a word is that word in its context: `bank` by the river gets another vector than `bank` in the city.
+
+Notable (arXiv:1802.05365; the published code is bilm-tf):
+- characters are UTF-8 bytes; convolutions of seven widths, the maximum over the word, two highways, a projection
+- a big cell (4096) with a small projected output (512), both clipped; layers above the first add their input
+- both directions share the characters' encoder and the softmax, but no LSTM
+- a task weighs the layers itself: a scalar mix of the token vectors and each LSTM layer, both directions side by side
+- the states go on from batch to batch, in training and in the published evaluation
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.config import option
+from models.pretrained.elmo import read_published, write_published
+from models.tokenizers import ElmoCharacters
+from nn import (
+    LSTM,
+    AdaptiveSoftmax,
+    CharacterConvolutions,
+    Dropout,
+    Embedding,
+    FullSoftmax,
+    Highway,
+    Linear,
+    Module,
+    SampledSoftmax,
+    ScalarMix,
+    init,
+)
+from tinytensor import Tensor, backend, ops
+
+SOFTMAXES = ("full", "sampled", "adaptive")
+CHARACTERS = 262  # 256 bytes, five marks, and row 0 for padded words
+PADDING = 261  # the id of a padded character
+
+
+@dataclass(frozen=True)
+class ELMoConfig:
+    """The shape of an ELMo."""
+
+    vocab_size: int = option(793471, "V, the number of words the softmax tells apart (0: no softmax)")
+    width: int = option(512, "P, the length of token vectors and of each LSTM's output")
+    hidden: int = option(4096, "the cells of each LSTM; narrower outputs than that are projections")
+    layers: int = option(2, "L, the LSTM layers in each direction")
+    char_width: int = option(16, "the length of a character's vector")
+    filters: str = option("1x32,2x32,3x64,4x128,5x256,6x512,7x1024", "the convolutions, as WIDTHxCOUNT")
+    activation: str = option("relu", "of the convolutions: relu or tanh")
+    highways: int = option(2, "the highway layers above them")
+    char_projection: bool = option(True, "a linear layer from the filters' answers to the width")
+    characters: int = option(50, "the longest word in bytes, its two marks included; the rest is cut off")
+    cell_clip: float = option(3.0, "the largest value of a cell (0: no limit)")
+    proj_clip: float = option(3.0, "the largest value of a projected output (0: no limit)")
+    skip: bool = option(True, "layers above the first add their input to their output")
+    dropout: float = option(0.1, "share dropped from each LSTM layer's input and the last one's output in training")
+    softmax: str = option("full", f"how words are predicted: {', '.join(SOFTMAXES)}")
+    samples: int = option(8192, "the words a sampled softmax compares with")
+    cutoffs: str = option("", "where an adaptive softmax cuts the vocabulary, as N,N,... (default: V/8 and V/2)")
+
+    def __post_init__(self):
+        for name in ("width", "hidden", "layers", "char_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("vocab_size", "highways", "cell_clip", "proj_clip"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be a share in [0, 1), not {self.dropout}")
+        if self.softmax not in SOFTMAXES:
+            raise ValueError(f"unknown softmax {self.softmax!r}; choose from {', '.join(SOFTMAXES)}")
+        if self.width > self.hidden:
+            raise ValueError(f"width {self.width} is more than the {self.hidden} hidden cells; lower it to that")
+        widest = max(width for width, _ in self.filter_pairs)
+        if self.characters < widest:
+            raise ValueError(f"a filter {widest} wide does not fit into words of {self.characters} characters")
+        if not self.char_projection and self.filter_count != self.width:
+            raise ValueError(f"without char_projection the {self.filter_count} filters must be the width, {self.width}")
+
+    @property
+    def filter_pairs(self) -> list[tuple[int, int]]:
+        """(width, count) of each convolution."""
+        try:
+            pairs = [tuple(int(n) for n in pair.split("x")) for pair in self.filters.split(",")]
+            if any(width < 1 or count < 1 for width, count in pairs):
+                raise ValueError
+        except ValueError:
+            raise ValueError(f"filters {self.filters!r} must be like 1x32,2x32,3x64: WIDTHxCOUNT, ...") from None
+        return pairs
+
+    @property
+    def filter_count(self) -> int:
+        return sum(count for _, count in self.filter_pairs)
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> ELMoConfig:
+        """One of PRESETS, with some fields changed: ELMoConfig.preset("elmo-small", vocab_size=10000)."""
+        if name not in PRESETS:
+            raise ValueError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
+        return cls(**(PRESETS[name] | changes))
+
+
+# The published sizes, and one that trains on a laptop's CPU.
+PRESETS: dict[str, dict] = {
+    "toy": dict(width=64, hidden=256, char_width=16, filters="1x16,2x32,3x48,4x32", highways=1),
+    "elmo-small": dict(width=128, hidden=1024, highways=1),
+    "elmo-medium": dict(width=256, hidden=2048, highways=1),
+    "elmo": {},
+}
+
+
+class CharacterEncoder(Module):
+    """Words as character ids (..., characters) -> vectors (..., width), each word by itself."""
+
+    def __init__(self, config: ELMoConfig):
+        self.embedding = Embedding(CHARACTERS, config.char_width, _zero_for_padded_words)
+        self.convolutions = CharacterConvolutions(config.char_width, config.filter_pairs, config.activation)
+        count = config.filter_count
+        self.highways = [Highway(count) for _ in range(config.highways)]
+        weights = init.normal(count**-0.5)
+        self.projection = Linear(count, config.width, weight_init=weights) if config.char_projection else None
+        self.widest = max(width for width, _ in config.filter_pairs)
+
+    def __call__(self, ids: np.ndarray) -> Tensor:
+        """Each different word is encoded once, however often it occurs in `ids`."""
+        words, places = different_rows(backend.to_numpy(ids).reshape(-1, ids.shape[-1]))
+        device = self.embedding.weight.xp.asarray
+        x = self.embedding(device(self.without_padding(words)))  # (N, characters, char_width)
+        x = self.convolutions(x)  # (N, filters)
+        for highway in self.highways:
+            x = highway(x)
+        x = self.projection(x) if self.projection else x
+        return ops.embedding(x, device(places.reshape(ids.shape[:-1])))
+
+    def without_padding(self, words: np.ndarray) -> np.ndarray:
+        """Only as many padded characters as the longest word's end needs to meet every filter once.
+
+        All windows of padding alone give the same answer, so the maximum is that of one of them.
+        """
+        used = ((words != PADDING) & (words != 0)).any(axis=0)
+        longest = words.shape[1] - int(used[::-1].argmax()) if used.any() else 0
+        return words[:, : max(longest, 1) + self.widest]
+
+
+def _zero_for_padded_words(shape: tuple[int, ...]) -> np.ndarray:
+    table = init.uniform(1.0)(shape)
+    table[0] = 0
+    return table
+
+
+def different_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the different rows of (N, M), for each row its place among them)."""
+    rows = np.ascontiguousarray(rows, np.int16)
+    if not rows.size:
+        return rows.astype(np.int64), np.zeros(len(rows), np.int64)
+    whole = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]  # one value a row, compared as bytes
+    _, first, places = np.unique(whole, return_index=True, return_inverse=True)
+    return rows[first].astype(np.int64), places
+
+
+class ELMo(Module):
+    """Sentences, as lists of words -> (layers, mask): see __call__."""
+
+    def __init__(self, config: ELMoConfig):
+        self.config = c = config
+        self.tokenizer = ElmoCharacters(c.characters)
+        self.encoder = CharacterEncoder(c)
+        self.forward = [_lstm(c, reverse=False) for _ in range(c.layers)]
+        self.backward = [_lstm(c, reverse=True) for _ in range(c.layers)]
+        self.dropout = Dropout(c.dropout)
+        self.softmax = _softmax(c) if c.vocab_size else None
+        self.mix = ScalarMix(c.layers + 1)
+        self.state: dict | None = None  # what stateful reading left behind, a row for each sentence of the batch
+
+    def __call__(self, sentences: list[list[str]], stateful: bool = False) -> tuple[list[Tensor], np.ndarray]:
+        """(layers, mask) of B sentences, each a list of words, the longest of T words.
+
+        layers: the token vectors (twice, side by side), then the output of each LSTM layer, forwards and backwards side
+        by side; each (B, T, 2 * width), 0 on padding.  mask: (B, T), True on words.
+
+        stateful: each row goes on from the state that the same row of the call before ended in, as in the published
+        evaluation, which makes the same sentence come out different the next time; `reset()` starts anew. Otherwise
+        every sentence is read by itself.
+        """
+        if not len(sentences):
+            raise ValueError("ELMo reads a list of sentences, each a list of words; this one is empty")
+        return self.layers(self.tokenizer.encode_batch(sentences), stateful)
+
+    def layers(self, ids: np.ndarray, stateful: bool = False) -> tuple[list[Tensor], np.ndarray]:
+        """__call__ of sentences that are encoded already: (B, T + 2, characters), with their marks, 0 on padding."""
+        rows, T = len(ids), ids.shape[1] - 2
+        mask = (ids != 0).any(axis=-1)  # (B, T + 2)
+        lengths = mask.sum(axis=1) - 2
+        inside = np.arange(T) < lengths[:, None]  # without the sentence's marks
+        x = self.encoder(ids)  # (B, T + 2, width)
+        place = self.encoder.embedding.weight.xp.asarray
+        if stateful:
+            self._make_room(rows)
+        state = {name: array[:rows] for name, array in self.state.items()} if stateful else self.new_state(rows)
+        forward, backward = self.read(x, x, state, place(mask))
+        keep = place(inside[:, :, None].astype(x.dtype))
+        sides = [(x, x), *zip(forward, backward)]
+        return [ops.concatenate(pair, axis=-1)[:, 1:-1] * keep for pair in sides], inside
+
+    def read(self, x: Tensor, y: Tensor, state: dict, mask=None) -> tuple[list[Tensor], list[Tensor]]:
+        """What each layer of the forward LSTMs makes of x, and of the backward LSTMs of y; both (B, T, width).
+
+        state: as new_state makes it; overwritten with the state after the last step.
+        """
+        sides = []
+        for side, (lstms, inputs) in enumerate([(self.forward, x), (self.backward, y)]):
+            outputs = []
+            for layer, lstm in enumerate(lstms):
+                inputs = self.dropout(inputs)
+                h, c = (state[name][:, side, layer] for name in ("state_h", "state_c"))
+                output, (h_n, c_n) = lstm(inputs, (Tensor(h[None]), Tensor(c[None])), mask)
+                h[...], c[...] = h_n.data[0], c_n.data[0]
+                inputs = output + inputs if layer and self.config.skip else output
+                outputs.append(inputs)
+            sides.append(outputs)
+        return tuple(sides)
+
+    def counts(self, batch: dict) -> dict[str, int]:
+        """How many words the loss of a batch is a mean over, in each direction."""
+        count = lambda targets: int((targets != -100).sum())
+        return {"forward": count(batch["targets"]), "backward": count(batch["back_targets"])}
+
+    def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
+        """The mean of -log p over the next words and over the words before, in nats; half of the two's sum.
+
+        ids, targets: (B, T, characters) and (B, T): a stretch of text, and the word after each of its words.
+        back_ids, back_targets: another such stretch (it may be the same), and the word before each of its words.
+        state_h, state_c: the states to go on from, overwritten with those after the last step. Without them both
+            stretches are read as the beginning of a text.
+        """
+        if self.softmax is None:
+            raise ValueError("this ELMo has no softmax (nor have the published weights); give it a vocab_size to train")
+        counts = counts or self.counts(batch)
+        both = self.encoder(np.stack([batch["ids"], batch["back_ids"]]))
+        state = {name: batch[name] for name in ("state_h", "state_c") if name in batch}
+        sides = self.read(both[0], both[1], state or self.new_state(len(batch["ids"])))
+        losses = [
+            self.softmax.loss(self.dropout(outputs[-1]), batch[targets]) / max(1, counts[side])
+            for outputs, side, targets in zip(sides, ("forward", "backward"), ("targets", "back_targets"))
+        ]
+        return (losses[0] + losses[1]) / 2
+
+    def new_state(self, rows: int) -> dict:
+        """The state before any text: zeros, (rows, 2 directions, layers, width and hidden)."""
+        c, like = self.config, self.encoder.embedding.weight
+        zeros = lambda width: like.xp.zeros((rows, 2, c.layers, width), like.dtype)
+        return {"state_h": zeros(c.width), "state_c": zeros(c.hidden)}
+
+    def reset(self) -> None:
+        """Forget what was read with stateful=True."""
+        self.state = None
+
+    def _make_room(self, rows: int) -> None:
+        """Let self.state have at least that many rows; new ones begin with zeros."""
+        state = self.state or self.new_state(0)
+        more = self.new_state(max(0, rows - len(state["state_h"])))
+        join = self.encoder.embedding.weight.xp.concatenate
+        self.state = {name: join([array, more[name]]) for name, array in state.items()}
+
+    @classmethod
+    def from_pretrained(cls, options: str | Path, weights: str | Path, **changes) -> ELMo:
+        """The published files, options.json and the hdf5 weights (needs h5py), in evaluation mode.
+
+        changes: of the config, such as dropout=0.5, or vocab_size=10000 for a softmax to train (the files have none).
+        """
+        fields, state = read_published(options, weights)
+        model = cls(ELMoConfig(**({"vocab_size": 0} | fields | changes)))
+        own = model.state_dict()
+        kept = {name: array for name, array in own.items() if name.startswith(("softmax.", "mix."))}
+        try:
+            model.load_state_dict(kept | state)
+        except ValueError as error:
+            raise ValueError(f"{weights} does not fit {options}: {error}") from None
+        return model.eval()
+
+    def save_pretrained(self, options: str | Path, weights: str | Path) -> None:
+        """Write both files in the published format, which has no place for the softmax and the mix."""
+        state = {name: backend.to_numpy(array) for name, array in self.state_dict().items()}
+        write_published(options, weights, asdict(self.config), state)
+
+
+def _lstm(c: ELMoConfig, reverse: bool) -> LSTM:
+    projected = c.width < c.hidden
+    return LSTM(
+        c.width,
+        c.hidden,
+        proj_size=c.width if projected else 0,
+        reverse=reverse,
+        forget_bias=1.0,
+        cell_clip=c.cell_clip or None,
+        proj_clip=(c.proj_clip or None) if projected else None,
+    )
+
+
+def _softmax(c: ELMoConfig) -> Module:
+    if c.softmax == "sampled":
+        return SampledSoftmax(c.width, c.vocab_size, c.samples)
+    if c.softmax == "adaptive":
+        try:
+            cutoffs = [int(n) for n in c.cutoffs.split(",")] if c.cutoffs else [c.vocab_size // 8, c.vocab_size // 2]
+        except ValueError:
+            raise ValueError(f"cutoffs {c.cutoffs!r} must be whole numbers with commas between them") from None
+        return AdaptiveSoftmax(c.width, c.vocab_size, cutoffs)
+    return FullSoftmax(c.width, c.vocab_size)

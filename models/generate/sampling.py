@@ -1,0 +1,148 @@
+"""From the model's scores to one token: which tokens remain, how probable each is, and the draw.
+
+In the order they are applied: penalties for what stands in the text already; temperature; top-k; top-p; min-p; typical.
+Each works on the distribution that the ones before it left. This is also the order of `transformers`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.config import option
+from tinytensor import random
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose a token. The defaults draw from the model's own distribution."""
+
+    temperature: float = option(1.0, "the scores are divided by it; 0 takes the most probable token, 1 is as trained")
+    top_k: int | None = option(None, "choose among the K most probable tokens only")
+    top_p: float | None = option(None, "among the fewest most probable tokens whose probabilities add up to P")
+    min_p: float | None = option(None, "among tokens at least P times as probable as the most probable one")
+    typical_p: float | None = option(None, "among tokens of the most ordinary surprise, adding up to P")
+    repetition_penalty: float = option(1.0, "divides positive scores of tokens in the text, multiplies negative ones")
+    presence_penalty: float = option(0.0, "subtracted from the scores of tokens that have been written, prompt aside")
+    no_repeat_ngram: int | None = option(None, "never write the same N tokens in a row twice")
+
+    def __post_init__(self):
+        if not self.temperature >= 0:
+            raise ValueError(
+                f"temperature {self.temperature} is not a number >= 0; 0 is greedy, 1 the model's own mixture"
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k {self.top_k} leaves nothing to choose from; it must be at least 1")
+        for name in ("top_p", "typical_p"):
+            if (share := getattr(self, name)) is not None and not 0 < share <= 1:
+                raise ValueError(f"{name} {share} must be in (0, 1]")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p {self.min_p} must be in [0, 1]")
+        if not self.repetition_penalty > 0:
+            raise ValueError(f"repetition_penalty {self.repetition_penalty} must be above 0; 1 changes nothing")
+        if not np.isfinite(self.presence_penalty):
+            raise ValueError(f"presence_penalty {self.presence_penalty} must be a number; 0 changes nothing")
+        if self.no_repeat_ngram is not None and self.no_repeat_ngram < 1:
+            raise ValueError(f"no_repeat_ngram {self.no_repeat_ngram} must be at least 1")
+
+    def penalize(self, scores: np.ndarray, ids: np.ndarray, mask: np.ndarray | None, prompt: int) -> np.ndarray:
+        """scores (B, V) after the penalties for what each row of ids (B, T) holds; the first `prompt` are the prompt.
+
+        repetition_penalty: Keskar et al. 2019 (CTRL, arXiv:1909.05858), section 4.1, over the whole text.
+        presence_penalty: as in OpenAI's interface, over what was written after the prompt.
+        """
+        if self.repetition_penalty == 1 and not self.presence_penalty and self.no_repeat_ngram is None:
+            return scores
+        scores = scores.copy()
+        # Padding stands for the row's last token, which is in the text anyway.
+        real = ids if mask is None else np.where(mask, ids, ids[:, -1:])
+        if self.repetition_penalty != 1:
+            seen = np.take_along_axis(scores, real, axis=1)
+            changed = np.where(seen < 0, seen * self.repetition_penalty, seen / self.repetition_penalty)
+            np.put_along_axis(scores, real, changed, axis=1)
+        if self.presence_penalty and ids.shape[1] > prompt:
+            written = ids[:, prompt:]
+            lowered = np.take_along_axis(scores, written, axis=1) - self.presence_penalty
+            np.put_along_axis(scores, written, lowered, axis=1)
+        if self.no_repeat_ngram is not None:
+            for row in range(len(ids)):
+                text = ids[row] if mask is None else ids[row, mask[row]]
+                scores[row, repeating(text, self.no_repeat_ngram)] = -np.inf
+            if (scores == -np.inf).all(axis=1).any():
+                raise ValueError(f"every token would repeat {self.no_repeat_ngram} in a row; ask for fewer tokens")
+        return scores
+
+    def choose(self, scores: np.ndarray) -> np.ndarray:
+        """Draw one token per row.   (B, V) -> (B,)"""
+        if self.temperature == 0:
+            return scores.argmax(axis=-1)
+        p = self.probabilities(scores)
+        # The inverse of the cumulative distribution at a uniform draw; rounding may leave its end just short of 1.
+        ladder = p.cumsum(axis=-1)
+        draw = random.generator().random((len(p), 1)) * ladder[:, -1:]
+        return (ladder <= draw).sum(axis=-1)
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """The distribution that a token is drawn from, (B, V) in float64: 0 for all that the filters leave out.
+
+        top_p: "nucleus sampling", Holtzman et al. 2020 (arXiv:1904.09751), section 3.1.
+        min_p: Nguyen et al. 2024 (arXiv:2407.01082).
+        typical_p: Meister et al. 2023 (arXiv:2202.00666), tokens whose surprise is nearest the expected surprise.
+        """
+        scores = scores.astype(np.float64) / self.temperature
+        if self.top_k is not None and self.top_k < scores.shape[-1]:
+            kth = np.partition(scores, -self.top_k, axis=-1)[:, -self.top_k, None]
+            scores = np.where(scores >= kth, scores, -np.inf)
+        p = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        p /= p.sum(axis=-1, keepdims=True)
+        if self.top_p is not None and self.top_p < 1:
+            # All tokens less probable than this have less than 1 - top_p together, so none of them is in the nucleus.
+            candidates = int((p >= (1 - self.top_p) / p.shape[-1]).sum(axis=-1).max())
+            p = keep_mass(p, -p, self.top_p, candidates)
+        if self.min_p is not None:
+            p = normalized(np.where(p >= self.min_p * p.max(axis=-1, keepdims=True), p, 0))
+        if self.typical_p is not None and self.typical_p < 1:
+            with np.errstate(divide="ignore"):
+                surprise = -np.log(p)
+            expected = (p * np.where(p > 0, surprise, 0)).sum(axis=-1, keepdims=True)
+            p = keep_mass(p, abs(surprise - expected), self.typical_p)
+        return p
+
+
+def keep_mass(p: np.ndarray, order_by: np.ndarray, mass: float, candidates: int | None = None) -> np.ndarray:
+    """Of each row the fewest tokens, in ascending order of order_by, that have this mass; the rest 0. (B, V) -> (B, V)
+
+    candidates: how many of them come into question at most, which saves sorting the others.
+    """
+    V = p.shape[-1]
+    candidates = V if candidates is None else min(V, candidates)
+    first = np.argpartition(order_by, candidates - 1, axis=-1)[:, :candidates]
+    first.sort(axis=-1)  # so that equals stand in the order of their ids
+    order = np.argsort(np.take_along_axis(order_by, first, axis=-1), axis=-1, kind="stable")
+    columns = np.take_along_axis(first, order, axis=-1)
+    ranked = np.take_along_axis(p, columns, axis=-1)
+    before = ranked.cumsum(axis=-1) - ranked  # the mass ahead of each token: the first always stays
+    ranked[before >= mass] = 0
+    kept = np.zeros_like(p)
+    np.put_along_axis(kept, columns, ranked, axis=-1)
+    return normalized(kept)
+
+
+def normalized(p: np.ndarray) -> np.ndarray:
+    return p / p.sum(axis=-1, keepdims=True)
+
+
+def repeating(text: np.ndarray, n: int) -> np.ndarray:
+    """The tokens that would end a run of n tokens which the text holds already."""
+    if len(text) < n:
+        return text[:0]
+    windows = np.lib.stride_tricks.sliding_window_view(text, n)
+    tail = text[len(text) - n + 1 :]
+    return windows[(windows[:, :-1] == tail).all(axis=1), -1]
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    """log p of every token, in the scores' own precision.   (B, V) -> (B, V)"""
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -1,0 +1,102 @@
+"""write and stream_text: text in, text out. Here also live stop strings, which need not be whole tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from models.generate.draft import pad_left
+from models.generate.loop import generate, stream
+from models.tokenizers import Tokenizer
+from nn import Module
+
+UNFINISHED = "\ufffd"  # what bytes decode to before the rest of their character is there
+
+
+def write(
+    model: Module,
+    tokenizer: Tokenizer,
+    prompts: str | Sequence[str],
+    max_new_tokens: int = 50,
+    *,
+    stop: str | Sequence[str] = (),
+    **how,
+) -> list[str]:
+    """What the model writes after each prompt (the prompt itself not repeated); `samples` texts each, if asked for.
+
+    stop: texts end before the first of these strings.   how: the keywords of `generate`.
+    """
+    prompts, stop = [prompts] if isinstance(prompts, str) else list(prompts), stop_strings(stop)
+    rows = [encoded(tokenizer, prompt) for prompt in prompts]
+    samples, ends = how.get("samples", 1), np.atleast_1d(how.get("end", [])).tolist()
+    starts = [row for row in rows for _ in range(samples)]
+
+    def until(new: np.ndarray) -> np.ndarray:
+        return np.array([cut(text_after(tokenizer, start, row.tolist(), ends), stop)[1]
+                         for start, row in zip(starts, new)])  # fmt: skip
+
+    if stop and how.get("beams", 1) == 1:
+        how["until"] = until
+    texts = generate(model, rows, max_new_tokens, **how)
+    return [cut(text_after(tokenizer, start, list(map(int, text[len(start) :])), ends), stop)[0]
+            for start, text in zip(starts, texts)]  # fmt: skip
+
+
+def stream_text(
+    model: Module, tokenizer: Tokenizer, prompt: str, max_new_tokens: int = 50, *, stop: str | Sequence[str] = (), **how
+) -> Iterator[str]:
+    """The continuation of one prompt, piece by piece, as soon as it is certain.
+
+    A piece is held back while its last bytes are no whole character, or while its end may be the beginning of a stop
+    string. how: the keywords of `stream`.
+    """
+    stop, start = stop_strings(stop), encoded(tokenizer, prompt)
+    ends = np.atleast_1d(how.get("end", [])).tolist()
+    ids, shown, text = [], 0, ""
+    for step in stream(model, pad_left([start])[0], max_new_tokens, **how):
+        ids.append(int(step.tokens[0]))
+        text, stopped = cut(text_after(tokenizer, start, ids, ends), stop)
+        if stopped:
+            break
+        certain = len(text.rstrip(UNFINISHED)) - held_back(text, stop)
+        if certain > shown:
+            yield text[shown:certain]
+            shown = certain
+    if len(text) > shown:
+        yield text[shown:]
+
+
+def text_after(tokenizer: Tokenizer, start: list[int], new: list[int], ends: list[int]) -> str:
+    """The text of the new ids, up to an end token, as it reads after the prompt."""
+    for place, token in enumerate(new):
+        if token in ends:
+            new = new[:place]
+            break
+    # Decoded together: a tokenizer may put a space between two tokens that it would not put before the first.
+    return tokenizer.decode(start + new)[len(tokenizer.decode(start)) :]
+
+
+def cut(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first stop string in it, and whether there was one."""
+    places = [place for place in (text.find(one) for one in stop) if place >= 0]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def held_back(text: str, stop: Sequence[str]) -> int:
+    """How many characters at the end of the text may be the beginning of a stop string."""
+    return max((n for one in stop for n in range(1, len(one)) if text.endswith(one[:n])), default=0)
+
+
+def stop_strings(stop: str | Sequence[str]) -> list[str]:
+    stop = [stop] if isinstance(stop, str) else list(stop)
+    if "" in stop:
+        raise ValueError("an empty stop string would stop before the first token; leave it out")
+    return stop
+
+
+def encoded(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    ids = tokenizer.encode(prompt)
+    if not ids:
+        raise ValueError(f"the prompt {prompt!r} is empty; give at least one character to go on from")
+    return ids

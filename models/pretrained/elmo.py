@@ -1,0 +1,169 @@
+"""ELMo as published: options.json (the shape) and an hdf5 file (the weights), in both directions.
+
+The file was written by TensorFlow, whose layout differs from ours in four ways:
+- matrices are (in, out), a filter of the convolution (1, width, characters, filters)
+- an LSTM's W_0 holds both its matrices, the input's rows first; its gates stand in the order i, g, f, o
+- a forget gate adds 1 to what the file has as its bias
+- there is no row for padded words, whose character vectors are 0
+
+No softmax is in the file: what was published can read, not predict.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+
+def read_published(options: str | Path, weights: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """(the fields of an ELMoConfig, its state dict without softmax and mix) from options.json and the hdf5 file."""
+    fields, arrays = read_options(options), _read_arrays(weights)
+    fields["char_projection"] = "CNN_proj/W_proj" in arrays
+    try:
+        return fields, from_published(arrays, fields)
+    except KeyError as error:
+        raise ValueError(f"{weights} has no dataset {error.args[0]}, which {options} asks for") from None
+
+
+def write_published(options: str | Path, weights: str | Path, fields: dict, state: dict[str, np.ndarray]) -> None:
+    """Write both files, from the config's fields and the state dict."""
+    Path(options).write_text(json.dumps(write_options(fields), indent=1) + "\n")
+    with _h5py().File(weights, "w") as file:
+        for name, array in to_published(state, fields).items():
+            file[name] = np.ascontiguousarray(array)
+
+
+def read_options(path: str | Path) -> dict:
+    try:
+        options = json.loads(Path(path).read_text())
+        lstm, characters = options["lstm"], options["char_cnn"]
+        if not 261 <= characters["n_characters"] <= 262:
+            raise ValueError(f"n_characters is {characters['n_characters']}, not 261 or 262")
+        return {
+            "width": lstm["projection_dim"],
+            "hidden": lstm["dim"],
+            "layers": lstm.get("n_layers", 1),
+            "cell_clip": lstm.get("cell_clip") or 0.0,
+            "proj_clip": lstm.get("proj_clip") or 0.0,
+            "skip": bool(lstm.get("use_skip_connections", False)),
+            "char_width": characters["embedding"]["dim"],
+            "filters": ",".join(f"{width}x{count}" for width, count in characters["filters"]),
+            "activation": characters.get("activation", "relu"),
+            "highways": characters.get("n_highway") or 0,
+            "characters": characters["max_characters_per_token"],
+        }
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path} is not the options.json of an ELMo with characters: {what}") from None
+
+
+def write_options(fields: dict) -> dict:
+    return {
+        "bidirectional": True,
+        "lstm": {
+            "projection_dim": fields["width"],
+            "dim": fields["hidden"],
+            "n_layers": fields["layers"],
+            "cell_clip": fields["cell_clip"] or None,
+            "proj_clip": fields["proj_clip"] or None,
+            "use_skip_connections": fields["skip"],
+        },
+        "char_cnn": {
+            "activation": fields["activation"],
+            "embedding": {"dim": fields["char_width"]},
+            "filters": [[int(n) for n in pair.split("x")] for pair in fields["filters"].split(",")],
+            "n_highway": fields["highways"],
+            "n_characters": 262,
+            "max_characters_per_token": fields["characters"],
+        },
+    }
+
+
+def from_published(arrays: dict[str, np.ndarray], fields: dict) -> dict[str, np.ndarray]:
+    """Our state dict from the file's datasets."""
+    state = {"encoder.embedding.weight": np.pad(arrays["char_embed"], ((1, 0), (0, 0)))}
+    for n, _ in enumerate(fields["filters"].split(",")):
+        ours = f"encoder.convolutions.convolutions.{n}"
+        state[f"{ours}.weight"] = arrays[f"CNN/W_cnn_{n}"][0].transpose(2, 1, 0)
+        state[f"{ours}.bias"] = arrays[f"CNN/b_cnn_{n}"]
+    for ours, weight, bias in _linear_layers(fields):
+        state[f"{ours}.weight"], state[f"{ours}.bias"] = arrays[weight].T, arrays[bias]
+    for ours, cell in _cells(fields):
+        W = arrays[f"{cell}/W_0"]
+        state[f"{ours}.weight_ih_l0"] = _regate(W[: fields["width"]].T)
+        state[f"{ours}.weight_hh_l0"] = _regate(W[fields["width"] :].T)
+        state[f"{ours}.bias_ih_l0"] = _regate(arrays[f"{cell}/B"]) + _one_for_the_forget_gate(len(W.T))
+        state[f"{ours}.bias_hh_l0"] = np.zeros(len(W.T), np.float32)
+        if fields["width"] < fields["hidden"]:
+            state[f"{ours}.weight_hr_l0"] = arrays[f"{cell}/W_P_0"].T
+    return state
+
+
+def to_published(state: dict[str, np.ndarray], fields: dict) -> dict[str, np.ndarray]:
+    """The file's datasets from our state dict. The file has one bias where an LSTM of ours has two: their sum."""
+    arrays = {"char_embed": state["encoder.embedding.weight"][1:]}
+    for n, _ in enumerate(fields["filters"].split(",")):
+        ours = f"encoder.convolutions.convolutions.{n}"
+        arrays[f"CNN/W_cnn_{n}"] = state[f"{ours}.weight"].transpose(2, 1, 0)[None]
+        arrays[f"CNN/b_cnn_{n}"] = state[f"{ours}.bias"]
+    for ours, weight, bias in _linear_layers(fields):
+        arrays[weight], arrays[bias] = state[f"{ours}.weight"].T, state[f"{ours}.bias"]
+    for ours, cell in _cells(fields):
+        W = np.concatenate([state[f"{ours}.weight_ih_l0"].T, state[f"{ours}.weight_hh_l0"].T])
+        bias = state[f"{ours}.bias_ih_l0"] + state[f"{ours}.bias_hh_l0"] - _one_for_the_forget_gate(len(W.T))
+        arrays[f"{cell}/W_0"], arrays[f"{cell}/B"] = _regate(W.T).T, _regate(bias)
+        if fields["width"] < fields["hidden"]:
+            arrays[f"{cell}/W_P_0"] = state[f"{ours}.weight_hr_l0"].T
+    return arrays
+
+
+def _linear_layers(fields: dict) -> Iterator[tuple[str, str, str]]:
+    """(our layer, its weight in the file, its bias there)."""
+    for n in range(fields["highways"]):
+        for part in ("carry", "transform"):
+            yield f"encoder.highways.{n}.{part}", f"CNN_high_{n}/W_{part}", f"CNN_high_{n}/b_{part}"
+    if fields["char_projection"]:
+        yield "encoder.projection", "CNN_proj/W_proj", "CNN_proj/b_proj"
+
+
+def _cells(fields: dict) -> Iterator[tuple[str, str]]:
+    """(our LSTM, its folder in the file)."""
+    for direction, lstms in enumerate(("forward", "backward")):
+        for n in range(fields["layers"]):
+            yield f"{lstms}.{n}", f"RNN_{direction}/RNN/MultiRNNCell/Cell{n}/LSTMCell"
+
+
+def _regate(a: np.ndarray) -> np.ndarray:
+    """Gates in the order i, f, g, o as i, g, f, o, along the first axis; and back, as the same two change places."""
+    i, f, g, o = np.split(a, 4)
+    return np.concatenate([i, g, f, o])
+
+
+def _one_for_the_forget_gate(rows: int) -> np.ndarray:
+    """What TensorFlow adds to the second of our four gates."""
+    return np.repeat(np.array([0, 1, 0, 0], np.float32), rows // 4)
+
+
+def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Every dataset of an hdf5 file, by its full name, as float32."""
+    h5py, arrays = _h5py(), {}
+    try:
+        with h5py.File(path, "r") as file:
+            keep = lambda name, item: arrays.update({name: item[...]}) if isinstance(item, h5py.Dataset) else None
+            file.visititems(keep)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as hdf5: {error}") from None
+    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
+
+
+def _h5py():
+    try:
+        import h5py
+    except ImportError:
+        raise ValueError("ELMo's published weights are hdf5 files; to read them: pip install h5py") from None
+    return h5py

@@ -1,0 +1,95 @@
+"""Convolution along one axis: the same small linear map applied at every place, to a window of neighbours.
+
+Over the characters of a word it finds pieces (prefixes, endings, whole short words) wherever they stand; the largest
+answer over all places says how surely a piece occurs at all (Kim et al. 2016, arXiv:1508.06615). ELMo reads words so.
+"""
+
+from __future__ import annotations
+
+from tinytensor.backend import array_module
+from tinytensor.ops.elementwise import check_alike
+from tinytensor.tensor import Tensor, record
+
+
+def conv1d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y[n, t, o] = sum over k, c of x[n, t + k, c] * weight[o, c, k]  + bias[o],   at every t where the window fits.
+
+    x: (N, T, C); weight: (O, C, K), as torch.nn.Conv1d's; bias: (O,).  Returns (N, T - K + 1, O).
+    dL/dweight = dL/dy^T @ windows,   dL/dbias = sum(dL/dy),   dL/dx adds up what each window of dL/dy @ weight covers
+    """
+    _check("conv1d", x, weight, bias)
+    inputs, kernel = x.data, weight.data
+    y = _convolve(inputs, kernel)
+    if bias is not None:
+        y += bias.data
+
+    def backward(g):
+        dw, dx = _gradients(g, inputs, kernel)
+        return dw, dx, None if bias is None else g.sum(axis=(0, 1))
+
+    return record(y, (weight, x, bias), backward)
+
+
+def conv1d_max(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y[n, o] = max over t of conv1d(x, weight)[n, t, o],  + bias[o].
+
+    x: (N, T, C); weight: (O, C, K); bias: (O,).  Returns (N, O).
+    The gradient is conv1d's, of a dL/dy that is 0 but at each maximum (the first, where several are equal).
+    """
+    _check("conv1d_max", x, weight, bias)
+    xp, inputs, kernel = x.xp, x.data, weight.data
+    answers = _convolve(inputs, kernel)  # (N, T - K + 1, O)
+    shape = answers.shape
+    best = answers.argmax(axis=1)[:, None]  # (N, 1, O)
+    y = xp.take_along_axis(answers, best, axis=1)[:, 0]
+    if bias is not None:
+        y += bias.data
+
+    def backward(g):
+        places = xp.arange(shape[1])[:, None] == best
+        dw, dx = _gradients(places * g[:, None], inputs, kernel)
+        return dw, dx, None if bias is None else g.sum(axis=0)
+
+    return record(y, (weight, x, bias), backward)
+
+
+def _windows(x, width: int):
+    """x (N, T, C) as (N, T - width + 1, C, width): each place's window, a view."""
+    x = x if x.flags.c_contiguous else x.copy()
+    N, T, C = x.shape
+    rows, steps, channels = x.strides
+    strided = array_module(x).lib.stride_tricks.as_strided
+    return strided(x, (N, T - width + 1, C, width), (rows, steps, channels, steps))
+
+
+def _convolve(x, weight):
+    """conv1d without a bias, as one matrix product over all windows."""
+    windows = _windows(x, weight.shape[2])
+    N, places, C, K = windows.shape
+    y = windows.reshape(N * places, C * K) @ weight.reshape(len(weight), C * K).T
+    return y.reshape(N, places, len(weight))
+
+
+def _gradients(g, x, weight):
+    """dweight and dx of conv1d."""
+    windows = _windows(x, weight.shape[2])
+    N, places, C, K = windows.shape
+    rows = g.reshape(N * places, len(weight))
+    dw = (rows.T @ windows.reshape(N * places, C * K)).reshape(weight.shape)
+    dwindows = (rows @ weight.reshape(len(weight), C * K)).reshape(windows.shape)
+    dx = array_module(x).zeros(x.shape, x.dtype)
+    for k in range(K):
+        dx[:, k : k + places] += dwindows[..., k]
+    return dw, dx
+
+
+def _check(name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    if x.ndim != 3 or weight.ndim != 3 or x.shape[2] != weight.shape[1]:
+        raise ValueError(f"{name}: x {x.shape} and weight {weight.shape} must be (N, T, C) and (O, C, K) of one C")
+    if x.shape[1] < weight.shape[2]:
+        raise ValueError(f"{name}: a window of {weight.shape[2]} does not fit into {x.shape[1]} places; pad x first")
+    check_alike(name, x.data, weight.data)
+    if bias is not None:
+        if bias.shape != weight.shape[:1]:
+            raise ValueError(f"{name}: bias has shape {bias.shape}, expected {weight.shape[:1]} to match weight")
+        check_alike(name, x.data, bias.data)
