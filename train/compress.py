@@ -10,6 +10,7 @@ import argparse
 import copy
 import dataclasses
 import importlib
+import json
 import math
 import shutil
 import statistics
@@ -22,13 +23,13 @@ import safetensors.numpy
 
 import tinytensor as tt
 from models.t5 import shift_right
-from models.tokenizers import Tokenizer
 from nn import Module, compressed
 from nn.quantize import Quantized
 from nn.surgery import evaluating
 from tinytensor import Tensor, backend
-from train import checkpoint, parallel, pretrain
+from train import checkpoint, finetune, parallel, pretrain
 from train.data.corpus import open_corpus
+from train.objectives.labelled import Labelled
 from train.report import Report
 from train.trainer import TrainConfig, Trainer, evaluate
 
@@ -59,11 +60,11 @@ class Source:
     folder: Path
     family: str
     model: Module
-    tokenizer: Tokenizer
     make_objective: Callable[[TrainConfig], object]
     train_data: object
     val_data: object
     config: TrainConfig  # as it was trained
+    save_config: Callable[[Path, Module], None]  # (folder, model): its config.json
 
     def batches(self, number: int, first: int = 1_000_000) -> list[dict]:
         """Batches of training data for scores and calibration, other ones than training begins with."""
@@ -84,6 +85,19 @@ class Source:
         """The share of right answers there."""
         return self._mean(accuracy, model, limit)
 
+    @property
+    def unit(self) -> str:
+        """What a picture shows: perplexity of language models whose loss is that alone, else accuracy in percent."""
+        objective = self.make_objective(self.config)
+        batch = objective.evaluation_batch(self.val_data, objective.evaluation_batches(self.val_data, 1)[0])
+        return "perplexity" if self.model.counts(batch).keys() == {"targets"} else "accuracy (%)"
+
+    def score(self, model: Module, limit: int | None = None) -> float:
+        """In that unit."""
+        if self.unit == "perplexity":
+            return math.exp(min(50.0, self.loss(model, limit)))
+        return 100 * self.accuracy(model, limit)
+
     def _mean(self, of: Callable, model: Module, limit: int | None) -> float:
         """What of(model, objective, data, keys) -> (sum, number) gives on average, all cores sharing the batches."""
         objective = self.make_objective(dataclasses.replace(self.config, batch=16))
@@ -94,11 +108,29 @@ class Source:
         return total / max(1, number)
 
 
-def open_source(folder: Path, which: str = "last") -> Source:
-    """The run in a folder."""
+def add_arguments(parser: argparse.ArgumentParser, how: str) -> None:
+    """The flags that all these commands have."""
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a trained run")
+    parser.add_argument("--out", metavar="RUN", type=Path, help=f"the folder to make [runs/FAMILY-{how}-N]")
+    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    parser.add_argument(
+        "--limit", metavar="N", type=int, default=100, help="held-out batches of 16 to compare models on [100]"
+    )
+    group = parser.add_argument_group("where RUN was fine-tuned: on what (see python -m train finetune)")
+    group.add_argument("--task", metavar="TASK", help="one of the stories' sets, or with --data a kind of task")
+    group.add_argument("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
+    group.add_argument("--held-out", metavar="FILE", type=Path, help="examples to measure on")
+    group.add_argument("--examples", metavar="N", type=int, default=1000, help="stories' training examples [1000]")
+
+
+def open_source(args: argparse.Namespace) -> Source:
+    """The run that a command was given."""
     backend.cpu.tune_malloc()  # as for training, or page faults would be what is timed
+    folder = args.run
+    if _is_finetuned(folder):
+        return _finetuned_source(args)
     family, config = checkpoint.load_config(folder)
-    model, tokenizer = checkpoint.load_model(folder, which)
+    model, tokenizer = checkpoint.load_model(folder)
     recipe = importlib.import_module(f"train.commands.{family}").RECIPE
     settings = pretrain.load_settings(folder)
     own = recipe.objective and recipe.objective(**settings["objective"])
@@ -107,11 +139,36 @@ def open_source(folder: Path, which: str = "last") -> Source:
         folder,
         family,
         model,
-        tokenizer,
         lambda training: recipe.make_objective(config, training, own, tokenizer),
         corpus.train,
         corpus.val,
         TrainConfig(**settings["train"]),
+        lambda out, smaller: checkpoint.save_config(out, family, smaller.config),
+    )
+
+
+def _is_finetuned(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "config.json").read_text()).get("family") == "finetuned"
+    except (OSError, ValueError, AttributeError):
+        return False  # whatever is wrong with it is said by who opens it
+
+
+def _finetuned_source(args: argparse.Namespace) -> Source:
+    """A fine-tuned run; its examples are not in its folder, so they are named again."""
+    if not args.task:
+        raise ValueError(f"{args.run} was fine-tuned; say on what with --task, and --data and --held-out if need be")
+    tuned, command = finetune.load(args.run), importlib.import_module("train.commands.finetune")
+    _, examples, held_out = command.examples_of(args)
+    return Source(
+        args.run,
+        tuned.family,
+        tuned.model,
+        lambda training: Labelled(tuned.pad, training.batch, training.seed),
+        tuned.rows(examples)[0],
+        tuned.rows(held_out)[0],
+        TrainConfig(**command.TRAINING),
+        lambda out, smaller: finetune.save(out, dataclasses.replace(tuned, model=smaller), tuned.model.dropout.p),
     )
 
 
@@ -121,7 +178,7 @@ def new_run(source: Source, out: Path | None, how: str, overwrite: bool) -> Path
     for name in DATA_FILES:
         if (source.folder / name).exists():
             shutil.copy(source.folder / name, folder / name)
-    checkpoint.save_config(folder, source.family, source.model.config)
+    source.save_config(folder, source.model)
     return folder
 
 
@@ -129,14 +186,8 @@ def finish_run(source: Source, folder: Path, model: Module) -> None:
     """Leave only the finished model in the folder: its config and weights, without what training it needed."""
     for name in (checkpoint.TRAINER, checkpoint.WEIGHTS["best"]):
         (folder / name).unlink(missing_ok=True)
-    checkpoint.save_config(folder, source.family, model.config)
+    source.save_config(folder, model)
     checkpoint.save_weights(folder, model)
-
-
-def add_limit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--limit", metavar="N", type=int, default=100, help="held-out batches of 16 to compare models on [100]"
-    )
 
 
 def fine_tune(source: Source, model: Module, folder: Path, config: TrainConfig, prepare=lambda trainer: None) -> None:
@@ -192,9 +243,8 @@ class Measured:
     milliseconds: float
     tokens_per_s: float
 
-    @property
-    def perplexity(self) -> float:
-        return math.exp(self.loss)
+    def score(self, unit: str) -> float:
+        return 100 * self.accuracy if unit == "accuracy (%)" else math.exp(min(50.0, self.loss))
 
 
 def measure(source: Source, name: str, model: Module, limit: int | None = None) -> Measured:
@@ -236,10 +286,10 @@ def weight_count(model: Module) -> int:
 def table(lines: list[Measured]) -> str:
     """The comparison as a Markdown table; shares are of the first line."""
     first = lines[0]
-    rows = [("model", "loss", "perplexity", "accuracy", "parameters", "bytes", "share", "ms", "tokens/s", "faster")]
+    rows = [("model", "loss", "accuracy", "parameters", "bytes", "share", "ms", "tokens/s", "faster")]
     for m in lines:
         rows.append((
-            m.name, f"{m.loss:.4f}", f"{m.perplexity:.3f}", f"{m.accuracy:.2%}", f"{m.parameters:,}", f"{m.bytes:,}",
+            m.name, f"{m.loss:.4f}", f"{m.accuracy:.2%}", f"{m.parameters:,}", f"{m.bytes:,}",
             f"{m.bytes / first.bytes:.3f}", f"{m.milliseconds:.1f}", f"{m.tokens_per_s:,.0f}",
             f"{first.milliseconds / m.milliseconds:.2f}x",
         ))  # fmt: skip
@@ -252,7 +302,7 @@ def table(lines: list[Measured]) -> str:
     return "\n".join([text[0], f"| {' | '.join(rule)} |", *text[1:]])
 
 
-def conclude(folder: Path, lines: list[Measured], curves: dict, axis: str, title: str, unit="perplexity") -> None:
+def conclude(folder: Path, lines: list[Measured], curves: dict, axis: str, unit: str, title: str) -> None:
     """Print the comparison, keep it in comparison.md, and draw the curves into comparison.png."""
     text = table(lines)
     print(text)

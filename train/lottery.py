@@ -45,6 +45,10 @@ class Experiment:
     rewind: int = 0
     test_batches: int = 100
 
+    def __post_init__(self):
+        if not hasattr(self.source.model, "config"):
+            raise ValueError(f"{self.source.folder} was fine-tuned; tickets are looked for in what starts from nothing")
+
     def sparsities(self) -> list[float]:
         return [1 - (1 - self.take) ** done for done in range(1, self.rounds + 1)]
 

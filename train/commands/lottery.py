@@ -9,7 +9,6 @@ Everything is trained anew, 1 + 4 x rounds networks for each seed, so the run sh
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from train import checkpoint, compress
 from train.flags import add_config_flags, given
@@ -20,9 +19,7 @@ SUMMARY = "find the small networks inside a large one that train as well"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of the run whose network and data to use")
-    parser.add_argument("--out", metavar="RUN", type=Path, help="the folder to make [runs/FAMILY-lottery-N]")
-    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    compress.add_arguments(parser, "lottery")
     parser.add_argument("--rounds", metavar="N", type=int, default=6, help="rounds of pruning [6]")
     parser.add_argument(
         "--take", metavar="X", type=float, default=0.4, help="share of what is left that a round takes [0.4]"
@@ -31,12 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rewind", metavar="N", type=int, help="the step that weights are set back to; 0: the first [a tenth of all]"
     )
     parser.add_argument("--seeds", metavar="N", type=int, default=3, help="repetitions, for error bars [3]")
-    compress.add_limit(parser)
     add_config_flags(parser, "the training of each network", TrainConfig, {"steps": "the run's own, like all others"})
 
 
 def run(args: argparse.Namespace) -> None:
-    source = compress.open_source(args.run)
+    source = compress.open_source(args)
     config = TrainConfig(**(vars(source.config) | given(args, TrainConfig)))
     rewind = config.steps // 10 if args.rewind is None else args.rewind
     if not 0 <= rewind < config.steps:
@@ -62,4 +58,4 @@ def run(args: argparse.Namespace) -> None:
     checkpoint.replace_file(folder / "lottery.md", lambda path: path.write_text(text + "\n"))
     title = f"lottery tickets, weights rewound to step {rewind} of {config.steps}"
     curves = outcome.curves()
-    compress.conclude(folder, lines, curves, "share of weights masked", title, unit="accuracy (%)")
+    compress.conclude(folder, lines, curves, "share of weights masked", "accuracy (%)", title)
