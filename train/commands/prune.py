@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 
 import tinytensor as tt
 from nn.prune import BY, WHAT, prune, shrink
@@ -77,11 +76,12 @@ def run(args: argparse.Namespace) -> None:
     compress.finish_run(source, folder, model)
     curves = _curves(source, what, args)
     curves[f"{args.when}, trained"] = [(args.amount, lines[-1].score(source.unit))]
-    compress.conclude(folder, lines, curves, f"share of {' and '.join(what)} left out", source.unit, f"{source.folder.name} pruned")
+    axis = f"share of {' and '.join(what)} left out"
+    compress.conclude(folder, lines, curves, axis, source.unit, f"{source.folder.name} pruned")
 
 
 def _curves(source: compress.Source, what: list[str], args: argparse.Namespace) -> dict[str, list[tuple]]:
-    """Perplexity against the share left out at once, without training: by the score, and by chance."""
+    """Quality against the share left out at once, without training: by the score, and by chance."""
     amounts = [0.5] if "2:4" in what else sorted({*CURVE, args.amount})
     by = "magnitude" if args.by == "movement" else args.by
     batches = source.batches(args.batches) if by in ("gradient", "activation") else []

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 
 from nn import qat
 from nn.quantize import ACTIVATIONS, RANGES, quantize
