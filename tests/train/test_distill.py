@@ -13,6 +13,7 @@ from train import checkpoint
 from train.distill import (
     Distillation,
     DistillConfig,
+    TeacherWritten,
     alternate_layers,
     attention_scores,
     cosine_loss,
@@ -159,6 +160,28 @@ def test_what_the_teacher_writes_begins_with_the_prompts_and_repeats_with_the_se
     assert text.shape == (4 * 12,)
     assert (text.reshape(4, 12)[:, :3] == starts).all()
     assert (text == written_by(gpt(), starts, seed=3)).all()
+
+
+def test_a_teacher_that_reads_and_writes_gives_its_own_answers_as_targets():
+    tt.manual_seed(3)
+    teacher = T5(T5Config(vocab_size=9, layers=1, heads=2, head_width=4, width=8, hidden=16)).eval()
+    ids = np.random.default_rng(0).integers(2, 9, (6, 7))
+    data = {"ids": ids, "mask": ids > 2, "targets": ids[:, :5]}
+
+    class Objective:
+        batch = 6
+
+        def training_batch(self, data, number):
+            return data
+
+    objective = TeacherWritten(Objective(), teacher)
+    targets = objective.training_batch(data, 0)["targets"]
+    assert objective.batch == 6 and targets.shape == (6, 5)
+    logits = teacher(ids, shift_right(targets, 0), data["mask"]).data
+    kept = targets != -100
+    assert (logits.argmax(-1) == targets)[kept].all()  # each the most probable after those before it
+    ends = targets == 1
+    assert kept[:, 0].all() and (kept[:, 1:] == (kept & ~ends)[:, :-1]).all()  # all of them up to the first end
 
 
 def test_cosine_needs_vectors_of_one_width():
