@@ -12,7 +12,7 @@ import sys
 
 from train.parallel import WorkerDied
 
-COMMANDS = ("gpt", "sample", "eval", "tokenizer", "prune", "quantize", "distill", "lottery")
+COMMANDS = ("gpt", "sample", "score", "eval", "tokenizer", "prune", "quantize", "distill", "lottery")
 
 
 def main(arguments: list[str] | None = None) -> int:
