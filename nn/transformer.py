@@ -93,7 +93,7 @@ class PreNormBlock(Module):
 class PostNormBlock(Module):
     """The first transformers' block:   x = norm1(x + attention(x));   x = norm2(x + feed_forward(x)).
 
-    x: (B, T, C) -> (B, T, C), with dropout on each branch.
+    x: (B, T, C) -> (B, T, C), with dropout on each branch, and on the attention probabilities (as much by default).
     """
 
     def __init__(
@@ -107,20 +107,23 @@ class PostNormBlock(Module):
         activation: str = "gelu",
         bias: bool = True,
         dropout: float = 0.0,
+        attention_dropout: float | None = None,
         recompute: bool = False,
         eps: float = 1e-5,
         weight_init: init.Initializer = init.normal(0.02),
         output_init: init.Initializer = init.normal(0.02),
     ):
         first = dict(bias=bias, weight_init=weight_init, output_init=output_init)
-        how = dict(causal=causal, window=window, dropout=dropout, recompute=recompute)
+        attention_dropout = dropout if attention_dropout is None else attention_dropout
+        how = dict(causal=causal, window=window, dropout=attention_dropout, recompute=recompute)
         self.attention = SelfAttention(width, heads, **how, **first)
+        self.dropout1 = Dropout(dropout)
         self.norm1 = LayerNorm(width, bias, eps)
         self.feed_forward = FeedForward(width, hidden or 4 * width, activation=activation, **first)
+        self.dropout2 = Dropout(dropout)
         self.norm2 = LayerNorm(width, bias, eps)
-        self.dropout = Dropout(dropout)
 
     def __call__(self, x: Tensor, mask=None, cache: KVCache | None = None) -> Tensor:
-        _, x = self.norm1.add(x, self.dropout(self.attention(x, mask, cache)))
-        _, x = self.norm2.add(x, self.dropout(self.feed_forward(x)))
+        _, x = self.norm1.add(x, self.dropout1(self.attention(x, mask, cache)))
+        _, x = self.norm2.add(x, self.dropout2(self.feed_forward(x)))
         return x

@@ -24,14 +24,38 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from models import GPT, GPTConfig
+from models import (
+    GPT,
+    ALBERTConfig,
+    ALBERTForPreTraining,
+    BERTConfig,
+    BERTForPreTraining,
+    DistilBERTConfig,
+    DistilBERTForPreTraining,
+    GPTConfig,
+    RoBERTaConfig,
+    RoBERTaForPreTraining,
+)
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module, compressed
 from tinytensor import backend
 
-FAMILIES = {"gpt": (GPT, GPTConfig)}
-PUBLISHED = {"gpt2": GPT, "openai-gpt": GPT}  # the model_type in the config.json of a published folder -> its class
+FAMILIES = {
+    "gpt": (GPT, GPTConfig),
+    "bert": (BERTForPreTraining, BERTConfig),
+    "roberta": (RoBERTaForPreTraining, RoBERTaConfig),
+    "distilbert": (DistilBERTForPreTraining, DistilBERTConfig),
+    "albert": (ALBERTForPreTraining, ALBERTConfig),
+}
+PUBLISHED = {  # the model_type in the config.json of a published folder -> its class
+    "gpt2": GPT,
+    "openai-gpt": GPT,
+    "bert": BERTForPreTraining,
+    "roberta": RoBERTaForPreTraining,
+    "distilbert": DistilBERTForPreTraining,
+    "albert": ALBERTForPreTraining,
+}
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 TRAINER = "trainer.safetensors"
 
@@ -123,12 +147,21 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
 def _load_run(run: Path, which: str) -> Module:
     family, config = load_config(run)
     model = FAMILIES[family][0](config)
-    path = run / WEIGHTS[which]
-    if not path.exists():
-        raise ValueError(f"{run} has no {path.name}: the run was stopped before its first checkpoint")
-    arrays, _ = _read_arrays(path)
-    load_weights(model, arrays, path)
+    load_weights(model, read_weights(run, which), run / WEIGHTS[which])
     return model
+
+
+def family_of(model: Module) -> str:
+    """The name under which a run's config.json knows this kind of model."""
+    for name, (model_class, _) in FAMILIES.items():
+        if type(model) is model_class:
+            return name
+    raise ValueError(f"a {type(model).__name__} is no pretrained model of a known family: {', '.join(FAMILIES)}")
+
+
+def read_weights(run: Path, which: str = "last") -> dict[str, np.ndarray]:
+    """The last or best weights of a run."""
+    return _read_arrays(run / WEIGHTS[which])[0]
 
 
 def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:

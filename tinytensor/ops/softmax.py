@@ -74,20 +74,24 @@ def linear_cross_entropy(
     x: Tensor,
     weight: Tensor,
     targets,
+    bias: Tensor | None = None,
     *,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
-    """cross_entropy(linear(x, weight), targets), fused: the logits of a large vocabulary are never normalized.
+    """cross_entropy(linear(x, weight, bias), targets), fused: the logits of a large vocabulary are never normalized.
 
-    x: (..., C); weight: (V, C); targets: (...) integers in [0, V).  Returns a scalar, or with reduction="none" (...).
-    With p = softmax(x @ weight^T) - one_hot(target):   dL/dx = p @ weight,   dL/dweight = p^T @ x,   over the rows
+    x: (..., C); weight: (V, C); bias: (V,); targets: (...) integers in [0, V).
+    Returns a scalar, or with reduction="none" (...).  With p = softmax(x @ weight^T + bias) - one_hot(target):
+        dL/dx = p @ weight,   dL/dweight = p^T @ x,   dL/dbias = sum(p),   over the rows
     """
     _check_reduction(reduction)
     if x.shape[-1] != weight.shape[-1]:
         raise ValueError(f"linear_cross_entropy: x {x.shape} and weight {weight.shape} must end in the same length")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear_cross_entropy: bias has shape {bias.shape}, expected {weight.shape[:1]}")
     check_alike("linear_cross_entropy", x.data, weight.data)
     xp, shape = x.xp, x.shape
     ids = check_targets("linear_cross_entropy", targets, shape[:-1], weight.shape[0], ignore_index)
@@ -96,6 +100,7 @@ def linear_cross_entropy(
         x.data.reshape(-1, shape[-1]),
         weight.data,
         ids,
+        bias=None if bias is None else bias.data,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         z_loss=z_loss,
@@ -103,11 +108,11 @@ def linear_cross_entropy(
 
     def backward(g):
         rows = _per_row(g, ids, ignore_index, reduction, xp)
-        dx, dw = kernels.linear_cross_entropy_backward(rows, saved, out=weight.gradient_buffer())
-        return dw, dx.reshape(shape)
+        dx, dw, db = kernels.linear_cross_entropy_backward(rows, saved, out=weight.gradient_buffer())
+        return dw, dx.reshape(shape), db
 
     # The weight first, as in `linear`.
-    return record(_reduced(losses, ids, shape[:-1], ignore_index, reduction), (weight, x), backward)
+    return record(_reduced(losses, ids, shape[:-1], ignore_index, reduction), (weight, x, bias), backward)
 
 
 def check_targets(name: str, targets, shape: tuple[int, ...], classes: int, ignore_index: int):

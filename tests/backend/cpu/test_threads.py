@@ -18,7 +18,7 @@ def everything(seed):
     loss, head = cpu.linear_cross_entropy(z, table, ids)
     a, kept = cpu.attention(q, k, v, scale=1.0, causal=True, dropout=0.1, rng=np.random.default_rng(seed), keep=False)
     return [y, z, slope, loss, a, cpu.softmax(x), cpu.embedding_backward(dy, ids, 300),
-            *cpu.add_layer_norm_backward(dy, dy, saved), *cpu.linear_cross_entropy_backward(loss, head),
+            *cpu.add_layer_norm_backward(dy, dy, saved), *cpu.linear_cross_entropy_backward(loss, head)[:2],
             *cpu.attention_backward(dq, kept)[:3]]
 
 

@@ -100,12 +100,13 @@ def test_cross_entropy_is_its_formula_averaged_over_the_rows_that_count(case, re
 def test_linear_cross_entropy_is_the_two_ops_one_after_the_other(case, reduction, width):
     logits, ids, options = case
     x, w = tensor(*logits.shape[:-1], width), tensor(logits.shape[-1], width, seed=1)
-    fused = lambda a, b: ops.linear_cross_entropy(a, b, ids, reduction=reduction, **options)
-    plain = lambda a, b: ops.cross_entropy(ops.linear(a, b), ids, reduction=reduction, **options)
-    assert_close(fused(x, w).data, plain(x, w).data, 1e-13)
-    for got, expected in zip(gradient(fused, x, w), gradient(plain, x, w)):
-        assert_close(got, expected, 1e-13)
-    gradcheck(fused, [x, w])
+    fused = lambda a, b, c=None: ops.linear_cross_entropy(a, b, ids, c, reduction=reduction, **options)
+    plain = lambda a, b, c=None: ops.cross_entropy(ops.linear(a, b, c), ids, reduction=reduction, **options)
+    for inputs in ([x, w], [x, w, tensor(logits.shape[-1], seed=2)]):
+        assert_close(fused(*inputs).data, plain(*inputs).data, 1e-13)
+        for got, expected in zip(gradient(fused, *inputs), gradient(plain, *inputs)):
+            assert_close(got, expected, 1e-13)
+        gradcheck(fused, inputs)
 
 
 @pytest.mark.parametrize("label_smoothing, z_loss", [(0.0, 0.0), (0.1, 0.0), (0.0, 0.01)])
@@ -177,6 +178,8 @@ def test_bad_arguments_are_named():
         ops.cross_entropy(tensor(2, 3), [0, 1], reduction="avg")
     with pytest.raises(ValueError, match=r"x \(2, 3\) and weight \(4, 5\) must end in the same length"):
         ops.linear_cross_entropy(tensor(2, 3), tensor(4, 5), [0, 1])
+    with pytest.raises(ValueError, match=r"linear_cross_entropy: bias has shape \(3,\), expected \(4,\)"):
+        ops.linear_cross_entropy(tensor(2, 3), tensor(4, 3), [0, 1], tensor(3))
     with pytest.raises(ValueError, match="linear_cross_entropy: float64 and float32 do not mix"):
         ops.linear_cross_entropy(tensor(2, 3), Tensor(np.ones((4, 3), np.float32)), [0, 1])
 

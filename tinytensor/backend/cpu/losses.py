@@ -53,40 +53,46 @@ def cross_entropy_backward(dlosses, saved):
     return restore_ignored(dz, kept, rows)
 
 
-def linear_cross_entropy(x, weight, targets, *, ignore_index=-100, label_smoothing=0.0, z_loss=0.0):
-    """losses (N,) of the logits x @ weight.T, without ever normalizing the logits.  Returns (losses, saved).
+def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0):
+    """losses (N,) of the logits x @ weight.T + bias, without ever normalizing the logits.  Returns (losses, saved).
 
-    x: (N, C), weight: (V, C), targets: (N,).
+    x: (N, C), weight: (V, C), targets: (N,), bias: (V,) or None.
 
     exp(z) fills the only (N, V) array there is. Its row sums Z stay outside: backward divides the (N, C) matrices by
     them instead. Where V is at most SMALL_HEAD C that saves nothing, and the logits take the plain way, as they do with
     smoothing or z_loss.
     """
     if label_smoothing or z_loss or len(weight) <= SMALL_HEAD * weight.shape[1]:
-        x = as_rows(x)
-        losses, saved = cross_entropy(x @ weight.T, targets, ignore_index=ignore_index,
-                                      label_smoothing=label_smoothing, z_loss=z_loss)
-        return losses, (x, weight, saved)
+        rows = len(x)
+        x, targets, kept = drop_ignored(as_rows(x), targets, ignore_index)
+        z = x @ weight.T
+        losses, saved = cross_entropy(z if bias is None else np.add(z, bias, out=z), targets,
+                                      ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss)
+        return restore_ignored(losses, kept, rows), (x, weight, bias is not None, saved, kept, rows)
     rows = len(x)
     x, targets, kept = drop_ignored(as_rows(x), targets, ignore_index)
+    logits = lambda x: x @ weight.T if bias is None else x @ weight.T + bias
     e = x @ weight.T
     picked = e[np.arange(len(x)), targets]
-    shift, total = exponentials(e, picked, lambda rows: x[rows] @ weight.T, e)
+    if bias is not None:
+        picked += bias[targets]
+    shift, total = exponentials(e, picked, lambda rows: logits(x[rows]), e, bias)
     losses = np.log(total) + (shift - picked)
-    return restore_ignored(losses, kept, rows), (x, weight, e, 1 / total, targets, kept, rows)
+    return restore_ignored(losses, kept, rows), (x, weight, bias is not None, e, 1 / total, targets, kept, rows)
 
 
 def linear_cross_entropy_backward(dlosses, saved, out=None):
     """dx = dlogits @ weight, dweight = dlogits.T @ x with dlogits = dloss (exp(z) / Z - onehot(target)).
 
     exp(z) is used as it stands: 1 / Z scales the rows of (N, C) matrices, and the one-hot part is taken off as rows.
-    Returns (dx, dweight); dweight (V, C) is written into `out` if given.
+    Returns (dx, dweight, dbias); dweight (V, C) is written into `out` if given; dbias is None without a bias.
     """
-    if len(saved) == 3:
-        x, weight, saved = saved
-        dz = cross_entropy_backward(dlosses, saved)
-        return dz @ weight, np.matmul(dz.T, x, out=out)
-    x, weight, e, inv_z, targets, kept, rows = saved
+    if len(saved) == 6:
+        x, weight, biased, saved, kept, rows = saved
+        dz = cross_entropy_backward(dlosses if kept is None else dlosses[kept], saved)
+        dbias = dz.sum(axis=0) if biased else None
+        return restore_ignored(dz @ weight, kept, rows), np.matmul(dz.T, x, out=out), dbias
+    x, weight, biased, e, inv_z, targets, kept, rows = saved
     d = dlosses if kept is None else dlosses[kept]
     factor = d * inv_z
     dx = e @ weight
@@ -94,11 +100,15 @@ def linear_cross_entropy_backward(dlosses, saved, out=None):
     dx -= scale_rows(weight[targets], d)
     dweight = np.matmul(e.T, scale_rows(x, factor), out=out)
     add_rows(dweight, targets, scale_rows(x, -d))
-    return restore_ignored(dx, kept, rows), dweight
+    dbias = None
+    if biased:
+        dbias = factor @ e
+        np.subtract.at(dbias, targets, d)
+    return restore_ignored(dx, kept, rows), dweight, dbias
 
 
-def exponentials(z, picked, logits_again, e):
-    """Fill e with exp(z - shift), row by row; e may be z itself.  Returns (shift, row sums of e).
+def exponentials(z, picked, logits_again, e, bias=None):
+    """Fill e with exp(z + bias - shift), row by row; e may be z itself.  Returns (shift, row sums of e).
 
     The shift is the target's logit, picked, which costs no pass over the row as its maximum would, and makes the row
     sum exp(loss). The few rows whose loss is too large for that get their maximum: logits_again(rows) are their logits.
@@ -107,6 +117,8 @@ def exponentials(z, picked, logits_again, e):
     with np.errstate(over="ignore"):
         for block in row_blocks(*z.shape):
             np.subtract(z[block], shift[block, None], out=e[block])
+            if bias is not None:
+                e[block] += bias
             np.exp(e[block], out=e[block])
             np.matmul(e[block], ones, out=total[block])
     bad = np.flatnonzero(~(total < np.finfo(z.dtype).eps ** -2))

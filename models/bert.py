@@ -1,0 +1,293 @@
+"""BERT: read a whole text at once, and learn by filling in words that were blotted out (Devlin et al. 2018,
+arXiv:1810.04805).
+
+Notable, against GPT:
+- no causal mask: every position sees all others, so the model understands a text but cannot write one
+- three embeddings are summed: of the token, of its position, and of the segment (the first or the second text)
+- layer norm after each block's branches (post-norm), and once on the embeddings; exact GELU
+- the first token, [CLS], stands for the whole text: the pooler makes a vector of it for tasks about texts
+- two heads are trained at once: masked words, and whether the second text follows the first
+
+RoBERTa, DistilBERT and ALBERT (files of those names) are this model with a few things changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from models.config import option
+from models.pretrained import bert as published
+from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, PostNormBlock, init
+from nn.attention import check_heads
+from nn.transformer import ACTIVATIONS
+from tinytensor import Tensor, ops
+
+# The published sizes: base and large of Devlin et al. 2018, the smaller ones of Turc et al. 2019 (arXiv:1908.08962).
+PRESETS: dict[str, dict] = {
+    "tiny": dict(layers=2, heads=2, width=128),
+    "mini": dict(layers=4, heads=4, width=256),
+    "small": dict(layers=4, heads=8, width=512),
+    "medium": dict(layers=8, heads=8, width=512),
+    "base": dict(layers=12, heads=12, width=768),
+    "large": dict(layers=24, heads=16, width=1024),
+}
+
+
+@dataclass(frozen=True)
+class BERTConfig:
+    """The shape of a BERT."""
+
+    presets: ClassVar[dict[str, dict]] = PRESETS
+
+    vocab_size: int = option(30522, "V, the number of different tokens")
+    context: int = option(512, "T, the longest input in tokens")
+    layers: int = option(12, "L, the number of transformer blocks")
+    heads: int = option(12, "H, the attention heads in a block")
+    width: int = option(768, "C, the length of the vectors between blocks")
+    hidden: int = option(0, "F, the width inside the feed-forward networks (0: four times C)")
+    token_types: int = option(2, "segments that are told apart")
+    dropout: float = option(0.1, "share dropped from embeddings and branches in training")
+    attention_dropout: float = option(0.1, "share of the attention probabilities dropped in training")
+    activation: str = option("gelu", f"of the feed-forward networks: {', '.join(ACTIVATIONS)}")
+    pooler: bool = option(True, "a layer that makes one vector of the first token's, for tasks about whole texts")
+    eps: float = option(1e-12, "the layer norms' guard against division by zero")
+    init_std: float = option(0.02, "standard deviation of the first weights")
+    pad_id: int = option(0, "the token that fills up short rows")
+
+    def __post_init__(self):
+        for name in ("vocab_size", "context", "layers", "heads", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("hidden", "token_types", "pad_id"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a share in [0, 1), not {getattr(self, name)}")
+        check_heads(self.width, self.heads)
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> BERTConfig:
+        """One of `presets`, with some fields changed: BERTConfig.preset("tiny", dropout=0.0)."""
+        if name not in cls.presets:
+            raise ValueError(f"unknown preset {name!r}; choose from {', '.join(cls.presets)}")
+        return cls(**(cls.presets[name] | changes))
+
+
+@dataclass
+class Encoded:
+    """What BERT makes of a batch. hidden: (B, T, C), a vector for every token; pooled: (B, C) or None.
+
+    With the pretraining heads also mlm_logits (B, T, V), and nsp_logits (B, 2) for models that have that head.
+    """
+
+    hidden: Tensor
+    pooled: Tensor | None
+    mlm_logits: Tensor | None = None
+    nsp_logits: Tensor | None = None
+
+
+class Embeddings(Module):
+    """norm(token + position + segment): ids (B, T) -> (B, T, width)."""
+
+    def __init__(self, config: BERTConfig, width: int, first_position: int = 0):
+        """first_position: the row of the position table that a text's first token gets."""
+        weights = init.truncated_normal(config.init_std)
+        self.token = Embedding(config.vocab_size, width, weights)
+        self.position = Embedding(first_position + config.context, width, weights)
+        self.token_type = Embedding(config.token_types, width, weights) if config.token_types else None
+        self.norm = LayerNorm(width, eps=config.eps)
+        self.dropout = Dropout(config.dropout)
+
+    def __call__(self, ids, positions, token_types=None) -> Tensor:
+        x = self.token(ids) + positions
+        if self.token_type:  # the first segment's vector is added even if nobody asked for segments
+            x = x + (self.token_type.weight[0] if token_types is None else self.token_type(token_types))
+        return self.dropout(self.norm(x))
+
+
+class BERT(Module):
+    """ids (B, T), token_types (B, T), mask (B, T) -> Encoded. The mask is False (or 0) on padding."""
+
+    config_class = BERTConfig
+    family = "bert"
+
+    def __init__(self, config: BERTConfig):
+        self.config = config
+        self.embeddings = self.make_embeddings()
+        self.blocks = self.make_blocks()
+        self.pooler = self.dense(config.width, config.width) if config.pooler else None
+
+    # ---- what the relatives change
+
+    def make_embeddings(self) -> Embeddings:
+        return Embeddings(self.config, self.config.width)
+
+    def make_block(self) -> PostNormBlock:
+        c = self.config
+        weights = init.truncated_normal(c.init_std)
+        return PostNormBlock(
+            c.width,
+            c.heads,
+            hidden=c.hidden or 4 * c.width,
+            activation=c.activation,
+            dropout=c.dropout,
+            attention_dropout=c.attention_dropout,
+            eps=c.eps,
+            weight_init=weights,
+            output_init=weights,
+        )
+
+    def make_blocks(self) -> list:
+        return [self.make_block() for _ in range(self.config.layers)]
+
+    @property
+    def stack(self) -> list[PostNormBlock]:
+        """The blocks in the order in which a vector passes through them."""
+        return self.blocks
+
+    def embed(self, ids, token_types=None) -> Tensor:
+        positions = self.embeddings.position.weight[: ids.shape[1]]  # (T, C)
+        return self.embeddings(ids, positions, token_types)
+
+    # ---- reading
+
+    def __call__(self, ids, token_types=None, mask=None) -> Encoded:
+        if ids.ndim != 2:
+            raise ValueError(f"{type(self).__name__} reads ids of shape (B, T), not {ids.shape}")
+        if ids.shape[1] > self.config.context:
+            raise ValueError(f"{ids.shape[1]} tokens are more than the context of {self.config.context}")
+        x = self.embed(ids, token_types)  # (B, T, C)
+        mask = attention_mask(mask, ids.shape)
+        for block in self.stack:
+            x = block(x, mask)
+        return Encoded(x, ops.tanh(self.pooler(x[:, 0])) if self.pooler else None)
+
+    # ---- as the body under a task's head (models/heads.py)
+
+    @property
+    def feature_width(self) -> int:
+        return self.config.width
+
+    @property
+    def pools(self) -> bool:
+        """Whether `summary` has a layer of its own; otherwise the head brings one."""
+        return self.pooler is not None
+
+    def features(self, batch: dict) -> Tensor:
+        """A vector for every token, (B, T, C), of the arrays "ids", and where given "token_types" and "mask"."""
+        return self(batch["ids"], batch.get("token_types"), batch.get("mask")).hidden
+
+    def summary(self, batch: dict) -> Tensor:
+        """A vector for every row, (B, C): the pooled one, or the first token's."""
+        encoded = self(batch["ids"], batch.get("token_types"), batch.get("mask"))
+        return encoded.hidden[:, 0] if encoded.pooled is None else encoded.pooled
+
+    # ---- files
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path):
+        """The model in a folder in Hugging Face's layout: config.json and weights, under any published names."""
+        return published.load(cls, folder)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write such a folder, which `transformers` loads too."""
+        published.save(self, folder)
+
+    def dense(self, inputs: int, outputs: int) -> Linear:
+        """A linear layer that starts as all of this model's do."""
+        return Linear(inputs, outputs, weight_init=init.truncated_normal(self.config.init_std))
+
+
+def attention_mask(mask, shape: tuple[int, int]):
+    """(B, T), true on tokens -> (B, 1, 1, T) for attention; None if nothing is padding, which saves a pass."""
+    if mask is None:
+        return None
+    if mask.shape != shape:
+        raise ValueError(f"the mask has shape {mask.shape}, expected {shape} to match the ids")
+    mask = mask.astype(bool)
+    return None if mask.all() else mask[:, None, None, :]
+
+
+class MaskedHead(Module):
+    """Which token stands here?   scores = norm(gelu(dense(x))) @ token table^T + bias.   (N, C) -> (N, V)"""
+
+    def __init__(self, body: BERT):
+        c, table = body.config, body.embeddings.token.weight
+        self.dense = body.dense(c.width, table.shape[1])
+        self.activation = ACTIVATIONS[c.activation]
+        self.norm = LayerNorm(table.shape[1], eps=c.eps)
+        self.bias = Parameter.make((c.vocab_size,), init.zeros)
+
+    def transform(self, x: Tensor) -> Tensor:
+        return self.norm(self.activation(self.dense(x)))
+
+
+class BERTForPreTraining(Module):
+    """BERT with the heads it is pretrained with: masked words, and whether two texts belong together.
+
+    A batch holds "ids", "token_types" and "mask", all (B, T); "targets" (B, T), the tokens behind the masks and -100
+    elsewhere; and with a sentence head "next" (B,): 0 where the second text is the right one, 1 where it is not.
+    """
+
+    body_class = BERT
+    sentence_head = True
+
+    def __init__(self, config: BERTConfig):
+        if self.sentence_head and not config.pooler:
+            raise ValueError("the sentence head reads the pooled vector; it needs a config with pooler=True")
+        self.config = config
+        self.bert = self.body_class(config)
+        self.mlm = MaskedHead(self.bert)
+        self.nsp = self.bert.dense(config.width, 2) if self.sentence_head else None
+
+    @property
+    def body(self) -> BERT:
+        return self.bert
+
+    @property
+    def output_table(self) -> Tensor:
+        return self.bert.embeddings.token.weight
+
+    def __call__(self, ids, token_types=None, mask=None) -> Encoded:
+        encoded = self.bert(ids, token_types, mask)
+        encoded.mlm_logits = ops.linear(self.mlm.transform(encoded.hidden), self.output_table, self.mlm.bias)
+        encoded.nsp_logits = self.nsp(encoded.pooled) if self.nsp else None
+        return encoded
+
+    def counts(self, batch: dict) -> dict[str, int]:
+        """How many predictions each part of the loss is a mean of."""
+        counts = {"mlm": int((batch["targets"] != -100).sum())}
+        return counts | ({"nsp": len(batch["next"])} if self.nsp else {})
+
+    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+        """The mean over masked tokens of -log p(token), plus that over rows of -log p(next), in nats.
+
+        counts: divide by these numbers instead of this batch's own, where it is a part of a larger one.
+        """
+        counts = counts or self.counts(batch)
+        encoded = self.bert(batch["ids"], batch.get("token_types"), batch.get("mask"))
+        targets = batch["targets"].reshape(-1)
+        chosen = np.flatnonzero(targets != -100)  # one token in seven: nothing is computed for the others
+        x = ops.embedding(encoded.hidden.reshape(-1, self.config.width), chosen)
+        x = self.mlm.transform(x)  # (N, E)
+        nats = ops.linear_cross_entropy(x, self.output_table, targets[chosen], self.mlm.bias, reduction="sum")
+        loss = nats / max(1, counts["mlm"])
+        if self.nsp:
+            loss = loss + ops.cross_entropy(self.nsp(encoded.pooled), batch["next"], reduction="sum") / counts["nsp"]
+        return loss
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path):
+        """The model in a folder in Hugging Face's layout. Heads that the files do not have start at random."""
+        return published.load(cls, folder)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write such a folder, which `transformers` loads too."""
+        published.save(self, folder)

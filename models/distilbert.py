@@ -1,0 +1,44 @@
+"""DistilBERT: BERT with half of its layers, taught by the whole (Sanh et al. 2019, arXiv:1910.01108).
+
+What differs from BERT: no segments, no pooler, no sentence head; and no dropout on the attention's branch (there is one
+on its probabilities, and on the feed-forward branch). How it is taught is the business of train/distill.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from models.bert import BERT, BERTConfig, BERTForPreTraining
+from models.config import option
+from nn import Dropout, PostNormBlock
+
+
+@dataclass(frozen=True)
+class DistilBERTConfig(BERTConfig):
+    """The shape of a DistilBERT."""
+
+    presets: ClassVar[dict[str, dict]] = {"base": dict(layers=6, heads=12, width=768)}
+
+    layers: int = option(6, "L, the number of transformer blocks")
+    token_types: int = option(0, "segments that are told apart: none")
+    pooler: bool = option(False, "a layer that makes one vector of the first token's, for tasks about whole texts")
+
+
+class DistilBERT(BERT):
+    """ids (B, T), mask (B, T) -> Encoded, whose pooled vector is None."""
+
+    config_class = DistilBERTConfig
+    family = "distilbert"
+
+    def make_block(self) -> PostNormBlock:
+        block = super().make_block()
+        block.dropout1 = Dropout(0.0)
+        return block
+
+
+class DistilBERTForPreTraining(BERTForPreTraining):
+    """DistilBERT with the masked-word head."""
+
+    body_class = DistilBERT
+    sentence_head = False

@@ -1,0 +1,82 @@
+"""Text as documents of sentences, in the flat files of ids that every corpus is stored in.
+
+A sentence ends with [SEP], a document with one more. In the text a blank line ends a document; a line may hold one
+sentence (the format of BERT's published code) or a paragraph, which is cut behind . ! ? where a new sentence begins.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.tokenizers import Tokenizer
+
+# Behind a sentence's end and the quotes that close it, before a capital, a digit or an opening quote.
+BOUNDARY = re.compile(r"""(?<=[.!?])(["'”’)\]]*)\s+(?=["'“‘(\[]?[A-Z0-9À-Þ])""")
+
+
+def split_sentences(line: str) -> list[str]:
+    """The sentences of a paragraph. Says and asks stay with what was said: '"Go!" he said.' is one sentence."""
+    pieces, start = [], 0
+    for match in BOUNDARY.finditer(line):
+        pieces.append(line[start : match.start()] + match[1])
+        start = match.end()
+    return [piece for piece in (*pieces, line[start:]) if piece.strip()]
+
+
+@dataclass
+class SentenceEncoder:
+    """Stands for a tokenizer when a corpus is built: its ids are those of the sentences, with their ends marked."""
+
+    tokenizer: Tokenizer
+    end: int  # the id that marks the end of a sentence and of a document
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.vocab_size
+
+    def encode_array(self, text: str) -> np.ndarray:
+        sentences, breaks = [], []
+        for line in text.splitlines():
+            if line.strip():
+                sentences += split_sentences(line)
+            else:
+                breaks.append(len(sentences))
+        ids, after = [], 0
+        for number, encoded in enumerate(self.tokenizer.encode_batch(sentences)):
+            while after < len(breaks) and breaks[after] == number:
+                ids.append(self.end)
+                after += 1
+            ids += [*encoded, self.end] if encoded else []
+        ids += [self.end] * (len(breaks) - after)
+        return np.array(ids, self.tokenizer.dtype)
+
+
+class Documents:
+    """Where the sentences and documents of a file of ids begin and end.
+
+    Sentence s is tokens[starts[s] : stops[s]], without its end mark; document d has the sentences
+    first[d] .. first[d + 1] - 1. Sentences and documents that hold nothing are left out.
+    """
+
+    def __init__(self, tokens: np.ndarray, end: int):
+        ends = np.flatnonzero(np.asarray(tokens) == end)
+        ends = np.append(ends, len(tokens)) if not len(ends) or ends[-1] != len(tokens) - 1 else ends
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        full = ends > starts
+        number = np.cumsum(~full)[full]  # of the document: how many empty sentences come before
+        self.tokens, self.end = tokens, end
+        self.starts, self.stops = starts[full], ends[full]
+        self.first = np.append(np.flatnonzero(np.diff(number, prepend=-1)), len(number)).tolist()
+        self.lengths = (self.stops - self.starts).tolist()
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+    def ids(self, first: int, stop: int) -> np.ndarray:
+        """The ids of the sentences first .. stop - 1. One end mark stays between two documents."""
+        ids = np.asarray(self.tokens[self.starts[first] : self.stops[stop - 1]])
+        ends = ids == self.end
+        return ids[~ends | (ends & np.append(False, ends[:-1]))]

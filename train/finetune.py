@@ -1,0 +1,173 @@
+"""Fine-tuning: a pretrained body and a fresh head learn a task from labelled examples (Devlin et al. 2018, section 4).
+
+The loop is the ordinary Trainer; this file makes what it trains on, and tells after every epoch how good the answers
+are. A fine-tuned model's folder is a run's, with the task and the body's family in config.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import tinytensor as tt
+from models.tokenizers import load as load_tokenizer
+from nn import Module
+from tinytensor import backend
+from train import checkpoint
+from train.objectives.labelled import Labelled
+from train.report import Report
+from train.tasks import TASKS, Row, TextInputs
+from train.trainer import TrainConfig, Trainer
+
+
+def prepare_encoder(model: Module, tokenizer, max_length: int):
+    """(body, inputs) of a model that reads token ids in its tokenizer's frame: the BERTs."""
+    body = model.body
+    longest = body.config.context
+    if max_length > longest:
+        raise ValueError(f"--max-length {max_length} is more than the model's context of {longest}")
+    return body, TextInputs(tokenizer, max_length or longest)
+
+
+# family -> function(pretrained model, tokenizer, max_length or 0) -> (body, inputs); see models/heads.py and
+# tasks/inputs.py for what those are
+PREPARE: dict[str, Callable] = dict.fromkeys(("bert", "roberta", "distilbert", "albert"), prepare_encoder)
+
+
+@dataclass
+class FineTuned:
+    """A model for a task, with all it takes to ask it."""
+
+    model: Module
+    task: object
+    inputs: object
+    family: str
+
+    def rows(self, examples: list[dict]) -> tuple[list[Row], list[int]]:
+        """The examples' rows, and for each row the number of its example."""
+        rows, owners = [], []
+        for number, example in enumerate(examples):
+            made = self.task.rows(example, self.inputs)
+            rows += made
+            owners += [number] * len(made)
+        return rows, owners
+
+    def pad(self, arrays: list[dict]) -> dict[str, np.ndarray]:
+        return self.inputs.pad(arrays, axis=self.task.length_axis)
+
+    def answers(self, examples: list[dict], batch: int = 32) -> list:
+        """What the model answers to each example."""
+        rows, owners = self.rows(examples)
+        objective = Labelled(self.pad, batch)
+        decoded: list[list] = [[] for _ in examples]
+        said: list = [None] * len(rows)
+        training = self.model.training
+        self.model.eval()
+        with tt.no_grad():
+            for group in objective.evaluation_batches(rows):
+                scores = backend.to_numpy(self.model(objective.evaluation_batch(rows, group)).data)
+                for i, row_scores in zip(group, scores):
+                    said[i] = self.task.decode(rows[i], row_scores)
+        self.model.train(training)
+        for owner, one in zip(owners, said):
+            decoded[owner].append(one)
+        return [self.task.answer(example, one) for example, one in zip(examples, decoded)]
+
+
+class FineTuneReport(Report):
+    """A Report that also answers the held-out examples at the end of each epoch."""
+
+    def __init__(self, run: Path, steps: int, tuned: FineTuned, held_out: list[dict], steps_per_epoch: int):
+        super().__init__(run, steps)
+        self.tuned, self.held_out, self.steps_per_epoch = tuned, held_out, steps_per_epoch
+        self.answers: list = []
+        self.scores: dict[str, float] = {}
+
+    def evaluated(self, step: int, val_loss: float) -> None:
+        self.answers = self.tuned.answers(self.held_out)
+        self.scores = self.tuned.task.score(self.held_out, self.answers)
+        self._write(step=step, epoch=step / self.steps_per_epoch, **self.scores)
+        self._show(**{name: f"{value:.3f}" for name, value in self.scores.items()})
+        super().evaluated(step, val_loss)
+
+
+def begin(
+    folder: Path,
+    pretrained: tuple[str, Module, object],
+    task,
+    examples: list[dict],
+    held_out: list[dict],
+    *,
+    epochs: int,
+    settings: dict,
+    max_length: int = 0,
+    dropout: float = 0.1,
+    frozen: bool = False,
+) -> Trainer:
+    """A trainer that is ready to fine-tune, in an existing empty folder.
+
+    pretrained: (family, model, tokenizer).   settings: fields of TrainConfig; steps and evaluations follow from epochs.
+    frozen: train the head only.
+    """
+    family, model, tokenizer = pretrained
+    if family not in PREPARE:
+        raise ValueError(f"a model of the family {family} cannot be fine-tuned; the families are {', '.join(PREPARE)}")
+    if epochs < 1:
+        raise ValueError(f"--epochs must be at least 1, not {epochs}")
+    seed = settings.get("seed", 0)
+    body, inputs = PREPARE[family](model, tokenizer, max_length)
+    body.requires_grad_(not frozen)
+    with tt.random.seeded(seed, 1):
+        tuned = FineTuned(task.make_head(body, dropout), task, inputs, family)
+    rows, _ = tuned.rows(examples)
+    held_out_rows, _ = tuned.rows(held_out)
+    batch = settings.get("batch", 16)
+    objective = Labelled(tuned.pad, batch, seed)
+    per_epoch = objective.steps_per_epoch(rows)
+    steps = epochs * per_epoch
+    every = dict(steps=steps, batch=batch, eval_every=per_epoch, save_every=per_epoch, warmup=max(1, steps // 10))
+    config = TrainConfig(**(every | settings))
+    save(folder, tuned, dropout)
+    inputs.tokenizer.save(folder)
+    report = FineTuneReport(folder, steps, tuned, held_out, per_epoch)
+    return Trainer(tuned.model, objective, rows, held_out_rows, config, folder, report)
+
+
+def save(folder: Path, tuned: FineTuned, dropout: float) -> None:
+    """config.json of a fine-tuned model."""
+    about = {
+        "family": "finetuned",
+        "task": tuned.task.kind,
+        "task_settings": dataclasses.asdict(tuned.task),
+        "body": tuned.family,
+        "body_config": dataclasses.asdict(tuned.model.body.config),
+        "max_length": tuned.inputs.max_length,
+        "dropout": dropout,
+    }
+    text = json.dumps(about, indent=1) + "\n"
+    checkpoint.replace_file(folder / "config.json", lambda path: path.write_text(text))
+
+
+def load(folder: Path) -> FineTuned:
+    """The model in the folder of a fine-tuning run."""
+    try:
+        about = json.loads((folder / "config.json").read_text())
+        if about.get("family") != "finetuned":
+            raise ValueError(f"{folder} is no fine-tuned model; make one with: python -m train finetune {folder}")
+        task_class = TASKS[about["task"]]
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in about["task_settings"].items()}
+        task, family = task_class(**values), about["body"]
+        model_class, config_class = checkpoint.FAMILIES[family]
+        model = model_class(config_class(**about["body_config"]))
+        max_length, dropout = about["max_length"], about["dropout"]
+    except (OSError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'} does not describe a fine-tuned model: {error}") from None
+    body, inputs = PREPARE[family](model, load_tokenizer(folder), max_length)
+    head = task.make_head(body, dropout)
+    checkpoint.load_weights(head, checkpoint.read_weights(folder), folder)
+    return FineTuned(head.eval(), task, inputs, family)

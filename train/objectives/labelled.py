@@ -1,0 +1,66 @@
+"""Fine-tuning: examples with answers, gone through in a new order each epoch, rows of like length together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tinytensor import random
+from train.tasks.inputs import Row
+
+POOL = 50  # batches whose rows are sorted by length together
+
+
+@dataclass
+class Labelled:
+    """Batches of Rows. The data is a list of them; `pad` makes a batch of some rows' arrays."""
+
+    pad: Callable[[list[dict]], dict[str, np.ndarray]]
+    batch: int
+    seed: int = 0
+    _plans: dict = field(default_factory=dict, repr=False)  # epoch -> its batches; only the last one is kept
+
+    def check(self, rows: list[Row], what: str) -> None:
+        if not rows:
+            raise ValueError(f"the {what} part has no examples")
+
+    def steps_per_epoch(self, rows: list[Row]) -> int:
+        return math.ceil(len(rows) / self.batch)
+
+    def training_batch(self, rows: list[Row], number: int) -> dict[str, np.ndarray]:
+        epoch, place = divmod(number, self.steps_per_epoch(rows))
+        if epoch not in self._plans:
+            self._plans.clear()
+            with random.seeded(self.seed, epoch) as draw:
+                self._plans[epoch] = bucketed([row.length for row in rows], self.batch, draw)
+        return self.evaluation_batch(rows, self._plans[epoch][place])
+
+    def evaluation_batches(self, rows: list[Row], limit: int | None = None) -> list[np.ndarray]:
+        """The rows from short to long, in groups of a batch: all of them, or `limit` groups spread evenly."""
+        order = np.argsort([row.length for row in rows], kind="stable")
+        groups = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
+        if limit is not None and len(groups) > limit:
+            groups = [groups[i] for i in np.linspace(0, len(groups) - 1, limit).astype(int)]
+        return groups
+
+    def evaluation_batch(self, rows: list[Row], chosen: np.ndarray) -> dict[str, np.ndarray]:
+        return self.pad([rows[i].arrays for i in chosen])
+
+
+def bucketed(lengths: list[int], batch: int, draw: np.random.Generator) -> list[np.ndarray]:
+    """All numbers 0 .. len(lengths) - 1 in a random order, as batches in which the lengths are nearly equal.
+
+    A batch is padded to its longest row, so rows of like length belong together; but who meets whom should still be
+    chance. So a shuffled epoch is cut into pools of POOL batches, sorted within each, and the batches shuffled again.
+    """
+    order = draw.permutation(len(lengths))
+    lengths = np.asarray(lengths)
+    batches = []
+    for start in range(0, len(order), POOL * batch):
+        pool = order[start : start + POOL * batch]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[i : i + batch] for i in range(0, len(pool), batch)]
+    return [batches[i] for i in draw.permutation(len(batches))]

@@ -1,0 +1,100 @@
+"""Where in the passage is the answer?   {"question": ..., "context": ..., "answer": ..., "start": 17}
+
+start is the character at which the answer stands in the context; "" and -1 say that the passage has none (Rajpurkar et
+al. 2018, arXiv:1806.03822). Without a start, the first place where the context says the answer is taken. A long passage
+is read in overlapping pieces; an answer wins over "no answer" if its score is higher in the piece it is found in, and
+the best piece's answer counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from models.heads import Answerer
+from train.tasks import metrics
+from train.tasks.inputs import Row, field
+
+
+@dataclass(frozen=True)
+class Answer:
+    """longest: the most tokens an answer may have."""
+
+    kind: ClassVar[str] = "answer"
+    columns: ClassVar[tuple[str, ...]] = ("question", "context", "answer", "start")
+    length_axis: ClassVar[int] = 0
+
+    longest: int = 30
+
+    @classmethod
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Answer:
+        for example in (*examples, *held_out):
+            _place(example)
+        return cls()
+
+    def rows(self, example: dict, inputs) -> list[Row]:
+        context = field(example, "context", str, self.kind)
+        place = _place(example) if "answer" in example else None
+        rows = []
+        for arrays, offsets in inputs.passage(field(example, "question", str, self.kind), context):
+            answerable = np.zeros(len(arrays["mask"]), bool)
+            answerable[[0, *offsets]] = True
+            arrays = arrays | {"answerable": answerable}
+            if "answer" in example:
+                arrays["span"] = np.array(_tokens_of(place, offsets))
+            rows.append(Row(arrays, (context, offsets)))
+        return rows
+
+    def make_head(self, body, dropout: float) -> Answerer:
+        return Answerer(body, dropout)
+
+    def decode(self, row: Row, scores: np.ndarray) -> tuple[str, float]:
+        """(the best answer in this piece, "" for none; how far its score is above that of no answer)."""
+        context, offsets = row.notes
+        if not offsets:
+            return "", -np.inf
+        first = min(offsets)
+        starts, ends = scores[first : first + len(offsets)].T
+        sums = starts[:, None] + ends[None, :]
+        n = len(offsets)
+        reach = np.subtract.outer(np.arange(n), np.arange(n))  # start - end
+        sums = np.where((reach <= 0) & (reach > -self.longest), sums, -np.inf)
+        start, end = np.unravel_index(sums.argmax(), sums.shape)
+        margin = float(sums[start, end] - scores[0].sum())
+        return context[offsets[first + start][0] : offsets[first + end][1]], margin
+
+    def answer(self, example: dict, decoded: list[tuple[str, float]]) -> str:
+        text, margin = max(decoded, key=lambda said: said[1])
+        return text if margin > 0 else ""
+
+    def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
+        truth = [str(e["answer"]) for e in examples]
+        return {"exact_match": metrics.exact_match(truth, answers), "f1": metrics.word_f1(truth, answers)}
+
+    def as_text(self, example: dict) -> tuple[str, str]:
+        return f"question: {example['question']} context: {example['context']}", example.get("answer") or "no answer"
+
+    def from_text(self, text: str) -> str:
+        return "" if text.strip() == "no answer" else text.strip()
+
+
+def _place(example: dict) -> tuple[int, int] | None:
+    """(start, end) of the answer's characters in the context; None if there is no answer."""
+    answer, context = field(example, "answer", str, Answer.kind), field(example, "context", str, Answer.kind)
+    if not answer:
+        return None
+    start = int(example.get("start", context.find(answer)))
+    if start < 0 or context[start : start + len(answer)] != answer:
+        raise ValueError(f"the context does not say {answer!r} at character {start}: {context[:60]!r}")
+    return start, start + len(answer)
+
+
+def _tokens_of(place: tuple[int, int] | None, offsets: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """The first and last token of the answer; (0, 0) if there is none, or if this piece does not hold all of it."""
+    if place is None:
+        return 0, 0
+    inside = [i for i, (start, end) in offsets.items() if start < place[1] and end > place[0]]
+    whole = inside and offsets[inside[0]][0] <= place[0] and offsets[inside[-1]][1] >= place[1]
+    return (inside[0], inside[-1]) if whole else (0, 0)

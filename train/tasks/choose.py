@@ -1,0 +1,59 @@
+"""Which of these goes with the text?   {"text": ..., "choices": [..., ...], "label": 0}: label counts from 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from models.heads import Chooser
+from train.tasks import metrics
+from train.tasks.inputs import Row, field
+
+
+@dataclass(frozen=True)
+class Choose:
+    kind: ClassVar[str] = "choose"
+    columns: ClassVar[tuple[str, ...]] = ("text", "choices", "label")
+    length_axis: ClassVar[int] = 1  # arrays are (choices, tokens)
+
+    choices: int  # how many there are
+
+    @classmethod
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Choose:
+        numbers = {len(field(e, "choices", list, cls.kind)) for e in (*examples, *held_out)}
+        if len(numbers) != 1 or min(numbers) < 2:
+            raise ValueError(f"all examples need the same number of choices, at least 2, not {sorted(numbers)}")
+        return cls(numbers.pop())
+
+    def rows(self, example: dict, inputs) -> list[Row]:
+        text, choices = field(example, "text", str, self.kind), field(example, "choices", list, self.kind)
+        if len(choices) != self.choices:
+            raise ValueError(f"an example has {len(choices)} choices where the others have {self.choices}")
+        arrays = inputs.pad([inputs.text(text, str(choice)) for choice in choices])  # (N, T) each
+        if "label" in example:
+            label = int(field(example, "label", (int, str), self.kind))
+            if not 0 <= label < self.choices:
+                raise ValueError(f"the label {label} is none of the choices 0..{self.choices - 1}")
+            arrays["choice"] = np.int64(label)
+        return [Row(arrays)]
+
+    def make_head(self, body, dropout: float) -> Chooser:
+        return Chooser(body, dropout)
+
+    def decode(self, row: Row, scores: np.ndarray) -> int:
+        return int(scores.argmax())
+
+    def answer(self, example: dict, decoded: list[int]) -> int:
+        return decoded[0]
+
+    def score(self, examples: list[dict], answers: list[int]) -> dict[str, float]:
+        return {"accuracy": metrics.accuracy([int(e["label"]) for e in examples], answers)}
+
+    def as_text(self, example: dict) -> tuple[str, str]:
+        listed = "".join(f" choice {i}: {choice}" for i, choice in enumerate(example["choices"]))
+        return f"choose: {example['text']}{listed}", str(example.get("label", ""))
+
+    def from_text(self, text: str) -> int:
+        return int(text) if text.strip().isdigit() else -1

@@ -1,0 +1,59 @@
+"""Which class is this text, or this pair of texts?   {"text": ..., "pair": ... (or none), "label": ...}"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from models.heads import Classifier
+from train.tasks import metrics
+from train.tasks.inputs import Row, field, known
+
+
+@dataclass(frozen=True)
+class Classify:
+    kind: ClassVar[str] = "classify"
+    columns: ClassVar[tuple[str, ...]] = ("text", "pair", "label")
+    length_axis: ClassVar[int] = 0
+
+    labels: tuple[str, ...]
+
+    def __post_init__(self):
+        if len(self.labels) < 2:
+            raise ValueError(f"there must be at least two labels to tell apart, not {', '.join(self.labels) or 'none'}")
+
+    @classmethod
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Classify:
+        return cls(tuple(sorted({str(field(e, "label", (str, int), cls.kind)) for e in (*examples, *held_out)})))
+
+    def rows(self, example: dict, inputs) -> list[Row]:
+        arrays = inputs.text(field(example, "text", str, self.kind), example.get("pair"))
+        if "label" in example:
+            arrays = arrays | {"label": np.int64(known(str(example["label"]), self.labels, "the label"))}
+        return [Row(arrays)]
+
+    def make_head(self, body, dropout: float) -> Classifier:
+        return Classifier(body, len(self.labels), dropout)
+
+    def decode(self, row: Row, scores: np.ndarray) -> str:
+        return self.labels[int(scores.argmax())]
+
+    def answer(self, example: dict, decoded: list[str]) -> str:
+        return decoded[0]
+
+    def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
+        truth = [str(e["label"]) for e in examples]
+        return {
+            "accuracy": metrics.accuracy(truth, answers),
+            "f1": metrics.macro_f1(truth, answers, self.labels),
+            "matthews": metrics.matthews(truth, answers),
+        }
+
+    def as_text(self, example: dict) -> tuple[str, str]:
+        pair = f" second: {example['pair']}" if example.get("pair") is not None else ""
+        return f"classify: {example['text']}{pair}", str(example.get("label", ""))
+
+    def from_text(self, text: str) -> str:
+        return text.strip()

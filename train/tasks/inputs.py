@@ -1,0 +1,126 @@
+"""From the texts of an example to the arrays a body reads, and from rows to a batch.
+
+`TextInputs` serves every body that reads token ids: the tokenizer's frame says what stands around a text ([CLS] A [SEP]
+B [SEP] for BERT, start A delimiter B classify for GPT). A body that reads something else (ELMo: characters) brings a
+class with the same methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.tokenizers import Tokenizer
+
+FILL = {"ids": 0, "token_types": 0, "tags": -100, "answerable": False, "mask": False}  # what padding is made of
+
+
+@dataclass
+class Row:
+    """One row of a batch: its arrays (of tokens, with the length first; or single numbers), and notes for decoding."""
+
+    arrays: dict[str, np.ndarray]
+    notes: object = None
+
+    @property
+    def length(self) -> int:
+        """Tokens; of the longest text where there are several to choose from."""
+        return self.arrays["mask"].shape[-1]
+
+
+@dataclass
+class TextInputs:
+    """Token ids of texts, cut to `max_length` tokens."""
+
+    tokenizer: Tokenizer
+    max_length: int
+
+    def text(self, a: str, b: str | None = None) -> dict[str, np.ndarray]:
+        """The arrays of one text, or of a pair."""
+        first = self.tokenizer.encode(a)
+        second = None if b is None else self.tokenizer.encode(b)
+        return self._arrays(*self.tokenizer.dress(*self.tokenizer.truncate(first, second, self.max_length)))
+
+    def words(self, words: list[str]) -> tuple[dict[str, np.ndarray], list[int]]:
+        """The arrays of a text given as words, and the place of each word's first token.
+
+        The words that do not fit are left out, so there may be fewer places than words.
+        """
+        ids, firsts = [], []
+        room = self.max_length - len(self.tokenizer.dress([])[0])
+        for number, word in enumerate(words):
+            pieces = self.tokenizer.encode(word if not number else self._spaced(word))
+            if not pieces or len(ids) + len(pieces) > room:
+                break
+            firsts.append(len(ids))
+            ids += pieces
+        before = self.tokenizer.frame.single.index("A")
+        return self._arrays(*self.tokenizer.dress(ids)), [before + first for first in firsts]
+
+    def passage(self, question: str, context: str, stride: int = 0) -> list[tuple[dict[str, np.ndarray], dict]]:
+        """The arrays of (question, context) and, by place, the (start, end) of each context token's characters.
+
+        A long context gives several rows, of which neighbours share `stride` tokens (a third of a row by default).
+        """
+        asked = self.tokenizer.encode(question)[: self.max_length // 2]
+        ids, offsets = self.tokenizer.encode_with_offsets(context)
+        room = self.max_length - len(self.tokenizer.dress(asked, [])[0])
+        step = room - (stride or room // 3)
+        frame = self.tokenizer.frame.pair
+        before = sum(len(asked) if item == "A" else 1 for item in frame[: frame.index("B")])
+        rows = []
+        for start in range(0, max(1, len(ids) - room + step), step):
+            part = slice(start, start + room)
+            arrays = self._arrays(*self.tokenizer.dress(asked, ids[part]))
+            rows.append((arrays, {before + i: span for i, span in enumerate(offsets[part])}))
+        return rows
+
+    def pad(self, rows: list[dict[str, np.ndarray]], axis: int = 0) -> dict[str, np.ndarray]:
+        """Rows as one batch: arrays with a length along `axis` are padded to the longest, all are stacked."""
+        batch = {}
+        for name in rows[0]:
+            arrays = [np.asarray(row[name]) for row in rows]
+            if name in FILL:
+                longest = max(array.shape[axis] for array in arrays)
+                fill = self.pad_id if name == "ids" else FILL[name]
+                arrays = [_padded(array, longest, fill, axis) for array in arrays]
+            batch[name] = np.stack(arrays)
+        return batch
+
+    @property
+    def pad_id(self) -> int:
+        token = self.tokenizer.pad_token
+        return self.tokenizer.special[token].id if token else 0
+
+    def _arrays(self, ids: list[int], types: list[int]) -> dict[str, np.ndarray]:
+        return {"ids": np.array(ids), "token_types": np.array(types), "mask": np.ones(len(ids), bool)}
+
+    def _spaced(self, word: str) -> str:
+        """A word inside a text: byte-level tokens begin with the space before them, WordPiece's do not care."""
+        return f" {word}"
+
+
+def _padded(array: np.ndarray, length: int, fill, axis: int) -> np.ndarray:
+    missing = length - array.shape[axis]
+    return np.pad(array, [(0, missing if a == axis else 0) for a in range(array.ndim)], constant_values=fill)
+
+
+def field(example: dict, name: str, kind: type, what: str):
+    """example[name], which must be there and of a type; `what` says what it is for."""
+    if name not in example:
+        raise ValueError(f"an example of {what} needs {name!r}; this one has {', '.join(map(repr, example))}")
+    value = example[name]
+    if not isinstance(value, kind):
+        wanted = getattr(kind, "__name__", str(kind))
+        raise ValueError(f"{name!r} of an example of {what} must be {wanted}, not {value!r}")
+    return value
+
+
+def known(label: str, labels: Iterable[str], what: str) -> int:
+    """The number of a label."""
+    labels = list(labels)
+    if label not in labels:
+        raise ValueError(f"{what} {label!r} is not among those trained on: {', '.join(labels)}")
+    return labels.index(label)
