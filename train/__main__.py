@@ -12,7 +12,10 @@ import sys
 
 from train.parallel import WorkerDied
 
-COMMANDS = ("gpt", "sample", "score", "eval", "tokenizer", "prune", "quantize", "distill", "lottery")
+COMMANDS = (
+    "gpt", "bert", "finetune", "sample", "score", "fill", "embed", "eval", "tokenizer",
+    "prune", "quantize", "distill", "lottery",
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
+from models.gpt_body import GPTBody
 from models.tokenizers import load as load_tokenizer
 from nn import Module
 from tinytensor import backend
 from train import checkpoint
 from train.objectives.labelled import Labelled
 from train.report import Report
-from train.tasks import TASKS, Row, TextInputs
+from train.tasks import TASKS, MarkedInputs, Row, TextInputs
 from train.trainer import TrainConfig, Trainer
 
 
@@ -34,9 +35,19 @@ def prepare_encoder(model: Module, tokenizer, max_length: int):
     return body, TextInputs(tokenizer, max_length or longest)
 
 
+def prepare_decoder(model: Module, tokenizer, max_length: int):
+    """The same of a GPT, which gets marks of its own for the beginning, the middle and the end of a text."""
+    longest = model.config.context
+    if max_length > longest:
+        raise ValueError(f"--max-length {max_length} is more than the model's context of {longest}")
+    inputs = MarkedInputs(tokenizer, max_length or longest, model.config.vocab_size)
+    return GPTBody(model), inputs
+
+
 # family -> function(pretrained model, tokenizer, max_length or 0) -> (body, inputs); see models/heads.py and
 # tasks/inputs.py for what those are
 PREPARE: dict[str, Callable] = dict.fromkeys(("bert", "roberta", "distilbert", "albert"), prepare_encoder)
+PREPARE["gpt"] = prepare_decoder
 
 
 @dataclass
@@ -108,11 +119,12 @@ def begin(
     max_length: int = 0,
     dropout: float = 0.1,
     frozen: bool = False,
+    language_loss: float = 0.5,
 ) -> Trainer:
     """A trainer that is ready to fine-tune, in an existing empty folder.
 
     pretrained: (family, model, tokenizer).   settings: fields of TrainConfig; steps and evaluations follow from epochs.
-    frozen: train the head only.
+    frozen: train the head only.   language_loss: the share of a GPT's own loss that goes on counting.
     """
     family, model, tokenizer = pretrained
     if family not in PREPARE:
@@ -122,6 +134,8 @@ def begin(
     seed = settings.get("seed", 0)
     body, inputs = PREPARE[family](model, tokenizer, max_length)
     body.requires_grad_(not frozen)
+    if hasattr(body, "language_weight"):
+        body.language_weight = 0.0 if frozen else language_loss
     with tt.random.seeded(seed, 1):
         tuned = FineTuned(task.make_head(body, dropout), task, inputs, family)
     rows, _ = tuned.rows(examples)
@@ -133,7 +147,7 @@ def begin(
     every = dict(steps=steps, batch=batch, eval_every=per_epoch, save_every=per_epoch, warmup=max(1, steps // 10))
     config = TrainConfig(**(every | settings))
     save(folder, tuned, dropout)
-    inputs.tokenizer.save(folder)
+    tokenizer.save(folder)
     report = FineTuneReport(folder, steps, tuned, held_out, per_epoch)
     return Trainer(tuned.model, objective, rows, held_out_rows, config, folder, report)
 
