@@ -1,8 +1,9 @@
 """Let a trained model write.
 
-  python -m train sample runs/gpt-1 --prompt "Once upon a time"
+  python -m train sample runs/gpt-1 --prompt "Once upon a time"        a GPT goes on from a prompt
   python -m train sample runs/gpt-1 --top-p 0.9 --samples 3 --stop "."
   python -m train sample runs/gpt-1 --beams 5 --tokens 40
+  python -m train sample runs/t5-1 --input "reverse: stressed"         a T5 answers an input
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import sys
 from pathlib import Path
 
 import tinytensor as tt
-from models.generate import Sampling, stream_text, write
+from models import T5
+from models.generate import Sampling, answer, stream_text, write
 from models.generate.draft import PAST_CONTEXT
-from train import checkpoint
+from nn import Module
+from train import checkpoint, finetune
 from train.flags import add_config_flags, given
 
 SUMMARY = "let a trained model write text"
@@ -23,42 +26,77 @@ END = "<|endoftext|>"  # a special token of this name ends a text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run, or a published one")
-    parser.add_argument("--prompt", default="\n", help="the text to go on from [a new line]")
-    parser.add_argument("--tokens", metavar="N", type=int, default=500, help="how many to write [500]")
+    parser.add_argument("--prompt", help="the text to go on from [a new line]")
+    parser.add_argument("--input", metavar="TEXT", help="for a T5: the text to answer")
+    parser.add_argument("--tokens", metavar="N", type=int, default=500, help="how many to write at most [500]")
     parser.add_argument("--samples", metavar="N", type=int, default=1, help="how many texts [1]")
-    parser.add_argument("--stop", metavar="TEXT", action="append", default=[], help="end before TEXT (may be repeated)")
+    parser.add_argument("--stop", metavar="TEXT", action="append", help="end before TEXT (may be repeated)")
+    parser.add_argument("--past-context", choices=PAST_CONTEXT, help="what to do when the context is full [slide]")
     parser.add_argument("--beams", metavar="N", type=int, default=1, help="beam search: the N best texts live on [1]")
-    parser.add_argument("--length-penalty", metavar="X", type=float, default=1.0,
-                        help="of beam search: above 0 favours long texts [1.0]")  # fmt: skip
-    parser.add_argument("--past-context", choices=PAST_CONTEXT, default="slide",
-                        help="what to do when the context is full [slide]")  # fmt: skip
+    parser.add_argument(
+        "--length-penalty", metavar="X", type=float, default=1.0, help="of beams: above 0 favours long texts [1.0]"
+    )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="equal seeds write equal texts [0]")
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
-    add_config_flags(parser, "how to choose a token", Sampling, {"temperature": 0.8})
+    add_config_flags(parser, "how to choose a token", Sampling, {"temperature": "0.8; with --input 0"})
 
 
 def run(args: argparse.Namespace) -> None:
     if args.tokens < 1 or args.samples < 1 or args.seed < 0 or args.beams < 1:
         raise ValueError("--tokens, --samples and --beams must be at least 1, --seed at least 0")
-    how = given(args, Sampling)
-    if args.beams == 1:
-        how = {"temperature": 0.8} | how
-    Sampling(**how)  # bad values are named before any file is read
-    model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
-    if not args.prompt:
+    Sampling(**given(args, Sampling))  # bad values are named before any file is read
+    model, tokenizer = load(args.run, "best" if args.best else "last")
+    holds = f"{args.run} holds a {type(model).__name__}"
+    if not hasattr(model, "step"):
+        raise ValueError(f"{holds}, which reads but does not write")
+    reads = isinstance(model, T5)
+    if reads and args.input is None:
+        raise ValueError(f"{holds}, which answers: give the text to read with --input")
+    if not reads and args.input is not None:
+        raise ValueError(f"{holds}, which goes on from a --prompt; --input is for a T5")
+    if reads and (args.stop or args.past_context):
+        raise ValueError("--stop and --past-context are for a GPT; a T5 ends by itself, and has no longest text")
+    write_answers(model, tokenizer, args) if reads else write_on(model, tokenizer, args)
+
+
+def load(folder: Path, which: str) -> tuple[Module, object]:
+    """The model and tokenizer of a run, of a published folder, or of a T5 that was fine-tuned."""
+    if finetune.is_finetuned(folder):
+        tuned = finetune.load(folder)
+        return tuned.model.body, tuned.inputs.tokenizer
+    return checkpoint.load_model(folder, which)
+
+
+def chosen(args: argparse.Namespace, temperature: float) -> dict:
+    """The keywords of `generate` that the flags ask for; the usual temperature unless beams are searched."""
+    if args.beams > 1:
+        return dict(beams=args.beams, length_penalty=args.length_penalty) | given(args, Sampling)
+    return {"temperature": temperature} | given(args, Sampling)
+
+
+def write_answers(model: Module, tokenizer, args: argparse.Namespace) -> None:
+    """What an encoder-decoder answers to --input, a line for each sample."""
+    tt.manual_seed(args.seed)
+    for text in answer(model, tokenizer, [args.input], args.tokens, samples=args.samples, **chosen(args, 0.0)):
+        print(text)
+
+
+def write_on(model: Module, tokenizer, args: argparse.Namespace) -> None:
+    """How a decoder goes on from --prompt, token by token as they come."""
+    prompt = "\n" if args.prompt is None else args.prompt
+    if not prompt:
         raise ValueError("--prompt is empty; give at least one character")
-    how |= dict(stop=args.stop, past_context=args.past_context)
+    how = chosen(args, 0.8) | dict(stop=args.stop or (), past_context=args.past_context or "slide")
     if END in tokenizer.special:
         how["end"] = tokenizer.special[END].id
     if args.beams > 1:
-        beams = dict(beams=args.beams, length_penalty=args.length_penalty, samples=args.samples)
-        texts = [[text] for text in write(model, tokenizer, args.prompt, args.tokens, **beams, **how)]
+        texts = [[text] for text in write(model, tokenizer, prompt, args.tokens, samples=args.samples, **how)]
     else:
-        texts = (stream_text(model, tokenizer, args.prompt, args.tokens, **how) for _ in range(args.samples))
+        texts = [stream_text(model, tokenizer, prompt, args.tokens, **how) for _ in range(args.samples)]
     for sample, pieces in enumerate(texts):
         tt.manual_seed(args.seed, sample)
         sys.stdout.write("-" * 30 + "\n" if sample else "")
-        sys.stdout.write(args.prompt)
+        sys.stdout.write(prompt)
         for piece in pieces:
             sys.stdout.write(piece)
             sys.stdout.flush()
