@@ -6,6 +6,7 @@ A body is anything that makes vectors of texts (BERT, GPT, ELMo, ...). It has
     summary(batch)   (B, C)      a vector for every text
     pools                        whether summary needs no further layer; otherwise the head brings one
 and perhaps
+    penalty()                    a scalar added to the loss (ELMo)
     own_loss()  (texts,)         the loss of what it still learns itself from the texts just read (GPT: to predict them)
 A batch is a dict of arrays with the batch axis first: "ids" (B, T), "mask" (B, T), true on tokens, what else the body
 reads, and the task's targets. Devlin et al. 2018, section 4; Radford et al. 2018, section 3.2.
@@ -61,13 +62,17 @@ class Head(Module):
         return self.task_counts(batch) | own
 
     def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
-        """The task's loss and, if the body has one, its own, as the mean over an example's texts and over examples."""
+        """The task's mean loss; the penalty of a body that has one; and its own loss, as the mean over an example's
+        texts and over examples. Shards of a batch add up."""
         counts = counts or self.counts(batch)
-        loss = self.task_loss(batch, counts)
-        if "examples" not in counts:
-            return loss
-        own = self.body.own_loss()
-        return loss + own.sum() * (len(batch["mask"]) / own.size) / counts["examples"]
+        loss = self.mean_loss(batch, counts)
+        if hasattr(self.body, "penalty"):
+            main, total = next(iter(counts.items()))
+            loss = loss + self.body.penalty() * (self.counts(batch)[main] / max(1, total))
+        if "examples" in counts:
+            own = self.body.own_loss()
+            loss = loss + own.sum() * (len(batch["mask"]) / own.size) / counts["examples"]
+        return loss
 
 
 class Classifier(Head):
@@ -82,7 +87,7 @@ class Classifier(Head):
     def task_counts(self, batch: dict) -> dict[str, int]:
         return {"label": len(batch["label"])}
 
-    def task_loss(self, batch: dict, counts: dict) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(label), in nats per text."""
         return ops.cross_entropy(self(batch), batch["label"], reduction="sum") / counts["label"]
 
@@ -99,7 +104,7 @@ class Regressor(Head):
     def task_counts(self, batch: dict) -> dict[str, int]:
         return {"score": len(batch["score"])}
 
-    def task_loss(self, batch: dict, counts: dict) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean squared error."""
         score = self(batch)
         error = score - Tensor(score.xp.asarray(batch["score"], score.dtype))
@@ -118,7 +123,7 @@ class Tagger(Head):
     def task_counts(self, batch: dict) -> dict[str, int]:
         return {"tags": int((batch["tags"] != -100).sum())}
 
-    def task_loss(self, batch: dict, counts: dict) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(tag), in nats per tagged token."""
         return ops.cross_entropy(self(batch), batch["tags"], reduction="sum") / max(1, counts["tags"])
 
@@ -141,7 +146,7 @@ class Answerer(Head):
     def task_counts(self, batch: dict) -> dict[str, int]:
         return {"span": len(batch["span"])}
 
-    def task_loss(self, batch: dict, counts: dict) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(first token) and -log p(last token), in nats per question."""
         scores = self(batch).swapaxes(1, 2)  # (B, 2, T): two choices among T places
         return ops.cross_entropy(scores, batch["span"], reduction="sum") / (2 * counts["span"])
@@ -159,7 +164,7 @@ class Chooser(Head):
     def task_counts(self, batch: dict) -> dict[str, int]:
         return {"choice": len(batch["choice"])}
 
-    def task_loss(self, batch: dict, counts: dict) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(choice), in nats per question."""
         return ops.cross_entropy(self(batch), batch["choice"], reduction="sum") / counts["choice"]
 
