@@ -28,8 +28,8 @@ RECIPE = pretrain.Recipe(
     usual=("bpe", "characters"),
     vocab_size=1024,
     # What learns most from the stories in two minutes on two cores.
-    model=dict(context=128, layers=2, heads=4, width=128, bias=False, init_std=0.08),
-    training=dict(steps=3500, batch=8, lr=3e-3),
+    model=dict(context=256, layers=2, heads=4, width=128, bias=False, init_std=0.08),
+    training=dict(steps=3500, batch=4, lr=3e-3),
     presets=PRESETS,
 )
 
