@@ -59,11 +59,12 @@ class Parameter(Tensor):
         return cls(fill(shape).astype(np.float32, copy=False))
 
     def gradient_buffer(self):
-        return self.gradient_place if self.grad is None else None
+        place = self.gradient_place
+        return place if self.grad is None and place is not None and place.dtype == self.dtype else None
 
     def accumulate(self, gradient) -> None:
         if self.grad is not None:
-            self.grad += gradient
+            self.grad += gradient.astype(self.grad.dtype, copy=False)
         elif self.gradient_place is None:
             super().accumulate(gradient)
         else:

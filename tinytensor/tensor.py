@@ -100,9 +100,9 @@ class Tensor:
             data = np.asarray(data)
             if data.dtype == np.float64:
                 data = data.astype(np.float32)
-        if data.dtype.kind not in "fiub":
+        if data.dtype.kind not in "iub" and not backend.is_float(data.dtype):
             raise ValueError(f"Tensor holds numbers, not {data.dtype}; convert the data first")
-        if requires_grad and data.dtype.kind != "f":
+        if requires_grad and not backend.is_float(data.dtype):
             raise ValueError(f"only floating-point tensors can require a gradient; this one is {data.dtype}")
         self.data = data
         self.grad = None
@@ -273,7 +273,7 @@ def _op_name(backward: Callable) -> str:
 
 def _check_values(arrays: Sequence, parents: Sequence, backward: Callable) -> None:
     for array in arrays:
-        if array.dtype.kind == "f" and not _all_finite(array):
+        if backend.is_float(array.dtype) and not _all_finite(array):
             inputs = ", ".join(str(p.shape) for p in parents if isinstance(p, Tensor))
             raise FloatingPointError(f"{_op_name(backward)} produced {_what(array)}; its inputs have shapes {inputs}")
 

@@ -9,8 +9,9 @@ AdamW: Loshchilov & Hutter 2019 (arXiv:1711.05101). Adafactor: Shazeer & Stern 2
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -22,9 +23,12 @@ class FlatParameters:
     """The trainable parameters as one long array `data`, and their gradients as another, `grad`.
 
     Matrices (two or more axes) come first, so "decay only matrices" means: only the elements before `decayed`.
+    Mixed precision (Micikevicius et al. 2018, arXiv:1710.03740): `data` and `grad` keep the precision the parameters
+    came with, and the model computes with `rounded`, a copy of `data` in the narrower `dtype`. Updates are far smaller
+    than the parameters they change; added to 16 bits they would vanish.
     """
 
-    def __init__(self, parameters: Iterable[Parameter], allocate: Callable | None = None):
+    def __init__(self, parameters: Iterable[Parameter], allocate: Callable | None = None, dtype=None):
         """allocate(n): a zeroed array of n elements; the trainer passes one that worker processes share."""
         trained = [p for p in parameters if p.requires_grad]
         if not trained:
@@ -41,11 +45,32 @@ class FlatParameters:
         self.allocate = allocate or (lambda n: xp.zeros(n, dtype))
         self.data = self.allocate(self.size)
         for parameter, place in zip(self.parameters, self.slices):
-            view = self.data[place].reshape(parameter.shape)
-            view[...] = parameter.data
-            parameter.data = view
+            self.data[place] = parameter.data.reshape(-1)
+        self.rounded = None if dtype is None or dtype == self.data.dtype else self.data.astype(dtype)
+        self._place_parameters(self.data if self.rounded is None else self.rounded)
         self.grad = self.allocate(self.size)
         self.collect_gradients_in(self.grad, self.parameters)
+
+    def _place_parameters(self, flat) -> None:
+        for parameter, place in zip(self.parameters, self.slices):
+            parameter.data = flat[place].reshape(parameter.shape)
+
+    @contextlib.contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Inside this block the parameters are the unrounded ones, to be saved or replaced."""
+        if self.rounded is None:
+            yield
+            return
+        self._place_parameters(self.data)
+        try:
+            yield
+        finally:
+            self.rounded[...] = self.data
+            self._place_parameters(self.rounded)
+
+    def rounded_part(self, part: slice):
+        """The stretch of the rounded copy that belongs to a stretch of `data`; None where there is no copy."""
+        return None if self.rounded is None else self.rounded[part]
 
     def collect_gradients_in(self, flat, parameters: list[Parameter]) -> None:
         """From now on the gradients of `parameters` (ours, or a copy of the model's) arrive in the array `flat`."""
@@ -67,7 +92,10 @@ class FlatParameters:
             low, high = max(start, place.start), min(stop, place.stop)
             if parameter.mask is not None and low < high:
                 mask = parameter.mask.reshape(-1)[low - place.start : high - place.start]
-                self.data[low:high] *= parameter.xp.asarray(mask)
+                mask = parameter.xp.asarray(mask)
+                self.data[low:high] *= mask
+                if self.rounded is not None:
+                    self.rounded[low:high] *= mask
 
 
 class Optimizer:
@@ -76,8 +104,9 @@ class Optimizer:
     In your own loop:   loss.backward();  clip_grad_norm(parameters, 1.0);  optimizer.step();  optimizer.zero_grad()
     """
 
-    def __init__(self, parameters: Iterable[Parameter], lr: float, allocate: Callable | None = None):
-        self.flat = FlatParameters(parameters, allocate)
+    def __init__(self, parameters: Iterable[Parameter], lr: float, allocate: Callable | None = None, dtype=None):
+        """dtype: what the model computes in, if narrower than its parameters; see FlatParameters."""
+        self.flat = FlatParameters(parameters, allocate, dtype)
         self.lr = lr
         self.steps = 0  # updates done
 
@@ -109,7 +138,7 @@ class Optimizer:
             if name not in state or state[name].shape != array.shape:
                 found = state[name].shape if name in state else "missing"
                 raise ValueError(f"this optimizer state does not fit: {name} is {found}, expected {array.shape}")
-            array[...] = state[name]
+            array[...] = backend.array_module(array).asarray(state[name])
         self.steps = steps
 
 
@@ -128,28 +157,30 @@ class AdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         allocate: Callable | None = None,
+        dtype=None,
     ):
-        super().__init__(parameters, lr, allocate)
+        super().__init__(parameters, lr, allocate, dtype)
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         self.m = self.flat.allocate(self.flat.size)
         self.v = self.flat.allocate(self.flat.size)
 
     def update(self, start: int, stop: int, grad, lr: float, grad_scale: float = 1.0) -> None:
-        kernels, flat = backend.backend_of(grad), self.flat
-        for part, decay in _decayed_first(start, stop, flat.decayed, self.weight_decay):
-            kernels.adamw(
-                flat.data[part],
-                grad[part],
-                self.m[part],
-                self.v[part],
-                lr=lr,
-                beta1=self.betas[0],
-                beta2=self.betas[1],
-                eps=self.eps,
-                weight_decay=decay,
-                step=self.steps,
-                grad_scale=grad_scale,
-            )
+        flat, part = self.flat, slice(start, stop)
+        backend.backend_of(grad).adamw(
+            flat.data[part],
+            grad[part],
+            self.m[part],
+            self.v[part],
+            lr=lr,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            step=self.steps,
+            grad_scale=grad_scale,
+            decayed=max(0, flat.decayed - start),
+            copy=flat.rounded_part(part),
+        )
         flat.apply_masks(start, stop)
 
     def state(self) -> dict:
@@ -170,24 +201,26 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         allocate: Callable | None = None,
+        dtype=None,
     ):
-        super().__init__(parameters, lr, allocate)
+        super().__init__(parameters, lr, allocate, dtype)
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         self.velocity = self.flat.allocate(self.flat.size) if momentum else None
 
     def update(self, start: int, stop: int, grad, lr: float, grad_scale: float = 1.0) -> None:
-        kernels, flat = backend.backend_of(grad), self.flat
-        for part, decay in _decayed_first(start, stop, flat.decayed, self.weight_decay):
-            kernels.sgd(
-                flat.data[part],
-                grad[part],
-                None if self.velocity is None else self.velocity[part],
-                lr=lr,
-                momentum=self.momentum,
-                nesterov=self.nesterov,
-                weight_decay=decay,
-                grad_scale=grad_scale,
-            )
+        flat, part = self.flat, slice(start, stop)
+        backend.backend_of(grad).sgd(
+            flat.data[part],
+            grad[part],
+            None if self.velocity is None else self.velocity[part],
+            lr=lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            grad_scale=grad_scale,
+            decayed=max(0, flat.decayed - start),
+            copy=flat.rounded_part(part),
+        )
         flat.apply_masks(start, stop)
 
     def state(self) -> dict:
@@ -212,8 +245,9 @@ class Adafactor(Optimizer):
         relative: bool = True,
         weight_decay: float = 0.0,
         allocate: Callable | None = None,
+        dtype=None,
     ):
-        super().__init__(parameters, lr, allocate)
+        super().__init__(parameters, lr, allocate, dtype)
         self.clip_threshold, self.decay_exponent = clip_threshold, decay_exponent
         self.relative, self.weight_decay = relative, weight_decay
         # The moments of all parameters in one array, each parameter's stretch cut into its row and column means.
@@ -229,8 +263,8 @@ class Adafactor(Optimizer):
                 self.flat.apply_masks(place.start, place.stop)
 
     def _update_one(self, index: int, g, lr: float) -> None:
-        p = self.flat.parameters[index]
-        xp, shape = p.xp, p.shape
+        place, shape = self.flat.slices[index], self.flat.parameters[index].shape
+        p, xp = self.flat.data[place].reshape(shape), self.flat.parameters[index].xp
         g = g.reshape(shape)
         keep = 1 - self.steps**-self.decay_exponent
         square = g * g + 1e-30
@@ -249,10 +283,12 @@ class Adafactor(Optimizer):
             v += (1 - keep) * square
             u = g / xp.sqrt(v)
         u /= max(1.0, float(_rms(u, xp)) / self.clip_threshold)
-        rate = lr * max(1e-3, float(_rms(p.data, xp))) if self.relative else lr
+        rate = lr * max(1e-3, float(_rms(p, xp))) if self.relative else lr
         if self.weight_decay and p.ndim >= 2:
-            p.data *= 1 - lr * self.weight_decay
-        p.data -= rate * u
+            p *= 1 - lr * self.weight_decay
+        p -= rate * u
+        if self.flat.rounded is not None:
+            self.flat.rounded[place] = p.reshape(-1)
 
     def _moments(self, index: int) -> list:
         """Views of one parameter's running means, in their own shapes."""
@@ -282,12 +318,6 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
 def clip_scale(norm: float, max_norm: float) -> float:
     """What to multiply gradients of length `norm` by; max_norm 0 means no clipping."""
     return min(1.0, max_norm / (norm + 1e-6)) if max_norm else 1.0
-
-
-def _decayed_first(start: int, stop: int, decayed: int, weight_decay: float):
-    """[start, stop) as up to two slices, each with its weight decay: elements from `decayed` on have none."""
-    middle = min(max(start, decayed), stop)
-    return [(slice(a, b), decay) for a, b, decay in ((start, middle, weight_decay), (middle, stop, 0.0)) if a < b]
 
 
 def _moment_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:

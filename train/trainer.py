@@ -23,7 +23,7 @@ import tinytensor as tt
 from models.config import option
 from nn import Module
 from tinytensor import backend
-from train import checkpoint, parallel
+from train import checkpoint, parallel, precision
 from train.optim import SGD, Adafactor, AdamW, Optimizer, clip_scale
 from train.schedule import SHAPES, Schedule
 
@@ -55,6 +55,8 @@ class TrainConfig:
     seed: int = option(0, "of the first weights, the batches and dropout")
     workers: int = option(0, "threads or processes that share each batch (0: one per core)")
     worker_kind: str = option("auto", f"what they are: {', '.join(parallel.KINDS)} (auto takes the faster)")
+    device: str = option("cpu", f"where the model computes: {', '.join(backend.DEVICES)}")
+    dtype: str = option("float32", f"in what precision: {', '.join(precision.DTYPES)} (the narrow ones on a GPU)")
 
     def __post_init__(self):
         for name in ("steps", "batch", "accumulate", "eval_every", "eval_batches", "save_every", "log_every"):
@@ -66,6 +68,7 @@ class TrainConfig:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {self.optimizer!r}; choose from {', '.join(OPTIMIZERS)}")
         parallel.choose_kind(self.worker_kind, self.workers)
+        precision.check_device(self.device, self.dtype, self.workers)
         self.learning_rates()
 
     def learning_rates(self) -> Schedule:
@@ -73,14 +76,14 @@ class TrainConfig:
 
     def make_optimizer(self, model: Module, allocate) -> Optimizer:
         parameters = model.parameters()
+        common = dict(
+            weight_decay=self.weight_decay, allocate=allocate, dtype=precision.compute_dtype(self.dtype)
+        )
         if self.optimizer == "sgd":
-            return SGD(
-                parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, allocate=allocate
-            )
+            return SGD(parameters, self.lr, momentum=self.momentum, **common)
         if self.optimizer == "adafactor":
-            return Adafactor(parameters, self.lr, relative=False, weight_decay=self.weight_decay, allocate=allocate)
-        betas = (self.beta1, self.beta2)
-        return AdamW(parameters, self.lr, betas, self.eps, self.weight_decay, allocate)
+            return Adafactor(parameters, self.lr, relative=False, **common)
+        return AdamW(parameters, self.lr, (self.beta1, self.beta2), self.eps, **common)
 
 
 @dataclass
@@ -91,6 +94,7 @@ class Progress:
     best_loss: float = math.inf
     best_step: int = 0
     seconds: float = 0.0  # spent training, over all resumptions
+    loss_scale: float = 2.0**15  # for float16, see train/precision.py
 
 
 class Trainer:
@@ -110,31 +114,38 @@ class Trainer:
         self.train_data, self.val_data = train_data, val_data
         self.config, self.run, self.report = config, run, report
         self.schedule = config.learning_rates()
-        self.workers = config.workers or min(parallel.core_count(), config.batch)
+        if config.device == "cuda":
+            model.to("cuda")
+        self.workers = config.workers or (1 if config.device == "cuda" else min(parallel.core_count(), config.batch))
         self.kind = parallel.choose_kind(config.worker_kind, self.workers)
         allocate = parallel.shared_zeros if self.kind == "processes" else None
         self.optimizer = config.make_optimizer(model, allocate)
         flat = self.optimizer.flat
         self.gradients = [flat.grad, *(flat.allocate(flat.size) for _ in range(self.workers - 1))]
         self.progress = Progress()
+        self.loss_scale = precision.LossScale(config.dtype)
         self.between: Callable[[Loop, int], None] | None = None
         self.stop_asked = False
 
     def restore(self) -> None:
         """Go back to the run's last checkpoint."""
         weights, state, progress = checkpoint.load_trainer(self.run)
-        checkpoint.load_weights(self.model, weights, self.run / checkpoint.TRAINER)
+        with self.optimizer.flat.full_precision():
+            checkpoint.load_weights(self.model, weights, self.run / checkpoint.TRAINER)
         self.optimizer.load_state(state, progress["step"])
         self.progress = Progress(**progress)
+        self.loss_scale = precision.LossScale(self.config.dtype, self.progress.loss_scale)
 
     def save(self) -> None:
         """Write a checkpoint."""
-        checkpoint.save_trainer(self.run, self.model, self.optimizer.state(), asdict(self.progress))
-        checkpoint.save_weights(self.run, self.model)
+        self.progress.loss_scale = self.loss_scale.value
+        with self.optimizer.flat.full_precision():
+            checkpoint.save_trainer(self.run, self.model, self.optimizer.state(), asdict(self.progress))
+            checkpoint.save_weights(self.run, self.model)
 
     def train(self) -> Progress:
         """Train up to config.steps, or until SIGINT (Ctrl-C) or SIGTERM; either way the last step is saved."""
-        with self._stopping_on_signals():
+        with self._stopping_on_signals(), precision.explaining_lack_of_memory(self.config.device):
             try:
                 parallel.run(self.kind, self.workers, self.gradients, lambda team: Loop(self, team).run())
             except parallel.WorkerDied as error:
@@ -194,7 +205,8 @@ class Loop:
                 self.report.advanced(step, loss)
                 if step % config.log_every == 0 or step == config.steps:
                     rate = tokens / max(1e-9, time.monotonic() - since)
-                    self.report.logged(step, sum(losses) / len(losses), lr, norm, rate)
+                    peak = precision.peak_bytes(config.device)
+                    self.report.logged(step, sum(losses) / len(losses), lr, norm, rate, peak)
                     losses, tokens, since = [], 0, time.monotonic()
             if step % config.eval_every == 0 or step == config.steps:
                 pause = time.monotonic()
@@ -204,7 +216,8 @@ class Loop:
                     self.report.evaluated(step, val_loss)
                     if val_loss < progress.best_loss:
                         progress.best_loss, progress.best_step = val_loss, step
-                        checkpoint.save_weights(trainer.run, trainer.model, "best")
+                        with self.flat.full_precision():
+                            checkpoint.save_weights(trainer.run, trainer.model, "best")
                 since += time.monotonic() - pause
             if stop:
                 break
@@ -221,11 +234,14 @@ class Loop:
         loss, stop = team.sum(loss, float(trainer.stop_asked))
         place = team.stretch(self.flat.size)
         squared = sum_gradients(team.gradients, self.grad, place)
-        norm = math.sqrt(team.sum(squared)[0])
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            self._give_up(step, lr, loss, norm)
+        scale = trainer.loss_scale.value
+        norm = math.sqrt(team.sum(squared)[0]) / scale
         optimizer.steps = step + 1
-        optimizer.update(place.start, place.stop, self.grad, lr, clip_scale(norm, config.clip))
+        if math.isfinite(loss) and math.isfinite(norm):
+            optimizer.update(place.start, place.stop, self.grad, lr, clip_scale(norm, config.clip) / scale)
+            trainer.loss_scale.succeeded()
+        elif not math.isfinite(loss) or not trainer.loss_scale.overflowed():
+            self._give_up(step, lr, loss, norm)
         team.barrier()
         return loss, norm, seen, stop > 0
 
@@ -245,7 +261,7 @@ class Loop:
             mine = {name: array[place] for name, array in batch.items()}
             with tt.random.seeded(config.seed, number, rank + 1):
                 value = self.model.loss(mine, self.model.counts(batch))
-                value.backward(np.asarray(1 / config.accumulate, value.dtype))
+                value.backward(np.asarray(self.trainer.loss_scale.value / config.accumulate, value.dtype))
             loss += value.item() / config.accumulate
         self.flat.complete_gradients(self.parameters)
         return loss, seen
@@ -302,6 +318,8 @@ def sum_gradients(gradients: list, total, place: slice) -> float:
     Block by block, so that the squares are taken while the sums are in the cache.
     """
     kernels = backend.backend_of(total)
+    if backend.device_of(total) == "cuda":  # a single worker, and one wait for the GPU
+        return float(kernels.squared_norm(total[place]))
     others = [g for g in gradients if g is not total]
     squared = 0.0
     for start in range(place.start, place.stop, 1 << 17):

@@ -31,6 +31,11 @@ def backend_of(array):
     return importlib.import_module("tinytensor.backend.gpu") if _is_cupy(array) else cpu
 
 
+def is_float(dtype) -> bool:
+    """Whether numbers of this type can have gradients; bfloat16, which NumPy knows from ml_dtypes only, counts."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
 def device_of(array) -> str:
     return "cuda" if _is_cupy(array) else "cpu"
 

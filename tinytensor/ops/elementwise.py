@@ -45,7 +45,7 @@ def check_alike(name: str, a, b) -> None:
     if type(a) is not type(b) and backend.device_of(a) != backend.device_of(b):
         there = backend.device_of(a), backend.device_of(b)
         raise ValueError(f"{name}: one operand is on {there[0]}, the other on {there[1]}; move one with .to(device)")
-    if a.dtype is not b.dtype and a.dtype != b.dtype and a.dtype.kind == b.dtype.kind == "f":
+    if a.dtype is not b.dtype and a.dtype != b.dtype and backend.is_float(a.dtype) and backend.is_float(b.dtype):
         raise ValueError(f"{name}: {a.dtype} and {b.dtype} do not mix; convert one with .astype(dtype)")
 
 
@@ -63,8 +63,15 @@ def _constant(value, like):
     if isinstance(value, Tensor):
         array, given = value.data, "iu"
     else:
-        array, given = value if backend.is_array(value) else backend.array_module(other).asarray(value), "fiub"
-    return array.astype(other.dtype) if array.dtype.kind in given and other.dtype.kind == "f" else array
+        array, given = beside(other, value), "fiub"
+    return array.astype(other.dtype) if array.dtype.kind in given and backend.is_float(other.dtype) else array
+
+
+def beside(array, value):
+    """Numbers, lists and NumPy arrays (masks, ids) as an array on the device of `array`; arrays there are untouched."""
+    if backend.is_array(value) and backend.device_of(value) == backend.device_of(array):
+        return value
+    return backend.array_module(array).asarray(value)
 
 
 def is_number(value) -> bool:

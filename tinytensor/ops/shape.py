@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinytensor.ops.elementwise import check_alike, unbroadcast
+from tinytensor.ops.elementwise import beside, check_alike, unbroadcast
 from tinytensor.tensor import Tensor, record, record_many
 
 
@@ -66,7 +66,7 @@ def getitem(a: Tensor, index) -> Tensor:
 
     dL/da is zero but for the chosen places, where it is dL/dy; a place chosen several times gets the sum.
     """
-    index = tuple(_raw(i) for i in index) if isinstance(index, tuple) else _raw(index)
+    index = tuple(_raw(i, a.data) for i in index) if isinstance(index, tuple) else _raw(index, a.data)
     shape, xp = a.shape, a.xp
 
     def backward(g):
@@ -80,10 +80,12 @@ def getitem(a: Tensor, index) -> Tensor:
     return record(a.data[index], (a,), backward)
 
 
-def _raw(index):
-    if isinstance(index, Tensor):
-        return index.data
-    return np.asarray(index, None if index else np.intp) if isinstance(index, list) else index
+def _raw(index, like):
+    """What an index is made of: arrays where `like` is; slices and integers as they are."""
+    if isinstance(index, list):
+        index = np.asarray(index, None if index else np.intp)
+    index = index.data if isinstance(index, Tensor) else index
+    return beside(like, index) if hasattr(index, "dtype") and index.ndim else index
 
 
 def _may_repeat(index) -> bool:
@@ -97,7 +99,7 @@ def take_along_axis(a: Tensor, indices, axis: int) -> Tensor:
 
     dL/da adds dL/dy at the places taken.
     """
-    indices, shape, xp = _raw(indices), a.shape, a.xp
+    indices, shape, xp = _raw(indices, a.data), a.shape, a.xp
     axis %= a.ndim
 
     def backward(g):

@@ -153,7 +153,7 @@ def _per_row(g, ids, ignore_index: int, reduction: str, xp):
     if reduction == "none":
         return g.reshape(-1)
     share = g if reduction == "sum" else g / count_targets(ids, ignore_index)
-    return xp.full(len(ids), share, g.dtype)
+    return xp.broadcast_to(share, (len(ids),))
 
 
 def mse_loss(prediction: Tensor, target) -> Tensor:

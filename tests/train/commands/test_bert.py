@@ -98,7 +98,7 @@ def test_finetune_trains_on_the_stories_and_on_files(pretrained, tmp_path, capsy
     [(["fill", "no mask"], r"there is nothing to fill in: write [MASK] where a word is missing"),
      (["finetune", "RUN", "--task", "irony"], "unknown --task 'irony'; choose from sentiment"),
      (["finetune", "RUN", "--task", "roles", "--examples", "20", "--max-length", "99"], "--max-length 99 is more than"),
-     (["finetune", "RUN", "--task", "tag", "--data", "x.tsv"], "--data needs --held-out"),
+     (["finetune", "RUN", "--task", "tag", "--data", "x.tsv"], "x.tsv cannot be read"),
      (["embed", "."], "give something to look for")],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(command, message, pretrained, tmp_path, capsys, monkeypatch):

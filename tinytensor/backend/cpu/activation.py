@@ -20,14 +20,15 @@ TAIL_FIT = (1.00000009, 0.797877995, 0.136692667, -0.0242600558, 2.79178169e-4, 
 TANH_A, TANH_B = sqrt(2 / pi), sqrt(2 / pi) * 0.044715
 
 
-def gelu(x, approximate, need_slope=True):
-    """GELU and its slope dy/dx, elementwise.  Returns (y, slope); slope is None if not needed.
+def gelu(x, approximate, need_slope=True, bias=None):
+    """GELU of x + bias and its slope, elementwise.  Returns (y, slope); slope is None if not needed.
 
     exact:        y = x Phi(x),                            slope = Phi(x) + x exp(-x^2 / 2) / sqrt(2 pi)
     approximate:  y = x s,  s = sigmoid(2 (a x + b x^3)),  slope = s + x s (1 - s) (2 a + 6 b x^2)
     with a = sqrt(2 / pi), b = 0.044715 a: the usual x/2 (1 + tanh(a x + b x^3)), as 1/2 + tanh(u)/2 = sigmoid(2 u).
+    bias: (C,), added to the last axis of x first; or None.
     """
-    flat = np.ascontiguousarray(x).reshape(-1)
+    flat = np.ascontiguousarray(x if bias is None else x + bias).reshape(-1)
     y = np.empty_like(flat)
     slope = np.empty_like(flat) if need_slope else None
     gate = tanh_gate if approximate else normal_gate

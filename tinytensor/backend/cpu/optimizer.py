@@ -11,21 +11,22 @@ import numpy as np
 from .blocks import BLOCK, flat_blocks
 
 
-def adamw(params, grads, m, v, *, lr, beta1, beta2, eps, weight_decay, step, grad_scale=1.0):
+def adamw(params, grads, m, v, *, lr, beta1, beta2, eps, weight_decay, step, grad_scale=1.0, decayed=None, copy=None):
     """One AdamW step, in place on params, m and v; step counts from 1.
 
     g = grad_scale * grads
     m = beta1 m + (1 - beta1) g,         v = beta2 v + (1 - beta2) g^2
     params = (1 - lr weight_decay) params - lr m_hat / (sqrt(v_hat) + eps)
     with m_hat = m / (1 - beta1^step),   v_hat = v / (1 - beta2^step).
+    decayed: only so many elements at the start are decayed (all if None).
+    copy: an array in another precision that gets the new params too, or None.
     """
     # m_hat / (sqrt(v_hat) + eps) = (k / c) m / (sqrt(v) + k eps), k = sqrt(1 - beta2^step), c = 1 - beta1^step:
     # the corrections become two numbers instead of two passes.
     k = sqrt(1 - beta2**step)
     rate = lr * k / (1 - beta1**step)
-    decay = 1 - lr * weight_decay
     work = np.empty(min(BLOCK, params.size), params.dtype)
-    for block in flat_blocks(params.size):
+    for block, decays in blocks_with_decay(params.size, decayed):
         p, g, m_, v_ = params[block], grads[block], m[block], v[block]
         t = work[:p.size]
         np.multiply(g, grad_scale * (1 - beta1), out=t)
@@ -39,22 +40,26 @@ def adamw(params, grads, m, v, *, lr, beta1, beta2, eps, weight_decay, step, gra
         t += k * eps
         np.divide(m_, t, out=t)
         t *= rate
-        if decay != 1:
-            p *= decay
+        if decays and weight_decay:
+            p *= 1 - lr * weight_decay
         p -= t
+        if copy is not None:
+            copy[block] = p
 
 
-def sgd(params, grads, velocity, *, lr, momentum=0.0, nesterov=False, weight_decay=0.0, grad_scale=1.0):
+def sgd(params, grads, velocity, *, lr, momentum=0.0, nesterov=False, weight_decay=0.0, grad_scale=1.0, decayed=None,
+        copy=None):
     """One step of gradient descent, in place on params and velocity (None where momentum is 0).
 
     g = grad_scale * grads + weight_decay * params
     velocity = momentum velocity + g
     params = params - lr (g + momentum velocity  if nesterov else  velocity)
+    decayed, copy: as in adamw.
     """
-    for block in flat_blocks(params.size):
+    for block, decays in blocks_with_decay(params.size, decayed):
         p = params[block]
         g = grads[block] * grad_scale
-        if weight_decay:
+        if decays and weight_decay:
             g += weight_decay * p
         if momentum:
             u = velocity[block]
@@ -62,9 +67,18 @@ def sgd(params, grads, velocity, *, lr, momentum=0.0, nesterov=False, weight_dec
             u += g
             g = g + momentum * u if nesterov else u
         p -= lr * g
+        if copy is not None:
+            copy[block] = p
 
 
 def squared_norm(x):
     """The sum of x^2, as a float: each block in x's own dtype, the blocks added up in float64."""
     x = x.reshape(-1)
     return sum((float(np.dot(x[block], x[block])) for block in flat_blocks(x.size)), 0.0)
+
+
+def blocks_with_decay(size, decayed):
+    """Blocks of the elements that are decayed, then of the others, each with whether it is."""
+    decayed = size if decayed is None else min(max(decayed, 0), size)
+    yield from ((block, True) for block in flat_blocks(decayed))
+    yield from ((slice(block.start + decayed, block.stop + decayed), False) for block in flat_blocks(size - decayed))

@@ -1,0 +1,21 @@
+"""What the tests of the GPU kernels share: the emulator in the GPU's place."""
+
+import numpy as np
+import pytest
+
+from tests.backend.gpu import emulator
+from tinytensor.backend.gpu import launch
+
+
+@pytest.fixture
+def emulated(monkeypatch):
+    """Kernels that are started run under the CUDA emulator, on NumPy arrays."""
+    if not emulator.available():
+        pytest.skip("the CUDA emulator needs g++, which is not installed")
+    monkeypatch.setattr(launch, "run", emulator.run)
+    return monkeypatch
+
+
+@pytest.fixture
+def bfloat16():
+    return np.dtype(pytest.importorskip("ml_dtypes", reason="NumPy has no bfloat16 without ml_dtypes").bfloat16)

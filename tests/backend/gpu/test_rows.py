@@ -1,0 +1,178 @@
+"""Norms, softmax, losses, GELU, dropout, embedding, optimizers: the kernels' sources under the CUDA emulator.
+
+Each is compared with the CPU's kernel in float64.
+"""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from tests.backend.gpu.reference import assert_close, normal, wide
+from tinytensor.backend import cpu, gpu
+
+SHAPES = [(3, 64), (2, 3, 13), (5, 1), (1, 2100)]
+
+
+@pytest.fixture(params=["float32", "float16"])
+def dtype(request, emulated):
+    return np.dtype(request.param)
+
+
+def test_both_backends_have_the_same_functions_with_the_same_signatures():
+    assert gpu.__all__ == cpu.__all__
+    for name in cpu.__all__:
+        assert inspect.signature(getattr(gpu, name)) == inspect.signature(getattr(cpu, name)), name
+
+
+def check(name, *arguments, gradient_of=None, **options):
+    """gpu.name(*arguments) against cpu.name in float64, and its backward kernel, given one gradient per output."""
+    got = getattr(gpu, name)(*arguments, **options)
+    want = getattr(cpu, name)(*map(wide, arguments), **{k: wide(v) for k, v in options.items()})
+    values = lambda result: list(result[:-1]) if isinstance(result, tuple) else [result]
+    for g, w in zip(values(got), values(want)):
+        assert_close(g, w, factor=2)
+    gradients = [normal(7 + i, v.shape, v.dtype) for i, v in enumerate(values(got))]
+    saved = (got[-1], want[-1]) if isinstance(got, tuple) else (got, want)
+    back = getattr(gpu, name + "_backward")(*gradients, saved[0])
+    right = getattr(cpu, name + "_backward")(*map(wide, gradients), saved[1])
+    as_list = lambda result: list(result) if isinstance(result, tuple) else [result]
+    for g, w in zip(as_list(back), as_list(right)):
+        assert (g is None) == (w is None)
+        if g is not None:
+            assert_close(g, w, factor=3)                   # sums over rows of products that were rounded before
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_norms_and_their_gradients_equal_float64(dtype, shape):
+    x, branch = normal(1, shape, dtype) + dtype.type(0.5), normal(2, shape, dtype)
+    weight, bias = normal(3, shape[-1:], dtype), normal(4, shape[-1:], dtype)
+    check("layer_norm", x, weight, bias, 1e-3)
+    check("rms_norm", x, weight, 1e-3)
+    check("add_layer_norm", x, branch, weight, None, 1e-3)
+    check("add_rms_norm", x, branch, None, 1e-3)
+
+
+def test_a_norm_of_many_rows_adds_up_its_weights_gradient_over_all_of_them(emulated):
+    shape = (5000, 16)
+    check("layer_norm", normal(1, shape), normal(2, (16,)), normal(3, (16,)), 1e-5)
+
+
+def test_norms_refuse_rows_that_are_too_long(emulated):
+    x = np.zeros((1, 9000), np.float32)[:, :8999]
+    with pytest.raises(ValueError, match="rows of at most 8192, not 8999"):
+        gpu.rms_norm(x, None, 1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_softmax_and_log_softmax_equal_float64(dtype, shape):
+    x = normal(1, shape, dtype, scale=3)
+    check("softmax", x)
+    check("log_softmax", x)
+
+
+def test_softmax_of_masked_logits_equals_float64(emulated):
+    x = normal(1, (3, 50))
+    x[0, :30] = -np.inf
+    x[1, 1:] = -np.inf
+    check("softmax", x)
+
+
+@pytest.mark.parametrize("classes", [2, 65, 5000])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "z_loss": 0.01}])
+def test_cross_entropy_equals_float64_and_ignores_what_it_should(dtype, classes, options):
+    logits = normal(1, (6, classes), dtype, scale=4)
+    targets = np.random.default_rng(2).integers(0, classes, 6)
+    targets[3] = -100
+    losses, saved = gpu.cross_entropy(logits, targets, **options)
+    right, right_saved = cpu.cross_entropy(wide(logits), targets, **options)
+    assert losses.dtype == np.float32 and losses[3] == 0
+    assert_close(losses, right, dtype=np.dtype(np.float32))
+    dlosses = normal(3, (6,))
+    dlogits = gpu.cross_entropy_backward(dlosses, saved)
+    assert not dlogits[3].any()
+    assert_close(dlogits, cpu.cross_entropy_backward(wide(dlosses), right_saved))
+
+
+def test_a_loss_near_zero_keeps_its_digits_beside_large_logits(emulated):
+    logits = np.array([[1e4, 1e4 - 10, 1e4 - 12]], np.float32)
+    losses, _ = gpu.cross_entropy(logits, np.array([0]))
+    assert abs(losses[0] / np.log1p(np.exp(-10.0) + np.exp(-12.0)) - 1) < 3e-3
+
+
+def test_linear_cross_entropy_turns_its_logits_into_their_gradient(emulated):
+    x, weight, targets = normal(1, (7, 16)), normal(2, (300, 16)), np.arange(7) * 40
+    targets[2] = -100
+    losses, saved = gpu.linear_cross_entropy(x, weight, targets)
+    right, right_saved = cpu.linear_cross_entropy(wide(x), wide(weight), targets)
+    assert_close(losses, right)
+    out = np.empty_like(weight)
+    dx, dweight = gpu.linear_cross_entropy_backward(np.ones(7, np.float32), saved, out=out)
+    right_dx, right_dweight = cpu.linear_cross_entropy_backward(np.ones(7), right_saved)
+    assert dweight is out
+    assert_close(dx, right_dx)
+    assert_close(dweight, right_dweight)
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+def test_gelu_with_its_bias_and_slope_equals_float64(dtype, approximate):
+    x, bias = normal(1, (3, 40), dtype, scale=3), normal(2, (40,), dtype)
+    x[0, :4] = [60, -60, 0, 8]                             # the exponential under- and overflows
+    for given in (None, bias):
+        y, slope = gpu.gelu(x, approximate, bias=given)
+        right_y, right_slope = cpu.gelu(wide(x), approximate, bias=wide(given))
+        assert_close(y, right_y)
+        assert_close(slope, right_slope)
+
+
+def test_dropout_keeps_its_share_scaled_and_backward_keeps_the_same(dtype):
+    x = np.ones((100, 333), dtype)
+    y, mask = gpu.dropout(x, 0.3, np.random.default_rng(1))
+    kept = y != 0
+    assert_close(y[kept], np.full(kept.sum(), 1 / 0.7), factor=4)   # 0.3 is rounded to a share of 65536
+    assert abs(kept.mean() - 0.7) < 0.012                  # 33300 draws: 4.8 standard deviations
+    assert (gpu.dropout_backward(x, mask, 0.3) == y).all()
+    other, _ = gpu.dropout(x, 0.3, np.random.default_rng(2))
+    assert 0.5 < ((other != 0) == kept).mean() < 0.66      # 0.58 where masks are independent
+
+
+@pytest.mark.parametrize("rows, count", [(65, 500), (5, 33), (1000, 20)])
+def test_the_embedding_gradient_adds_up_repeated_ids(dtype, rows, count):
+    ids = np.random.default_rng(1).integers(0, rows, (count,))
+    dy = normal(2, (count, 50), dtype)
+    out = np.empty((rows, 50), np.float32)
+    got = gpu.embedding_backward(dy, ids, rows, out=out)
+    assert got is out
+    assert_close(out, cpu.embedding_backward(wide(dy), ids, rows))
+    assert (gpu.embedding(dy, ids[:5] % count) == dy[ids[:5] % count]).all()
+
+
+def test_adamw_equals_float64_decays_a_part_and_writes_the_rounded_copy(emulated):
+    n, decayed = 5000, 3000
+    p, g, v = normal(1, (n,)), normal(2, (n,), np.float16), np.abs(normal(3, (n,)))
+    m, copy = normal(4, (n,)), np.zeros(n, np.float16)
+    want = [wide(a) for a in (p, g, m, v)]
+    options = dict(lr=1e-2, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, step=3, grad_scale=0.5, decayed=decayed)
+    gpu.adamw(p, g, m, v, copy=copy, **options)
+    cpu.adamw(*want, **options)
+    for got, right in zip((p, m, v), (want[0], want[2], want[3])):
+        assert_close(got, right)
+    assert (copy == p.astype(np.float16)).all()
+
+
+@pytest.mark.parametrize("momentum, nesterov", [(0.0, False), (0.9, False), (0.9, True)])
+def test_sgd_equals_float64(emulated, momentum, nesterov):
+    p, g, u = normal(1, (300,)), normal(2, (300,)), normal(3, (300,)) if momentum else None
+    want = [wide(a) for a in (p, g, u)]
+    options = dict(lr=0.1, momentum=momentum, nesterov=nesterov, weight_decay=0.1, grad_scale=0.5, decayed=100)
+    gpu.sgd(p, g, u, **options)
+    cpu.sgd(*want, **options)
+    assert_close(p, want[0])
+    if momentum:
+        assert_close(u, want[2])
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_003])
+def test_the_squared_norm_equals_float64(dtype, size):
+    x = normal(1, (size,), dtype)
+    assert gpu.squared_norm(x) == pytest.approx((wide(x) ** 2).sum(), rel=1e-6)

@@ -1,0 +1,164 @@
+"""Whole models and runs on the GPU's path: a stand-in for CuPy that refuses NumPy, and the emulator's kernels."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tinytensor as tt
+from models import GPT, GPTConfig
+from models.generate import generate
+from tests.backend.gpu import emulator, fake_cupy
+from tests.backend.gpu.reference import assert_close, normal
+from tinytensor import Tensor, backend, ops
+from train import precision
+from train.__main__ import main
+from train.trainer import TrainConfig
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    if not emulator.available():
+        pytest.skip("the CUDA emulator needs g++, which is not installed")
+    return fake_cupy.install(monkeypatch)
+
+
+def test_the_stand_in_refuses_numpy_arrays(cuda):
+    x = backend.to_device(np.ones(3, np.float32), "cuda")
+    assert backend.device_of(x + 1) == backend.device_of(cuda.exp(x)) == "cuda"
+    with pytest.raises(TypeError, match="mixed with a NumPy array"):
+        x + np.ones(3, np.float32)
+    with pytest.raises(TypeError, match="mixed with a NumPy array"):
+        x[:] = np.ones(3, np.float32)
+
+
+def gradients(model, batch):
+    model.zero_grad()
+    loss = model.loss(batch)
+    loss.backward()
+    return loss.item(), {name: backend.to_numpy(p.grad) for name, p in model.named_parameters()}
+
+
+def check_model(model, batch):
+    """The same loss and gradients on both devices, from a batch that stays on the CPU."""
+    loss, right = gradients(model, batch)
+    on_gpu_loss, got = gradients(model.to("cuda"), batch)
+    assert all(p.device == "cuda" for p in model.parameters())
+    assert on_gpu_loss == pytest.approx(loss, rel=1e-5)
+    for name in right:
+        assert_close(got[name], right[name], factor=3)
+
+
+TINY = dict(vocab_size=23, context=12, layers=2, heads=2, width=16)
+
+
+def gpt_batch():
+    ids = np.random.default_rng(1).integers(0, 23, (3, 12))
+    targets = np.roll(ids, -1, axis=1)
+    targets[0, :4] = -100
+    return {"ids": ids, "targets": targets}
+
+
+def test_gpt_has_the_same_loss_and_gradients_on_both_devices(cuda):
+    check_model(GPT(GPTConfig(**TINY)), gpt_batch())
+
+
+def test_gpt_writes_the_same_text_on_both_devices(cuda):
+    model = GPT(GPTConfig(**TINY, init_std=0.5))
+    ids = np.array([[1, 2, 3], [4, 5, 6]])
+    texts = []
+    for device in ("cpu", "cuda"):
+        tt.manual_seed(3)
+        texts.append(generate(model.to(device), ids, 6))
+    assert (texts[0] == texts[1]).all()
+
+
+def test_gpt_drops_out_on_the_gpu_the_same_in_forward_and_backward(cuda):
+    """Finite differences through the dropout masks, which a seeded stream repeats."""
+    model = GPT(GPTConfig(**TINY, dropout=0.3)).to("cuda")
+    batch = gpt_batch()
+
+    def loss():
+        with tt.random.seeded(5):
+            return model.loss(batch)
+
+    model.zero_grad()
+    loss().backward()
+    weight = model.blocks[0].feed_forward.into.weight
+    direction = backend.to_device(normal(1, weight.shape), "cuda")
+    step, start = 3e-3, weight.data.copy()
+    ends = []
+    for sign in (1, -1):
+        weight.data[...] = start + sign * step * direction
+        ends.append(loss().item())
+    assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(float((weight.grad * direction).sum()), rel=2e-2)
+
+
+def test_indices_masks_and_numbers_made_on_the_cpu_are_moved_by_the_ops(cuda):
+    x = Tensor(backend.to_device(normal(1, (4, 5)), "cuda"), requires_grad=True)
+    y = x[np.array([0, 2, 2])] * 2.0 + np.ones(5, np.float32)
+    z = ops.where(np.arange(5) < 3, y, 0.0)
+    z.sum().backward()
+    want = np.zeros((4, 5))
+    want[0, :3], want[2, :3] = 2, 4
+    assert (backend.to_numpy(x.grad) == want).all()
+
+
+def run_on(device, folder, monkeypatch, *more):
+    """The losses of a short run of the command line, from its metrics."""
+    out = folder / device
+    corpus = folder / "text.txt"
+    corpus.write_text("the quick brown fox jumps over the lazy dog. " * 60)
+    words = f"gpt --data {corpus} --out {out} --layers 1 --heads 2 --width 16 --context 8 --batch 4 --steps 6".split()
+    words += ["--log-every", "1", "--eval-every", "6", "--eval-batches", "2", "--workers", "1", "--dropout", "0"]
+    assert main([*words, "--device", device, *more]) in (None, 0)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return out, [line["loss"] for line in lines if "loss" in line], lines
+
+
+def test_a_run_on_the_gpu_has_the_cpus_loss_curve_and_can_be_resumed(cuda, monkeypatch, tmp_path):
+    _, right, _ = run_on("cpu", tmp_path, monkeypatch)
+    out, losses, lines = run_on("cuda", tmp_path, monkeypatch)
+    assert losses == pytest.approx(right, rel=1e-4)
+    assert lines[0]["peak_bytes"] == 5 << 20
+    assert main(["gpt", "--resume", str(out), "--steps", "7"]) in (None, 0)
+
+
+def test_a_run_in_float16_keeps_float32_weights_and_comes_near_the_same_losses(cuda, monkeypatch, tmp_path):
+    _, right, _ = run_on("cpu", tmp_path, monkeypatch)
+    out, losses, _ = run_on("cuda", tmp_path, monkeypatch, "--dtype", "float16")
+    assert losses == pytest.approx(right, rel=5e-3)
+    from safetensors.numpy import load_file
+
+    weights = load_file(out / "model.safetensors")
+    assert {a.dtype for a in weights.values()} == {np.dtype(np.float32)}
+    rounded = [np.array_equal(a, a.astype(np.float16)) for a in weights.values() if a.ndim == 2]
+    assert not any(rounded)                                # what is saved are the master weights, not their copy
+
+
+def test_a_device_or_precision_that_cannot_be_had_is_refused_with_the_fix():
+    for words, what in (
+        ({"device": "tpu"}, "unknown device 'tpu'; choose from cpu, cuda"),
+        ({"dtype": "float16"}, "float16 is slower than float32 on a CPU"),
+        ({"device": "cuda", "workers": 2}, "one worker drives the GPU, not 2"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            TrainConfig(**words)
+
+
+def test_running_out_of_memory_says_what_was_asked_for_what_was_free_and_what_to_turn_down(cuda):
+    what = r"Out of memory allocating 9 bytes\): 3 MB are in use .* 1,026 MB of 8,192 MB are free; turn down --batch"
+    with pytest.raises(ValueError, match=what), precision.explaining_lack_of_memory("cuda"):
+        raise cuda.cuda.memory.OutOfMemoryError("Out of memory allocating 9 bytes.")
+
+
+def test_the_loss_scale_halves_on_overflow_and_doubles_after_long_success():
+    scale = precision.LossScale("float16", 8.0)
+    assert scale.overflowed() and scale.value == 4
+    for _ in range(precision.LossScale.PATIENCE):
+        scale.succeeded()
+    assert scale.value == 8
+    for _ in range(3):
+        assert scale.overflowed()
+    assert scale.value == 1 and not scale.overflowed()
+    assert precision.LossScale("bfloat16").value == 1 and not precision.LossScale("bfloat16").overflowed()

@@ -1,0 +1,42 @@
+"""The kernels for an NVIDIA GPU: CUDA C++ sources in cuda/, started through CuPy.
+
+The same names with the same signatures as backend.cpu, and the same numbers up to rounding. They take float32, float64,
+float16 and bfloat16 arrays (bfloat16 through ml_dtypes); sums are kept in float32 where the type is narrower. launch.py
+says how a kernel is compiled and started, and how all of this is tested where there is no GPU.
+"""
+
+from .activation import gelu, gelu_backward
+from .attention import attention, attention_backward, attention_step
+from .dropout import dropout, dropout_backward
+from .embedding import embedding, embedding_backward
+from .losses import (
+    cross_entropy,
+    cross_entropy_backward,
+    linear_cross_entropy,
+    linear_cross_entropy_backward,
+)
+from .lstm import lstm, lstm_backward
+from .memory import tune_malloc
+from .norm import (
+    add_layer_norm,
+    add_layer_norm_backward,
+    add_rms_norm,
+    add_rms_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
+from .optimizer import adamw, sgd, squared_norm
+from .quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4
+from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+
+__all__ = [
+    "adamw", "add_layer_norm", "add_layer_norm_backward", "add_rms_norm", "add_rms_norm_backward",
+    "attention", "attention_backward", "attention_step", "cross_entropy", "cross_entropy_backward",
+    "dropout", "dropout_backward", "embedding", "embedding_backward", "gelu", "gelu_backward",
+    "int4_matmul", "int8_matmul",
+    "layer_norm", "layer_norm_backward", "linear_cross_entropy", "linear_cross_entropy_backward",
+    "log_softmax", "log_softmax_backward", "lstm", "lstm_backward", "pack_int4", "rms_norm", "rms_norm_backward",
+    "sgd", "softmax", "softmax_backward", "squared_norm", "tune_malloc", "unpack_int4",
+]

@@ -1,0 +1,29 @@
+"""GELU (Hendrycks & Gimpel 2016), exact and in its tanh form, with its slope taken on the way: cuda/elementwise.cu."""
+
+from tinytensor.backend import array_module
+
+from .launch import blocks_for, c_name, launch
+from .rows import part_size
+
+
+def gelu(x, approximate, need_slope=True, bias=None):
+    """GELU of x + bias and its slope, elementwise.  Returns (y, slope); slope is None if not needed.
+
+    exact:        y = x Phi(x),                            slope = Phi(x) + x exp(-x^2 / 2) / sqrt(2 pi)
+    approximate:  y = x s,  s = sigmoid(2 (a x + b x^3)),  slope = s + x s (1 - s) (2 a + 6 b x^2)
+    bias: (C,), added to the last axis of x first, in the same pass; or None.
+    """
+    xp = array_module(x)
+    x = xp.ascontiguousarray(x)
+    y = xp.empty_like(x)
+    slope = xp.empty_like(x) if need_slope else None
+    width = x.shape[-1] if x.ndim else 1
+    size = part_size(width, x, bias) if x.ndim else 1
+    launch("elementwise.cu", f"gelu_forward<{c_name(x)}, {size}, {int(approximate)}>",
+           (blocks_for(x.size, 256 * size),), 256, (x, bias, y, slope, x.size, width))
+    return y, slope
+
+
+def gelu_backward(dy, slope):
+    """dx = dy * slope."""
+    return dy * slope

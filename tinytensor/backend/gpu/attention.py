@@ -1,0 +1,248 @@
+"""Scaled dot-product attention on the GPU: what the kernels in cuda/attention_*.cu are given.
+
+    y = softmax(scale q k^T + bias) v,   each query over the keys that the causal rule, the window and the mask allow
+
+float16 and bfloat16 run on the tensor cores, float32 and float64 on the plain ones; a few queries against many keys, as
+in decoding, take a kernel that splits the keys. Nothing of size T x S is ever in memory: backward makes the
+probabilities again from one number a row, and the dropout mask from its seed.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tinytensor.backend import array_module
+
+from .arrays import address, to_device_of
+from .dropout import current_salt, dropout_threshold
+from .launch import blocks_for, c_name, launch
+
+TENSOR_CORE_WIDTHS = (32, 64, 96, 128)
+PLAIN_WIDTHS = (32, 64, 128, 256)
+FEW_QUERIES = 4                                            # up to here the decoding kernel reads the keys for each
+KEYS_PER_SPLIT = 256
+BLOCKS_WANTED = 512                                        # enough to keep every GPU's multiprocessors reading
+
+
+class Rules(NamedTuple):
+    """Who may attend to whom, as the kernels are told it."""
+
+    causal: bool
+    window: int | None
+    limits: object                                         # (B,) int32: keys from here on are padding; or None
+    mask: object                                           # booleans that broadcast to (B, H, T, S), or None
+    bias: object                                           # numbers that broadcast to (B, H, T, S), or None
+    threshold: int                                         # dropout's share of 65536
+    seed: int
+    salt: object
+
+    def arguments(self, q, k) -> tuple:
+        """RULE_PARAMETERS in attention_rules.cuh."""
+        (_, H, T, _), S = q.shape, k.shape[2]
+        return (H, T, S, int(self.causal), self.window or 0, self.limits,
+                self.bias, *broadcast_strides(self.bias), self.mask, *broadcast_strides(self.mask),
+                self.threshold, self.seed, self.salt)
+
+    def extras(self) -> bool:
+        """Whether there is something to do element by element."""
+        return self.bias is not None or self.mask is not None or self.threshold > 0
+
+
+class Plan(NamedTuple):
+    """Which kernel computes, and how large its tiles are."""
+
+    name: str
+    file: str
+    rows: int                                              # of the tile that a block owns
+    threads: int
+    shared_bytes: int
+
+
+def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None, dropout=0.0, rng=None, keep=True):
+    """softmax(scale q k^T + bias) v.  Returns (y, saved).
+
+    q: (B, H, T, D); k, v: (B, H, S, D).  y: (B, H, T, D), a view of (B, T, H, D), so merging the heads copies nothing.
+    causal: query t sees keys s <= t + S - T; window: only the last `window` of those.
+    mask: booleans that broadcast to (B, H, T, S), True = may attend. Rows with nothing to attend to give zeros.
+    bias: numbers that broadcast to (B, H, T, S).  dropout: on the probabilities, with a seed drawn from rng.
+    keep: of no importance here; the probabilities are never kept.
+    """
+    xp = array_module(q)
+    mask = None if mask is None else four_axes(to_device_of(q, mask))
+    limits = None
+    if mask is not None and mask.shape[1:3] == (1, 1):     # padding: whole tiles of keys can be left out
+        limits = last_true(mask[:, 0, 0], q.shape[0], xp)
+    rules = Rules(causal, window, limits, mask, None if bias is None else four_axes(bias), dropout_threshold(dropout),
+                  int(rng.integers(1 << 63)) if dropout else 0, current_salt())
+    q, k, v = (readable(a) for a in (q, k, v))
+    y, log_sums = forward(q, k, v, scale, rules)
+    return y, (q, k, v, y, log_sums, scale, rules, None if bias is None else bias.shape)
+
+
+def attention_backward(dy, saved, out=None, need_bias=False):
+    """(dq, dk, dv, dbias or None) from dy (B, H, T, D).
+
+    out: three arrays to write dq, dk and dv into, such as views of one (B, T, 3, H, D) array.
+    dbias has the bias's own shape, summed over what was broadcast.
+    """
+    q, k, v, y, log_sums, scale, rules, bias_shape = saved
+    xp = array_module(q)
+    (B, H, T, D), S, wide = q.shape, k.shape[2], log_sums.dtype
+    dy = readable(dy)
+    dq, dk, dv = out if out is not None else (empty_heads(a, xp) for a in (q, k, v))
+    delta = xp.empty((B, H, T), wide)
+    launch("attention_backward.cu", f"attention_delta<{c_name(q)}>", (blocks_for(T, 4), H, B), 128,
+           (dy, y, delta, *strides(dy), *strides(y), H, T, D))
+    summed = xp.zeros((B, H, T, D), wide)                  # dq is added up over the tiles of keys
+    dbias = xp.zeros(rules.bias.shape, wide) if need_bias else None
+    if S > 0:
+        plan = backward_plan(q, rules, scale)
+        own_k, own_v = writable(dk, xp), writable(dv, xp)
+        launch(plan.file, plan.name, (blocks_for(S, plan.rows), H, B), plan.threads,
+               (q, k, v, dy, log_sums, delta, summed, own_k, own_v, dbias, *strides(q), *strides(k), *strides(v),
+                *strides(dy), *strides(own_k), *strides(own_v), *broadcast_strides(dbias), D, float(scale),
+                *rules.arguments(q, k)), plan.shared_bytes)
+        if own_k is not dk:
+            dk[...] = own_k
+        if own_v is not dv:
+            dv[...] = own_v
+    dq[...] = summed
+    return dq, dk, dv, None if dbias is None else dbias.reshape(bias_shape).astype(q.dtype, copy=False)
+
+
+def attention_step(q, k, v, *, scale, lengths=None, bias=None):
+    """Decoding: a few queries q (B, H, T, D) against a cache k, v (B, H, S, D), forward only.  Returns y like q.
+
+    lengths (B,): how many keys of each row of the batch are valid (all if None).  bias broadcasts to (B, H, T, S).
+    """
+    xp = array_module(q)
+    limits = None if lengths is None else xp.asarray(lengths, np.int32)
+    rules = Rules(False, None, limits, None, None if bias is None else four_axes(bias), 0, 0, None)
+    y, _ = forward(*(readable(a) for a in (q, k, v)), scale, rules)
+    return y
+
+
+def forward(q, k, v, scale, rules):
+    """(y, log_sums) by whichever kernel suits."""
+    xp = array_module(q)
+    (B, H, T, D), S = q.shape, k.shape[2]
+    wide = np.dtype(np.float64 if q.dtype == np.float64 else np.float32)
+    y = empty_heads(q, xp)
+    log_sums = xp.empty((B, H, T), wide)
+    if T <= FEW_QUERIES and S > T:
+        decode(q, k, v, y, log_sums, scale, rules)
+        return y, log_sums
+    plan = forward_plan(q, rules, scale)
+    launch(plan.file, plan.name, (blocks_for(T, plan.rows), H, B), plan.threads,
+           (q, k, v, y, log_sums, *strides(q), *strides(k), *strides(v), *strides(y), D, float(scale),
+            *rules.arguments(q, k)), plan.shared_bytes)
+    return y, log_sums
+
+
+def decode(q, k, v, y, log_sums, scale, rules):
+    """Fill y and log_sums, the keys split over as many blocks as keep the GPU busy."""
+    xp = array_module(q)
+    (B, H, T, D), S = q.shape, k.shape[2]
+    D_tile = tile_width(D, PLAIN_WIDTHS)
+    splits = max(1, min(blocks_for(S, KEYS_PER_SPLIT), blocks_for(BLOCKS_WANTED, max(1, B * H * T))))
+    out = xp.empty((B, H, T, splits, D), log_sums.dtype)
+    highest, sums = (xp.empty((B, H, T, splits), log_sums.dtype) for _ in range(2))
+    launch("attention_decode.cu", f"attention_decode<{c_name(q)}, {D_tile}>", (splits, H, B * T), 128,
+           (q, k, v, out, highest, sums, *strides(q), *strides(k), *strides(v), D, float(scale), B,
+            *rules.arguments(q, k)))
+    launch("attention_decode.cu", f"attention_join<{c_name(q)}>", (T, H, B), blocks_for(D, 32) * 32,
+           (out, highest, sums, y, log_sums, *strides(y), D, splits, rules.threshold, int(q.dtype.itemsize == 2)))
+
+
+def forward_plan(q, rules, scale) -> Plan:
+    T, D = q.shape[2:]
+    if q.dtype.itemsize == 2 and D <= TENSOR_CORE_WIDTHS[-1]:
+        D_tile = tile_width(D, TENSOR_CORE_WIDTHS)
+        # Two strips of queries to a warp halve the reads of K and V from shared memory; short sequences would not fill
+        # them. Wide heads have no registers left for that: they get more warps.
+        warps, strips = (4, 1) if T <= 64 else (4, 2) if D_tile <= 64 else (8, 1)
+        queries = warps * 16 * strips
+        # A scale below 0 would turn the running maximum upside down: it is multiplied in first, as with extras.
+        name = f"attention_forward<{c_name(q)}, {D_tile}, {warps}, {strips}, {int(rules.extras() or scale <= 0)}>"
+        return Plan(name, "attention_forward.cu", queries, warps * 32, (queries + 128) * D_tile * 2)
+    D_tile, size, rows = plain_tile(q)
+    name = f"attention_plain_forward<{c_name(q)}, {D_tile}, {rows}>"
+    return Plan(name, "attention_plain.cu", rows, 128, ((rows + 64) * (D_tile + 4) + rows * 36) * size)
+
+
+def backward_plan(q, rules, scale) -> Plan:
+    S, D = q.shape[2:]
+    if q.dtype.itemsize == 2 and D <= TENSOR_CORE_WIDTHS[-1]:
+        D_tile = tile_width(D, TENSOR_CORE_WIDTHS)
+        warps = 8 if D_tile > 64 or (D_tile == 64 and S > 64) else 4
+        name = f"attention_backward<{c_name(q)}, {D_tile}, {warps}, {int(rules.extras())}>"
+        keys, queries = warps * 16, 32 if rules.extras() and D_tile > 96 else 64
+        return Plan(name, "attention_backward.cu", keys, warps * 32,
+                    ((2 * keys + 4 * queries) * D_tile + queries * keys) * 2 + 4 * queries * 4)
+    D_tile, size, rows = plain_tile(q)
+    name = f"attention_plain_backward<{c_name(q)}, {D_tile}, {rows}>"
+    return Plan(name, "attention_plain.cu", 32, 128, ((64 + 2 * rows) * (D_tile + 4) + 2 * rows * 36) * size)
+
+
+def plain_tile(q):
+    """(tile width, bytes an element, queries in a tile): small enough for 227 KB of shared memory backward."""
+    size = q.dtype.itemsize
+    D_tile = tile_width(q.shape[3], PLAIN_WIDTHS if size < 8 else PLAIN_WIDTHS[:-1])
+    return D_tile, size, 64 if D_tile * size <= 512 else 32
+
+
+def tile_width(D, widths):
+    """The narrowest tile that holds a head."""
+    if D > widths[-1]:
+        raise ValueError(f"attention on the GPU is written for heads of at most {widths[-1]} numbers, not {D}")
+    return next(width for width in widths if width >= D)
+
+
+def readable(a):
+    """The array in a form the kernels can read: rows of contiguous numbers that begin at multiples of 16 bytes."""
+    size, xp = a.dtype.itemsize, array_module(a)
+    aligned = address(a) % 16 == 0 and all(s % 16 == 0 for s, n in zip(a.strides[:3], a.shape[:3]) if n > 1)
+    if a.strides[3] == size and aligned and a.shape[3] * size % 16 == 0:
+        return a
+    *lead, D = a.shape
+    step = 16 // size
+    padded = xp.zeros((*lead, -(-D // step) * step), a.dtype)[..., :D]
+    padded[...] = a
+    return padded
+
+
+def writable(a, xp):
+    """`a` where the kernels can write into it, else an array of its shape where they can."""
+    size = a.dtype.itemsize
+    fits = a.strides[3] == size and (size > 2 or (a.shape[3] % 8 == 0 and all(s % 4 == 0 for s in a.strides[:3])))
+    return a if fits else empty_heads(a, xp)
+
+
+def empty_heads(a, xp):
+    """An empty array like a (B, H, T, D), in memory (B, T, H, D), with rows of at least a multiple of 8 numbers."""
+    B, H, T, D = a.shape
+    return xp.empty((B, T, H, -(-D // 8) * 8), a.dtype)[..., :D].swapaxes(1, 2)
+
+
+def strides(a) -> tuple:
+    """The steps from batch entry to batch entry, head to head and row to row, in elements."""
+    return tuple(step // a.dtype.itemsize for step in a.strides[:3])
+
+
+def broadcast_strides(a) -> tuple:
+    """The four steps of an array that broadcasts to (B, H, T, S), in elements; 0 along axes of length 1."""
+    if a is None:
+        return (0, 0, 0, 0)
+    return tuple(0 if n == 1 else step // a.dtype.itemsize for n, step in zip(a.shape, a.strides))
+
+
+def four_axes(a):
+    """a with leading axes of length 1, so that it has four."""
+    return a.reshape((1,) * (4 - a.ndim) + a.shape)
+
+
+def last_true(mask, batch, xp):
+    """(B,) int32: one more than the last True of each row of (B or 1, S)."""
+    S = mask.shape[1]
+    ends = (mask * xp.arange(1, S + 1, dtype=np.int32)).max(axis=1, initial=0) if S > 1 else mask[:, 0]
+    return xp.ascontiguousarray(xp.broadcast_to(ends.astype(np.int32), (batch,)))

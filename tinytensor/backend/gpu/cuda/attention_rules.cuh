@@ -1,0 +1,101 @@
+// Who may attend to whom, and what is added to the logits: shared by all attention kernels.
+//
+// Causal rule, window and padding are tile by tile: tiles outside are never visited. Mask, bias and dropout are element
+// by element, and kernels without them are compiled without that code (EXTRAS = 0).
+#pragma once
+#include "primitives.cuh"
+#include "random.cuh"
+
+// The parameters that these rules add to a kernel, and the struct they are gathered in.
+#define RULE_PARAMETERS(T)                                                                                      \
+  long long heads, long long queries, long long keys, long long causal, long long window, const int *key_limits, \
+      const T *bias, long long bias_batch, long long bias_head, long long bias_query, long long bias_key,       \
+      const unsigned char *mask, long long mask_batch, long long mask_head, long long mask_query,               \
+      long long mask_key, long long threshold, u64 seed, const u64 *salt
+#define GATHER_RULES(T, batch, head)                                                                            \
+  make_rules<T>(batch, head, heads, queries, keys, causal, window, key_limits, bias, bias_batch, bias_head,     \
+                bias_query, bias_key, mask, mask_batch, mask_head, mask_query, mask_key, threshold, seed, salt)
+
+template <class T> struct Rules {
+  int queries, keys, offset;                             // query t stands at key t + offset
+  int end;                                               // keys from here on are padding
+  bool causal;
+  int window;                                            // how many keys back a query sees; 0: all
+  const T* bias;                                         // of this batch entry and head
+  int bias_query, bias_key;
+  const unsigned char* mask;
+  int mask_query, mask_key;
+  u32 threshold;                                         // dropout's share of 65536
+  u32 cell;                                              // which (batch entry, head), for the random numbers
+  u64 seed;
+
+  // The keys that any of the queries [first, last] may see: [first_key, end_key).
+  __device__ __forceinline__ int first_key(int first) const {
+    return window ? max(0, first + offset - window + 1) : 0;
+  }
+  __device__ __forceinline__ int end_key(int last) const {
+    return causal ? max(0, min(end, last + offset + 1)) : end;
+  }
+  // And the queries that may see any of the keys [first, last].
+  __device__ __forceinline__ int first_query(int first) const {
+    return causal ? max(0, first - offset) : 0;
+  }
+  __device__ __forceinline__ int end_query(int last) const {
+    return window ? min(queries, max(0, last - offset + window)) : queries;
+  }
+  // Whether every query of [first_query, last_query] sees every key of [first_key, last_key].
+  __device__ __forceinline__ bool sees_all(int first_query, int last_query, int first_key, int last_key) const {
+    return last_key < end && last_query < queries && (!causal || last_key <= first_query + offset) &&
+           (!window || first_key > last_query + offset - window);
+  }
+  __device__ __forceinline__ bool sees(int query, int key) const {
+    int place = query + offset;
+    return key < end && query < queries && (!causal || key <= place) && (!window || key > place - window);
+  }
+  __device__ __forceinline__ bool allows(int query, int key) const {
+    return !mask || mask[query * mask_query + key * mask_key];
+  }
+  __device__ __forceinline__ Wide<T> added(int query, int key) const {
+    return bias ? widen(bias[query * bias_query + key * bias_key]) : Wide<T>(0);
+  }
+  // Random words for a patch of two rows 2i, 2i + 1 and four columns 2j, 2j + 1, 2j + 8, 2j + 9 of a 16-column strip:
+  // a thread of the forward kernel owns four elements of it in one row, one of the backward kernel four in two rows.
+  __device__ __forceinline__ Words patch(int query, int key) const {
+    return philox(query / 2, key / 16 * 4 + key % 8 / 2, cell, 0, seed);
+  }
+  __device__ __forceinline__ bool keeps(const Words& words, int query, int key) const {
+    // Chosen by conditions, because registers have no addresses: an index known only at run time would go to memory.
+    const u32 even = key & 8 ? words.at[2] : words.at[0], odd = key & 8 ? words.at[3] : words.at[1];
+    return kept(key & 1 ? odd : even, query % 2, threshold);
+  }
+};
+
+template <class T>
+__device__ __forceinline__ Rules<T> make_rules(
+    int batch, int head, long long heads, long long queries, long long keys, long long causal, long long window,
+    const int* key_limits, const T* bias, long long bias_batch, long long bias_head, long long bias_query,
+    long long bias_key, const unsigned char* mask, long long mask_batch, long long mask_head, long long mask_query,
+    long long mask_key, long long threshold, u64 seed, const u64* salt) {
+  Rules<T> rules;
+  rules.queries = (int)queries;
+  rules.keys = (int)keys;
+  rules.offset = (int)(keys - queries);
+  rules.end = key_limits ? min((int)keys, key_limits[batch]) : (int)keys;
+  rules.causal = causal != 0;
+  rules.window = (int)window;
+  rules.bias = bias ? bias + batch * bias_batch + head * bias_head : nullptr;
+  rules.bias_query = (int)bias_query;
+  rules.bias_key = (int)bias_key;
+  rules.mask = mask ? mask + batch * mask_batch + head * mask_head : nullptr;
+  rules.mask_query = (int)mask_query;
+  rules.mask_key = (int)mask_key;
+  rules.threshold = (u32)threshold;
+  rules.cell = (u32)(batch * heads + head);
+  rules.seed = salted(seed, salt);
+  return rules;
+}
+
+// 1 / (1 - p), from p * 65536.
+template <class T> __device__ __forceinline__ Wide<T> survivor_scale(const Rules<T>& rules) {
+  return Wide<T>(65536) / Wide<T>(65536 - rules.threshold);
+}

@@ -1,0 +1,35 @@
+// Random numbers without a state: Philox 4x32 with 7 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as
+// 1, 2, 3"). Four random words are a function of a counter and a key, so backward draws forward's dropout mask again
+// instead of loading it, whatever the order in which its threads come by.
+#pragma once
+#include "primitives.cuh"
+
+struct Words {
+  u32 at[4];
+};
+
+__device__ __forceinline__ Words philox(u32 c0, u32 c1, u32 c2, u32 c3, u64 key) {
+  u32 k0 = (u32)key, k1 = (u32)(key >> 32);
+#pragma unroll
+  for (int round = 0; round < 7; round++) {
+    u32 high0 = __umulhi(0xD2511F53u, c0), low0 = 0xD2511F53u * c0;
+    u32 high1 = __umulhi(0xCD9E8D57u, c2), low1 = 0xCD9E8D57u * c2;
+    c0 = high1 ^ c1 ^ k0;
+    c1 = low1;
+    c2 = high0 ^ c3 ^ k1;
+    c3 = low0;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return {{c0, c1, c2, c3}};
+}
+
+// Each half of a word decides one element: kept if it is at least p * 65536.
+__device__ __forceinline__ bool kept(u32 word, int half, u32 threshold) {
+  return ((word >> (16 * half)) & 0xffffu) >= threshold;
+}
+
+// In a captured CUDA graph every replay has the same arguments. What must differ is read from memory: `salt`, if any.
+__device__ __forceinline__ u64 salted(u64 seed, const u64* salt) {
+  return salt ? seed ^ *salt : seed;
+}

@@ -1,0 +1,58 @@
+"""Cross-entropy from logits, and fused with the matrix product that makes the logits: cuda/softmax.cu.
+
+    loss = (1 - smoothing) (log Z - z_t) + smoothing (log Z - mean(z)) + z_loss (log Z)^2,   Z = sum(exp(z))
+
+Losses of 16-bit logits are float32. Rows whose target is ignore_index have loss and gradient 0.
+"""
+
+from tinytensor.backend import array_module
+
+from .arrays import integers, wide_dtype
+from .launch import blocks_for, c_name, launch
+from .rows import as_rows, part_size, threads_for
+
+
+def cross_entropy(logits, targets, *, ignore_index=-100, label_smoothing=0.0, z_loss=0.0):
+    """losses (N,) of logits (N, V), integer targets (N,); 0 where the target is ignored.  Returns (losses, saved)."""
+    xp, rows, targets = array_module(logits), as_rows(logits), integers(logits, targets)
+    (N, V), size = rows.shape, part_size(rows.shape[1], rows)
+    losses, log_sums = (xp.empty(N, wide_dtype(rows)) for _ in range(2))
+    options = (V, ignore_index, float(label_smoothing), float(z_loss))
+    launch("softmax.cu", f"cross_entropy_forward<{c_name(rows)}, {size}>", (N,), threads_for(blocks_for(V, size)),
+           (rows, targets, losses, log_sums, *options))
+    return losses, (rows, targets, log_sums, options)
+
+
+def cross_entropy_backward(dlosses, saved):
+    """dlogits (N, V) = dloss ((1 + 2 z_loss log Z) exp(z) / Z - (1 - smoothing) onehot(target) - smoothing / V)."""
+    return backward_into(array_module(dlosses).empty_like(saved[0]), dlosses, saved)
+
+
+def backward_into(dlogits, dlosses, saved):
+    """Write the gradient into dlogits, which may be the logits themselves."""
+    rows, targets, log_sums, options = saved
+    (N, V), size = rows.shape, part_size(rows.shape[1], rows, dlogits)
+    dlosses = array_module(rows).ascontiguousarray(dlosses, log_sums.dtype)
+    launch("softmax.cu", f"cross_entropy_backward<{c_name(rows)}, {size}>", (N,), threads_for(blocks_for(V, size)),
+           (rows, targets, dlosses, log_sums, dlogits, *options))
+    return dlogits
+
+
+def linear_cross_entropy(x, weight, targets, *, ignore_index=-100, label_smoothing=0.0, z_loss=0.0):
+    """losses (N,) of the logits x @ weight.T.  Returns (losses, saved).
+
+    x: (N, C), weight: (V, C), targets: (N,). The logits are the only (N, V) array there is: backward turns them into
+    their own gradient.
+    """
+    x = as_rows(x)
+    losses, saved = cross_entropy(x @ weight.T, targets, ignore_index=ignore_index, label_smoothing=label_smoothing,
+                                  z_loss=z_loss)
+    return losses, (x, weight, saved)
+
+
+def linear_cross_entropy_backward(dlosses, saved, out=None):
+    """dx = dlogits @ weight, dweight = dlogits.T @ x.  Returns (dx, dweight); dweight (V, C) in `out` if given."""
+    x, weight, saved = saved
+    dlogits = backward_into(saved[0], dlosses, saved)
+    dweight = array_module(x).matmul(dlogits.T, x, out=out) if out is not None else dlogits.T @ x
+    return dlogits @ weight, dweight

@@ -1,0 +1,108 @@
+"""The LSTM over a whole sequence: one layer, one direction, every step, forward and backward (cuda/lstm.cu).
+
+The products of all inputs with w_x are one matrix product before the loop, and in backward dx, dw_x, dw_h and dw_proj
+are one each after it. A step is left with one product with w_h (one more with a projection) and one small kernel.
+"""
+
+import numpy as np
+
+from tinytensor.backend import array_module
+
+from .arrays import to_device_of
+from .launch import blocks_for, c_name, launch
+
+
+def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=None, proj_clip=None):
+    """y, h_n, c_n, saved = lstm(...).  Per step, with h and c the state, and gates in PyTorch's order:
+
+    i, f, g, o = split(x @ w_x.T + h @ w_h.T + bias);   c = clip(sigmoid(f) * c + sigmoid(i) * tanh(g), +-cell_clip)
+    m = sigmoid(o) * tanh(c);   h = m, or with a projection clip(m @ w_proj.T, +-proj_clip);   y = h
+
+    x: (B, T, I); w_x: (4H, I); w_h: (4H, P); bias: (4H,) or None; w_proj: (P, H) or None (P is H then);
+    h0: (B, P); c0: (B, H).  Returns y (B, T, P), and the last state h_n, c_n.
+    mask: (B, T) booleans or None. Where it is False the state stands still and y is 0.
+    reverse: from the last step to the first. A row with its padding at the end is read backwards from its own end.
+    """
+    xp = array_module(x)
+    B, T, inputs = x.shape
+    H, P = c0.shape[1], h0.shape[1]
+    x = xp.ascontiguousarray(by_step(x, reverse))          # (T, B, I)
+    gates = (x.reshape(T * B, inputs) @ w_x.T).reshape(T, B, 4 * H)
+    if bias is not None:
+        gates += bias
+    steps = Steps(x, mask, reverse)
+    h, c = xp.empty((T + 1, B, P), x.dtype), xp.empty((T + 1, B, H), x.dtype)
+    h[0], c[0] = h0, c0
+    tanh_c, m = xp.empty((T, B, H), x.dtype), xp.empty((T, B, H), x.dtype)
+    for t in range(T):
+        states = (h[t], h[t + 1]) if w_proj is None else (None, None)
+        steps.start("lstm_forward", B * H, t, (gates[t], h[t] @ w_h.T, c[t], c[t + 1], tanh_c[t], m[t], *states),
+                    (B, H, limit(cell_clip)))
+        if w_proj is not None:
+            steps.start("lstm_project", B * P, t, (m[t] @ w_proj.T, h[t], h[t + 1]), (B, P, limit(proj_clip)))
+    y = by_row(h[1:], reverse).copy()                      # (B, T, P)
+    if mask is not None:
+        y *= to_device_of(x, mask)[:, :, None]
+    saved = x, gates, h, c, tanh_c, m, w_x, w_h, bias is not None, w_proj, mask, reverse, cell_clip, proj_clip
+    return y, h[T].copy(), c[T].copy(), saved
+
+
+def lstm_backward(dy, dh_n, dc_n, saved):
+    """dx, dw_x, dw_h, dbias, dw_proj, dh0, dc0 from the gradients of y, h_n and c_n, each of which may be None.
+
+    Back-propagation through time, from the last step taken to the first; a clipped element passes no gradient on.
+    """
+    x, gates, h, c, tanh_c, m, w_x, w_h, has_bias, w_proj, mask, reverse, cell_clip, proj_clip = saved
+    xp = array_module(x)
+    T, B, _ = gates.shape
+    H, P = c.shape[2], h.shape[2]
+    steps = Steps(x, mask, reverse)
+    if dy is not None:
+        dy = xp.ascontiguousarray(by_step(dy, reverse))    # (T, B, P)
+    dh = xp.zeros((B, P), x.dtype) if dh_n is None else xp.ascontiguousarray(dh_n)
+    dc = xp.zeros((B, H), x.dtype) if dc_n is None else dc_n.copy()
+    dgates, dout, rest = xp.empty_like(gates), xp.empty((T, B, P), x.dtype), xp.empty((B, P), x.dtype)
+    # Without a projection h is m, which was not clipped.
+    clip = limit(None if w_proj is None else proj_clip)
+    for t in range(T - 1, -1, -1):
+        from_y = None if dy is None else dy[t]
+        steps.start("lstm_split", B * P, t, (dh, from_y, P, h[t + 1], dout[t], rest), (B, P, clip))
+        dm = dout[t] if w_proj is None else dout[t] @ w_proj
+        steps.start("lstm_backward", B * H, t, (gates[t], tanh_c[t], c[t], c[t + 1], dm, dc, dgates[t]),
+                    (B, H, limit(cell_clip)))
+        dh = dgates[t] @ w_h + rest
+    flat = dgates.reshape(T * B, 4 * H)
+    dx = xp.ascontiguousarray(by_row((flat @ w_x).reshape(x.shape), reverse))
+    dw_x = flat.T @ x.reshape(T * B, x.shape[2])
+    dw_h = flat.T @ h[:T].reshape(T * B, P)
+    dbias = flat.sum(axis=0) if has_bias else None
+    dw_proj = None if w_proj is None else dout.reshape(T * B, P).T @ m.reshape(T * B, H)
+    return dx, dw_x, dw_h, dbias, dw_proj, dh, dc
+
+
+class Steps:
+    """Starts the kernels of one step after the other, each with its column of the mask."""
+
+    def __init__(self, x, mask, reverse):
+        self.type = c_name(x)
+        xp = array_module(x)
+        self.mask = None if mask is None else xp.ascontiguousarray(by_step(to_device_of(x, mask), reverse))
+
+    def start(self, name, elements, t, arrays, numbers):
+        mask = None if self.mask is None else self.mask[t]
+        launch("lstm.cu", f"{name}<{self.type}>", (blocks_for(elements, 256),), 256, (*arrays, mask, 1, *numbers))
+
+
+def by_step(a, reverse):
+    """(B, T, ...) as a view (T, B, ...), in the order in which the steps are taken."""
+    return (a[:, ::-1] if reverse else a).swapaxes(0, 1)
+
+
+def by_row(a, reverse):
+    """The inverse of by_step."""
+    return (a[::-1] if reverse else a).swapaxes(0, 1)
+
+
+def limit(clip) -> float:
+    """The kernels know "no limit" as 0."""
+    return 0.0 if clip is None else float(np.float64(clip))
