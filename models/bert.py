@@ -54,7 +54,7 @@ class BERTConfig:
     attention_dropout: float = option(0.1, "share of the attention probabilities dropped in training")
     activation: str = option("gelu", f"of the feed-forward networks: {', '.join(ACTIVATIONS)}")
     pooler: bool = option(True, "a layer that makes one vector of the first token's, for tasks about whole texts")
-    eps: float = option(1e-12, "the layer norms' guard against division by zero")
+    norm_eps: float = option(1e-12, "the layer norms' guard against division by zero")
     init_std: float = option(0.02, "standard deviation of the first weights")
     pad_id: int = option(0, "the token that fills up short rows")
 
@@ -102,7 +102,7 @@ class Embeddings(Module):
         self.token = Embedding(config.vocab_size, width, weights)
         self.position = Embedding(first_position + config.context, width, weights)
         self.token_type = Embedding(config.token_types, width, weights) if config.token_types else None
-        self.norm = LayerNorm(width, eps=config.eps)
+        self.norm = LayerNorm(width, eps=config.norm_eps)
         self.dropout = Dropout(config.dropout)
 
     def __call__(self, ids, positions, token_types=None) -> Tensor:
@@ -139,7 +139,7 @@ class BERT(Module):
             activation=c.activation,
             dropout=c.dropout,
             attention_dropout=c.attention_dropout,
-            eps=c.eps,
+            eps=c.norm_eps,
             weight_init=weights,
             output_init=weights,
         )
@@ -222,7 +222,7 @@ class MaskedHead(Module):
         c, table = body.config, body.embeddings.token.weight
         self.dense = body.dense(c.width, table.shape[1])
         self.activation = ACTIVATIONS[c.activation]
-        self.norm = LayerNorm(table.shape[1], eps=c.eps)
+        self.norm = LayerNorm(table.shape[1], eps=c.norm_eps)
         self.bias = Parameter.make((c.vocab_size,), init.zeros)
 
     def transform(self, x: Tensor) -> Tensor:
@@ -233,7 +233,8 @@ class BERTForPreTraining(Module):
     """BERT with the heads it is pretrained with: masked words, and whether two texts belong together.
 
     A batch holds "ids", "token_types" and "mask", all (B, T); "targets" (B, T), the tokens behind the masks and -100
-    elsewhere; and with a sentence head "next" (B,): 0 where the second text is the right one, 1 where it is not.
+    elsewhere; and "next" (B,): 0 where the second text is the right one, 1 where it is not. Without "next" the sentence
+    head is not trained.
     """
 
     body_class = BERT
@@ -264,7 +265,7 @@ class BERTForPreTraining(Module):
     def counts(self, batch: dict) -> dict[str, int]:
         """How many predictions each part of the loss is a mean of."""
         counts = {"mlm": int((batch["targets"] != -100).sum())}
-        return counts | ({"nsp": len(batch["next"])} if self.nsp else {})
+        return counts | ({"nsp": len(batch["next"])} if self.nsp and "next" in batch else {})
 
     def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
         """The mean over masked tokens of -log p(token), plus that over rows of -log p(next), in nats.
@@ -279,7 +280,7 @@ class BERTForPreTraining(Module):
         x = self.mlm.transform(x)  # (N, E)
         nats = ops.linear_cross_entropy(x, self.output_table, targets[chosen], self.mlm.bias, reduction="sum")
         loss = nats / max(1, counts["mlm"])
-        if self.nsp:
+        if "nsp" in counts:
             loss = loss + ops.cross_entropy(self.nsp(encoded.pooled), batch["next"], reduction="sum") / counts["nsp"]
         return loss
 

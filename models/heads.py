@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.generate.answers import answer_ids
 from nn import Dropout, Linear, Module
 from tinytensor import Tensor, ops
 
@@ -140,3 +141,23 @@ class Chooser(Head):
         """The mean of -log p(choice), in nats per question."""
         counts = counts or self.counts(batch)
         return ops.cross_entropy(self(batch), batch["choice"], reduction="sum") / counts["choice"]
+
+
+class Writer(Module):
+    """No head at all: an encoder-decoder, which writes its answer (T5).   Token ids (B, n), up to `longest` of them;
+    targets: "targets" (B, T), padded with -100
+    """
+
+    def __init__(self, body: Module, longest: int):
+        self.body, self.longest = body, longest
+
+    def __call__(self, batch: dict) -> Tensor:
+        """The most probable token at each step, filled up with the end behind it."""
+        return Tensor(answer_ids(self.body, batch["ids"], batch.get("mask"), self.longest))
+
+    def counts(self, batch: dict) -> dict[str, int]:
+        return self.body.counts(batch)
+
+    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+        """The mean of -log p(target), in nats per token."""
+        return self.body.loss(batch, counts)

@@ -25,7 +25,7 @@ class RoBERTaConfig(BERTConfig):
 
     vocab_size: int = option(50265, "V, the number of different tokens")
     token_types: int = option(1, "segments that are told apart")
-    eps: float = option(1e-5, "the layer norms' guard against division by zero")
+    norm_eps: float = option(1e-5, "the layer norms' guard against division by zero")
     pad_id: int = option(1, "the token that fills up short rows")
 
 

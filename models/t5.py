@@ -53,7 +53,7 @@ class T5Config:
     gated: bool = option(False, "multiply the activation by a second projection (v1.1)")
     tied: bool = option(True, "use the token embedding as the output table too (not in v1.1)")
     dropout: float = option(0.0, "share dropped from embeddings, probabilities, branches and inside the networks")
-    eps: float = option(1e-6, "added to the mean square in the norms")
+    norm_eps: float = option(1e-6, "added to the mean square in the norms")
     pad_id: int = option(0, "the token that fills up short rows, and that every output starts from")
     eos_id: int = option(1, "the token that ends inputs and outputs")
 
@@ -130,10 +130,19 @@ class T5(Module):
     def decode(self, ids, memory: Tensor | None = None, mask=None, cache: DecoderCache | None = None) -> Tensor:
         """The final vectors (B, T, C) of the output's ids (B, T), ready to be compared with the output table.
 
-        memory, mask: from `encode`; or else a cache from `new_cache`, and ids that follow the cached ones.
+        memory, mask: from `encode`. Or else a cache from `new_cache`; ids then follow the cached ones, and the mask is
+        that of all the output's positions so far, (B, 1, 1, S), if there is padding among them.
         """
         _check_ids("output", ids)
-        x = self.decoder(self.embedding(ids), mask, memory, cache)
+        blocks = self.decoder.blocks
+        if cache is None:
+            memory = [(*block.cross.keys_values(memory), mask) for block in blocks]
+            return self._scaled(self.decoder(self.embedding(ids), None, memory))
+        names, looked_at = [(f"keys.{n}", f"values.{n}") for n in range(len(blocks))], cache.memory.get("mask")
+        memory = [(Tensor(cache.memory[keys]), Tensor(cache.memory[values]), looked_at) for keys, values in names]
+        return self._scaled(self.decoder(self.embedding(ids), mask, memory, cache))
+
+    def _scaled(self, x: Tensor) -> Tensor:
         return x * self.config.width**-0.5 if self.config.tied else x
 
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
@@ -170,10 +179,14 @@ class T5(Module):
                 memory |= {f"keys.{layer}": keys.data, f"values.{layer}": values.data}
         return DecoderCache(own, memory)
 
-    def step(self, ids, cache: DecoderCache):
-        """Read the tokens `ids` (B, T) of the output after the cached ones; the next token's logits, a raw (B, V)."""
+    def step(self, ids, cache: DecoderCache, mask=None):
+        """Read the tokens `ids` (B, T) of the output after the cached ones; the next token's logits, a raw (B, V).
+
+        mask: (B, T), False at padding before the output's first token.
+        """
         with no_grad():
-            last = self.decode(ids, cache=cache)[:, -1]
+            seen = cache.see(ids.shape[1], mask)
+            last = self.decode(ids, None, None if seen is None else _attention_mask(seen, seen.shape), cache)[:, -1]
             return ops.linear(last, self.output_table).data
 
     # ---- published folders
@@ -212,23 +225,19 @@ class Stack(Module):
     def __init__(self, config: T5Config, layers: int, decoder: bool = False):
         self.positions = RelativePositions(config, both_ways=not decoder)
         self.blocks = [Block(config, decoder) for _ in range(layers)]
-        self.norm = RMSNorm(config.width, config.eps)
+        self.norm = RMSNorm(config.width, config.norm_eps)
         self.dropout = Dropout(config.dropout)
 
-    def __call__(self, x: Tensor, mask=None, memory: Tensor | None = None, cache: DecoderCache | None = None) -> Tensor:
-        """x: (B, T, C).   mask: of the input. The decoder also takes the memory (B, S, C), or a cache that has it."""
+    def __call__(self, x: Tensor, mask=None, memory=None, cache: DecoderCache | None = None) -> Tensor:
+        """x: (B, T, C).   mask: (B, 1, 1, S), of the stack's own keys.   cache: of what the decoder read before x.
+        memory: for the decoder, what each block's cross-attention looks at: its keys, its values and their mask.
+        """
         T = x.shape[1]
         bias = self.positions(T, T + (cache.length if cache else 0))  # (H, T, S)
-        mask = cache.memory.get("mask") if cache else mask
+        nothing = [None] * len(self.blocks)
         x, branch = self.dropout(x), None
-        for layer, block in enumerate(self.blocks):
-            if block.cross is None:
-                x, branch = block(x, branch, bias, mask)
-            elif cache is None:
-                x, branch = block(x, branch, bias, mask, block.cross.keys_values(memory))
-            else:
-                seen = [Tensor(cache.memory[f"{name}.{layer}"]) for name in ("keys", "values")]
-                x, branch = block(x, branch, bias, mask, seen, cache.layers[layer])
+        for block, looked_at, own in zip(self.blocks, memory or nothing, cache.layers if cache else nothing):
+            x, branch = block(x, branch, bias, mask, looked_at, own)
         return self.dropout(self.norm.add(x, branch)[1])
 
 
@@ -239,23 +248,21 @@ class Block(Module):
     """
 
     def __init__(self, config: T5Config, decoder: bool):
-        self.norm1 = RMSNorm(config.width, config.eps)
+        self.norm1 = RMSNorm(config.width, config.norm_eps)
         self.attention = SelfAttention(config, causal=decoder)
-        self.cross_norm = RMSNorm(config.width, config.eps) if decoder else None
+        self.cross_norm = RMSNorm(config.width, config.norm_eps) if decoder else None
         self.cross = CrossAttention(config) if decoder else None
-        self.norm2 = RMSNorm(config.width, config.eps)
+        self.norm2 = RMSNorm(config.width, config.norm_eps)
         self.feed_forward = FeedForward(config)
         self.dropout = Dropout(config.dropout)
 
-    def __call__(self, x: Tensor, branch: Tensor | None, bias: Tensor, mask, seen=None, cache: KVCache | None = None):
-        """bias: (H, T, S).   mask: of the input, so of an encoder's own keys and of those a decoder looks back at.
-        seen: the keys and values of cross-attention.   cache: of the decoder's own keys and values.
-        """
+    def __call__(self, x: Tensor, branch: Tensor | None, bias: Tensor, mask, memory, cache: KVCache | None):
+        """bias: (H, T, S).   The others are those of Stack, for this block."""
         x, y = self.norm1.add(x, branch)
-        branch = self.dropout(self.attention(y, bias, None if self.cross else mask, cache))
+        branch = self.dropout(self.attention(y, bias, mask, cache))
         if self.cross:
             x, y = self.cross_norm.add(x, branch)
-            branch = self.dropout(self.cross(y, *seen, mask))
+            branch = self.dropout(self.cross(y, *memory))
         x, y = self.norm2.add(x, branch)
         return x, self.dropout(self.feed_forward(y))
 

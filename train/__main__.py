@@ -12,7 +12,10 @@ import sys
 
 from train.parallel import WorkerDied
 
-COMMANDS = ("gpt", "sample", "eval", "tokenizer", "prune", "quantize", "distill", "lottery")
+COMMANDS = (
+    "gpt", "bert", "t5", "finetune", "sample", "fill", "embed", "eval", "tokenizer",
+    "prune", "quantize", "distill", "lottery",
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -26,6 +26,7 @@ import safetensors.numpy
 
 from models import (
     GPT,
+    T5,
     ALBERTConfig,
     ALBERTForPreTraining,
     BERTConfig,
@@ -35,6 +36,7 @@ from models import (
     GPTConfig,
     RoBERTaConfig,
     RoBERTaForPreTraining,
+    T5Config,
 )
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
@@ -47,6 +49,7 @@ FAMILIES = {
     "roberta": (RoBERTaForPreTraining, RoBERTaConfig),
     "distilbert": (DistilBERTForPreTraining, DistilBERTConfig),
     "albert": (ALBERTForPreTraining, ALBERTConfig),
+    "t5": (T5, T5Config),
 }
 PUBLISHED = {  # the model_type in the config.json of a published folder -> its class
     "gpt2": GPT,
@@ -55,6 +58,8 @@ PUBLISHED = {  # the model_type in the config.json of a published folder -> its 
     "roberta": RoBERTaForPreTraining,
     "distilbert": DistilBERTForPreTraining,
     "albert": ALBERTForPreTraining,
+    "t5": T5,
+    "mt5": T5,
 }
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 TRAINER = "trainer.safetensors"

@@ -21,7 +21,8 @@ from tinytensor import backend
 from train import checkpoint
 from train.objectives.labelled import Labelled
 from train.report import Report
-from train.tasks import TASKS, Row, TextInputs
+from train.tasks import TASKS, Row, Text2Text, TextInputs
+from train.tasks.text2text import as_text2text
 from train.trainer import TrainConfig, Trainer
 
 
@@ -34,9 +35,15 @@ def prepare_encoder(model: Module, tokenizer, max_length: int):
     return body, TextInputs(tokenizer, max_length or longest)
 
 
+def prepare_writer(model: Module, tokenizer, max_length: int):
+    """(body, inputs) of an encoder-decoder, which learns every task as text to read and text to write."""
+    return model, TextInputs(tokenizer, max_length or 512)
+
+
 # family -> function(pretrained model, tokenizer, max_length or 0) -> (body, inputs); see models/heads.py and
 # tasks/inputs.py for what those are
 PREPARE: dict[str, Callable] = dict.fromkeys(("bert", "roberta", "distilbert", "albert"), prepare_encoder)
+PREPARE["t5"] = prepare_writer
 
 
 @dataclass
@@ -108,17 +115,26 @@ def begin(
     max_length: int = 0,
     dropout: float = 0.1,
     frozen: bool = False,
+    cap: int = 0,
 ) -> Trainer:
     """A trainer that is ready to fine-tune, in an existing empty folder.
 
     pretrained: (family, model, tokenizer).   settings: fields of TrainConfig; steps and evaluations follow from epochs.
-    frozen: train the head only.
+    frozen: train the head only.   cap: the most examples of one task of a mixture in an epoch (0: all).
     """
     family, model, tokenizer = pretrained
     if family not in PREPARE:
         raise ValueError(f"a model of the family {family} cannot be fine-tuned; the families are {', '.join(PREPARE)}")
     if epochs < 1:
         raise ValueError(f"--epochs must be at least 1, not {epochs}")
+    if family == "t5":
+        if frozen:
+            raise ValueError("--frozen trains the head only, and a T5 has none; leave it out")
+        if task.kind != Text2Text.kind:
+            examples, held_out = as_text2text(task, examples), as_text2text(task, held_out)
+            task = Text2Text.of(examples, held_out)
+    elif task.kind == Text2Text.kind:
+        raise ValueError(f"text2text needs a model that reads and writes: a t5, not a {family}")
     seed = settings.get("seed", 0)
     body, inputs = PREPARE[family](model, tokenizer, max_length)
     body.requires_grad_(not frozen)
@@ -127,7 +143,7 @@ def begin(
     rows, _ = tuned.rows(examples)
     held_out_rows, _ = tuned.rows(held_out)
     batch = settings.get("batch", 16)
-    objective = Labelled(tuned.pad, batch, seed)
+    objective = Labelled(tuned.pad, batch, seed, cap)
     per_epoch = objective.steps_per_epoch(rows)
     steps = epochs * per_epoch
     every = dict(steps=steps, batch=batch, eval_every=per_epoch, save_every=per_epoch, warmup=max(1, steps // 10))
@@ -171,3 +187,11 @@ def load(folder: Path) -> FineTuned:
     head = task.make_head(body, dropout)
     checkpoint.load_weights(head, checkpoint.read_weights(folder), folder)
     return FineTuned(head.eval(), task, inputs, family)
+
+
+def is_finetuned(folder: Path) -> bool:
+    """Whether a folder's config.json is that of a fine-tuned model."""
+    try:
+        return json.loads((folder / "config.json").read_text()).get("family") == "finetuned"
+    except (OSError, ValueError, AttributeError):
+        return False

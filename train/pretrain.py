@@ -37,6 +37,7 @@ class Recipe:
     training: dict  # those of TrainConfig
     presets: dict[str, dict]
     objective: type | None = None  # a dataclass with the objective's own settings
+    encoder: Callable = lambda tokenizer: tokenizer  # tokenizer -> what encodes the corpus, if not it alone
     stories: int = 8_000_000  # characters
 
     @property
@@ -125,7 +126,7 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Run:
     model_config = recipe.config_class(**shape)
     folder = make_folder(args.out, recipe.family, args.overwrite)
     try:
-        corpus = build_corpus(source, tokenizer, folder)
+        corpus = build_corpus(source, recipe.encoder(tokenizer), folder)
         tokenizer.save(folder)
         checkpoint.save_config(folder, recipe.family, model_config)
         _save_settings(folder, args.data, config, objective_config)

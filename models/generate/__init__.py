@@ -9,12 +9,17 @@ one position's work instead of a whole sequence's. An encoder-decoder's new_cach
     loop.py       generate and stream: ids in, ids out
     beam.py       beam search: keep the few most probable texts, not one
     text.py       write and stream_text: text in, text out, with stop strings
+    answers.py    answer: text in, text out, for encoder-decoders
 """
 
+from models.generate.answers import answer, answer_ids, answer_text
 from models.generate.beam import beam_search
 from models.generate.draft import pad_left
 from models.generate.loop import Step, generate, stream
 from models.generate.sampling import Sampling
 from models.generate.text import stream_text, write
 
-__all__ = ["Sampling", "Step", "beam_search", "generate", "pad_left", "stream", "stream_text", "write"]
+__all__ = [
+    "Sampling", "Step", "answer", "answer_ids", "answer_text", "beam_search", "generate", "pad_left", "stream",
+    "stream_text", "write",
+]  # fmt: skip

@@ -129,7 +129,7 @@ BERT_FIELDS = {
     "dropout": ("hidden_dropout_prob", 0.1),
     "attention_dropout": ("attention_probs_dropout_prob", 0.1),
     "activation": ("hidden_act", "gelu"),
-    "eps": ("layer_norm_eps", 1e-12),
+    "norm_eps": ("layer_norm_eps", 1e-12),
     "init_std": ("initializer_range", 0.02),
     "pad_id": ("pad_token_id", 0),
 }

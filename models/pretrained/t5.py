@@ -70,7 +70,7 @@ FIELDS = {
     "buckets": ("relative_attention_num_buckets", 32),
     "max_distance": ("relative_attention_max_distance", 128),
     "dropout": ("dropout_rate", 0.1),
-    "eps": ("layer_norm_epsilon", 1e-6),
+    "norm_eps": ("layer_norm_epsilon", 1e-6),
     "pad_id": ("pad_token_id", 0),
     "eos_id": ("eos_token_id", 1),
 }

@@ -5,6 +5,7 @@ import pytest
 
 import tinytensor as tt
 from models import pretrained
+from models.generate import generate
 from models.pretrained import t5 as published
 from models.t5 import T5, T5Config, relative_position_bucket, shift_right
 from nn import shapes_only
@@ -208,6 +209,19 @@ def test_cached_steps_give_the_logits_of_the_full_pass(name, steps):
         assert_close(logits, whole[:, at - 1], 2e-5)
 
 
+def test_outputs_may_begin_with_padding():
+    model, batch = randomized(CONFIGS["v1.0"]).eval(), some_batch(CONFIGS["v1.0"])
+    starts = shift_right(batch["targets"], 0)
+    cache = model.new_cache(3, 11, source=batch["ids"], source_mask=batch["mask"])
+    mask = np.arange(5) >= np.array([[0], [2], [4]])
+    model.step(np.zeros((3, 5), int), cache, mask)
+    got = model.step(starts[:, 1:3], cache)
+    for row, pad in enumerate([0, 2, 4]):
+        text = np.concatenate([np.zeros(5 - pad, int), starts[row, 1:3]])[None]
+        alone = model(batch["ids"][row : row + 1], text, batch["mask"][row : row + 1]).data[0, -1]
+        assert_close(got[row], alone, 2e-5)
+
+
 def test_rows_of_a_cache_can_be_chosen_anew():
     model, batch = randomized(CONFIGS["v1.0"]).eval(), some_batch(CONFIGS["v1.0"])
     starts = shift_right(batch["targets"], 0)
@@ -405,3 +419,42 @@ def test_what_t5_cannot_read_is_named(tmp_path):
             T5.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="no word for a gated gelu; theirs is gelu_tanh"):
         T5(dataclasses.replace(CONFIGS["v1.1"], activation="gelu")).save_pretrained(tmp_path)
+
+
+# ---- writing
+
+
+def written(ids: np.ndarray, eos: int = 1) -> list[list[int]]:
+    """Rows without their first token, up to their end."""
+    rows = [row[1:].tolist() for row in ids]
+    return [row[: row.index(eos) + 1] if eos in row else row for row in rows]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_greedy_and_beam_outputs_are_those_of_transformers_token_for_token(name, seed, tmp_path):
+    torch = pytest.importorskip("torch")
+    config = dataclasses.replace(CONFIGS[name], decoder_layers=0)  # transformers 5 cannot cache where they differ
+    model, batch = randomized(config, seed).eval(), some_batch(config, seed=seed)
+    theirs = twin(model, tmp_path)
+    inputs = dict(input_ids=torch.tensor(batch["ids"]), attention_mask=torch.tensor(batch["mask"]).long())
+    starts, source = np.zeros((3, 1), int), dict(source=batch["ids"], source_mask=batch["mask"])
+    for beams in (1, 4):
+        expected = theirs.generate(**inputs, max_new_tokens=20, num_beams=beams, do_sample=False).numpy()
+        ours = generate(model, starts, 20, beams=beams, end=1, **(dict(temperature=0) if beams == 1 else {}), **source)
+        assert written(ours) == written(expected)
+        assert len({tuple(row) for row in written(ours)}) > 1
+
+
+def test_beams_of_one_text_are_those_of_trying_everything():
+    model, batch = randomized(dataclasses.replace(CONFIGS["v1.0"], vocab_size=4), 3).eval(), np.array([[2, 3, 3, 2, 1]])
+    texts = [[a, b, c] for a in (0, 2, 3) for b in (0, 2, 3) for c in range(4)]  # of three tokens, whatever the last
+    texts += [[1], *([a, 1] for a in (0, 2, 3))]
+
+    def score(text):
+        log_p = ops.log_softmax(model(batch, np.array([[0, *text[:-1]]]))).data[0]
+        return sum(log_p[i, token] for i, token in enumerate(text)) / len(text)
+
+    ours = generate(model, np.zeros((1, 1), int), 3, beams=40, end=1, source=batch)
+    assert written(ours) == [max(texts, key=score)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,11 +17,16 @@ POOL = 50  # batches whose rows are sorted by length together
 
 @dataclass
 class Labelled:
-    """Batches of Rows. The data is a list of them; `pad` makes a batch of some rows' arrays."""
+    """Batches of Rows. The data is a list of them; `pad` makes a batch of some rows' arrays.
+
+    cap: the most rows of a group that are used in an epoch, drawn anew each time (0: all), so that a task with many
+    examples does not crowd out the others it is mixed with.
+    """
 
     pad: Callable[[list[dict]], dict[str, np.ndarray]]
     batch: int
     seed: int = 0
+    cap: int = 0
     _plans: dict = field(default_factory=dict, repr=False)  # epoch -> its batches; only the last one is kept
 
     def check(self, rows: list[Row], what: str) -> None:
@@ -28,15 +34,26 @@ class Labelled:
             raise ValueError(f"the {what} part has no examples")
 
     def steps_per_epoch(self, rows: list[Row]) -> int:
-        return math.ceil(len(rows) / self.batch)
+        groups = Counter(row.group for row in rows)
+        return math.ceil(sum(min(n, self.cap or n) for n in groups.values()) / self.batch)
 
     def training_batch(self, rows: list[Row], number: int) -> dict[str, np.ndarray]:
         epoch, place = divmod(number, self.steps_per_epoch(rows))
         if epoch not in self._plans:
             self._plans.clear()
             with random.seeded(self.seed, epoch) as draw:
-                self._plans[epoch] = bucketed([row.length for row in rows], self.batch, draw)
+                chosen = self._mixture(rows, draw)
+                batches = bucketed([rows[i].length for i in chosen], self.batch, draw)
+                self._plans[epoch] = [chosen[places] for places in batches]
         return self.evaluation_batch(rows, self._plans[epoch][place])
+
+    def _mixture(self, rows: list[Row], draw: np.random.Generator) -> np.ndarray:
+        """The numbers of the rows of an epoch: of each group all, or `cap` at random."""
+        if not self.cap:
+            return np.arange(len(rows))
+        groups = np.array([row.group for row in rows])
+        members = [np.flatnonzero(groups == name) for name in sorted(set(groups.tolist()))]
+        return np.concatenate([draw.choice(m, min(len(m), self.cap), replace=False) for m in members])
 
     def evaluation_batches(self, rows: list[Row], limit: int | None = None) -> list[np.ndarray]:
         """The rows from short to long, in groups of a batch: all of them, or `limit` groups spread evenly."""

@@ -19,5 +19,6 @@ from train.tasks.classify import Classify
 from train.tasks.inputs import Row, TextInputs
 from train.tasks.regress import Regress
 from train.tasks.tag import Tag
+from train.tasks.text2text import Text2Text
 
-TASKS = {task.kind: task for task in (Classify, Regress, Tag, Answer, Choose)}
+TASKS = {task.kind: task for task in (Classify, Regress, Tag, Answer, Choose, Text2Text)}

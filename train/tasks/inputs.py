@@ -14,7 +14,8 @@ import numpy as np
 
 from models.tokenizers import Tokenizer
 
-FILL = {"ids": 0, "token_types": 0, "tags": -100, "answerable": False, "mask": False}  # what padding is made of
+# what padding is made of
+FILL = {"ids": 0, "token_types": 0, "tags": -100, "targets": -100, "answerable": False, "mask": False}
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Row:
 
     arrays: dict[str, np.ndarray]
     notes: object = None
+    group: str = ""  # rows of one group share a cap on how many are used in an epoch
 
     @property
     def length(self) -> int:

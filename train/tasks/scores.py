@@ -1,8 +1,8 @@
-"""How close a written answer is to the right one: exact match, token F1, ROUGE-L and BLEU.
+"""How close a written text is to the right one: ROUGE-L and BLEU, beside the same text and the F1 of the words.
 
-Each is computed as the program does whose figures papers report: token F1 as SQuAD's evaluation script (Rajpurkar et
-al. 2016), ROUGE-L (Lin 2004) as rouge_score without stemming, BLEU (Papineni et al. 2002) as sacreBLEU (Post 2018)
-with its tokenization "13a" and its smoothing "exp". All are shares in [0, 1], where BLEU is often given times 100.
+Both are computed as the program does whose figures papers report: ROUGE-L (Lin 2004) as rouge_score without stemming,
+BLEU (Papineni et al. 2002) as sacreBLEU (Post 2018) with its tokenization "13a" and its smoothing "exp". All are shares
+in [0, 1], where BLEU is often given times 100. The F1 of the words is SQuAD's, in metrics.py.
 """
 
 from __future__ import annotations
@@ -10,41 +10,21 @@ from __future__ import annotations
 import html
 import math
 import re
-import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-ARTICLES = re.compile(r"\b(a|an|the)\b")
-PUNCTUATION = str.maketrans("", "", string.punctuation)
+from train.tasks import metrics
 
 
-def exact_match(answer: str, right: str) -> float:
+def same_text(answer: str, right: str) -> float:
     """1 if the two are the same text, but for white space around them; else 0."""
     return float(answer.strip() == right.strip())
 
 
-def normal_words(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation and articles."""
-    return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()
-
-
-def token_f1(answer: str, right: str) -> float:
-    """The harmonic mean of precision and recall of the normal words, in any order."""
-    got, wanted = normal_words(answer), normal_words(right)
-    if not got or not wanted:
-        return float(got == wanted)
-    return f1(sum((Counter(got) & Counter(wanted)).values()), len(got), len(wanted))
-
-
 def rouge_l(answer: str, right: str) -> float:
-    """The same of the longest sequence of words that both have in this order, not necessarily side by side."""
+    """The F1 of the longest sequence of words that both have in this order, not necessarily side by side."""
     got, wanted = (re.findall("[a-z0-9]+", text.lower()) for text in (answer, right))
-    return f1(longest_common(got, wanted), len(got), len(wanted))
-
-
-def f1(shared: int, got: int, wanted: int) -> float:
-    """2 P R / (P + R) with P = shared / got and R = shared / wanted."""
-    return 2 * shared / (got + wanted) if shared else 0.0
+    return metrics.f1(longest_common(got, wanted), len(got), len(wanted))
 
 
 def longest_common(a: Sequence, b: Sequence) -> int:
@@ -91,7 +71,15 @@ def bleu_words(text: str) -> list[str]:
 
 
 def score_all(answers: Sequence[str], rights: Sequence[str]) -> dict[str, float]:
-    """All four over a corpus: the means of the first three, and BLEU."""
-    mean = lambda score: sum(map(score, answers, rights)) / max(1, len(answers))
-    return {"exact_match": mean(exact_match), "token_f1": mean(token_f1), "rouge_l": mean(rouge_l),
-            "bleu": bleu(answers, rights)}  # fmt: skip
+    """All four over a corpus; exact_match is the share of answers that are the same text."""
+    return {
+        "exact_match": mean(map(same_text, answers, rights)),
+        "token_f1": metrics.word_f1(rights, answers),
+        "rouge_l": mean(map(rouge_l, answers, rights)),
+        "bleu": bleu(answers, rights),
+    }
+
+
+def mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return sum(values) / max(1, len(values))

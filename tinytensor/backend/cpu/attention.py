@@ -63,7 +63,7 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
             with np.errstate(over="ignore"):
                 z = strip_logits(queries, keys, strip, heads, mask, bias)
                 e = np.exp(z, out=z)
-            total = e @ ones[j]
+                total = e @ ones[j]
             if not in_safe_range(total):
                 z = strip_logits(queries, keys, strip, heads, mask, bias)
                 m = z.max(axis=3, initial=-np.inf)

@@ -1,0 +1,119 @@
+"""The commands around BERT, one after another as a user would type them, on a model of a few thousand parameters."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import BERTForPreTraining
+from train.__main__ import main
+from train.checkpoint import load_model
+from train.commands.fill import fill
+from train.runs import newest_run
+
+SHAPE = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "48", "--vocab-size", "300"]
+SMALL = ["--workers", "1", "--batch", "8", *SHAPE]
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "bert"
+    assert main(["bert", "--stories", "60000", "--steps", "12", "--out", str(run), *SMALL]) == 0
+    return run
+
+
+def lines(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_a_model_that_can_be_loaded(pretrained):
+    model, tokenizer = load_model(pretrained)
+    assert isinstance(model, BERTForPreTraining) and tokenizer.vocab_size == 300
+    assert lines(pretrained)[-1]["step"] == 12
+    # ln 300 + ln 2 is the loss of guessing; a step or two below it already
+    assert lines(pretrained)[-1]["val_loss"] < np.log(300) + np.log(2) + 0.1
+
+
+def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(tmp_path):
+    command = ["bert", "--stories", "60000", "--warmup", "4", "--schedule", "constant", *SMALL]
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    main([*command, "--steps", "6", "--out", str(stopped)])
+    main(["bert", "--resume", str(stopped), "--steps", "12"])
+    main([*command, "--steps", "12", "--out", str(whole)])
+    assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("pairs", ["order", "none"])
+def test_the_relatives_ways_of_pairing_train_too(pairs, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["bert", "--stories", "30000", "--steps", "2", "--pairs", pairs, "--out", str(run), *SMALL]) == 0
+    assert ("told right" in capsys.readouterr().out) == (pairs == "order")
+
+
+def test_fill_puts_the_most_probable_tokens_where_the_masks_are(pretrained, capsys):
+    assert main(["fill", "--model", str(pretrained), "Mia had a [MASK] kite and [MASK] was glad.", "--top", "3"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 3 and out[0].startswith("mia had a") and out[0].endswith("was glad.")
+    model, tokenizer = load_model(pretrained)
+    _, guesses = fill(model, tokenizer, "Mia had a [MASK] kite.", top=4)
+    ids = tokenizer.prepare(["Mia had a [MASK] kite."], special=True).ids
+    logits = model(ids).mlm_logits.data[0, list(ids[0]).index(tokenizer.id_of("[MASK]"))].astype(float)
+    p = np.exp(logits - logits.max())
+    p /= p.sum()
+    for token, probability in guesses[0]:
+        assert probability == pytest.approx(p[tokenizer.id_of(token)], rel=1e-4)
+    assert [p for _, p in guesses[0]] == sorted([p for _, p in guesses[0]], reverse=True)
+
+
+def test_embed_finds_the_sentence_asked_for(pretrained, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("Mia had a red kite. The sea was calm and cold. Ben fell and hurt his knee.")
+    vectors = tmp_path / "vectors.npz"
+    command = ["embed", str(tmp_path / "notes.txt"), "The sea was calm and cold.", "--model", str(pretrained)]
+    assert main([*command, "--top", "2", "--out", str(vectors)]) == 0
+    best = capsys.readouterr().out.splitlines()[1]
+    assert best.startswith("1.000  The sea was calm and cold.")
+    assert np.load(vectors)["vectors"].shape == (3, 16)
+
+
+def test_finetune_trains_on_the_stories_and_on_files(pretrained, tmp_path, capsys):
+    quick = ["--epochs", "1", "--workers", "1"]
+    run = tmp_path / "roles"
+    command = ["finetune", str(pretrained), "--task", "roles", "--examples", "32", "--out", str(run), *quick]
+    assert main(command) == 0
+    assert "held out: f1 " in capsys.readouterr().out
+    assert {"f1", "accuracy", "epoch"} <= lines(run)[-2].keys()
+    data = tmp_path / "data.tsv"
+    data.write_text("text\tlabel\n" + "Mia was glad.\tgood\nBen was sad.\tbad\n" * 4)
+    run = tmp_path / "mood"
+    files = ["--data", str(data), "--held-out", str(data)]
+    assert main(["finetune", str(pretrained), "--task", "classify", *files, "--out", str(run), "--fresh", *quick]) == 0
+    assert {"accuracy", "f1", "matthews"} <= lines(run)[-2].keys()
+    pytest.importorskip("matplotlib")
+    assert (run / "confusion.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [(["fill", "no mask"], r"there is nothing to fill in: write [MASK] where a word is missing"),
+     (["finetune", "RUN", "--task", "irony"], "unknown --task 'irony'; choose from sentiment"),
+     (["finetune", "RUN", "--task", "roles", "--examples", "20", "--max-length", "99"], "--max-length 99 is more than"),
+     (["finetune", "RUN", "--task", "tag", "--data", "x.tsv"], "x.tsv cannot be read"),
+     (["embed", "."], "give something to look for")],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_one_line(command, message, pretrained, tmp_path, capsys, monkeypatch):
+    command = [str(pretrained) if word == "RUN" else word for word in command]
+    command += ["--model", str(pretrained)] if command[0] == "fill" else []
+    command += ["--out", str(tmp_path / "new")] if command[0] == "finetune" else []
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_newest_run_is_the_one_with_the_highest_number(tmp_path):
+    for name in ("bert-2", "bert-10", "bert-9", "bert-x", "gpt-11"):
+        (tmp_path / name).mkdir()
+    assert newest_run("bert", tmp_path).name == "bert-10"
+    with pytest.raises(ValueError, match=r"there is no run in .*t5-N; make one with: python -m train t5"):
+        newest_run("t5", tmp_path)

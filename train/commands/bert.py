@@ -1,0 +1,88 @@
+"""Train a BERT: a model that reads, by filling in words that were blotted out and telling which texts belong together.
+
+Without any flag it learns from built-in stories, on all cores, in a few minutes.
+
+  python -m train bert --data book.txt                   learn from your own text: a sentence or a paragraph a line,
+                                                         a blank line between documents
+  python -m train bert --pairs order                     ALBERT's second task; --pairs none: RoBERTa's way
+  python -m train bert --resume runs/bert-1              go on where a run was stopped
+Then: python -m train fill, finetune, embed
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import numpy as np
+
+import tinytensor as tt
+from models.bert import PRESETS
+from models.tokenizers import WordPiece
+from nn import Module
+from train import pretrain
+from train.data.sentences import SentenceEncoder
+from train.objectives.masked import Masked, MaskedConfig, separator_of
+
+SUMMARY = "train a BERT, a model that reads, on any text"
+
+RECIPE = pretrain.Recipe(
+    family="bert",
+    make_objective=lambda model, training, config, tokenizer: Masked(
+        tokenizer, model.context, training.batch, config, training.seed
+    ),
+    tokenizers={"wordpiece": WordPiece.train},
+    usual=("wordpiece", "wordpiece"),
+    vocab_size=1024,
+    # BERT-Tiny, with larger first weights, from which a narrow model learns faster, and without dropout.
+    model=PRESETS["tiny"] | dict(context=128, init_std=0.08, dropout=0.0, attention_dropout=0.0),
+    training=dict(steps=4000, batch=32, lr=2e-3, beta2=0.98, weight_decay=0.01),
+    presets=PRESETS,
+    objective=MaskedConfig,
+    encoder=lambda tokenizer: SentenceEncoder(tokenizer, separator_of(tokenizer)),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    pretrain.add_arguments(parser, RECIPE)
+
+
+def run(args: argparse.Namespace) -> None:
+    run = pretrain.start(args, RECIPE)
+    if not pretrain.train(run):
+        return
+    print(describe(measure(run.trainer.model, run.trainer.objective, run.corpus.val)))
+    print(pretrain.describe_folder(run))
+    print(f'to fill in words: python -m train fill --model {run.folder} "Once upon a time there was a [MASK] girl."')
+    print(f"to fine-tune it: python -m train finetune {run.folder} --task questions")
+
+
+def measure(model: Module, objective: Masked, tokens: np.ndarray, batches: int = 100) -> dict[str, float]:
+    """On the held-out part: the mean -log p of a masked token, and the shares of words and pairs guessed right."""
+    sums = dict.fromkeys(("words", "nats", "right", "pairs", "told"), 0.0)
+    training = model.training
+    model.eval()
+    with tt.no_grad():
+        for key in objective.evaluation_batches(tokens, batches):
+            batch = objective.evaluation_batch(tokens, key)
+            encoded = model(batch["ids"], batch["token_types"], batch["mask"])
+            targets = batch["targets"]
+            asked = targets != -100
+            log_p = tt.ops.log_softmax(tt.Tensor(encoded.mlm_logits.data[asked])).data
+            sums["words"] += asked.sum()
+            sums["nats"] -= log_p[np.arange(len(log_p)), targets[asked]].sum()
+            sums["right"] += (log_p.argmax(axis=-1) == targets[asked]).sum()
+            if "next" in batch:
+                sums["pairs"] += len(batch["next"])
+                sums["told"] += (encoded.nsp_logits.data.argmax(axis=-1) == batch["next"]).sum()
+    model.train(training)
+    found = {"nats": sums["nats"] / sums["words"], "word_accuracy": sums["right"] / sums["words"]}
+    return found | ({"pair_accuracy": sums["told"] / sums["pairs"]} if sums["pairs"] else {})
+
+
+def describe(found: dict[str, float]) -> str:
+    text = (
+        f"held-out masked tokens: {found['nats']:.4f} nats (perplexity {math.exp(found['nats']):.2f}), "
+        f"{found['word_accuracy']:.1%} guessed right"
+    )
+    return text + (f"; pairs: {found['pair_accuracy']:.1%} told right" if "pair_accuracy" in found else "")

@@ -1,0 +1,52 @@
+"""Search a text by meaning: which of its sentences are most like what you ask?
+
+  python -m train embed notes/ "how to bake bread"                with the newest bert run
+  python -m train embed notes/ "how to bake bread" --model FOLDER with a published sentence model, or any run
+  python -m train embed notes/ --out vectors.npz                  keep the sentences' vectors
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from train import checkpoint, finetune
+from train.embedding import POOLS, embed, nearest, passages
+from train.runs import newest_run
+
+SUMMARY = "search a folder of text by meaning"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="PATH", help="a text file or a folder of them")
+    parser.add_argument("query", metavar="QUERY", nargs="?", help="what to look for")
+    parser.add_argument("--model", metavar="PATH", type=Path, help="a run or a published folder [the newest bert run]")
+    parser.add_argument("--pool", default="mean", choices=POOLS, help="a text's vector: its tokens' mean, or [CLS]'s")
+    parser.add_argument("--top", metavar="N", type=int, default=5, help="sentences to show [5]")
+    parser.add_argument("--batch", metavar="N", type=int, default=32, help="sentences read at once [32]")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write all sentences and vectors into this .npz file")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.query is None and args.out is None:
+        raise ValueError("give something to look for, or --out FILE to keep the vectors")
+    model, tokenizer = checkpoint.load_model(args.model or newest_run("bert"))
+    family = checkpoint.family_of(model)
+    if family not in finetune.PREPARE:
+        known = ", ".join(finetune.PREPARE)
+        raise ValueError(f"a model of the family {family} has no sentence vectors; the families that do are {known}")
+    body, inputs = finetune.PREPARE[family](model, tokenizer, 0)
+    found = passages(args.data)
+    if not found:
+        raise ValueError(f"{args.data} holds no sentences")
+    texts = [text for _, text in found]
+    vectors = embed(body, inputs, texts, args.pool, args.batch)
+    if args.out:
+        np.savez(args.out, vectors=vectors, texts=np.array(texts), files=np.array([file for file, _ in found]))
+        print(f"{len(texts)} sentences and their vectors of {vectors.shape[1]} numbers are in {args.out}")
+    if args.query is not None:
+        (query,) = embed(body, inputs, [args.query], args.pool)
+        for i, cosine in nearest(query, vectors, args.top):
+            print(f"{cosine:.3f}  {texts[i]}  ({found[i][0]})")

@@ -1,0 +1,58 @@
+"""Fill in the words behind [MASK], with a BERT that was trained here or a published one.
+
+  python -m train fill "Jim made [MASK] for his girlfriend and [MASK] was very proud!"
+  python -m train fill --model bert-base-uncased-folder "Paris is the [MASK] of France."
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import tinytensor as tt
+from train import checkpoint
+from train.runs import newest_run
+
+SUMMARY = "let a BERT guess masked words"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", metavar="TEXT", help="a text with [MASK] (or <mask>) where words are missing")
+    parser.add_argument("--model", metavar="PATH", type=Path, help="a run or a published folder [the newest bert run]")
+    parser.add_argument("--pair", metavar="TEXT", help="a second text that comes after the first")
+    parser.add_argument("--top", metavar="N", type=int, default=5, help="guesses to show for each [5]")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.top < 1:
+        raise ValueError(f"--top must be at least 1, not {args.top}")
+    model, tokenizer = checkpoint.load_model(args.model or newest_run("bert"))
+    if not hasattr(model, "mlm"):
+        raise ValueError(f"a {type(model).__name__} fills in no words; give a BERT, RoBERTa, DistilBERT or ALBERT")
+    filled, guesses = fill(model, tokenizer, args.text, args.pair, args.top)
+    print(filled)
+    for number, guess in enumerate(guesses, start=1):
+        print(f"  {number}: " + "  ".join(f"{token} {p:.1%}" for token, p in guess))
+
+
+def fill(model, tokenizer, text: str, pair: str | None = None, top: int = 5) -> tuple[str, list[list]]:
+    """(the text with the best guesses in it, for every mask the `top` most probable (token, probability))."""
+    mask = next((name for name in ("[MASK]", "<mask>") if name in tokenizer.special), None)
+    if mask is None:
+        raise ValueError("the model's tokenizer has no mask token")
+    batch = tokenizer.prepare([text], None if pair is None else [pair], special=True)
+    (places,) = np.nonzero(batch.ids[0] == tokenizer.special[mask].id)
+    if not len(places):
+        raise ValueError(f"there is nothing to fill in: write {mask} where a word is missing")
+    with tt.no_grad():
+        logits = model(batch.ids, batch.types, batch.mask).mlm_logits
+    p = tt.ops.softmax(tt.Tensor(logits.data[0, places])).data
+    p[:, [token.id for token in tokenizer.special.values()]] = 0  # they stand for no word
+    best = p.argsort(axis=-1)[:, ::-1][:, :top]
+    guesses = [[(tokenizer.tokens[i], float(row[i])) for i in some] for row, some in zip(p, best)]
+    ids = batch.ids[0].copy()
+    ids[places] = best[:, 0]
+    special = {token.id for token in tokenizer.special.values()}
+    return tokenizer.decode([i for i in ids.tolist() if i not in special]).strip(), guesses

@@ -1,0 +1,109 @@
+"""Train a T5: an encoder-decoder, which reads one text and writes another.
+
+Without any flag it learns span corruption from built-in stories, on all cores, in a few minutes.
+
+  python -m train t5 --data book.txt                     learn from your own text
+  python -m train t5 --objective next                    read a stretch of text, write the one that follows
+  python -m train t5 --tokenizer bytes                   no vocabulary: bytes, as ByT5
+  python -m train t5 --resume runs/t5-1                  go on where a run was stopped
+
+Then teach it tasks: python -m train finetune runs/t5-1 --task text2text --data FILE.tsv
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.config import option
+from models.generate import answer_ids, answer_text
+from models.t5 import PRESETS, T5Config
+from models.tokenizers import Bytes, Tokenizer, Unigram
+from train import pretrain
+from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM
+from train.objectives.spans import SpanCorruption
+from train.objectives.windows import Windows
+from train.trainer import TrainConfig
+
+SUMMARY = "train a T5, a model that reads one text and writes another"
+SENTINELS = 100  # that a tokenizer learned here has
+
+
+@dataclass(frozen=True)
+class T5Objective:
+    """What to learn from plain text, and on how much of it at a time."""
+
+    objective: str = option("spans", "what to learn: spans (write what was cut out), next (the text that follows), "
+                            "prefix (the rest), deshuffle (the tokens in order)")  # fmt: skip
+    context: int = option(128, "the longest input of the encoder in training; the model itself takes any")
+    density: float = option(0.15, "spans: the share of the tokens that is cut out")
+    mean_span: float = option(3.0, "spans: the mean length of what is cut out, in tokens")
+
+    def __post_init__(self):
+        kinds = ("spans", "next", "prefix", "deshuffle")
+        if self.objective not in kinds:
+            raise ValueError(f"unknown objective {self.objective!r}; choose from {', '.join(kinds)}")
+        if self.context < 1:
+            raise ValueError(f"context must be at least 1, not {self.context}")
+
+    def make(self, model: T5Config, training: TrainConfig, tokenizer: Tokenizer) -> Windows:
+        size = dict(context=self.context, batch=training.batch, seed=training.seed)
+        if self.objective == "spans":
+            ids = tokenizer.special_tokens
+            sentinels = [ids[name] for name in (f"<extra_id_{i}>" for i in range(len(ids))) if name in ids]
+            return SpanCorruption(**size, sentinels=tuple(sentinels), eos=model.eos_id, density=self.density,
+                                  mean_span=self.mean_span)  # fmt: skip
+        if self.objective == "next":
+            return NextSequence(**size)
+        if self.objective == "prefix":
+            return PrefixLM(**size, pad=model.pad_id, eos=model.eos_id)
+        return Deshuffling(**size, eos=model.eos_id)
+
+
+RECIPE = pretrain.Recipe(
+    family="t5",
+    make_objective=lambda model, training, objective, tokenizer: objective.make(model, training, tokenizer),
+    tokenizers={
+        "unigram": lambda texts, vocab_size: Unigram.train(texts, vocab_size, extra_ids=SENTINELS),
+        "bytes": lambda texts, vocab_size: Bytes(),
+    },
+    usual=("unigram", "unigram"),
+    vocab_size=1100,
+    model=dict(layers=2, heads=4, head_width=32, width=128, hidden=512),
+    training=dict(steps=3000, batch=16, lr=3e-3),
+    presets=PRESETS,
+    objective=T5Objective,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    pretrain.add_arguments(parser, RECIPE)
+
+
+def run(args: argparse.Namespace) -> None:
+    run = pretrain.start(args, RECIPE)
+    if not pretrain.train(run):
+        return
+    print(f"\n{write_samples(run)}\n")
+    loss = run.trainer.report.val_loss
+    print(f"held-out loss {loss:.4f} nats per token of the output, perplexity {np.exp(loss):.2f}")
+    print(pretrain.describe_folder(run))
+    print(f'to see what it writes: python -m train sample {run.folder} --input "..."')
+
+
+def write_samples(run: pretrain.Run, count: int = 5) -> str:
+    """What the model makes of a few held-out inputs, beside what was wanted, into samples.txt; returns the first."""
+    trainer, tokenizer = run.trainer, run.tokenizer
+    objective, model = trainer.objective, trainer.model
+    batch = objective.evaluation_batch(trainer.val_data, objective.evaluation_batches(trainer.val_data)[0])
+    batch = {name: array[:count] for name, array in batch.items()}
+    written = answer_ids(model, batch["ids"], batch.get("mask"), batch["targets"].shape[1])
+    texts = [
+        "\n".join(f"{what} {answer_text(row, tokenizer)}" for what, row in zip(("input: ", "output:", "wanted:"), rows))
+        for rows in zip(batch["ids"], written, batch["targets"])
+    ]
+    rule = f"\n\n{'-' * 30}\n\n"
+    (run.folder / "samples.txt").write_text(f"after {trainer.progress.step} steps:\n\n{rule.join(texts)}\n")
+    return texts[0]

@@ -1,0 +1,64 @@
+"""A vector for a text, so that texts about like things have vectors in like directions, and search by that.
+
+Any body with `features` will do (models/heads.py): the mean of its tokens' vectors, or the first token's. A model that
+was only pretrained gives fair vectors; one trained on pairs of like sentences (Reimers & Gurevych 2019) good ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import tinytensor as tt
+from nn import Module
+from tinytensor import backend
+from train.data.sentences import split_sentences
+from train.data.text import TextFiles
+
+POOLS = ("mean", "cls")
+
+
+def embed(body: Module, inputs, texts: list[str], pool: str = "mean", batch: int = 32) -> np.ndarray:
+    """texts -> (N, C), every row of length 1.
+
+    pool: "mean" of all tokens' vectors, special tokens included (as sentence-transformers does), or "cls", the first
+    one's. Texts of like length are read together, so there is hardly any padding.
+    """
+    if pool not in POOLS:
+        raise ValueError(f"unknown pool {pool!r}; choose from {', '.join(POOLS)}")
+    rows = [inputs.text(text) for text in texts]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["mask"]))
+    vectors = np.zeros((len(texts), body.feature_width), np.float32)
+    training = body.training
+    body.eval()
+    with tt.no_grad():
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            arrays = inputs.pad([rows[i] for i in chosen])
+            hidden = backend.to_numpy(body.features(arrays).data)  # (B, T, C)
+            if pool == "cls":
+                vectors[chosen] = hidden[:, 0]
+            else:
+                weight = arrays["mask"] / arrays["mask"].sum(axis=1, keepdims=True)
+                vectors[chosen] = np.einsum("btc,bt->bc", hidden, weight.astype(hidden.dtype))
+    body.train(training)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def nearest(query: np.ndarray, vectors: np.ndarray, k: int) -> list[tuple[int, float]]:
+    """(number, cosine) of the k rows of `vectors` most like `query`, best first; all of length 1."""
+    cosines = vectors @ query
+    k = min(k, len(cosines))
+    best = np.argpartition(-cosines, k - 1)[:k] if k else np.zeros(0, int)
+    return [(int(i), float(cosines[i])) for i in best[np.argsort(-cosines[best], kind="stable")]]
+
+
+def passages(path: str | Path) -> list[tuple[str, str]]:
+    """(file, sentence) of all sentences in a text file, or in a folder of them."""
+    found = []
+    files = TextFiles(path)
+    for file, _ in files.files:
+        for piece in TextFiles(file).read():
+            found += [(str(file), s.strip()) for line in piece.splitlines() for s in split_sentences(line)]
+    return found

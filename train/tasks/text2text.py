@@ -1,0 +1,85 @@
+"""Read a text, write a text.   {"input": ..., "target": ..., "task": ... (or none)}
+
+Every task can be put this way, so one model learns many at once (Raffel et al. 2020, arXiv:1910.10683, section 2.4): a
+prefix of the input says which. Of a task with many more examples than the others only so many a `cap` are taken in an
+epoch, drawn anew each time ("examples-proportional mixing", section 3.5.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from models.generate.answers import answer_text
+from models.heads import Writer
+from train.tasks import scores
+from train.tasks.inputs import Row, field
+
+
+@dataclass(frozen=True)
+class Text2Text:
+    """longest: the most tokens that are written for an input."""
+
+    kind: ClassVar[str] = "text2text"
+    columns: ClassVar[tuple[str, ...]] = ("input", "target", "task")
+    length_axis: ClassVar[int] = 0
+
+    longest: int = 64
+
+    @classmethod
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Text2Text:
+        targets = [field(example, "target", str, cls.kind) for example in (*examples, *held_out)]
+        return cls(max(len(target.encode()) for target in targets) + 1)  # no token is shorter than a byte
+
+    def rows(self, example: dict, inputs) -> list[Row]:
+        arrays = inputs.text(source_of(example))
+        if "target" in example:
+            arrays = arrays | {"targets": inputs.text(example["target"])["ids"]}
+        return [Row(arrays, inputs.tokenizer, group_of(example))]
+
+    def make_head(self, body, dropout: float) -> Writer:
+        return Writer(body, self.longest)
+
+    def decode(self, row: Row, ids: np.ndarray) -> str:
+        return answer_text(ids, row.notes)
+
+    def answer(self, example: dict, decoded: list[str]) -> str:
+        return decoded[0]
+
+    def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
+        """Over all examples, and the share of exact matches of each task if there are several."""
+        truth = [example["target"] for example in examples]
+        groups = [group_of(example) for example in examples]
+        by_task = {
+            f"exact_match {name}": scores.mean(
+                scores.same_text(a, t) for a, t, group in zip(answers, truth, groups) if group == name
+            )
+            for name in sorted(set(groups))
+        }
+        return scores.score_all(answers, truth) | (by_task if len(by_task) > 1 else {})
+
+    def as_text(self, example: dict) -> tuple[str, str]:
+        return source_of(example), example.get("target", "")
+
+    def from_text(self, text: str) -> str:
+        return text
+
+
+def source_of(example: dict) -> str:
+    """What the encoder reads: the input, behind its task's name if that stands in a column of its own."""
+    text = field(example, "input", str, Text2Text.kind)
+    return f"{example['task']}: {text}" if example.get("task") else text
+
+
+def group_of(example: dict) -> str:
+    """The task of an example: what stands before the first ": ", if anything does."""
+    name, colon, _ = source_of(example).partition(": ")
+    return name if colon else ""
+
+
+def as_text2text(task, examples: list[dict]) -> list[dict]:
+    """The examples of any other task as texts to read and to write."""
+    pairs = [task.as_text(example) for example in examples]
+    return [{"input": source, "target": target} for source, target in pairs]
