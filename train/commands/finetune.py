@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    kind, examples, held_out = _examples(args)
+    kind, examples, held_out = examples_of(args)
     task = TASKS[kind].of(examples, held_out)
     model, tokenizer = checkpoint.load_model(args.model)
     settings = TRAINING | given(args, TrainConfig)
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"which label was taken for which: {folder / 'confusion.png'}")
 
 
-def _examples(args: argparse.Namespace) -> tuple[str, list[dict], list[dict]]:
+def examples_of(args: argparse.Namespace) -> tuple[str, list[dict], list[dict]]:
     """(kind of task, training examples, held-out examples)"""
     if args.data:
         if args.task not in TASKS:
