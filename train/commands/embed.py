@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> None:
         known = ", ".join(finetune.PREPARE)
         raise ValueError(f"a model of the family {family} has no sentence vectors; the families that do are {known}")
     body, inputs = finetune.PREPARE[family](model, tokenizer, 0)
+    if not hasattr(body, "features"):
+        raise ValueError(f"a {type(model).__name__} writes texts and makes no vectors of them; give an encoder")
     if isinstance(inputs, MarkedInputs):  # the marks mean nothing before fine-tuning
         inputs = TextInputs(tokenizer, inputs.max_length)
     found = passages(args.data)
