@@ -4,6 +4,7 @@ A body is anything that makes vectors of texts (BERT, GPT, ELMo, ...). It has
     feature_width                the length of its vectors
     features(batch)  (B, T, C)   a vector for every token
     summary(batch)   (B, C)      a vector for every text
+    penalty()                    a scalar added to the loss, if the body has one (ELMo)
     pools                        whether summary has a trained layer of its own; otherwise the head brings one
 A batch is a dict of arrays with the batch axis first: "ids" (B, T), "mask" (B, T), true on tokens, what else the body
 reads, and the task's targets. Devlin et al. 2018, section 4; Radford et al. 2018, section 3.2.
@@ -31,6 +32,15 @@ class Head(Module):
         self.dense = Linear(C, C) if pooled and not body.pools else None  # as RoBERTa's published head has one
         self.out = Linear(C, outputs)
 
+    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+        """The task's mean loss, and the penalty of a body that has one (ELMo's mix); shards of a batch add up."""
+        counts = counts or self.counts(batch)
+        loss = self.mean_loss(batch, counts)
+        if hasattr(self.body, "penalty"):
+            main, total = next(iter(counts.items()))
+            loss = loss + self.body.penalty() * (self.counts(batch)[main] / max(1, total))
+        return loss
+
     def from_summary(self, batch: dict) -> Tensor:
         """(B, outputs)"""
         x = self.dropout(self.body.summary(batch))
@@ -55,9 +65,8 @@ class Classifier(Head):
     def counts(self, batch: dict) -> dict[str, int]:
         return {"label": len(batch["label"])}
 
-    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(label), in nats per text."""
-        counts = counts or self.counts(batch)
         return ops.cross_entropy(self(batch), batch["label"], reduction="sum") / counts["label"]
 
 
@@ -73,9 +82,9 @@ class Regressor(Head):
     def counts(self, batch: dict) -> dict[str, int]:
         return {"score": len(batch["score"])}
 
-    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean squared error."""
-        counts, score = counts or self.counts(batch), self(batch)
+        score = self(batch)
         error = score - Tensor(score.xp.asarray(batch["score"], score.dtype))
         return (error * error).sum() / counts["score"]
 
@@ -92,9 +101,8 @@ class Tagger(Head):
     def counts(self, batch: dict) -> dict[str, int]:
         return {"tags": int((batch["tags"] != -100).sum())}
 
-    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(tag), in nats per tagged token."""
-        counts = counts or self.counts(batch)
         return ops.cross_entropy(self(batch), batch["tags"], reduction="sum") / max(1, counts["tags"])
 
 
@@ -116,9 +124,8 @@ class Answerer(Head):
     def counts(self, batch: dict) -> dict[str, int]:
         return {"span": len(batch["span"])}
 
-    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(first token) and -log p(last token), in nats per question."""
-        counts = counts or self.counts(batch)
         scores = self(batch).swapaxes(1, 2)  # (B, 2, T): two choices among T places
         return ops.cross_entropy(scores, batch["span"], reduction="sum") / (2 * counts["span"])
 
@@ -137,9 +144,8 @@ class Chooser(Head):
     def counts(self, batch: dict) -> dict[str, int]:
         return {"choice": len(batch["choice"])}
 
-    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(choice), in nats per question."""
-        counts = counts or self.counts(batch)
         return ops.cross_entropy(self(batch), batch["choice"], reduction="sum") / counts["choice"]
 
 

@@ -16,12 +16,13 @@ import numpy as np
 
 import tinytensor as tt
 from models.tokenizers import load as load_tokenizer
-from nn import Module
+from nn import Dropout, Module
 from tinytensor import backend
 from train import checkpoint
 from train.objectives.labelled import Labelled
 from train.report import Report
 from train.tasks import TASKS, Row, Text2Text, TextInputs
+from train.tasks.characters import CharacterInputs
 from train.tasks.text2text import as_text2text
 from train.trainer import TrainConfig, Trainer
 
@@ -35,6 +36,12 @@ def prepare_encoder(model: Module, tokenizer, max_length: int):
     return body, TextInputs(tokenizer, max_length or longest)
 
 
+def prepare_elmo(model: Module, tokenizer, max_length: int):
+    """(body, inputs) of an ELMo, which reads characters. Its softmax and its own dropout were for predicting words."""
+    model.softmax, model.dropout = None, Dropout(0.0)
+    return model, CharacterInputs(tokenizer, max_length or 500, model.config.characters)
+
+
 def prepare_writer(model: Module, tokenizer, max_length: int):
     """(body, inputs) of an encoder-decoder, which learns every task as text to read and text to write."""
     return model, TextInputs(tokenizer, max_length or 512)
@@ -43,6 +50,7 @@ def prepare_writer(model: Module, tokenizer, max_length: int):
 # family -> function(pretrained model, tokenizer, max_length or 0) -> (body, inputs); see models/heads.py and
 # tasks/inputs.py for what those are
 PREPARE: dict[str, Callable] = dict.fromkeys(("bert", "roberta", "distilbert", "albert"), prepare_encoder)
+PREPARE["elmo"] = prepare_elmo
 PREPARE["t5"] = prepare_writer
 
 

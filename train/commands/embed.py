@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> None:
         known = ", ".join(finetune.PREPARE)
         raise ValueError(f"a model of the family {family} has no sentence vectors; the families that do are {known}")
     body, inputs = finetune.PREPARE[family](model, tokenizer, 0)
+    if not hasattr(body, "features"):
+        raise ValueError(f"a {type(model).__name__} writes texts and makes no vectors of them; give an encoder")
     found = passages(args.data)
     if not found:
         raise ValueError(f"{args.data} holds no sentences")
