@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models.pretrained.names import Names
 from models.pretrained.weights import check_kind, read_config, read_weights, write_folder
+from nn import shapes_only
 from tinytensor import backend
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu",
@@ -39,7 +40,7 @@ def _embeddings(prefix: str, types: bool) -> dict:
 
 
 BUFFERS = ("*embeddings.position_ids", "*embeddings.token_type_ids")
-TASK_HEADS = ("classifier.*", "qa_outputs.*", "pre_classifier.*")  # of fine-tuned models, whose bodies are welcome
+TASK_HEADS = ("*classifier.*", "*qa_outputs.*")  # of fine-tuned models, whose bodies are welcome
 
 NAMES = {
     "bert": Names(
@@ -174,11 +175,16 @@ def load(cls, folder: str | Path):
     body_class = cls.body_class if with_heads else cls
     family = check_kind(fields, body_class.family)
     pooler = any("pooler" in name for name in published) or (with_heads and cls.sentence_head)
-    model = cls(body_class.config_class(**our_config(family, fields), pooler=pooler))
+    config = body_class.config_class(**our_config(family, fields), pooler=pooler)
+    with shapes_only():
+        model = cls(config)
     wanted = {name.removeprefix("bert."): parameter.shape for name, parameter in model.named_parameters()}
     found = NAMES[family].read(published, wanted, ("mlm.*", "nsp.*", "pooler.*") if with_heads else ())
     full = {name if not with_heads or name.startswith(HEADS) else f"bert.{name}": a for name, a in found.items()}
-    model.load_state_dict(model.state_dict() | full)
+    if absent := wanted.keys() - found.keys():
+        full = cls(config).state_dict() | full
+    model.load_state_dict(full, assign=True)
+    model.untrained = tuple(sorted({name.partition(".")[0] for name in absent}))
     return model.eval()
 
 

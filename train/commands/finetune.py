@@ -62,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-length", metavar="N", type=int, default=0, help="tokens a text is cut to [the context]")
     parser.add_argument("--head-dropout", metavar="X", type=float, default=0.1, help="dropout before the head [0.1]")
     parser.add_argument("--frozen", action="store_true", help="train the head only (and an ELMo's mix of its layers)")
+    parser.add_argument(
+        "--both-orders", action="store_true", help="read pairs in both orders: for likeness, which has no direction"
+    )
+    parser.add_argument(
+        "--language-loss", metavar="X", type=float, default=0.5,
+        help="the share of a GPT's own loss that goes on counting [0.5]",
+    )  # fmt: skip
     parser.add_argument("--fresh", action="store_true", help="forget the pretraining, to see what it was worth")
     others = tuple(field.name for field in dataclasses.fields(ELMoConfig) if not field.name.startswith("mix_"))
     add_config_flags(parser, "the mix of an ELMo's layers", ELMoConfig, skip=others)
@@ -71,6 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     kind, examples, held_out = examples_of(args)
     task = TASKS[kind].of(examples, held_out)
+    if args.both_orders:
+        if not hasattr(task, "both_orders"):
+            raise ValueError(f"--both-orders is for tasks about pairs, not for {kind}")
+        task = dataclasses.replace(task, both_orders=True)
     model, tokenizer = checkpoint.load_model(args.model)
     settings = TRAINING | given(args, TrainConfig)
     if mix := {name: value for name, value in given(args, ELMoConfig).items() if name.startswith("mix_")}:
@@ -94,6 +105,7 @@ def run(args: argparse.Namespace) -> None:
             max_length=args.max_length,
             dropout=args.head_dropout,
             frozen=args.frozen,
+            language_loss=args.language_loss,
             cap=args.cap,
         )
     except ValueError:
