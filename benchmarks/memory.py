@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from benchmarks.train_step import SHAPES, make_trainer
+from benchmarks.train_step import SHAPES, Blanked, make_trainer
+from models import BERTConfig
 from tinytensor import backend
 from train import parallel
 from train.trainer import Loop
@@ -64,9 +65,12 @@ def measure_torch(shape: str, workers: int) -> float:
     before = resident()
     peer = TorchTrainer(config, workers)
     draw = np.random.default_rng(0)
-    for _ in range(3):
-        ids = draw.integers(0, config.vocab_size, (batch, config.context + 1))
-        peer.step(ids[:, :-1].copy(), ids[:, 1:].copy())
+    for step in range(3):
+        if isinstance(config, BERTConfig):
+            peer.step(Blanked(config, batch).training_batch(None, step))
+        else:
+            ids = draw.integers(0, config.vocab_size, (batch, config.context + 1))
+            peer.step({"ids": ids[:, :-1].copy(), "targets": ids[:, 1:].copy()})
     return peak() - before
 
 

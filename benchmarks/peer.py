@@ -1,4 +1,4 @@
-"""The same GPT in PyTorch, eager mode, as one would write it there: the peer that the benchmarks race against."""
+"""The same GPT and BERT in PyTorch, eager mode, as one would write them: the peers that the benchmarks race against."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import GPTConfig
+from models import BERTConfig, GPTConfig
 
 
 class Norm(nn.Module):
@@ -67,26 +67,75 @@ class TorchGPT(nn.Module):
             x = block(x)
         return self.norm(x) @ self.tokens.weight.T
 
-    def loss(self, ids, targets):
-        logits = self(ids)
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.reshape(-1))
+    def loss(self, batch):
+        logits = self(batch["ids"])
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]), batch["targets"].reshape(-1))
+
+
+class PostNormBlock(nn.Module):
+    def __init__(self, config: BERTConfig):
+        super().__init__()
+        C, eps = config.width, config.norm_eps
+        self.heads, self.p = config.heads, config.attention_dropout
+        self.qkv, self.out = nn.Linear(C, 3 * C), nn.Linear(C, C)
+        self.into, self.back = nn.Linear(C, 4 * C), nn.Linear(4 * C, C)
+        self.norm1, self.norm2 = nn.LayerNorm(C, eps), nn.LayerNorm(C, eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x):
+        B, T, C = x.shape
+        q, k, v = (t.view(B, T, self.heads, C // self.heads).transpose(1, 2) for t in self.qkv(x).split(C, dim=2))
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.p if self.training else 0.0)
+        x = self.norm1(x + self.dropout(self.out(y.transpose(1, 2).reshape(B, T, C))))
+        return self.norm2(x + self.dropout(self.back(F.gelu(self.into(x)))))
+
+
+class TorchBERT(nn.Module):
+    """The architecture of models/bert.py. As there, only the tokens to be predicted go through the output table."""
+
+    def __init__(self, config: BERTConfig):
+        super().__init__()
+        C = config.width
+        self.tokens = nn.Embedding(config.vocab_size, C)
+        self.positions = nn.Embedding(config.context, C)
+        self.types = nn.Embedding(config.token_types, C)
+        self.norm = nn.LayerNorm(C, config.norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(PostNormBlock(config) for _ in range(config.layers))
+        self.pooler, self.pair = nn.Linear(C, C), nn.Linear(C, 2)
+        self.dense, self.head_norm = nn.Linear(C, C), nn.LayerNorm(C, config.norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        for p in self.parameters():
+            if p.ndim > 1:
+                nn.init.trunc_normal_(p, std=0.02, a=-0.04, b=0.04)
+
+    def loss(self, batch):
+        ids, targets = batch["ids"], batch["targets"]
+        x = self.tokens(ids) + self.positions.weight[: ids.shape[1]] + self.types(batch["token_types"])
+        x = self.dropout(self.norm(x))
+        for block in self.blocks:
+            x = block(x)
+        asked = targets != -100
+        chosen = self.head_norm(F.gelu(self.dense(x[asked])))
+        words = F.cross_entropy(F.linear(chosen, self.tokens.weight, self.bias), targets[asked])
+        return words + F.cross_entropy(self.pair(torch.tanh(self.pooler(x[:, 0]))), batch["next"])
 
 
 class TorchTrainer:
-    """step(ids, targets): forward, backward, clipping, AdamW."""
+    """step(batch): forward, backward, clipping, AdamW."""
 
-    def __init__(self, config: GPTConfig, threads: int):
+    def __init__(self, config: GPTConfig | BERTConfig, threads: int):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
-        self.model = TorchGPT(config).train()
+        self.model = (TorchBERT if isinstance(config, BERTConfig) else TorchGPT)(config).train()
         matrices = [p for p in self.model.parameters() if p.ndim >= 2]
         vectors = [p for p in self.model.parameters() if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99))
 
-    def step(self, ids, targets) -> float:
+    def step(self, batch: dict) -> float:
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.model.loss(torch.from_numpy(ids), torch.from_numpy(targets))
+        loss = self.model.loss({name: torch.from_numpy(array) for name, array in batch.items()})
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()

@@ -124,10 +124,10 @@ def profile_torch(config: GPTConfig, batch: int, rounds: int) -> dict[str, float
     draw = np.random.default_rng(0)
     windows = [draw.integers(0, config.vocab_size, (batch, config.context + 1)) for _ in range(rounds + 3)]
     for window in windows[:3]:
-        peer.step(window[:, :-1].copy(), window[:, 1:].copy())
+        peer.step({"ids": window[:, :-1].copy(), "targets": window[:, 1:].copy()})
     start = time.perf_counter()
     for window in windows[3:]:
-        peer.step(window[:, :-1].copy(), window[:, 1:].copy())
+        peer.step({"ids": window[:, :-1].copy(), "targets": window[:, 1:].copy()})
     wall = 1e3 * (time.perf_counter() - start) / rounds
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         for window in windows[3:]:

@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import tinytensor as tt
-from models import GPT, GPTConfig
+from models import GPT, BERTConfig, BERTForPreTraining, GPTConfig
 from train import parallel
 from train.objectives.causal import Causal
 from train.trainer import Loop, TrainConfig, Trainer
@@ -32,20 +33,46 @@ SHAPES = {
     "baby": (GPTConfig.preset("baby", dropout=0.0), 8),
     "baby, dropout 0.2": (GPTConfig.preset("baby"), 8),
     "wide, vocabulary 50257": (GPTConfig(context=256, layers=4, heads=12, width=768, bias=False), 2),
+    "BERT Mini, masked words": (BERTConfig.preset("mini", context=128), 16),
 }
 
 
-def make_trainer(config: GPTConfig, batch: int, workers: int, kind: str) -> Trainer:
+@dataclass(frozen=True)
+class Blanked:
+    """Random texts of which 15% of the tokens are to be predicted, and random pairs, as BERT is trained on."""
+
+    config: BERTConfig
+    batch: int
+
+    def check(self, tokens, what: str) -> None:
+        pass
+
+    def training_batch(self, tokens, number: int) -> dict[str, np.ndarray]:
+        draw, shape = np.random.default_rng(number), (self.batch, self.config.context)
+        chosen = np.argsort(draw.random(shape), axis=1) < round(0.15 * shape[1])
+        return {
+            "ids": draw.integers(0, self.config.vocab_size, shape),
+            "token_types": np.broadcast_to(np.arange(shape[1]) >= shape[1] // 2, shape).astype(int),
+            "mask": np.ones(shape, bool),
+            "targets": np.where(chosen, draw.integers(0, self.config.vocab_size, shape), -100),
+            "next": draw.integers(0, 2, self.batch),
+        }
+
+
+def make_trainer(config: GPTConfig | BERTConfig, batch: int, workers: int, kind: str) -> Trainer:
     """A trainer on random tokens that reports to nobody."""
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, 100_000).astype(np.uint16)
     train_config = TrainConfig(batch=batch, workers=workers, worker_kind=kind)
     with tt.random.seeded(0):
-        model = GPT(config)
+        if isinstance(config, BERTConfig):
+            model, objective = BERTForPreTraining(config), Blanked(config, batch)
+        else:
+            model, objective = GPT(config), Causal(config.context, batch)
     folder = Path(tempfile.gettempdir())
-    return Trainer(model, Causal(config.context, batch), tokens, tokens, train_config, folder, None)
+    return Trainer(model, objective, tokens, tokens, train_config, folder, None)
 
 
-def race(config: GPTConfig, batch: int, workers: int, kind: str, rounds: int) -> tuple[float, float]:
+def race(config: GPTConfig | BERTConfig, batch: int, workers: int, kind: str, rounds: int) -> tuple[float, float]:
     """(our median, PyTorch's median) in milliseconds."""
     from benchmarks.peer import TorchTrainer
 
@@ -63,7 +90,7 @@ def race(config: GPTConfig, batch: int, workers: int, kind: str, rounds: int) ->
                 continue
             middle = time.perf_counter()
             batch = trainer.objective.training_batch(trainer.train_data, step)
-            peer.step(batch["ids"], batch["targets"])
+            peer.step(batch)
             ours.append(middle - start)
             theirs.append(time.perf_counter() - middle)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models.pretrained.names import Names
 from models.pretrained.weights import check_kind, read_config, read_weights, write_folder
+from nn import shapes_only
 from tinytensor import backend
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu",
@@ -174,11 +175,15 @@ def load(cls, folder: str | Path):
     body_class = cls.body_class if with_heads else cls
     family = check_kind(fields, body_class.family)
     pooler = any("pooler" in name for name in published) or (with_heads and cls.sentence_head)
-    model = cls(body_class.config_class(**our_config(family, fields), pooler=pooler))
+    config = body_class.config_class(**our_config(family, fields), pooler=pooler)
+    with shapes_only():
+        model = cls(config)
     wanted = {name.removeprefix("bert."): parameter.shape for name, parameter in model.named_parameters()}
     found = NAMES[family].read(published, wanted, ("mlm.*", "nsp.*", "pooler.*") if with_heads else ())
     full = {name if not with_heads or name.startswith(HEADS) else f"bert.{name}": a for name, a in found.items()}
-    model.load_state_dict(model.state_dict() | full)
+    if len(found) < len(wanted):  # some heads start at random
+        full = cls(config).state_dict() | full
+    model.load_state_dict(full, assign=True)
     return model.eval()
 
 
