@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from models import T5
 from train import checkpoint, parallel
 from train.data.corpus import encode_text, open_corpus
 from train.data.text import TextFiles
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
+    if isinstance(model, T5):
+        raise ValueError(f"{args.run} holds a T5, which is measured on tasks: python -m train finetune {args.run}")
     if args.data:
         tokens, split = encode_text(TextFiles(args.data).read(), tokenizer)
     else:
