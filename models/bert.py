@@ -239,6 +239,7 @@ class BERTForPreTraining(Module):
 
     body_class = BERT
     sentence_head = True
+    untrained = ()  # the heads that a published file did not have, and that therefore start at random
 
     def __init__(self, config: BERTConfig):
         if self.sentence_head and not config.pooler:

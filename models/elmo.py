@@ -63,17 +63,21 @@ class ELMoConfig:
     dropout: float = option(0.1, "share dropped from each LSTM layer's input and the last one's output in training")
     softmax: str = option("full", f"how words are predicted: {', '.join(SOFTMAXES)}")
     samples: int = option(8192, "the words a sampled softmax compares with")
+    mix_norm: bool = option(False, "a task sees each layer with mean 0 and variance 1 over the batch")
+    mix_dropout: float = option(0.0, "share dropped from what a task's mix gives it, in training")
+    mix_l2: float = option(0.0, "how strongly a task's weights of the layers are pulled to the plain average")
     cutoffs: str = option("", "where an adaptive softmax cuts the vocabulary, as N,N,... (default: V/8 and V/2)")
 
     def __post_init__(self):
         for name in ("width", "hidden", "layers", "char_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("vocab_size", "highways", "cell_clip", "proj_clip"):
+        for name in ("vocab_size", "highways", "cell_clip", "proj_clip", "mix_l2"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be a share in [0, 1), not {self.dropout}")
+        for name in ("dropout", "mix_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a share in [0, 1), not {getattr(self, name)}")
         if self.softmax not in SOFTMAXES:
             raise ValueError(f"unknown softmax {self.softmax!r}; choose from {', '.join(SOFTMAXES)}")
         if self.width > self.hidden:
@@ -176,7 +180,7 @@ class ELMo(Module):
         self.backward = [_lstm(c, reverse=True) for _ in range(c.layers)]
         self.dropout = Dropout(c.dropout)
         self.softmax = _softmax(c) if c.vocab_size else None
-        self.mix = ScalarMix(c.layers + 1)
+        self.mix = ScalarMix(c.layers + 1, layer_norm=c.mix_norm, dropout=c.mix_dropout, l2=c.mix_l2)
         self.state: dict | None = None  # what stateful reading left behind, a row for each sentence of the batch
 
     def __call__(self, sentences: list[list[str]], stateful: bool = False) -> tuple[list[Tensor], np.ndarray]:
@@ -195,19 +199,22 @@ class ELMo(Module):
 
     def layers(self, ids: np.ndarray, stateful: bool = False) -> tuple[list[Tensor], np.ndarray]:
         """__call__ of sentences that are encoded already: (B, T + 2, characters), with their marks, 0 on padding."""
-        rows, T = len(ids), ids.shape[1] - 2
-        mask = (ids != 0).any(axis=-1)  # (B, T + 2)
-        lengths = mask.sum(axis=1) - 2
-        inside = np.arange(T) < lengths[:, None]  # without the sentence's marks
-        x = self.encoder(ids)  # (B, T + 2, width)
-        place = self.encoder.embedding.weight.xp.asarray
         if stateful:
-            self._make_room(rows)
-        state = {name: array[:rows] for name, array in self.state.items()} if stateful else self.new_state(rows)
-        forward, backward = self.read(x, x, state, place(mask))
-        keep = place(inside[:, :, None].astype(x.dtype))
-        sides = [(x, x), *zip(forward, backward)]
-        return [ops.concatenate(pair, axis=-1)[:, 1:-1] * keep for pair in sides], inside
+            self._make_room(len(ids))
+        state = {name: array[: len(ids)] for name, array in self.state.items()} if stateful else None
+        layers, mask = self.marked_layers(ids, state)
+        inside = np.arange(ids.shape[1] - 2) < mask.sum(axis=1)[:, None] - 2  # the words, without the sentence's marks
+        keep = layers[0].xp.asarray(inside[:, :, None], layers[0].dtype)
+        return [layer[:, 1:-1] * keep for layer in layers], inside
+
+    def marked_layers(self, ids: np.ndarray, state: dict | None = None) -> tuple[list[Tensor], np.ndarray]:
+        """The layers at every place of `ids` (B, T, characters), the sentences' marks among them, and their mask."""
+        mask = backend.to_numpy((ids != 0).any(axis=-1))  # (B, T)
+        x = self.encoder(ids)  # (B, T, width)
+        keep = x.xp.asarray(mask)
+        forward, backward = self.read(x, x, state or self.new_state(len(ids)), keep)
+        tokens = x * keep[:, :, None].astype(x.dtype)
+        return [ops.concatenate(pair, axis=-1) for pair in [(tokens, tokens), *zip(forward, backward)]], mask
 
     def read(self, x: Tensor, y: Tensor, state: dict, mask=None) -> tuple[list[Tensor], list[Tensor]]:
         """What each layer of the forward LSTMs makes of x, and of the backward LSTMs of y; both (B, T, width).
@@ -251,6 +258,37 @@ class ELMo(Module):
             for outputs, side, targets in zip(sides, ("forward", "backward"), ("targets", "back_targets"))
         ]
         return (losses[0] + losses[1]) / 2
+
+    # ---- as the body under a task's head (models/heads.py)
+
+    pools = False
+
+    @property
+    def feature_width(self) -> int:
+        return 2 * self.config.width
+
+    def features(self, batch: dict) -> Tensor:
+        """The mixed representation of batch["ids"] (B, T, characters), every place by itself: (B, T, 2 * width)."""
+        layers, mask = self.marked_layers(batch["ids"])
+        return self.mix(layers, layers[0].xp.asarray(mask))
+
+    def summary(self, batch: dict) -> Tensor:
+        """The mean of each text's features, (B, 2 * width)."""
+        mixed = self.features(batch)
+        counts = (batch["ids"] != 0).any(axis=-1).sum(axis=1)
+        return mixed.sum(axis=1) / mixed.xp.asarray(counts[:, None], mixed.dtype)
+
+    def penalty(self) -> Tensor:
+        """What is added to a task's loss: the pull of the mix towards the plain average."""
+        return self.mix.penalty()
+
+    def requires_grad_(self, wanted: bool = True) -> ELMo:
+        """Freeze (False) or unfreeze everything but the mix: how to weigh the layers is always the task's to learn."""
+        super().requires_grad_(wanted)
+        self.mix.requires_grad_(True)
+        return self
+
+    # ---- the state
 
     def new_state(self, rows: int) -> dict:
         """The state before any text: zeros, (rows, 2 directions, layers, width and hidden)."""

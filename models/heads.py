@@ -4,7 +4,10 @@ A body is anything that makes vectors of texts (BERT, GPT, ELMo, ...). It has
     feature_width                the length of its vectors
     features(batch)  (B, T, C)   a vector for every token
     summary(batch)   (B, C)      a vector for every text
-    pools                        whether summary has a trained layer of its own; otherwise the head brings one
+    pools                        whether summary needs no further layer; otherwise the head brings one
+and perhaps
+    penalty()                    a scalar added to the loss (ELMo)
+    own_loss()  (texts,)         the loss of what it still learns itself from the texts just read (GPT: to predict them)
 A batch is a dict of arrays with the batch axis first: "ids" (B, T), "mask" (B, T), true on tokens, what else the body
 reads, and the task's targets. Devlin et al. 2018, section 4; Radford et al. 2018, section 3.2.
 """
@@ -31,9 +34,20 @@ class Head(Module):
         self.dense = Linear(C, C) if pooled and not body.pools else None  # as RoBERTa's published head has one
         self.out = Linear(C, outputs)
 
+    def summaries(self, batch: dict) -> Tensor:
+        """(B, N, C) where each example has N texts, with arrays of (B, N, T)."""
+        B, N = batch["mask"].shape[:2]
+        texts = {name: a.reshape(B * N, *a.shape[2:]) for name, a in batch.items() if a.ndim > 2}
+        return self.body.summary(texts).reshape(B, N, -1)
+
     def from_summary(self, batch: dict) -> Tensor:
-        """(B, outputs)"""
-        x = self.dropout(self.body.summary(batch))
+        """(B, outputs). The summaries of several texts, a pair in both orders, are added up."""
+        x = self.body.summary(batch) if batch["mask"].ndim == 2 else self.summaries(batch).sum(axis=1)
+        return self.scored(x)
+
+    def scored(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., outputs)"""
+        x = self.dropout(x)
         if self.dense:
             x = self.dropout(ops.tanh(self.dense(x)))
         return self.out(x)
@@ -41,6 +55,24 @@ class Head(Module):
     def from_features(self, batch: dict) -> Tensor:
         """(B, T, outputs)"""
         return self.out(self.dropout(self.body.features(batch)))
+
+    def counts(self, batch: dict) -> dict[str, int]:
+        """What each part of the loss is the mean of: the task's predictions, and the examples for the body's own."""
+        own = {"examples": len(batch["mask"])} if getattr(self.body, "own_loss", None) else {}
+        return self.task_counts(batch) | own
+
+    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+        """The task's mean loss; the penalty of a body that has one; and its own loss, as the mean over an example's
+        texts and over examples. Shards of a batch add up."""
+        counts = counts or self.counts(batch)
+        loss = self.mean_loss(batch, counts)
+        if hasattr(self.body, "penalty"):
+            main, total = next(iter(counts.items()))
+            loss = loss + self.body.penalty() * (self.counts(batch)[main] / max(1, total))
+        if "examples" in counts:
+            own = self.body.own_loss()
+            loss = loss + own.sum() * (len(batch["mask"]) / own.size) / counts["examples"]
+        return loss
 
 
 class Classifier(Head):
@@ -52,12 +84,11 @@ class Classifier(Head):
     def __call__(self, batch: dict) -> Tensor:
         return self.from_summary(batch)
 
-    def counts(self, batch: dict) -> dict[str, int]:
+    def task_counts(self, batch: dict) -> dict[str, int]:
         return {"label": len(batch["label"])}
 
-    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(label), in nats per text."""
-        counts = counts or self.counts(batch)
         return ops.cross_entropy(self(batch), batch["label"], reduction="sum") / counts["label"]
 
 
@@ -70,12 +101,12 @@ class Regressor(Head):
     def __call__(self, batch: dict) -> Tensor:
         return self.from_summary(batch).reshape(-1)
 
-    def counts(self, batch: dict) -> dict[str, int]:
+    def task_counts(self, batch: dict) -> dict[str, int]:
         return {"score": len(batch["score"])}
 
-    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean squared error."""
-        counts, score = counts or self.counts(batch), self(batch)
+        score = self(batch)
         error = score - Tensor(score.xp.asarray(batch["score"], score.dtype))
         return (error * error).sum() / counts["score"]
 
@@ -89,12 +120,11 @@ class Tagger(Head):
     def __call__(self, batch: dict) -> Tensor:
         return self.from_features(batch)
 
-    def counts(self, batch: dict) -> dict[str, int]:
+    def task_counts(self, batch: dict) -> dict[str, int]:
         return {"tags": int((batch["tags"] != -100).sum())}
 
-    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(tag), in nats per tagged token."""
-        counts = counts or self.counts(batch)
         return ops.cross_entropy(self(batch), batch["tags"], reduction="sum") / max(1, counts["tags"])
 
 
@@ -113,12 +143,11 @@ class Answerer(Head):
         closed = np.where(batch["answerable"], 0.0, FAR_BELOW)[..., None]
         return scores + Tensor(scores.xp.asarray(closed, scores.dtype))
 
-    def counts(self, batch: dict) -> dict[str, int]:
+    def task_counts(self, batch: dict) -> dict[str, int]:
         return {"span": len(batch["span"])}
 
-    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(first token) and -log p(last token), in nats per question."""
-        counts = counts or self.counts(batch)
         scores = self(batch).swapaxes(1, 2)  # (B, 2, T): two choices among T places
         return ops.cross_entropy(scores, batch["span"], reduction="sum") / (2 * counts["span"])
 
@@ -130,16 +159,13 @@ class Chooser(Head):
         super().__init__(body, 1, dropout, pooled=True)
 
     def __call__(self, batch: dict) -> Tensor:
-        B, N = batch["ids"].shape[:2]
-        inputs = {name: a.reshape(B * N, *a.shape[2:]) for name, a in batch.items() if a.ndim > 2}
-        return self.from_summary(inputs).reshape(B, N)
+        return self.scored(self.summaries(batch)).reshape(batch["ids"].shape[:2])
 
-    def counts(self, batch: dict) -> dict[str, int]:
+    def task_counts(self, batch: dict) -> dict[str, int]:
         return {"choice": len(batch["choice"])}
 
-    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+    def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(choice), in nats per question."""
-        counts = counts or self.counts(batch)
         return ops.cross_entropy(self(batch), batch["choice"], reduction="sum") / counts["choice"]
 
 

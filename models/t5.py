@@ -275,6 +275,7 @@ class SelfAttention(Module):
 
     def __init__(self, config: T5Config, causal: bool):
         self.heads, self.head_width = config.heads, config.head_width
+        self.kept_heads = None  # which of all heads these are, where pruning took some away (nn/surgery.py)
         self.causal, self.drop = causal, config.dropout
         C, inner = config.width, config.heads * config.head_width
         self.qkv = Linear(C, 3 * inner, bias=False, weight_init=_first_qkv(config))
@@ -282,6 +283,7 @@ class SelfAttention(Module):
 
     def __call__(self, x: Tensor, bias: Tensor, mask=None, cache: KVCache | None = None) -> Tensor:
         qkv = self.qkv(x)  # (B, T, 3 H D)
+        bias = bias if self.kept_heads is None else bias[self.kept_heads.data]
         options = dict(causal=self.causal, mask=mask, bias=bias, scale=1.0)
         if cache is None:
             drop = self.drop if self.training else 0.0

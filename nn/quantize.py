@@ -58,7 +58,8 @@ def quantize(
     found by `ranges` on the batches. none: they stay float, and so does the arithmetic.
     rounding: nearest, or gptq, which makes up for each rounding in the weights that are still to be rounded.
     batches: what model.loss reads, for static activations and gptq.
-    Returns the model, changed in place; it can be used and saved, and is no longer trained.
+    Returns the model, changed in place; it can be used and saved, and is no longer trained. (What ELMo's pretraining
+    alone uses, its softmax over words, stays as it is.)
     """
     _check(bits, per, group, ranges, activations, rounding, batches)
     how = dict(bits=bits, per=group if bits <= 4 else per, symmetric=symmetric, ranges=ranges)

@@ -28,7 +28,7 @@ class FullSoftmax(Module):
         self.bias = Parameter.make((classes,), init.zeros)
 
     def loss(self, x: Tensor, targets: np.ndarray) -> Tensor:
-        return ops.cross_entropy(ops.linear(x, self.weight, self.bias), targets, ignore_index=IGNORED, reduction="sum")
+        return ops.linear_cross_entropy(x, self.weight, targets, self.bias, ignore_index=IGNORED, reduction="sum")
 
 
 class SampledSoftmax(FullSoftmax):

@@ -159,6 +159,8 @@ def keep_neurons(feed_forward: Module, kept: np.ndarray) -> None:
 
 def keep_layers(model: Module, stack: Module, kept: Sequence[int]) -> None:
     """Only the blocks numbered `kept`; the configs of the model and of its parts follow."""
+    if len(kept) == len(stack.blocks):
+        return  # perhaps one block used many times, whose number the config does not say
     stack.blocks[:] = [stack.blocks[number] for number in kept]
     name = "decoder_layers" if stack is getattr(model, "decoder", None) else "layers"
     for module in model.modules():

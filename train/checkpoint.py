@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,18 +34,21 @@ from models import (
     BERTForPreTraining,
     DistilBERTConfig,
     DistilBERTForPreTraining,
+    ELMo,
+    ELMoConfig,
     GPTConfig,
     RoBERTaConfig,
     RoBERTaForPreTraining,
     T5Config,
 )
-from models.tokenizers import Tokenizer
+from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module, compressed
 from tinytensor import backend
 
 FAMILIES = {
     "gpt": (GPT, GPTConfig),
+    "elmo": (ELMo, ELMoConfig),
     "bert": (BERTForPreTraining, BERTConfig),
     "roberta": (RoBERTaForPreTraining, RoBERTaConfig),
     "distilbert": (DistilBERTForPreTraining, DistilBERTConfig),
@@ -87,24 +91,27 @@ def save_weights(run: Path, model: Module, which: str = "last") -> None:
     replace_file(run / WEIGHTS[which], lambda path: safetensors.numpy.save_file(arrays, path))
 
 
-def save_trainer(run: Path, model: Module, optimizer_state: dict, progress: dict) -> None:
-    """Everything a resumed run starts from: weights, optimizer state and `progress`, a small dict of numbers."""
+def save_trainer(run: Path, model: Module, parts: dict[str, dict], progress: dict) -> None:
+    """Everything a resumed run starts from: weights, other arrays in named parts, and `progress`, a few numbers."""
     arrays = {f"model.{name}": array for name, array in compressed.state(model).items()}
-    arrays |= {f"optimizer.{name}": backend.to_numpy(array) for name, array in optimizer_state.items()}
+    for part, named in parts.items():
+        arrays |= {f"{part}.{name}": backend.to_numpy(array) for name, array in named.items()}
     about = {"progress": json.dumps(progress)}
     replace_file(run / TRAINER, lambda path: safetensors.numpy.save_file(arrays, path, metadata=about))
 
 
-def load_trainer(run: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict]:
-    """(weights, optimizer state, progress) as save_trainer was given them."""
+def load_trainer(run: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict]:
+    """(parts, progress) as save_trainer was given them, the part "model" among them; one without arrays is empty."""
     arrays, about = _read_arrays(run / TRAINER)
     try:
         progress = json.loads(about["progress"])
     except (KeyError, ValueError):
         raise ValueError(f"{run / TRAINER} does not say how far the run was; it is no checkpoint of ours") from None
-    weights = {name.removeprefix("model."): a for name, a in arrays.items() if name.startswith("model.")}
-    state = {name.removeprefix("optimizer."): a for name, a in arrays.items() if name.startswith("optimizer.")}
-    return weights, state, progress
+    parts = defaultdict(dict)
+    for name, array in arrays.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = array
+    return parts, progress
 
 
 def load_config(run: Path):
@@ -135,8 +142,11 @@ def _read_config(folder: Path) -> dict:
 def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     """A trained model, in evaluation mode, and its tokenizer.
 
-    folder: that of a run (then `which` of its weights, last or best), or a published one in Hugging Face's layout.
+    folder: that of a run (then `which` of its weights, last or best), or a published one in Hugging Face's layout, or
+    ELMo's: options.json and one hdf5 file.
     """
+    if (folder / "options.json").exists():
+        return _published_elmo(folder), ElmoCharacters()
     kind = _read_config(folder).get("model_type")
     if kind is None:
         model = _load_run(folder, which)
@@ -147,6 +157,13 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     tokenizer = load_tokenizer(folder)
     check_vocabulary(tokenizer, model.config.vocab_size)
     return model.eval(), tokenizer
+
+
+def _published_elmo(folder: Path) -> ELMo:
+    weights = sorted(folder.glob("*.hdf5"))
+    if len(weights) != 1:
+        raise ValueError(f"{folder} has an ELMo's options.json and {len(weights)} hdf5 files beside it; it takes one")
+    return ELMo.from_pretrained(folder / "options.json", weights[0])
 
 
 def _load_run(run: Path, which: str) -> Module:

@@ -6,9 +6,11 @@ takes, how long one batch takes it. Without the last three a smaller model is a 
 
 from __future__ import annotations
 
+import argparse
 import copy
 import dataclasses
 import importlib
+import json
 import math
 import shutil
 import statistics
@@ -20,19 +22,35 @@ from pathlib import Path
 import safetensors.numpy
 
 import tinytensor as tt
-from models.tokenizers import Tokenizer
+from models.t5 import shift_right
 from nn import Module, compressed
 from nn.quantize import Quantized
 from nn.surgery import evaluating
-from tinytensor import Tensor, backend
-from train import checkpoint, parallel, pretrain
+from tinytensor import Tensor, backend, ops
+from train import checkpoint, finetune, parallel, pretrain
 from train.data.corpus import open_corpus
+from train.objectives.labelled import Labelled
 from train.report import Report
 from train.trainer import TrainConfig, Trainer, evaluate
 
 TARGETS = ("targets", "label", "tags", "choice")  # what the right answers of a batch may be called
 IGNORED = -100  # a target that does not count
 DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json")
+
+
+class Glimpse:
+    """An objective that evaluates on a few batches only: for trainings whose results are measured elsewhere."""
+
+    def __init__(self, objective, batches: int):
+        self.objective, self.batches = objective, batches
+
+    def evaluation_batches(self, data, limit: int | None = None) -> list:
+        return self.objective.evaluation_batches(data, self.batches)
+
+    def __getattr__(self, name: str):
+        if name == "objective":  # not there yet: this object is just being copied
+            raise AttributeError(name)
+        return getattr(self.objective, name)
 
 
 @dataclass
@@ -42,11 +60,11 @@ class Source:
     folder: Path
     family: str
     model: Module
-    tokenizer: Tokenizer
     make_objective: Callable[[TrainConfig], object]
     train_data: object
     val_data: object
     config: TrainConfig  # as it was trained
+    save_config: Callable[[Path, Module], None]  # (folder, model): its config.json
 
     def batches(self, number: int, first: int = 1_000_000) -> list[dict]:
         """Batches of training data for scores and calibration, other ones than training begins with."""
@@ -55,28 +73,64 @@ class Source:
 
     def trainer(self, model: Module, config: TrainConfig, folder: Path) -> Trainer:
         """What trains a model on this run's data, in a folder made by `new_run`."""
+        objective = Glimpse(self.make_objective(config), config.eval_batches)
         report = Report(folder, config.steps)
-        return Trainer(model, self.make_objective(config), self.train_data, self.val_data, config, folder, report)
+        return Trainer(model, objective, self.train_data, self.val_data, config, folder, report)
 
-    def quality(self, model: Module, limit: int | None = None) -> tuple[float, float]:
-        """(loss in nats per prediction, share of right answers) on the held-out part, or `limit` batches of it."""
+    def loss(self, model: Module, limit: int | None = None) -> float:
+        """Nats per prediction on the held-out part, or `limit` batches of it."""
+        return self._mean(evaluate, model, limit)
+
+    def accuracy(self, model: Module, limit: int | None = None) -> float:
+        """The share of right answers there."""
+        return self._mean(accuracy, model, limit)
+
+    @property
+    def unit(self) -> str:
+        """What a picture shows: perplexity where the loss is about the words of a text, else accuracy in percent."""
+        objective = self.make_objective(self.config)
+        batch = objective.evaluation_batch(self.val_data, objective.evaluation_batches(self.val_data, 1)[0])
+        return "perplexity" if self.model.counts(batch).keys() <= {"targets", "forward", "backward"} else "accuracy (%)"
+
+    def score(self, model: Module, limit: int | None = None) -> float:
+        """In that unit."""
+        if self.unit == "perplexity":
+            return math.exp(min(50.0, self.loss(model, limit)))
+        return 100 * self.accuracy(model, limit)
+
+    def _mean(self, of: Callable, model: Module, limit: int | None) -> float:
+        """What of(model, objective, data, keys) -> (sum, number) gives on average, all cores sharing the batches."""
         objective = self.make_objective(dataclasses.replace(self.config, batch=16))
         keys = objective.evaluation_batches(self.val_data, limit)
-
-        def work(team: parallel.Team):
-            own = keys[team.rank :: team.size]
-            told = [f(model, objective, self.val_data, own) for f in (evaluate, accuracy)]
-            return team.sum(*told[0], *told[1])
-
+        work = lambda team: team.sum(*of(model, objective, self.val_data, keys[team.rank :: team.size]))
         workers = min(self.config.workers or parallel.core_count(), len(keys))
-        nats, count, right, asked = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
-        return nats / count, right / max(1, asked)
+        total, number = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
+        return total / max(1, number)
 
 
-def open_source(folder: Path, which: str = "last") -> Source:
-    """The run in a folder."""
+def add_arguments(parser: argparse.ArgumentParser, how: str) -> None:
+    """The flags that all these commands have."""
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a trained run")
+    parser.add_argument("--out", metavar="RUN", type=Path, help=f"the folder to make [runs/FAMILY-{how}-N]")
+    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    parser.add_argument(
+        "--limit", metavar="N", type=int, default=100, help="held-out batches of 16 to compare models on [100]"
+    )
+    group = parser.add_argument_group("where RUN was fine-tuned: on what (see python -m train finetune)")
+    group.add_argument("--task", metavar="TASK", help="one of the stories' sets, or with --data a kind of task")
+    group.add_argument("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
+    group.add_argument("--held-out", metavar="FILE", type=Path, help="examples to measure on")
+    group.add_argument("--examples", metavar="N", type=int, default=1000, help="stories' training examples [1000]")
+
+
+def open_source(args: argparse.Namespace) -> Source:
+    """The run that a command was given."""
+    backend.cpu.tune_malloc()  # as for training, or page faults would be what is timed
+    folder = args.run
+    if _is_finetuned(folder):
+        return _finetuned_source(args)
     family, config = checkpoint.load_config(folder)
-    model, tokenizer = checkpoint.load_model(folder, which)
+    model, tokenizer = checkpoint.load_model(folder)
     recipe = importlib.import_module(f"train.commands.{family}").RECIPE
     settings = pretrain.load_settings(folder)
     own = recipe.objective and recipe.objective(**settings["objective"])
@@ -85,11 +139,37 @@ def open_source(folder: Path, which: str = "last") -> Source:
         folder,
         family,
         model,
-        tokenizer,
         lambda training: recipe.make_objective(config, training, own, tokenizer),
         corpus.train,
         corpus.val,
         TrainConfig(**settings["train"]),
+        lambda out, smaller: checkpoint.save_config(out, family, smaller.config),
+    )
+
+
+def _is_finetuned(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "config.json").read_text()).get("family") == "finetuned"
+    except (OSError, ValueError, AttributeError):
+        return False  # whatever is wrong with it is said by who opens it
+
+
+def _finetuned_source(args: argparse.Namespace) -> Source:
+    """A fine-tuned run; its examples are not in its folder, so they are named again."""
+    if not args.task:
+        raise ValueError(f"{args.run} was fine-tuned; say on what with --task, and --data and --held-out if need be")
+    tuned, command = finetune.load(args.run), importlib.import_module("train.commands.finetune")
+    _, examples, held_out = command.examples_of(args)
+    dropout = json.loads((args.run / "config.json").read_text())["dropout"]
+    return Source(
+        args.run,
+        tuned.family,
+        tuned.model,
+        lambda training: Labelled(tuned.pad, training.batch, training.seed),
+        tuned.rows(examples)[0],
+        tuned.rows(held_out)[0],
+        TrainConfig(**command.TRAINING),
+        lambda out, smaller: finetune.save(out, dataclasses.replace(tuned, model=smaller), dropout),
     )
 
 
@@ -99,7 +179,7 @@ def new_run(source: Source, out: Path | None, how: str, overwrite: bool) -> Path
     for name in DATA_FILES:
         if (source.folder / name).exists():
             shutil.copy(source.folder / name, folder / name)
-    checkpoint.save_config(folder, source.family, source.model.config)
+    source.save_config(folder, source.model)
     return folder
 
 
@@ -107,7 +187,7 @@ def finish_run(source: Source, folder: Path, model: Module) -> None:
     """Leave only the finished model in the folder: its config and weights, without what training it needed."""
     for name in (checkpoint.TRAINER, checkpoint.WEIGHTS["best"]):
         (folder / name).unlink(missing_ok=True)
-    checkpoint.save_config(folder, source.family, model.config)
+    source.save_config(folder, model)
     checkpoint.save_weights(folder, model)
 
 
@@ -127,15 +207,19 @@ def fine_tune(source: Source, model: Module, folder: Path, config: TrainConfig, 
 
 
 def answers(model: Module, batch: dict) -> Tensor:
-    """The scores of all answers: (B, T, V) for every token of a language model, (B, K) for the classes of a text."""
+    """The scores of all answers: (B, T, V) at every token of a language model, (B, K) for the classes of a text."""
     if hasattr(model, "mlm"):  # a BERT with its pretraining heads
         return model(batch["ids"], batch.get("token_types"), batch.get("mask")).mlm_logits
     if hasattr(model, "body"):  # a head for a task
         return model(batch)
-    if hasattr(model, "new_cache") and not hasattr(model, "encoder"):  # a GPT
+    if hasattr(model, "mix"):  # an ELMo: the forward half
+        x, _ = model.read(*2 * [model.encoder(batch["ids"])], model.new_state(len(batch["ids"])))
+        return ops.linear(x[-1], model.softmax.weight, model.softmax.bias)
+    if hasattr(model, "decoder"):  # a T5
+        return model(batch["ids"], shift_right(batch["targets"], model.config.pad_id), batch.get("mask"))
+    if hasattr(model, "new_cache"):  # a GPT
         return model(batch["ids"])
-    name = type(model).__name__
-    raise ValueError(f"what a {name} answers is unknown here; a GPT's, a BERT's and a task's head's answers are known")
+    raise ValueError(f"what a {type(model).__name__} answers is not known here; see answers in train/compress.py")
 
 
 def accuracy(model: Module, objective, data, keys: list) -> tuple[float, int]:
@@ -163,22 +247,20 @@ class Measured:
     milliseconds: float
     tokens_per_s: float
 
-    @property
-    def perplexity(self) -> float:
-        return math.exp(self.loss)
+    def score(self, unit: str) -> float:
+        return 100 * self.accuracy if unit == "accuracy (%)" else math.exp(min(50.0, self.loss))
 
 
 def measure(source: Source, name: str, model: Module, limit: int | None = None) -> Measured:
-    """How good (on all of the held-out part, or `limit` batches of it), large and fast a model is."""
+    """How good (on `limit` batches of the held-out part, or all of it), large and fast a model is."""
     model.eval()
     size = len(safetensors.numpy.save(compressed.state(model)))
     objective = source.make_objective(dataclasses.replace(source.config, batch=8))
     batch = objective.evaluation_batch(source.val_data, objective.evaluation_batches(source.val_data, 1)[0])
     seconds = time_forward(model, batch)
     rows, T = batch["ids"].shape[:2]
-    return Measured(
-        name, *source.quality(model, limit), weight_count(model), size, 1e3 * seconds, rows * T / seconds
-    )
+    quality = source.loss(model, limit), source.accuracy(model, limit)
+    return Measured(name, *quality, weight_count(model), size, 1e3 * seconds, rows * T / seconds)
 
 
 def time_forward(model: Module, batch: dict, seconds: float = 0.5) -> float:
@@ -208,10 +290,10 @@ def weight_count(model: Module) -> int:
 def table(lines: list[Measured]) -> str:
     """The comparison as a Markdown table; shares are of the first line."""
     first = lines[0]
-    rows = [("model", "loss", "perplexity", "accuracy", "parameters", "bytes", "share", "ms", "tokens/s", "faster")]
+    rows = [("model", "loss", "accuracy", "parameters", "bytes", "share", "ms", "tokens/s", "faster")]
     for m in lines:
         rows.append((
-            m.name, f"{m.loss:.4f}", f"{m.perplexity:.3f}", f"{m.accuracy:.2%}", f"{m.parameters:,}", f"{m.bytes:,}",
+            m.name, f"{m.loss:.4f}", f"{m.accuracy:.2%}", f"{m.parameters:,}", f"{m.bytes:,}",
             f"{m.bytes / first.bytes:.3f}", f"{m.milliseconds:.1f}", f"{m.tokens_per_s:,.0f}",
             f"{first.milliseconds / m.milliseconds:.2f}x",
         ))  # fmt: skip
@@ -224,7 +306,7 @@ def table(lines: list[Measured]) -> str:
     return "\n".join([text[0], f"| {' | '.join(rule)} |", *text[1:]])
 
 
-def conclude(folder: Path, lines: list[Measured], curves: dict, axis: str, title: str, unit="perplexity") -> None:
+def conclude(folder: Path, lines: list[Measured], curves: dict, axis: str, unit: str, title: str) -> None:
     """Print the comparison, keep it in comparison.md, and draw the curves into comparison.png."""
     text = table(lines)
     print(text)

@@ -13,7 +13,7 @@ A teacher that gives "mat" 60% and "rug" 30% says more about the language than t
 soft, hard and cosine with the weights 5, 2, 1 are DistilBERT's triple loss (Sanh et al. 2019, arXiv:1910.01108); its
 student begins as every other layer of the teacher. The last three are TinyBERT's (Jiao et al. 2020, arXiv:1909.10351),
 whose student may be narrower. A generator can also be taught by its teacher's writing (Kim & Rush 2016,
-arXiv:1606.07947): see `written_by`.
+arXiv:1606.07947): see `written_by` and TeacherWritten.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nn import Linear, Module
 from nn.prune import prune, shrink
 from nn.surgery import head_width, keep_layers, stacks, watch
 from tinytensor import Tensor, no_grad, ops, random
-from train.compress import TARGETS, answers
+from train.compress import IGNORED, TARGETS, answers
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Distillation(Module):
     def __init__(self, student: Module, teacher: Module, config: DistillConfig):
         self.config, self.student = config, student
         self.teacher = Aside(teacher.eval())
-        C, D = student.config.width, teacher.config.width
+        C, D = (config_of(model).width for model in (student, teacher))
         if config.cosine and C != D:
             raise ValueError(f"cosine compares vectors of one width, not {C} and {D}; give --hidden 1 --cosine 0")
         project = lambda: Linear(C, D, bias=False, weight_init=lambda shape: np.eye(*shape, dtype=np.float32))
@@ -86,6 +86,8 @@ class Distillation(Module):
         parts = []  # (weight, sum, number of things it is the sum over)
         if c.soft:
             each, number = (mask, tokens) if seen.logits.ndim == 3 else (None, counts["texts"])
+            if hasattr(self.student, "decoder"):  # the answers are the output's tokens, not the input's
+                each, number = batch["targets"] != IGNORED, next(iter(counts.values()))
             parts.append((c.soft, soft_loss(seen.logits, wanted.logits, c.temperature, each), number))
         if c.hard:
             targets = next(batch[name] for name in TARGETS if name in batch)
@@ -101,6 +103,11 @@ class Distillation(Module):
             parts.append((c.attention, attention_loss(seen.heads[own], wanted.heads[other], mask), tokens))
         first, *others = (value * (weight / max(1, number)) for weight, value, number in parts)
         return sum(others, first)
+
+
+def config_of(model: Module):
+    """A model's config, or under a head for a task its body's."""
+    return getattr(model, "config", None) or model.body.config
 
 
 class Aside:
@@ -239,3 +246,27 @@ def written_by(teacher: Module, starts: np.ndarray, seed: int, temperature: floa
             for i in range(0, len(starts), rows)
         ]
     return np.concatenate(parts)
+
+
+class TeacherWritten:
+    """An objective whose targets are what the teacher, an encoder-decoder, answers to the inputs of another."""
+
+    def __init__(self, objective, teacher: Module):
+        self.objective, self.teacher = objective, teacher
+
+    def training_batch(self, data, number: int) -> dict[str, np.ndarray]:
+        batch, config = self.objective.training_batch(data, number), self.teacher.config
+        rows, length = batch["targets"].shape
+        start = np.full((rows, 1), config.pad_id)
+        reads = dict(source=batch["ids"], source_mask=batch.get("mask"))
+        written = generate(self.teacher, start, length, end=config.eos_id, temperature=0, **reads)[:, 1:]
+        targets = np.full((rows, length), IGNORED)
+        targets[:, : written.shape[1]] = written
+        over = np.cumsum(targets == config.eos_id, axis=1) - (targets == config.eos_id) > 0  # behind the first end
+        targets[over] = IGNORED
+        return batch | {"targets": targets}
+
+    def __getattr__(self, name: str):
+        if name == "objective":  # not there yet: this object is just being copied
+            raise AttributeError(name)
+        return getattr(self.objective, name)

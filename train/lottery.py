@@ -25,7 +25,7 @@ import numpy as np
 import tinytensor as tt
 from nn import Module
 from nn.prune import apply_masks, prune
-from train.compress import Source, accuracy, weight_count
+from train.compress import Glimpse, Source, weight_count
 from train.trainer import TrainConfig, Trainer
 
 KINDS = ("dense", "ticket", "reinitialised", "random mask", "small dense")
@@ -43,7 +43,11 @@ class Experiment:
     rounds: int = 6
     take: float = 0.4
     rewind: int = 0
-    test_batches: int = 60
+    test_batches: int = 100
+
+    def __post_init__(self):
+        if not hasattr(self.source.model, "config"):
+            raise ValueError(f"{self.source.folder} was fine-tuned; tickets are looked for in what starts from nothing")
 
     def sparsities(self) -> list[float]:
         return [1 - (1 - self.take) ** done for done in range(1, self.rounds + 1)]
@@ -90,7 +94,7 @@ class Experiment:
 
     def small(self, seed: int, weights: int) -> Module:
         """The dense network whose number of weights comes nearest."""
-        heads = self.source.model.config.heads
+        heads = getattr(self.source.model.config, "heads", 1)
         widths = range(heads, self.source.model.config.width + 1, heads)
         counts = {width: weight_count(self.fresh(seed, width=width)) for width in widths}
         return self.fresh(seed, width=min(counts, key=lambda width: abs(counts[width] - weights)))
@@ -107,10 +111,7 @@ class Experiment:
             trainer.train()
 
     def test(self, model: Module) -> float:
-        objective = self.source.make_objective(dataclasses.replace(self.config, batch=32))
-        keys = objective.evaluation_batches(self.source.val_data, self.test_batches)
-        right, count = accuracy(model, objective, self.source.val_data, keys)
-        return right / count
+        return self.source.accuracy(model, self.test_batches)
 
 
 @dataclass
@@ -152,21 +153,6 @@ class Outcome:
             cells = ["{:.2f} ± {:.2f}".format(*(100 * x for x in self.mean(kind, sparsity))) for kind in KINDS[1:]]
             lines.append(f"| {sparsity:.1%} | {self.weights['ticket'][sparsity]:,} | {' | '.join(cells)} |")
         return "\n".join(lines)
-
-
-class Glimpse:
-    """An objective that evaluates on a few batches only: for trainings whose result is measured otherwise."""
-
-    def __init__(self, objective, batches: int):
-        self.objective, self.batches = objective, batches
-
-    def evaluation_batches(self, data, limit: int | None = None) -> list:
-        return self.objective.evaluation_batches(data, self.batches)
-
-    def __getattr__(self, name: str):
-        if name == "objective":  # not there yet: this object is just being copied
-            raise AttributeError(name)
-        return getattr(self.objective, name)
 
 
 class Unheard:

@@ -17,6 +17,7 @@ from pathlib import Path
 import tinytensor as tt
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
+from nn import compressed
 from train import checkpoint
 from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus, open_corpus
 from train.flags import add_config_flags, given
@@ -165,6 +166,7 @@ def _resume(args: argparse.Namespace, recipe: Recipe) -> Run:
     tokenizer = load_tokenizer(folder)
     checkpoint.check_vocabulary(tokenizer, model_config.vocab_size)
     model = checkpoint.FAMILIES[family][0](model_config)
+    compressed.fit(model, checkpoint.load_trainer(folder)[0])  # a model that was pruned has other shapes, and masks
     run = _run(recipe, model, tokenizer, open_corpus(folder), config, objective_config, folder)
     run.trainer.restore()
     done = run.trainer.progress.step

@@ -122,29 +122,47 @@ class Trainer:
         self.optimizer = config.make_optimizer(model, allocate)
         flat = self.optimizer.flat
         self.gradients = [flat.grad, *(flat.allocate(flat.size) for _ in range(self.workers - 1))]
+        self.carried = self._new_carried_state()
         self.progress = Progress()
         self.loss_scale = precision.LossScale(config.dtype)
         self.between: Callable[[Loop, int], None] | None = None
         self.stop_asked = False
 
+    def _new_carried_state(self) -> dict:
+        """What the model carries along from batch to batch, a row for each of a batch's: nothing, for most models."""
+        state = self.model.new_state(self.config.batch) if hasattr(self.model, "new_state") else {}
+        if self.kind == "processes":
+            state = {name: parallel.shared_zeros(a.size, a.dtype).reshape(a.shape) for name, a in state.items()}
+        return state
+
     def restore(self) -> None:
         """Go back to the run's last checkpoint."""
-        weights, state, progress = checkpoint.load_trainer(self.run)
+        parts, progress = checkpoint.load_trainer(self.run)
         with self.optimizer.flat.full_precision():
-            checkpoint.load_weights(self.model, weights, self.run / checkpoint.TRAINER)
-        self.optimizer.load_state(state, progress["step"])
+            checkpoint.load_weights(self.model, parts["model"], self.run / checkpoint.TRAINER)
+        self.optimizer.load_state(parts["optimizer"], progress["step"])
+        for name, array in self.carried.items():
+            saved = parts["carried"].get(name)
+            if saved is None or saved.shape != array.shape:
+                rows = "none" if saved is None else len(saved)
+                raise ValueError(
+                    f"the checkpoint carries the state of {rows} rows; go on with that --batch, not {len(array)}"
+                )
+            array[...] = backend.array_module(array).asarray(saved)
         self.progress = Progress(**progress)
         self.loss_scale = precision.LossScale(self.config.dtype, self.progress.loss_scale)
 
     def save(self) -> None:
         """Write a checkpoint."""
         self.progress.loss_scale = self.loss_scale.value
+        parts = {"optimizer": self.optimizer.state(), "carried": self.carried}
         with self.optimizer.flat.full_precision():
-            checkpoint.save_trainer(self.run, self.model, self.optimizer.state(), asdict(self.progress))
+            checkpoint.save_trainer(self.run, self.model, parts, asdict(self.progress))
             checkpoint.save_weights(self.run, self.model)
 
     def train(self) -> Progress:
         """Train up to config.steps, or until SIGINT (Ctrl-C) or SIGTERM; either way the last step is saved."""
+        self.model.train()  # now, not while worker threads copy the model: a new attribute would upset the copying
         with self._stopping_on_signals(), precision.explaining_lack_of_memory(self.config.device):
             try:
                 parallel.run(self.kind, self.workers, self.gradients, lambda team: Loop(self, team).run())
@@ -230,7 +248,7 @@ class Loop:
     def step(self, step: int, lr: float) -> tuple[float, float, int, bool]:
         """One update. Returns (loss, gradient norm before clipping, tokens seen, whether to stop after it)."""
         trainer, team, config, optimizer = self.trainer, self.team, self.config, self.trainer.optimizer
-        loss, seen = self._gradients(step, team.rank)
+        loss, seen, rows, state = self._gradients(step, team.rank)
         loss, stop = team.sum(loss, float(trainer.stop_asked))
         place = team.stretch(self.flat.size)
         squared = sum_gradients(team.gradients, self.grad, place)
@@ -242,13 +260,21 @@ class Loop:
             trainer.loss_scale.succeeded()
         elif not math.isfinite(loss) or not trainer.loss_scale.overflowed():
             self._give_up(step, lr, loss, norm)
+        for name, array in state.items():  # only now: a step that was given up has carried nothing on
+            trainer.carried[name][rows] = array
         team.barrier()
         return loss, norm, seen, stop > 0
 
-    def _gradients(self, step: int, rank: int) -> tuple[float, int]:
-        """Leave the gradients of a worker's share in self.grad; returns (its part of the loss, all tokens read)."""
+    def _gradients(self, step: int, rank: int) -> tuple[float, int, slice, dict]:
+        """Leave the gradients of a worker's share in self.grad.
+
+        Returns (its part of the loss, all tokens read, its rows, the state to carry on for them). The model finds that
+        state beside the batch, and overwrites it.
+        """
         config, objective = self.config, self.trainer.objective
         loss, seen = 0.0, 0
+        own = parallel.share(config.batch, rank, self.team.size)
+        state = {name: array[own].copy() for name, array in self.trainer.carried.items()}
         for parameter in self.parameters:
             parameter.grad = None
         for number in range(step * config.accumulate, (step + 1) * config.accumulate):
@@ -258,13 +284,13 @@ class Loop:
             place = parallel.share(rows, rank, self.team.size)
             if place.start == place.stop:
                 continue
-            mine = {name: array[place] for name, array in batch.items()}
+            mine = {name: array[place] for name, array in batch.items()} | state
             with tt.random.seeded(config.seed, number, rank + 1):
                 value = self.model.loss(mine, self.model.counts(batch))
                 value.backward(np.asarray(self.trainer.loss_scale.value / config.accumulate, value.dtype))
             loss += value.item() / config.accumulate
         self.flat.complete_gradients(self.parameters)
-        return loss, seen
+        return loss, seen, own, state
 
     def _give_up(self, step: int, lr: float, loss: float, norm: float) -> None:
         """Save what was learned before this step, find the op that went wrong, and end the run."""

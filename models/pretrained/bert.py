@@ -40,7 +40,7 @@ def _embeddings(prefix: str, types: bool) -> dict:
 
 
 BUFFERS = ("*embeddings.position_ids", "*embeddings.token_type_ids")
-TASK_HEADS = ("classifier.*", "qa_outputs.*", "pre_classifier.*")  # of fine-tuned models, whose bodies are welcome
+TASK_HEADS = ("*classifier.*", "*qa_outputs.*")  # of fine-tuned models, whose bodies are welcome
 
 NAMES = {
     "bert": Names(
@@ -181,9 +181,10 @@ def load(cls, folder: str | Path):
     wanted = {name.removeprefix("bert."): parameter.shape for name, parameter in model.named_parameters()}
     found = NAMES[family].read(published, wanted, ("mlm.*", "nsp.*", "pooler.*") if with_heads else ())
     full = {name if not with_heads or name.startswith(HEADS) else f"bert.{name}": a for name, a in found.items()}
-    if len(found) < len(wanted):  # some heads start at random
+    if absent := wanted.keys() - found.keys():
         full = cls(config).state_dict() | full
     model.load_state_dict(full, assign=True)
+    model.untrained = tuple(sorted({name.partition(".")[0] for name in absent}))
     return model.eval()
 
 

@@ -15,9 +15,10 @@ from .files import read_json, tokenizer_file
 from .raw_bytes import Bytes
 from .unigram import Unigram
 from .wordpiece import WordPiece
+from .words import Words
 
 __all__ = ["Batch", "ByteLevelBPE", "Bytes", "Characters", "ClassicBPE", "ElmoCharacters", "Frame", "Special",
-           "Tokenizer", "Unigram", "WordPiece", "load"]
+           "Tokenizer", "Unigram", "WordPiece", "Words", "load"]
 
 
 def load(path: str | Path) -> Tokenizer | ElmoCharacters:
@@ -40,6 +41,6 @@ def load(path: str | Path) -> Tokenizer | ElmoCharacters:
     model = spec["model"] if isinstance(spec.get("model"), dict) else {}
     kind = spec.get("type") or model.get("type")
     by_kind = {"Characters": Characters, "Bytes": Bytes, "ElmoCharacters": ElmoCharacters,
-               "WordPiece": WordPiece, "Unigram": Unigram}
+               "Words": Words, "WordPiece": WordPiece, "Unigram": Unigram}
     bpe = ClassicBPE if model.get("end_of_word_suffix") else ByteLevelBPE
     return by_kind.get(kind, bpe).load(path)

@@ -199,6 +199,19 @@ def test_legacy_names_are_understood(tmp_path):
     assert_close(BERT.from_pretrained(tmp_path)(batch["ids"]).pooled.data, model.bert(batch["ids"]).pooled.data, 0)
 
 
+def test_a_fine_tuned_models_body_is_read_and_its_head_passed_over(tmp_path):
+    import safetensors.numpy
+
+    model, batch = patterned(MODELS["bert"]), patterned_batch("bert")
+    model.bert.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    heads = {"classifier.weight": np.ones((3, 8), np.float32), "classifier.bias": np.ones(3, np.float32)}
+    safetensors.numpy.save_file(safetensors.numpy.load_file(path) | heads, path)
+    assert (BERT.from_pretrained(tmp_path)(batch["ids"]).hidden.data == model.bert(batch["ids"]).hidden.data).all()
+    again = BERTForPreTraining.from_pretrained(tmp_path)
+    assert again.untrained == ("mlm", "nsp") and np.isfinite(again.loss(batch).item())
+
+
 def test_another_familys_folder_is_refused_by_name(tmp_path):
     patterned(MODELS["roberta"]).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="model_type is 'roberta'; this model reads 'bert'"):

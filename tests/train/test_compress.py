@@ -13,7 +13,7 @@ from models import GPT, GPTConfig
 from nn.prune import groups, sparsity
 from nn.quantize import Quantized
 from tests.helpers import assert_close
-from train import checkpoint, compress
+from train import checkpoint, compress, finetune
 from train.__main__ import main
 from train.objectives.causal import Causal
 from train.pruning import Pruning, amounts
@@ -31,6 +31,17 @@ def trained(tmp_path_factory):
     arguments = ["--data", folder / "text.txt", "--out", folder / "run", *TINY, "--steps", 250]
     assert main(["gpt", *map(str, arguments)]) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A BERT of a few steps, and one fine-tuned from it: the folders of both."""
+    folder = tmp_path_factory.mktemp("bert")
+    shape = ["--layers", 2, "--heads", 2, "--width", 16, "--context", 64, "--workers", 1, "--warmup", 2]
+    assert command("bert", "--out", folder / "run", "--stories", 60_000, *shape, "--batch", 4, "--steps", 10) == 0
+    task = ["--task", "sentiment", "--examples", 60, "--epochs", 1, "--workers", 1]
+    assert command("finetune", folder / "run", "--out", folder / "tuned", *task) == 0
+    return folder / "run", folder / "tuned"
 
 
 def lines_of(folder) -> list[dict[str, str]]:
@@ -92,6 +103,37 @@ def test_a_quantized_run_holds_integers_and_is_used_like_any_other(trained, tmp_
     capsys.readouterr()
     assert command("sample", out, "--prompt", "the c", "--tokens", 10, "--temperature", 0) == 0
     assert capsys.readouterr().out.startswith("the cat")
+
+
+def test_a_bert_is_measured_by_its_answers_and_made_smaller(bert, tmp_path):
+    options = ["--what", "heads", "--what", "neurons", "--by", "activation", "--steps", 4, "--limit", 2]
+    assert command("prune", bert[0], "--out", tmp_path / "pruned", *options) == 0
+    model, _ = checkpoint.load_model(tmp_path / "pruned")
+    assert [block.attention.heads for block in model.bert.blocks] == [1, 1]
+    assert 0 <= float(lines_of(tmp_path / "pruned")[-1]["accuracy"].rstrip("%")) <= 100
+    assert command("distill", bert[0], "--out", tmp_path / "student", "--steps", 4, "--limit", 2) == 0
+    assert checkpoint.load_model(tmp_path / "student")[0].config.layers == 1
+
+
+def test_a_fine_tuned_run_is_made_smaller_for_its_task_and_still_answers(bert, tmp_path):
+    task = ["--task", "sentiment", "--examples", 60, "--limit", 2]
+    for name, out, options in (
+        ("quantize", "q", []),
+        ("prune", "p", ["--what", "neurons", "--steps", 4]),
+        ("distill", "d", ["--steps", 4]),
+    ):
+        assert command(name, bert[1], "--out", tmp_path / out, *task, *options) == 0
+        tuned = finetune.load(tmp_path / out)
+        assert tuned.answers([{"text": "Mia was happy."}])[0] in tuned.task.labels
+    assert any(isinstance(module, Quantized) for module in finetune.load(tmp_path / "q").model.modules())
+    assert finetune.load(tmp_path / "d").model.body.config.layers == 1
+
+
+def test_a_fine_tuned_run_needs_its_task_again(bert, tmp_path, capsys):
+    assert command("quantize", bert[1], "--out", tmp_path / "out") == 2
+    assert "was fine-tuned; say on what with --task" in capsys.readouterr().err
+    assert command("lottery", bert[1], "--out", tmp_path / "out", "--task", "sentiment", "--examples", 60) == 2
+    assert "tickets are looked for in what starts from nothing" in capsys.readouterr().err
 
 
 def test_pictures_of_the_comparison_are_drawn(trained, tmp_path):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import tinytensor as tt
-from models import GPT, GPTConfig
+from models import GPT, T5, GPTConfig, T5Config
+from models.t5 import shift_right
 from tests.helpers import assert_close, tensor
 from tests.train.test_compress import command, lines_of, trained  # noqa: F401
 from tinytensor.gradcheck import gradcheck
@@ -12,6 +13,7 @@ from train import checkpoint
 from train.distill import (
     Distillation,
     DistillConfig,
+    TeacherWritten,
     alternate_layers,
     attention_scores,
     cosine_loss,
@@ -98,6 +100,23 @@ def test_the_losses_of_shards_add_up_to_that_of_the_batch(config):
         assert_close(p.grad, gradients[name], 1e-4)
 
 
+def test_an_encoder_decoder_follows_its_teacher_at_the_tokens_of_the_output():
+    tt.manual_seed(0)
+    config = T5Config(vocab_size=23, layers=2, heads=2, head_width=4, width=8, hidden=16)
+    teacher, student = T5(config), T5(config)
+    ids = np.random.default_rng(0).integers(2, 23, (3, 7))
+    targets = np.where(np.arange(5) < [[5], [3], [4]], ids[:, :5], -100)
+    data = {"ids": ids, "mask": ids > 4, "targets": targets}
+    model = Distillation(student, teacher, DistillConfig(soft=1.0, hard=0.0, cosine=0.0))
+    said = (m(ids, shift_right(targets, 0), data["mask"]) for m in (teacher, student))
+    p, q = (log_softmax(logits.data.astype(float) / 2) for logits in said)
+    expected = ((np.exp(p) * (p - q)).sum(-1) * (targets != -100)).sum() * 4 / 12
+    assert model.loss(data).item() == pytest.approx(expected, rel=1e-4)
+    model = Distillation(student, teacher, DistillConfig(hidden=1.0, attention=1.0, embedding=1.0))
+    model.loss(data).backward()
+    assert all(p.grad is not None for p in student.parameters())
+
+
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it():
     teacher = gpt()
     config = DistillConfig(soft=1.0, hard=0.0, cosine=1.0, hidden=1.0, attention=1.0, embedding=1.0)
@@ -141,6 +160,28 @@ def test_what_the_teacher_writes_begins_with_the_prompts_and_repeats_with_the_se
     assert text.shape == (4 * 12,)
     assert (text.reshape(4, 12)[:, :3] == starts).all()
     assert (text == written_by(gpt(), starts, seed=3)).all()
+
+
+def test_a_teacher_that_reads_and_writes_gives_its_own_answers_as_targets():
+    tt.manual_seed(3)
+    teacher = T5(T5Config(vocab_size=9, layers=1, heads=2, head_width=4, width=8, hidden=16)).eval()
+    ids = np.random.default_rng(0).integers(2, 9, (6, 7))
+    data = {"ids": ids, "mask": ids > 2, "targets": ids[:, :5]}
+
+    class Objective:
+        batch = 6
+
+        def training_batch(self, data, number):
+            return data
+
+    objective = TeacherWritten(Objective(), teacher)
+    targets = objective.training_batch(data, 0)["targets"]
+    assert objective.batch == 6 and targets.shape == (6, 5)
+    logits = teacher(ids, shift_right(targets, 0), data["mask"]).data
+    kept = targets != -100
+    assert (logits.argmax(-1) == targets)[kept].all()  # each the most probable after those before it
+    ends = targets == 1
+    assert kept[:, 0].all() and (kept[:, 1:] == (kept & ~ends)[:, :-1]).all()  # all of them up to the first end
 
 
 def test_cosine_needs_vectors_of_one_width():

@@ -1,5 +1,7 @@
 """Lottery tickets: every network of the experiment begins as the hypothesis says it must."""
 
+import argparse
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,8 @@ from train.trainer import TrainConfig
 def networks(trained):  # noqa: F811
     """(kind, sparsity) -> the network as it was when its training began, and at which step that was."""
     config = TrainConfig(steps=30, batch=4, lr=0.01, warmup=2, workers=1)
-    experiment = Experiment(open_source(trained), config, rounds=2, take=0.5, rewind=6, test_batches=2)
+    source = open_source(argparse.Namespace(run=trained))
+    experiment = Experiment(source, config, rounds=2, take=0.5, rewind=6, test_batches=2)
     begun, order, plain = {}, [], experiment.train
 
     def train(model, seed, step, between=None):

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 
 import tinytensor as tt
 from nn.surgery import stacks
 from train import compress
-from train.distill import Distillation, DistillConfig, make_student, written_by
+from train.distill import Distillation, DistillConfig, TeacherWritten, make_student, written_by
 from train.flags import add_config_flags, given
 from train.trainer import TrainConfig
 
@@ -26,17 +25,16 @@ PROMPT = 8  # tokens of the training text that each of the teacher's texts begin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of the teacher's run")
-    parser.add_argument("--out", metavar="RUN", type=Path, help="the folder to make [runs/FAMILY-distilled-N]")
-    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    compress.add_arguments(parser, "distilled")
     parser.add_argument("--layers", metavar="N", type=int, help="layers of the student [half of the teacher's]")
     parser.add_argument(
         "--keep", metavar="X", type=float, default=1.0, help="share of the neurons that the student keeps [1.0]"
     )
     parser.add_argument("--width", metavar="N", type=int, help="train a new student of this width, with projections")
     parser.add_argument(
-        "--written", metavar="N", type=int, default=0, help="let the student learn from N texts written by the teacher"
-    )
+        "--written", metavar="N", type=int, default=0,
+        help="let the student learn from N texts that the teacher wrote (any N for a T5: from its answers)",
+    )  # fmt: skip
     parser.add_argument("--alone", action=argparse.BooleanOptionalAction, default=True,
                         help="also train the same student without the teacher [on]")  # fmt: skip
     add_config_flags(parser, "what the student follows", DistillConfig)
@@ -44,34 +42,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    source = compress.open_source(args.run)
+    source = compress.open_source(args)
     teacher = source.model
+    if not stacks(teacher):
+        raise ValueError(f"a student follows blocks of a transformer; a {source.family} has none")
     follow = DistillConfig(**given(args, DistillConfig))
     own = {name: getattr(source.config, name) for name in ("batch", "seed", "workers", "worker_kind")}
     config = TrainConfig(**(own | TRAINING | given(args, TrainConfig)))
     student = _student(args, teacher, config.seed)
     Distillation(student, teacher, follow)  # what does not fit is named here
-    if args.written and source.family != "gpt":
+    if args.written and not hasattr(teacher, "new_cache"):
         raise ValueError(f"--written needs a teacher that writes, which a {source.family} does not")
     folder = compress.new_run(dataclasses.replace(source, model=student), args.out, "distilled", args.overwrite)
-    lines = [compress.measure(source, "teacher", teacher)]
+    lines = [compress.measure(source, "teacher", teacher, args.limit)]
     if args.alone:
         alone = compress.duplicate(student)
         compress.fine_tune(source, alone, folder, config)
-        lines.append(compress.measure(source, "student alone", alone))
+        lines.append(compress.measure(source, "student alone", alone, args.limit))
         (folder / "metrics.jsonl").rename(folder / "metrics-alone.jsonl")
     learning = source
-    if args.written:
+    if args.written and hasattr(teacher, "decoder"):
+        make = source.make_objective
+        learning = dataclasses.replace(source, make_objective=lambda training: TeacherWritten(make(training), teacher))
+    elif args.written:
         starts = source.make_objective(dataclasses.replace(config, batch=args.written))
         starts = starts.training_batch(source.train_data, 0)["ids"][:, :PROMPT]
         learning = dataclasses.replace(source, train_data=written_by(teacher, starts, config.seed))
     with tt.random.seeded(config.seed):
         both = Distillation(student, teacher, follow)
     compress.fine_tune(learning, both, folder, config)
-    lines.append(compress.measure(source, "student, taught", student))
+    lines.append(compress.measure(source, "student, taught", student, args.limit))
     compress.finish_run(source, folder, student)
-    curves = {m.name: [(m.parameters, m.perplexity)] for m in lines}
-    compress.conclude(folder, lines, curves, "parameters", f"{source.folder.name} distilled")
+    curves = {m.name: [(m.parameters, m.score(source.unit))] for m in lines}
+    compress.conclude(folder, lines, curves, "parameters", source.unit, f"{source.folder.name} distilled")
 
 
 def _student(args: argparse.Namespace, teacher, seed: int):
@@ -81,6 +84,8 @@ def _student(args: argparse.Namespace, teacher, seed: int):
         raise ValueError(f"--keep {args.keep} is not a share in (0, 1]")
     if args.width is None:
         return make_student(teacher, layers, args.keep)
+    if not hasattr(teacher, "config"):
+        raise ValueError("a student of another width would have to be pretrained first; leave out --width")
     if args.keep < 1:
         raise ValueError("--keep takes neurons of the teacher's layers, which a student of another width does not have")
     heads = max(h for h in range(1, teacher.config.heads + 1) if args.width % h == 0)

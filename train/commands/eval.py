@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from models import T5
 from train import checkpoint, parallel
+from train.commands import elmo
 from train.data.corpus import encode_text, open_corpus
 from train.data.text import TextFiles
+from train.objectives.bidirectional import Bidirectional
 from train.objectives.causal import Causal
 from train.report import describe_loss
 from train.trainer import evaluate
@@ -36,10 +39,8 @@ def run(args: argparse.Namespace) -> None:
     else:
         corpus = open_corpus(args.run)
         tokens, split = corpus.val, corpus.val_split
-    context = model.config.context
-    if len(tokens) <= context:
-        raise ValueError(f"the text has {len(tokens)} tokens; one context of {context} and its targets need more")
-    objective = Causal(context, args.batch)
+    objective = _objective(args, model, tokenizer)
+    objective.check(tokens, "evaluated")
     groups = objective.evaluation_batches(tokens)
 
     def work(team: parallel.Team) -> tuple[float, int]:
@@ -47,6 +48,20 @@ def run(args: argparse.Namespace) -> None:
 
     workers = min(parallel.core_count(), len(groups))
     nats, count = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
+    if isinstance(objective, Bidirectional):
+        loss = nats / count
+        print(f"{count:.0f} words each way: {loss:.4f} nats per word, perplexity {math.exp(loss):.2f}, both ways' mean")
+        return
     print(f"{count:.0f} of {split.tokens} tokens: {describe_loss(nats / count, split.tokens, split.bytes)}")
     if split.floor is not None:
         print(f"the entropy of this text is {split.floor:.4f} nats per token")
+
+
+def _objective(args: argparse.Namespace, model, tokenizer) -> Causal | Bidirectional:
+    """What the model was trained to predict: the next token, or the words on both sides."""
+    family = checkpoint.family_of(model)
+    if family == "gpt":
+        return Causal(model.config.context, args.batch)
+    if family == "elmo":
+        return elmo.objective_of(args.run, model, tokenizer, args.batch)
+    raise ValueError(f"eval measures models that predict a text, gpt and elmo; {args.run} is a {family}")

@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> None:
     model, tokenizer = checkpoint.load_model(args.model or newest_run("bert"))
     if not hasattr(model, "mlm"):
         raise ValueError(f"a {type(model).__name__} fills in no words; give a BERT, RoBERTa, DistilBERT or ALBERT")
+    if "mlm" in model.untrained:
+        raise ValueError(f"{args.model} was published without its masked-word head, so it can fill in nothing")
     filled, guesses = fill(model, tokenizer, args.text, args.pair, args.top)
     print(filled)
     for number, guess in enumerate(guesses, start=1):

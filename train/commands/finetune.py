@@ -16,6 +16,7 @@ Files: TSV with a line of column names, or JSON lines. The columns of each kind 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -60,13 +61,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-length", metavar="N", type=int, default=0, help="tokens a text is cut to [the context]")
     parser.add_argument("--head-dropout", metavar="X", type=float, default=0.1, help="dropout before the head [0.1]")
     parser.add_argument("--frozen", action="store_true", help="train the head only")
+    parser.add_argument(
+        "--both-orders", action="store_true", help="read pairs in both orders: for likeness, which has no direction"
+    )
+    parser.add_argument(
+        "--language-loss", metavar="X", type=float, default=0.5,
+        help="the share of a GPT's own loss that goes on counting [0.5]",
+    )  # fmt: skip
     parser.add_argument("--fresh", action="store_true", help="forget the pretraining, to see what it was worth")
     add_config_flags(parser, "the training", TrainConfig, TRAINING | {"warmup": "a tenth of the steps"}, skip=FOLLOWS)
 
 
 def run(args: argparse.Namespace) -> None:
-    kind, examples, held_out = _examples(args)
+    kind, examples, held_out = examples_of(args)
     task = TASKS[kind].of(examples, held_out)
+    if args.both_orders:
+        if not hasattr(task, "both_orders"):
+            raise ValueError(f"--both-orders is for tasks about pairs, not for {kind}")
+        task = dataclasses.replace(task, both_orders=True)
     model, tokenizer = checkpoint.load_model(args.model)
     settings = TRAINING | given(args, TrainConfig)
     if args.cap < 0:
@@ -86,6 +98,7 @@ def run(args: argparse.Namespace) -> None:
             max_length=args.max_length,
             dropout=args.head_dropout,
             frozen=args.frozen,
+            language_loss=args.language_loss,
             cap=args.cap,
         )
     except ValueError:
@@ -108,7 +121,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"which label was taken for which: {folder / 'confusion.png'}")
 
 
-def _examples(args: argparse.Namespace) -> tuple[str, list[dict], list[dict]]:
+def examples_of(args: argparse.Namespace) -> tuple[str, list[dict], list[dict]]:
     """(kind of task, training examples, held-out examples)"""
     if args.data:
         if args.task not in TASKS:

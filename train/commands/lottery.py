@@ -9,7 +9,6 @@ Everything is trained anew, 1 + 4 x rounds networks for each seed, so the run sh
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from train import checkpoint, compress
 from train.flags import add_config_flags, given
@@ -20,9 +19,7 @@ SUMMARY = "find the small networks inside a large one that train as well"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of the run whose network and data to use")
-    parser.add_argument("--out", metavar="RUN", type=Path, help="the folder to make [runs/FAMILY-lottery-N]")
-    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    compress.add_arguments(parser, "lottery")
     parser.add_argument("--rounds", metavar="N", type=int, default=6, help="rounds of pruning [6]")
     parser.add_argument(
         "--take", metavar="X", type=float, default=0.4, help="share of what is left that a round takes [0.4]"
@@ -35,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    source = compress.open_source(args.run)
+    source = compress.open_source(args)
     config = TrainConfig(**(vars(source.config) | given(args, TrainConfig)))
     rewind = config.steps // 10 if args.rewind is None else args.rewind
     if not 0 <= rewind < config.steps:
         raise ValueError(f"--rewind {rewind} is not one of the {config.steps} steps of training")
     if not 0 < args.take < 1 or args.rounds < 1 or args.seeds < 1:
         raise ValueError("--take must be a share in (0, 1); --rounds and --seeds at least 1")
-    experiment = Experiment(source, config, args.rounds, args.take, rewind)
+    experiment = Experiment(source, config, args.rounds, args.take, rewind, args.limit)
     folder = compress.new_run(source, args.out, "lottery", args.overwrite)
     outcome, lines = Outcome(), []
     last = experiment.sparsities()[-1]
@@ -53,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
             what = f"{sparsity:5.1%} masked  {kind:13}  {weights:9,} weights"
             print(f"seed {seed}  {what}  {accuracy:.2%} right", flush=True)
             if seed == config.seed and sparsity in (0.0, last):
-                lines.append(compress.measure(source, f"{kind}, {sparsity:.1%} masked", network))
+                lines.append(compress.measure(source, f"{kind}, {sparsity:.1%} masked", network, args.limit))
             if seed == config.seed and kind == "ticket" and sparsity == last:
                 compress.finish_run(source, folder, network)
     text = outcome.table()
@@ -61,4 +58,4 @@ def run(args: argparse.Namespace) -> None:
     checkpoint.replace_file(folder / "lottery.md", lambda path: path.write_text(text + "\n"))
     title = f"lottery tickets, weights rewound to step {rewind} of {config.steps}"
     curves = outcome.curves()
-    compress.conclude(folder, lines, curves, "share of weights masked", title, unit="accuracy (%)")
+    compress.conclude(folder, lines, curves, "share of weights masked", "accuracy (%)", title)

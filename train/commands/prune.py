@@ -8,8 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import math
-from pathlib import Path
 
 import tinytensor as tt
 from nn.prune import BY, WHAT, prune, shrink
@@ -25,9 +23,7 @@ CURVE = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a trained run")
-    parser.add_argument("--out", metavar="RUN", type=Path, help="the folder to make [runs/FAMILY-pruned-N]")
-    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    compress.add_arguments(parser, "pruned")
     parser.add_argument("--amount", metavar="X", type=float, default=0.5, help="the share to leave out [0.5]")
     parser.add_argument(
         "--what", action="append", choices=WHAT, help="what to leave out; may be given several times [weights]"
@@ -39,14 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batches", metavar="N", type=int, default=8, help="batches for scores by gradient and activation [8]"
     )
-    parser.add_argument(
-        "--limit", metavar="N", type=int, default=40, help="held-out batches for the points of the picture [40]"
-    )
     add_config_flags(parser, "the training of what is left", TrainConfig, TRAINING)
 
 
 def run(args: argparse.Namespace) -> None:
-    source = compress.open_source(args.run)
+    source = compress.open_source(args)
     what = args.what or ["weights"]
     own = {name: getattr(source.config, name) for name in ("batch", "seed", "workers", "worker_kind")}
     config = TrainConfig(**(own | TRAINING | given(args, TrainConfig)))
@@ -60,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     for each in what if args.by != "movement" else []:  # whatever is wrong comes up here, before any folder is made
         prune(compress.duplicate(source.model), args.amount, each, args.by, whole=args.whole, batches=batches)
     folder = compress.new_run(source, args.out, "pruned", args.overwrite)
-    lines = [compress.measure(source, "before", source.model)]
+    lines = [compress.measure(source, "before", source.model, args.limit)]
     options = dict(by=args.by, whole=args.whole, batches=batches)
 
     if args.by != "movement":
@@ -68,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         for each in what:
             prune(at_once, args.amount, each, **options)
         shrink(at_once)
-        lines.append(compress.measure(source, f"{args.amount:.0%} pruned at once", at_once))
+        lines.append(compress.measure(source, f"{args.amount:.0%} pruned at once", at_once, args.limit))
     if "layers" in what:  # these leave at once, and must be gone before the trainer sees the model
         prune(model, args.amount, "layers", **options)
     pruned = [each for each in what if each != "layers"]
@@ -79,19 +72,20 @@ def run(args: argparse.Namespace) -> None:
 
     compress.fine_tune(source, model, folder, config, prepare)
     shrink(model)
-    lines.append(compress.measure(source, f"and trained {config.steps} steps", model))
+    lines.append(compress.measure(source, f"and trained {config.steps} steps", model, args.limit))
     compress.finish_run(source, folder, model)
     curves = _curves(source, what, args)
-    curves[f"{args.when}, trained"] = [(args.amount, lines[-1].perplexity)]
-    compress.conclude(folder, lines, curves, f"share of {' and '.join(what)} left out", f"{source.folder.name} pruned")
+    curves[f"{args.when}, trained"] = [(args.amount, lines[-1].score(source.unit))]
+    axis = f"share of {' and '.join(what)} left out"
+    compress.conclude(folder, lines, curves, axis, source.unit, f"{source.folder.name} pruned")
 
 
 def _curves(source: compress.Source, what: list[str], args: argparse.Namespace) -> dict[str, list[tuple]]:
-    """Perplexity against the share left out at once, without training: by the score, and by chance."""
+    """Quality against the share left out at once, without training: by the score, and by chance."""
     amounts = [0.5] if "2:4" in what else sorted({*CURVE, args.amount})
     by = "magnitude" if args.by == "movement" else args.by
     batches = source.batches(args.batches) if by in ("gradient", "activation") else []
-    start = [(0.0, _perplexity(source, source.model, args.limit))]
+    start = [(0.0, source.score(source.model, args.limit))]
     curves = {f"by {by}, not trained": list(start), "by chance, not trained": list(start)}
     for points, score in zip(curves.values(), (by, "random")):
         for amount in amounts:
@@ -99,9 +93,5 @@ def _curves(source: compress.Source, what: list[str], args: argparse.Namespace) 
             with tt.random.seeded(source.config.seed):
                 for each in what:
                     prune(model, amount, each, score, whole=args.whole, batches=batches)
-            points.append((amount, _perplexity(source, model, args.limit)))
+            points.append((amount, source.score(model, args.limit)))
     return curves
-
-
-def _perplexity(source: compress.Source, model, limit: int) -> float:
-    return math.exp(min(50.0, source.quality(model, limit)[0]))

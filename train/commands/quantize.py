@@ -8,8 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import math
-from pathlib import Path
 
 from nn import qat
 from nn.quantize import ACTIVATIONS, RANGES, quantize
@@ -24,9 +22,7 @@ TRAINING = dict(lr=3e-4, warmup=20)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a trained run")
-    parser.add_argument("--out", metavar="RUN", type=Path, help="the folder to make [runs/FAMILY-quantized-N]")
-    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    compress.add_arguments(parser, "quantized")
     parser.add_argument("--bits", metavar="N", type=int, default=8, help="bits of a weight, 2 to 8 [8]")
     parser.add_argument(
         "--per", choices=("channel", "tensor"), default="channel", help="what shares a scale, above 4 bits [channel]"
@@ -44,15 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batches", metavar="N", type=int, default=16, help="batches for static activations and gptq [16]"
     )
-    parser.add_argument(
-        "--limit", metavar="N", type=int, default=40, help="held-out batches for the points of the picture [40]"
-    )
     shown = TRAINING | {"steps": "0: quantize without training"}
     add_config_flags(parser, "the training, if --steps are given", TrainConfig, shown)
 
 
 def run(args: argparse.Namespace) -> None:
-    source = compress.open_source(args.run)
+    source = compress.open_source(args)
     batches = source.batches(args.batches)
     options = dict(
         per=args.per,
@@ -65,26 +58,22 @@ def run(args: argparse.Namespace) -> None:
     )
     model = quantize(compress.duplicate(source.model), args.bits, rounding=args.rounding, **options)
     folder = compress.new_run(source, args.out, "quantized", args.overwrite)
-    lines = [compress.measure(source, "before", source.model)]
-    lines.append(compress.measure(source, f"{args.bits} bits, {args.rounding}", model))
-    if asked := given(args, TrainConfig):
-        own = {name: getattr(source.config, name) for name in ("batch", "seed", "workers", "worker_kind", "steps")}
-        config = TrainConfig(**(own | TRAINING | asked))
+    lines = [compress.measure(source, "before", source.model, args.limit)]
+    lines.append(compress.measure(source, f"{args.bits} bits, {args.rounding}", model, args.limit))
+    if trained := "steps" in given(args, TrainConfig):
+        own = {name: getattr(source.config, name) for name in ("batch", "seed", "workers", "worker_kind")}
+        config = TrainConfig(**(own | TRAINING | given(args, TrainConfig)))
         model = qat.prepare(compress.duplicate(source.model), args.bits, batches, args.group)
         compress.fine_tune(source, model, folder, config)
         qat.finish(model)
-        lines.append(compress.measure(source, f"{args.bits} bits, trained {config.steps} steps", model))
+        lines.append(compress.measure(source, f"{args.bits} bits, trained {config.steps} steps", model, args.limit))
     compress.finish_run(source, folder, model)
-    curves = {"before": [(32, _perplexity(source, source.model, args.limit))]}
+    curves = {"before": [(32, source.score(source.model, args.limit))]}
     for rounding in ("nearest", "gptq"):
         curves[rounding] = []
         for bits in CURVE:
             other = quantize(compress.duplicate(source.model), bits, rounding=rounding, **options)
-            curves[rounding].append((bits, _perplexity(source, other, args.limit)))
-    if asked:
-        curves["trained"] = [(args.bits, lines[-1].perplexity)]
-    compress.conclude(folder, lines, curves, "bits of a weight", f"{source.folder.name} quantized")
-
-
-def _perplexity(source: compress.Source, model, limit: int) -> float:
-    return math.exp(min(50.0, source.quality(model, limit)[0]))
+            curves[rounding].append((bits, source.score(other, args.limit)))
+    if trained:
+        curves["trained"] = [(args.bits, lines[-1].score(source.unit))]
+    compress.conclude(folder, lines, curves, "bits of a weight", source.unit, f"{source.folder.name} quantized")

@@ -85,7 +85,7 @@ def build_corpus(
     splits = {}
     for name, pieces, nats in zip(("train", "val"), source.parts(), source.nats):
         splits[name] = asdict(_encode(pieces, tokenizer, folder / f"{name}.bin", nats, progress))
-    (folder / "corpus.json").write_text(json.dumps(splits | {"dtype": _id_type(tokenizer).name}, indent=1) + "\n")
+    (folder / "corpus.json").write_text(json.dumps(splits | {"dtype": np.dtype(tokenizer.dtype).name}, indent=1) + "\n")
     return open_corpus(folder)
 
 
@@ -110,25 +110,20 @@ def encode_text(pieces: Iterable[str], tokenizer: Tokenizer) -> tuple[np.ndarray
     """A text that fits in memory as tokens, with its sizes."""
     pieces = list(pieces)
     arrays = [tokenizer.encode_array(piece) for piece in pieces]
-    tokens = np.concatenate(arrays) if arrays else np.zeros(0, _id_type(tokenizer))
+    tokens = np.concatenate(arrays) if arrays else np.zeros(0, tokenizer.dtype)
     size = sum(len(piece.encode()) for piece in pieces)
     return tokens, Split(len(tokens), sum(map(len, pieces)), size)
 
 
 def _encode(pieces: Iterable[str], tokenizer: Tokenizer, path: Path, nats: float | None, progress: Callable) -> Split:
-    kind, tokens, characters, size = _id_type(tokenizer), 0, 0, 0
+    tokens, characters, size = 0, 0, 0
     with open(path, "wb") as file:
         for piece in pieces:
-            ids = np.asarray(tokenizer.encode_array(piece)).astype(kind)
+            ids = tokenizer.encode_array(piece).astype(tokenizer.dtype, copy=False)
             ids.tofile(file)
             tokens, characters, size = tokens + len(ids), characters + len(piece), size + len(piece.encode())
             progress(len(piece))
     return Split(tokens, characters, size, nats)
-
-
-def _id_type(tokenizer: Tokenizer) -> np.dtype:
-    """The smallest unsigned integers that hold every id."""
-    return np.min_scalar_type(max(256, tokenizer.vocab_size - 1))
 
 
 def all_text(source) -> Iterator[str]:

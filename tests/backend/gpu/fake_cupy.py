@@ -2,8 +2,8 @@
 
 The backend takes an array for CuPy's when its type comes from a module named cupy, so these arrays take the GPU's path
 through the whole project, and the kernels run under the emulator. Like CuPy's they refuse to mix with NumPy arrays,
-and results without axes are arrays, not numbers. What it cannot imitate: functions that CuPy lacks, and that CuPy
-refuses conversion by np.asarray, which a subclass of NumPy's array cannot.
+and results without axes are arrays, not numbers. Where CuPy is installed (it needs no GPU for that), functions that it
+lacks are missing here too. What cannot be imitated: CuPy refuses np.asarray, which a subclass of NumPy's array cannot.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ import numpy as np
 
 from tests.backend.gpu import emulator
 from tinytensor.backend.gpu import launch
+
+try:
+    import cupy as REAL
+except ImportError:
+    REAL = None
 
 
 class ndarray(np.ndarray):
@@ -90,6 +95,8 @@ class Fake(types.ModuleType):
     ndarray = ndarray
 
     def __getattr__(self, name):
+        if REAL is not None and not hasattr(REAL, name):
+            raise AttributeError(f"CuPy has no {name}")
         value = getattr(np, name)
         if isinstance(value, type) or not callable(value):
             return value
@@ -122,6 +129,8 @@ def install(monkeypatch) -> Fake:
     """Put the stand-in in CuPy's place, and the emulator in the GPU's."""
     fake = Fake("cupy")
     fake.add = Add()
+    tricks = {name: wrap(getattr(np.lib.stride_tricks, name)) for name in ("as_strided", "sliding_window_view")}
+    fake.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(**tricks))
     runtime = types.SimpleNamespace(memGetInfo=lambda: (1 << 30, 8 << 30), CUDARuntimeError=RuntimeError)
     out_of_memory = type("OutOfMemoryError", (MemoryError,), {})
     fake.cuda = types.SimpleNamespace(is_available=lambda: True, runtime=runtime,

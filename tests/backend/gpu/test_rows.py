@@ -103,15 +103,18 @@ def test_a_loss_near_zero_keeps_its_digits_beside_large_logits(emulated):
 def test_linear_cross_entropy_turns_its_logits_into_their_gradient(emulated):
     x, weight, targets = normal(1, (7, 16)), normal(2, (300, 16)), np.arange(7) * 40
     targets[2] = -100
-    losses, saved = gpu.linear_cross_entropy(x, weight, targets)
-    right, right_saved = cpu.linear_cross_entropy(wide(x), wide(weight), targets)
-    assert_close(losses, right)
-    out = np.empty_like(weight)
-    dx, dweight = gpu.linear_cross_entropy_backward(np.ones(7, np.float32), saved, out=out)
-    right_dx, right_dweight = cpu.linear_cross_entropy_backward(np.ones(7), right_saved)
-    assert dweight is out
-    assert_close(dx, right_dx)
-    assert_close(dweight, right_dweight)
+    for bias in (None, normal(3, (300,))):
+        losses, saved = gpu.linear_cross_entropy(x, weight, targets, bias=bias)
+        right, right_saved = cpu.linear_cross_entropy(wide(x), wide(weight), targets, bias=wide(bias))
+        assert_close(losses, right)
+        out = np.empty_like(weight)
+        dx, dweight, dbias = gpu.linear_cross_entropy_backward(np.ones(7, np.float32), saved, out=out)
+        want = cpu.linear_cross_entropy_backward(np.ones(7), right_saved)
+        assert dweight is out
+        for got, w in zip((dx, dweight, dbias), want):
+            assert (got is None) == (w is None)
+            if got is not None:
+                assert_close(got, w)
 
 
 @pytest.mark.parametrize("approximate", [False, True])

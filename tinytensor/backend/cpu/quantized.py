@@ -3,8 +3,7 @@
 NumPy has no fast integer product, and needs none. A float32 holds every integer up to 2^24, so a float32 product of
 integers is exact, in whatever order BLAS adds, as long as no partial sum can exceed that: 2^10 products of two int8
 values (2^7 * 2^7 each), or 2^14 products of an int8 and an int4 value. Longer sums are cut into chunks of that
-length, and the chunks added up as int32. A block of weights becomes float32 while it is in the cache, so what comes
-from memory is one byte a weight, or half a byte.
+length, and the chunks added up as int32.
 """
 
 import numpy as np
@@ -37,13 +36,14 @@ def int4_matmul(x, packed, scale):
     Returns (N, M) float32. A group is at most 2^14 long.
     """
     (N, K), (M, G) = x.shape, scale.shape
-    groups = x.astype(np.float32).reshape(N, G, K // G).swapaxes(0, 1)                      # (G, N, K/G)
-    y = np.empty((N, M), np.float32)
-    for rows in row_blocks(M, K + N * G):
-        part = unpack_int4(packed[rows]).astype(np.float32).reshape(-1, G, K // G)
-        sums = groups @ part.transpose(1, 2, 0)                                             # (G, N, rows)
-        sums *= scale[rows].T[:, None, :]
-        np.sum(sums, axis=0, out=y[:, rows])
+    groups = np.ascontiguousarray(x.reshape(N, G, K // G).swapaxes(0, 1), np.float32)       # (G, N, K/G)
+    w = unpack_int4(packed).astype(np.float32).reshape(M, G, K // G)
+    y = np.zeros((N, M), np.float32)
+    for rows in row_blocks(N, M):                          # so that the sums stay in the cache
+        for g in range(G):
+            sums = groups[g, rows] @ w[:, g].T             # integers
+            sums *= scale[:, g]
+            y[rows] += sums
     return y
 
 

@@ -38,21 +38,27 @@ def backward_into(dlogits, dlosses, saved):
     return dlogits
 
 
-def linear_cross_entropy(x, weight, targets, *, ignore_index=-100, label_smoothing=0.0, z_loss=0.0):
-    """losses (N,) of the logits x @ weight.T.  Returns (losses, saved).
+def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0):
+    """losses (N,) of the logits x @ weight.T + bias.  Returns (losses, saved).
 
-    x: (N, C), weight: (V, C), targets: (N,). The logits are the only (N, V) array there is: backward turns them into
-    their own gradient.
+    x: (N, C), weight: (V, C), targets: (N,), bias: (V,) or None. The logits are the only (N, V) array there is:
+    backward turns them into their own gradient.
     """
     x = as_rows(x)
-    losses, saved = cross_entropy(x @ weight.T, targets, ignore_index=ignore_index, label_smoothing=label_smoothing,
+    logits = x @ weight.T
+    if bias is not None:
+        logits += bias
+    losses, saved = cross_entropy(logits, targets, ignore_index=ignore_index, label_smoothing=label_smoothing,
                                   z_loss=z_loss)
-    return losses, (x, weight, saved)
+    return losses, (x, weight, bias is not None, saved)
 
 
 def linear_cross_entropy_backward(dlosses, saved, out=None):
-    """dx = dlogits @ weight, dweight = dlogits.T @ x.  Returns (dx, dweight); dweight (V, C) in `out` if given."""
-    x, weight, saved = saved
+    """dx = dlogits @ weight, dweight = dlogits.T @ x, dbias = the sum of dlogits over the rows.
+
+    Returns (dx, dweight, dbias); dweight (V, C) is written into `out` if given; dbias is None without a bias.
+    """
+    x, weight, biased, saved = saved
     dlogits = backward_into(saved[0], dlosses, saved)
     dweight = array_module(x).matmul(dlogits.T, x, out=out) if out is not None else dlogits.T @ x
-    return dlogits @ weight, dweight
+    return dlogits @ weight, dweight, dlogits.sum(axis=0) if biased else None

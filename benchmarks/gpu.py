@@ -1,0 +1,258 @@
+"""The GPU kernels against PyTorch on the same card, in one process, from random data.
+
+    python -m benchmarks.gpu                          everything; a table in Markdown on standard output
+    python -m benchmarks.gpu attention rows step decode
+    python -m benchmarks.gpu --write                  also into benchmarks/results/gpu.md
+
+Times are CUDA events around the work, medians of many runs after a warm-up. The targets, against PyTorch eager:
+attention forward at 0.8 and backward at 0.6 of scaled_dot_product_attention's speed, norms and cross-entropy at 80% of
+the copy bandwidth, a GPT-2 124M step at 0.8 of its tokens per second and no more memory, decoding no slower than
+`transformers`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import tinytensor as tt
+from models import GPT, GPTConfig
+from models.generate import generate
+from tinytensor import backend
+from train.optim import AdamW, clip_scale
+from train.precision import compute_dtype
+
+LENGTHS = (1024, 2048, 4096, 8192, 16384)
+TOKENS = 16384                                             # batch times length in the attention sweep
+WIDTH = 2048                                               # heads times head width there
+HERE = Path(__file__).parent
+
+
+def milliseconds(work, module, runs: int = 30) -> float:
+    """The median time of work() on the GPU; module is cupy or torch, whose events and stream are used."""
+    make = module.cuda.Event if module.__name__ == "cupy" else lambda: module.cuda.Event(enable_timing=True)
+    between = module.cuda.get_elapsed_time if module.__name__ == "cupy" else lambda start, end: start.elapsed_time(end)
+    for _ in range(3):
+        work()
+    times = []
+    for _ in range(runs):
+        start, end = make(), make()
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        times.append(between(start, end))
+    return statistics.median(times)
+
+
+def attention(cupy, torch) -> list[str]:
+    """TFLOP/s of both sides, forward and backward, in bfloat16, and the error of both against float64."""
+    lines = ["| D | length | causal | forward: ours, PyTorch (TFLOP/s) | ratio | backward: ours, PyTorch | ratio |",
+             "|---|---|---|---|---|---|---|"]
+    for D in (64, 128):
+        for T in LENGTHS:
+            for causal in (True, False):
+                forward, backward, peer_forward, peer_backward = attention_times(cupy, torch, T, D, causal)
+                work = 4 * TOKENS * WIDTH * T * (0.5 if causal else 1) / 1e9
+                lines.append(
+                    f"| {D} | {T} | {'yes' if causal else 'no'} | {work / forward:.0f}, {work / peer_forward:.0f} | "
+                    f"{peer_forward / forward:.2f} | {2.5 * work / backward:.0f}, {2.5 * work / peer_backward:.0f} | "
+                    f"{peer_backward / backward:.2f} |")
+    return ["## Attention, bfloat16", "", *lines, "", *attention_error(cupy, torch)]
+
+
+def attention_times(cupy, torch, T: int, D: int, causal: bool) -> tuple[float, float, float, float]:
+    """Milliseconds of our forward and backward, then PyTorch's, on the same arrays."""
+    from tinytensor.backend import gpu
+
+    shape = (TOKENS // T, WIDTH // D, T, D)
+    theirs = [torch.randn(shape, device="cuda", dtype=torch.bfloat16) for _ in range(4)]
+    q, k, v, dy = (cupy.from_dlpack(t) for t in theirs)
+    leaves = [t.requires_grad_() for t in theirs[:3]]
+    ours = lambda: gpu.attention(q, k, v, scale=D**-0.5, causal=causal)
+    peer = lambda: torch.nn.functional.scaled_dot_product_attention(*leaves, is_causal=causal)
+    (_, saved), y = ours(), peer()
+    with torch.no_grad():
+        peer_forward = milliseconds(peer, torch)
+    peer_backward = milliseconds(lambda: torch.autograd.grad(y, leaves, theirs[3], retain_graph=True), torch)
+    return (milliseconds(ours, cupy), milliseconds(lambda: gpu.attention_backward(dy, saved), cupy),
+            peer_forward, peer_backward)
+
+
+def attention_error(cupy, torch) -> list[str]:
+    """The largest error of forward and of each gradient against float64, ours and PyTorch's."""
+    from tinytensor.backend import cpu, gpu
+
+    arrays = [torch.randn(1, 2, 1024, 64, device="cuda", dtype=torch.bfloat16) for _ in range(4)]
+    q, k, v, dy = (cupy.from_dlpack(a) for a in arrays)
+    y, saved = gpu.attention(q, k, v, scale=0.125, causal=True)
+    ours = [y, *gpu.attention_backward(dy, saved)[:3]]
+    leaves = [a.requires_grad_() for a in arrays[:3]]
+    out = torch.nn.functional.scaled_dot_product_attention(*leaves, is_causal=True)
+    theirs = [out, *torch.autograd.grad(out, leaves, arrays[3])]
+    exact = [a.detach().double().cpu().numpy() for a in arrays]
+    right_y, right_saved = cpu.attention(*exact[:3], scale=0.125, causal=True)
+    right = [right_y, *cpu.attention_backward(exact[3], right_saved)[:3]]
+    lines = ["| error against float64 | ours | PyTorch |", "|---|---|---|"]
+    for name, a, b, want in zip(("y", "dq", "dk", "dv"), ours, theirs, right):
+        mine = np.abs(backend.to_numpy(a).astype(np.float64) - want).max()
+        peer = np.abs(b.detach().double().cpu().numpy() - want).max()
+        lines.append(f"| {name} | {mine:.1e} | {peer:.1e} |")
+    return lines
+
+
+def copy_bandwidth(cupy) -> float:
+    """GB/s of copying 1 GiB, bytes read and bytes written."""
+    source = cupy.zeros(1 << 28, np.float32)
+    target = cupy.empty_like(source)
+    return 2 * source.nbytes / milliseconds(lambda: cupy.copyto(target, source), cupy) / 1e6
+
+
+def rows(cupy, torch) -> list[str]:
+    """Norms and cross-entropy, as a share of the bandwidth of a copy."""
+    from tinytensor.backend import gpu
+    from tinytensor.backend.gpu.losses import backward_into
+
+    bfloat16 = compute_dtype("bfloat16")
+    copy = copy_bandwidth(cupy)
+    lines = [f"A copy of 1 GiB moves {copy:.0f} GB/s.", "", "| kernel | GB/s | of the copy |", "|---|---|---|"]
+    draw = lambda *shape: cupy.random.standard_normal(shape, dtype=np.float32).astype(bfloat16)
+    x, branch, weight, bias = draw(16384, 768), draw(16384, 768), draw(768), draw(768)
+    logits = draw(16384, 50257)
+    targets = cupy.random.randint(0, 50257, 16384)
+    _, _, saved = gpu.add_layer_norm(x, branch, weight, bias, 1e-5)
+    losses, loss_saved = gpu.cross_entropy(logits, targets)
+    ones = cupy.ones_like(losses)
+    for name, work, moved in (
+        ("layer norm", lambda: gpu.layer_norm(x, weight, bias, 1e-5), 2 * x.nbytes),
+        ("residual + layer norm", lambda: gpu.add_layer_norm(x, branch, weight, bias, 1e-5), 4 * x.nbytes),
+        ("its gradient", lambda: gpu.add_layer_norm_backward(x, branch, saved), 4 * x.nbytes),
+        ("RMS norm", lambda: gpu.rms_norm(x, weight, 1e-6), 2 * x.nbytes),
+        ("cross-entropy, 50257 classes", lambda: gpu.cross_entropy(logits, targets), logits.nbytes),
+        ("its gradient, in place", lambda: backward_into(logits, ones, loss_saved), 2 * logits.nbytes),
+    ):
+        speed = moved / milliseconds(work, cupy) / 1e6
+        lines.append(f"| {name} | {speed:.0f} | {speed / copy:.0%} |")
+    return ["## Norms and cross-entropy, bfloat16", "", *lines]
+
+
+def step(cupy, torch, batch: int = 16) -> list[str]:
+    """A training step of GPT-2 124M, batch 16 x 1024, against the same model in PyTorch eager under autocast."""
+    config = GPTConfig.preset("gpt2")
+    ids = np.random.default_rng(0).integers(0, config.vocab_size, (batch, config.context + 1))
+    peer_time, peer_memory = peer_step(torch, config, ids)
+    torch.cuda.empty_cache()
+    time, memory = our_step(cupy, config, ids)
+    tokens = batch * config.context * 1000
+    return ["## A training step of GPT-2 124M, batch 16 x 1024, bfloat16", "",
+            "| | ms | tokens/s | peak memory |", "|---|---|---|---|",
+            f"| here | {time:.1f} | {tokens / time:,.0f} | {memory / 2**30:.1f} GiB |",
+            f"| PyTorch eager | {peer_time:.1f} | {tokens / peer_time:,.0f} | {peer_memory / 2**30:.1f} GiB |"]
+
+
+def peer_step(torch, config: GPTConfig, ids: np.ndarray) -> tuple[float, int]:
+    """(milliseconds, peak bytes) of PyTorch's step."""
+    from benchmarks.peer import TorchGPT
+
+    peer = TorchGPT(config).cuda()
+    optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-4, fused=True)
+    ids = torch.from_numpy(ids).cuda()
+
+    def work():
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = peer.loss(ids[:, :-1], ids[:, 1:])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(peer.parameters(), 1.0)
+        optimizer.step()
+
+    torch.cuda.reset_peak_memory_stats()
+    return milliseconds(work, torch, 10), torch.cuda.max_memory_allocated()
+
+
+def our_step(cupy, config: GPTConfig, ids: np.ndarray) -> tuple[float, int]:
+    """(milliseconds, peak bytes) of ours."""
+    cupy.get_default_memory_pool().free_all_blocks()
+    model = GPT(config).to("cuda")
+    optimizer = AdamW(model.parameters(), lr=1e-4, dtype=compute_dtype("bfloat16"))
+    inputs, targets = (backend.to_device(np.ascontiguousarray(part), "cuda") for part in (ids[:, :-1], ids[:, 1:]))
+    counts = {"targets": targets.size}
+
+    def work():
+        optimizer.zero_grad()
+        model.loss({"ids": inputs, "targets": targets}, counts).backward()
+        optimizer.flat.complete_gradients(optimizer.flat.parameters)
+        norm = float(backend.backend_of(optimizer.flat.grad).squared_norm(optimizer.flat.grad)) ** 0.5
+        optimizer.steps += 1
+        optimizer.update(0, optimizer.flat.size, optimizer.flat.grad, 1e-4, clip_scale(norm, 1.0))
+
+    return milliseconds(work, cupy, 10), cupy.get_default_memory_pool().total_bytes()
+
+
+def decode(cupy, torch, tokens: int = 200) -> list[str]:
+    """Tokens a second of GPT-2 124M, one sequence, greedy, against `transformers` in float16."""
+    import time
+
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    peer = GPT2LMHeadModel(GPT2Config()).half().cuda().eval()
+    prompt = torch.zeros(1, 8, dtype=torch.long, device="cuda")
+
+    def torch_decode():
+        peer.generate(prompt, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0)
+        torch.cuda.synchronize()
+
+    model = GPT(GPTConfig.preset("gpt2")).to("cuda")
+    for parameter in model.parameters():
+        parameter.data = parameter.data.astype(np.float16)
+
+    def our_decode():
+        generate(model, np.zeros((1, 8), int), tokens, temperature=0)
+        cupy.cuda.Device().synchronize()
+
+    lines = ["| | tokens/s |", "|---|---|"]
+    for name, work in (("here", our_decode), ("transformers", torch_decode)):
+        work()
+        start = time.perf_counter()
+        work()
+        lines.append(f"| {name} | {tokens / (time.perf_counter() - start):.0f} |")
+    return ["## Decoding with GPT-2 124M, one sequence, float16", "", *lines]
+
+
+PARTS = {"attention": attention, "rows": rows, "step": step, "decode": decode}
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/gpu.md as well")
+    args = parser.parse_args(arguments)
+    if unknown := set(args.parts) - PARTS.keys():
+        sys.exit(f"unknown part {', '.join(unknown)}; choose from {', '.join(PARTS)}")
+    try:
+        import cupy
+        import torch
+    except ImportError as error:
+        sys.exit(f"this benchmark needs CuPy and PyTorch with CUDA: {error}")
+    if not cupy.cuda.is_available() or not torch.cuda.is_available():
+        sys.exit("this benchmark needs a GPU that both CuPy and PyTorch can use")
+    tt.manual_seed(0)
+    torch.manual_seed(0)
+    device = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    command = " ".join(["python -m benchmarks.gpu", *args.parts])
+    lines = [f"# The GPU kernels and PyTorch {torch.__version__} on one {device}", "", f"`{command}`"]
+    for name in args.parts or PARTS:
+        lines += ["", *PARTS[name](cupy, torch)]
+        cupy.get_default_memory_pool().free_all_blocks()
+        torch.cuda.empty_cache()
+    print("\n".join(lines))
+    if args.write:
+        (HERE / "results" / "gpu.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

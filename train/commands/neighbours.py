@@ -1,0 +1,93 @@
+"""Which words of a text are most like a word of yours, as it stands in its sentence? Stars mark the word.
+
+  python -m train neighbours runs/elmo-1 "Mia put the *ball* in the *box*."
+  python -m train neighbours runs/elmo-1 "A *play* by Shakespeare." "They *play* outside." --data book.txt
+
+A word that means two things has different neighbours in two sentences: its vector depends on what stands around it.
+Works with every model that has a vector for each word (ELMo, BERT).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
+
+import tinytensor as tt
+from models.tokenizers.words import WORD
+from tinytensor import backend
+from train import checkpoint, finetune
+from train.data.stories import corpus
+from train.data.text import TextFiles
+
+SUMMARY = "find the words of a text that are most like a word in its sentence"
+STARRED = re.compile(r"\*([^*\s]+)\*")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run or a published model")
+    parser.add_argument("sentences", metavar="SENTENCE", nargs="+", help="sentences with *stars* around a word")
+    parser.add_argument("--data", metavar="PATH", help="the text to look in [built-in stories]")
+    parser.add_argument("--lines", metavar="N", type=int, default=2000, help="how many of its lines to read [2000]")
+    parser.add_argument("--top", metavar="N", type=int, default=5, help="words to show [5]")
+    parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
+
+
+def run(args: argparse.Namespace) -> None:
+    queries = [starred(sentence) for sentence in args.sentences]
+    model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
+    family = checkpoint.family_of(model)
+    if family not in finetune.PREPARE:
+        raise ValueError(f"a {family} has no vectors of words; those that have: {', '.join(finetune.PREPARE)}")
+    body, inputs = finetune.PREPARE[family](model, tokenizer, 0)
+    text = "".join(TextFiles(args.data).read()) if args.data else corpus(100 * args.lines, seed=3).text
+    lines = [words for line in text.splitlines()[: args.lines] if (words := WORD.findall(line))]
+    if not lines:
+        raise ValueError(f"{args.data} has no words in its first {args.lines} lines")
+    vectors, places = word_vectors(body, inputs, lines)
+    for words, marked in queries:
+        own, own_places = word_vectors(body, inputs, [words])
+        for number in marked:
+            print(shown(words, number))
+            cosines = vectors @ own[own_places.index((0, number))]
+            for best in np.argsort(-cosines, kind="stable")[: args.top]:
+                line, place = places[best]
+                print(f"  {cosines[best]:.3f}  {shown(lines[line], place)}")
+
+
+def starred(sentence: str) -> tuple[list[str], list[int]]:
+    """(the words, the numbers of those between stars)"""
+    words, marked, done = [], [], 0
+    for star in STARRED.finditer(sentence):
+        words += WORD.findall(sentence[done : star.start()])
+        marked.append(len(words))
+        words += WORD.findall(star.group(1))
+        done = star.end()
+    if not marked:
+        raise ValueError(f'no word of "{sentence}" is marked; put stars around one: "They *play* outside."')
+    return words + WORD.findall(sentence[done:]), marked
+
+
+def word_vectors(body, inputs, lines: list[list[str]], batch: int = 32) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """((N, C) vectors of length 1 of all words in their lines, and where each stands: line, word)."""
+    rows = [inputs.words(line) for line in lines]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]["mask"]))  # like lengths together: little padding
+    found, places = [], []
+    body.eval()
+    with tt.no_grad():
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            features = backend.to_numpy(body.features(inputs.pad([rows[i][0] for i in chosen])).data)  # (B, T, C)
+            for row, i in enumerate(chosen):
+                found.append(features[row, rows[i][1]])
+                places += [(i, number) for number in range(len(rows[i][1]))]
+    vectors = np.concatenate(found)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), places
+
+
+def shown(words: list[str], place: int, around: int = 6) -> str:
+    """A word with stars around it among its neighbours."""
+    before, after = words[max(0, place - around) : place], words[place + 1 : place + 1 + around]
+    return " ".join([*before, f"*{words[place]}*", *after])

@@ -1,0 +1,81 @@
+"""Bidirectional language modelling: predict the next word from those before, and each word from those after (ELMo).
+
+The text is read as a stream: each row of a batch goes on where the same row of the batch before ended, so that a model
+which carries its state along has read everything up to there, though gradients go back through one batch only. The
+rows start at places evenly spread over the text and go round and round. The backward rows go the other way, from
+places in between, so that no sentence is in both halves of a batch.
+
+What a row reads is a function of the batch's number alone, so a resumed run goes on with the very same words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.tokenizers.words import END, START, UNKNOWN
+
+IGNORED = -100
+EVALUATED = 8  # windows of `context` that are evaluated in one go, after one to warm up
+
+
+@dataclass(frozen=True)
+class Bidirectional:
+    """Cuts word ids (models/tokenizers/words.py) into batches for ELMo.
+
+    A batch is {"ids": (B, T, M) characters, "targets": (B, T) the word after each, "back_ids": (B, T, M),
+    "back_targets": (B, T) the word before each}.
+    spelling: (words, M), the characters of every word by its id; vocab_size: the words from there on count as <UNK>.
+    Where a sentence follows another, there is nothing to predict: the mark that begins it is no target.
+    """
+
+    context: int
+    batch: int
+    spelling: np.ndarray
+    vocab_size: int
+
+    def check(self, words: np.ndarray, what: str) -> None:
+        if len(words) <= self.context:
+            raise ValueError(
+                f"the {what} part has {len(words)} words, no more than one window of {self.context}; "
+                "give more --data or a smaller --context"
+            )
+
+    def training_batch(self, words: np.ndarray, number: int) -> dict[str, np.ndarray]:
+        rows, moved = np.arange(self.batch), number * self.context
+        ahead = (rows * len(words)) // self.batch + moved
+        back = ((2 * rows + 1) * len(words)) // (2 * self.batch) - moved
+        steps = np.arange(self.context)
+        return self._batch(words, ahead[:, None] + steps, back[:, None] + steps)
+
+    def evaluation_batches(self, words: np.ndarray, limit: int | None = None) -> list[np.ndarray]:
+        """The first places of stretches of EVALUATED windows, in groups of a batch: all, or `limit` groups, spread."""
+        starts = np.arange(0, len(words), EVALUATED * self.context)
+        if limit is not None and len(starts) > limit * self.batch:
+            starts = starts[np.linspace(0, len(starts) - 1, limit * self.batch).astype(int)]
+        return [starts[i : i + self.batch] for i in range(0, len(starts), self.batch)]
+
+    def evaluation_batch(self, words: np.ndarray, starts: np.ndarray) -> dict[str, np.ndarray]:
+        """Each stretch with a window before it (for the backward rows: after it) that is read but does not count."""
+        size, warm = EVALUATED * self.context, self.context
+        ahead = starts[:, None] + np.arange(-warm, size)
+        back = starts[:, None] + np.arange(0, size + warm)
+        batch = self._batch(words, ahead, back)
+        beyond = lambda places: (places < starts[:, None]) | (places >= np.minimum(starts + size, len(words))[:, None])
+        batch["targets"][beyond(ahead)] = IGNORED
+        batch["back_targets"][beyond(back)] = IGNORED
+        return batch
+
+    def _batch(self, words: np.ndarray, ahead: np.ndarray, back: np.ndarray) -> dict[str, np.ndarray]:
+        """What stands at these places of the text, as characters, and as targets what stands beside them."""
+        at = lambda places: np.asarray(words[places % len(words)]).astype(np.int64)
+        return {
+            "ids": self.spelling[at(ahead)],
+            "targets": self._targets(at(ahead + 1), START),
+            "back_ids": self.spelling[at(back)],
+            "back_targets": self._targets(at(back - 1), END),
+        }
+
+    def _targets(self, ids: np.ndarray, mark: int) -> np.ndarray:
+        return np.where(ids == mark, IGNORED, np.where(ids < self.vocab_size, ids, UNKNOWN))
