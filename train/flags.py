@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 import typing
 
+from tinytensor import backend
+
 
 def add_config_flags(
     parser: argparse.ArgumentParser, title: str, config_class: type, defaults: dict | None = None, skip: tuple = ()
@@ -29,6 +31,11 @@ def add_config_flags(
         else:
             kind = types[field.name]
             group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar=_METAVARS[kind], help=help)
+
+
+def add_device_flag(parser: argparse.ArgumentParser) -> None:
+    """--device, for commands that compute without training."""
+    parser.add_argument("--device", choices=backend.DEVICES, default="cpu", help="where to compute: cpu, cuda [cpu]")
 
 
 def given(args: argparse.Namespace, config_class: type) -> dict:

@@ -17,6 +17,7 @@ from models import T5
 from models.generate import answer, stream
 from nn import Module
 from train import checkpoint, finetune
+from train.flags import add_device_flag
 
 SUMMARY = "let a trained model write text"
 
@@ -35,12 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", metavar="P", type=float, help="among the most probable that add up to P only")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="equal seeds write equal texts [0]")
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
+    add_device_flag(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     if args.tokens < 1 or args.samples < 1 or args.seed < 0:
         raise ValueError("--tokens and --samples must be at least 1, --seed at least 0")
     model, tokenizer = load(args.run, "best" if args.best else "last")
+    model.to(args.device)
     holds = f"{args.run} holds a {type(model).__name__}"
     if not hasattr(model, "step"):
         raise ValueError(f"{holds}, which reads but does not write")
