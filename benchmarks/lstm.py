@@ -26,7 +26,7 @@ from tinytensor.backend import cpu
 from train import parallel
 
 BATCH, STEPS, INPUTS, HIDDEN, LAYERS = 16, 64, 128, 256, 2
-WIDTH, ROWS, LENGTHS = 256, 4, (64, 128, 256, 512, 1024, 2048, 4096)
+WIDTH, ROWS, LENGTHS = 256, 4, (64, 128, 256, 512, 1024, 2048)
 
 
 def train_lstm(net: LSTM, x: np.ndarray) -> None:

@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from benchmarks.train_step import SHAPES, Blanked, make_trainer
-from models import BERTConfig
+from benchmarks.train_step import SHAPES, make_objective, make_trainer, random_tokens
 from tinytensor import backend
 from train import parallel
 from train.trainer import Loop
@@ -64,13 +63,9 @@ def measure_torch(shape: str, workers: int) -> float:
     backend.cpu.tune_malloc()  # as for ours
     before = resident()
     peer = TorchTrainer(config, workers)
-    draw = np.random.default_rng(0)
+    objective, tokens = make_objective(config, batch), random_tokens(config)
     for step in range(3):
-        if isinstance(config, BERTConfig):
-            peer.step(Blanked(config, batch).training_batch(None, step))
-        else:
-            ids = draw.integers(0, config.vocab_size, (batch, config.context + 1))
-            peer.step({"ids": ids[:, :-1].copy(), "targets": ids[:, 1:].copy()})
+        peer.step(objective.training_batch(tokens, step))
     return peak() - before
 
 

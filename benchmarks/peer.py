@@ -1,14 +1,16 @@
-"""The same GPT and BERT in PyTorch, eager mode, as one would write them: the peers that the benchmarks race against."""
+"""The same models in PyTorch, eager mode, as one would write them: the peers that the benchmarks race against."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import BERTConfig, GPTConfig
+from models import BERTConfig, GPTConfig, T5Config
+from models.pretrained import t5 as published
 
 
 class Norm(nn.Module):
@@ -121,13 +123,28 @@ class TorchBERT(nn.Module):
         return words + F.cross_entropy(self.pair(torch.tanh(self.pooler(x[:, 0]))), batch["next"])
 
 
+class TorchT5(nn.Module):
+    """The T5 of `transformers`, which runs in eager mode as all else here."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        import transformers
+
+        fields = published.write_fields(dataclasses.asdict(config))
+        self.model = transformers.T5ForConditionalGeneration(transformers.T5Config(**fields))
+
+    def loss(self, batch):
+        return self.model(input_ids=batch["ids"], labels=batch["targets"]).loss
+
+
 class TorchTrainer:
     """step(batch): forward, backward, clipping, AdamW."""
 
-    def __init__(self, config: GPTConfig | BERTConfig, threads: int):
+    def __init__(self, config: GPTConfig | BERTConfig | T5Config, threads: int):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
-        self.model = (TorchBERT if isinstance(config, BERTConfig) else TorchGPT)(config).train()
+        kinds = {GPTConfig: TorchGPT, BERTConfig: TorchBERT, T5Config: TorchT5}
+        self.model = kinds[type(config)](config).train()
         matrices = [p for p in self.model.parameters() if p.ndim >= 2]
         vectors = [p for p in self.model.parameters() if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]

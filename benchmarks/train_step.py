@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from models import GPT, BERTConfig, BERTForPreTraining, GPTConfig
+from models import GPT, T5, BERTConfig, BERTForPreTraining, GPTConfig, T5Config
 from train import parallel
 from train.objectives.causal import Causal
+from train.objectives.spans import SpanCorruption
 from train.trainer import Loop, TrainConfig, Trainer
 
 # name: (config, batch). small is nanoGPT's documented CPU run, baby its character-level GPU run.
@@ -34,6 +35,7 @@ SHAPES = {
     "baby, dropout 0.2": (GPTConfig.preset("baby"), 8),
     "wide, vocabulary 50257": (GPTConfig(context=256, layers=4, heads=12, width=768, bias=False), 2),
     "BERT Mini, masked words": (BERTConfig.preset("mini", context=128), 16),
+    "T5 small, spans": (T5Config.preset("t5-small"), 4),
 }
 
 
@@ -59,20 +61,33 @@ class Blanked:
         }
 
 
-def make_trainer(config: GPTConfig | BERTConfig, batch: int, workers: int, kind: str) -> Trainer:
+Config = GPTConfig | BERTConfig | T5Config
+
+
+def make_objective(config: Config, batch: int):
+    """What each family is trained on."""
+    if isinstance(config, BERTConfig):
+        return Blanked(config, batch)
+    if isinstance(config, T5Config):
+        return SpanCorruption(128, batch, sentinels=tuple(range(32099, 31999, -1)))
+    return Causal(config.context, batch)
+
+
+def random_tokens(config: Config) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, config.vocab_size, 100_000).astype(np.uint16)
+
+
+def make_trainer(config: Config, batch: int, workers: int, kind: str) -> Trainer:
     """A trainer on random tokens that reports to nobody."""
-    tokens = np.random.default_rng(0).integers(0, config.vocab_size, 100_000).astype(np.uint16)
+    tokens = random_tokens(config)
     train_config = TrainConfig(batch=batch, workers=workers, worker_kind=kind)
     with tt.random.seeded(0):
-        if isinstance(config, BERTConfig):
-            model, objective = BERTForPreTraining(config), Blanked(config, batch)
-        else:
-            model, objective = GPT(config), Causal(config.context, batch)
+        model = {GPTConfig: GPT, BERTConfig: BERTForPreTraining, T5Config: T5}[type(config)](config)
     folder = Path(tempfile.gettempdir())
-    return Trainer(model, objective, tokens, tokens, train_config, folder, None)
+    return Trainer(model, make_objective(config, batch), tokens, tokens, train_config, folder, None)
 
 
-def race(config: GPTConfig | BERTConfig, batch: int, workers: int, kind: str, rounds: int) -> tuple[float, float]:
+def race(config: Config, batch: int, workers: int, kind: str, rounds: int) -> tuple[float, float]:
     """(our median, PyTorch's median) in milliseconds."""
     from benchmarks.peer import TorchTrainer
 

@@ -14,7 +14,7 @@ Notable (arXiv:1802.05365; the published code is bilm-tf):
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +180,7 @@ class ELMo(Module):
         self.backward = [_lstm(c, reverse=True) for _ in range(c.layers)]
         self.dropout = Dropout(c.dropout)
         self.softmax = _softmax(c) if c.vocab_size else None
-        self.mix = ScalarMix(c.layers + 1, layer_norm=c.mix_norm, dropout=c.mix_dropout, l2=c.mix_l2)
+        self.mix = _mix(c)
         self.state: dict | None = None  # what stateful reading left behind, a row for each sentence of the batch
 
     def __call__(self, sentences: list[list[str]], stateful: bool = False) -> tuple[list[Tensor], np.ndarray]:
@@ -278,6 +278,12 @@ class ELMo(Module):
         counts = (batch["ids"] != 0).any(axis=-1).sum(axis=1)
         return mixed.sum(axis=1) / mixed.xp.asarray(counts[:, None], mixed.dtype)
 
+    def remix(self, **changes) -> ELMo:
+        """Begin anew to mix, with other options: mix_norm, mix_dropout, mix_l2."""
+        self.config = replace(self.config, **changes)
+        self.mix = _mix(self.config)
+        return self
+
     def penalty(self) -> Tensor:
         """What is added to a task's loss: the pull of the mix towards the plain average."""
         return self.mix.penalty()
@@ -340,6 +346,10 @@ def _lstm(c: ELMoConfig, reverse: bool) -> LSTM:
         cell_clip=c.cell_clip or None,
         proj_clip=(c.proj_clip or None) if projected else None,
     )
+
+
+def _mix(c: ELMoConfig) -> ScalarMix:
+    return ScalarMix(c.layers + 1, layer_norm=c.mix_norm, dropout=c.mix_dropout, l2=c.mix_l2)
 
 
 def _softmax(c: ELMoConfig) -> Module:

@@ -218,7 +218,7 @@ class GPT(Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **changes) -> GPT:
-        """The GPT-1 or GPT-2 in a Hugging Face folder, in evaluation mode; changes: config fields, such as dropout."""
+        """The GPT-1 or GPT-2 in a Hugging Face folder, ready for inference; changes: config fields, such as dropout."""
         fields = pretrained.read_config(folder)
         kind = pretrained.check_kind(fields, *published.NAMES)
         config = GPTConfig(**(published.read_fields(kind, fields) | changes))
@@ -226,7 +226,7 @@ class GPT(Module):
             model = cls(config)
         state = published.NAMES[kind].read(pretrained.read_weights(folder), model.state_dict())
         model.load_state_dict(state, assign=True)
-        return model.eval()
+        return model.for_inference()
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write a folder that `transformers` opens as GPT-1 or GPT-2. A missing bias is written as zeros."""

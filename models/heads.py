@@ -4,8 +4,10 @@ A body is anything that makes vectors of texts (BERT, GPT, ELMo, ...). It has
     feature_width                the length of its vectors
     features(batch)  (B, T, C)   a vector for every token
     summary(batch)   (B, C)      a vector for every text
-    penalty()                    a scalar added to the loss, if the body has one (ELMo)
-    pools                        whether summary has a trained layer of its own; otherwise the head brings one
+    pools                        whether summary needs no further layer; otherwise the head brings one
+and perhaps
+    penalty()                    a scalar added to the loss (ELMo)
+    own_loss()  (texts,)         the loss of what it still learns itself from the texts just read (GPT: to predict them)
 A batch is a dict of arrays with the batch axis first: "ids" (B, T), "mask" (B, T), true on tokens, what else the body
 reads, and the task's targets. Devlin et al. 2018, section 4; Radford et al. 2018, section 3.2.
 """
@@ -32,18 +34,20 @@ class Head(Module):
         self.dense = Linear(C, C) if pooled and not body.pools else None  # as RoBERTa's published head has one
         self.out = Linear(C, outputs)
 
-    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
-        """The task's mean loss, and the penalty of a body that has one (ELMo's mix); shards of a batch add up."""
-        counts = counts or self.counts(batch)
-        loss = self.mean_loss(batch, counts)
-        if hasattr(self.body, "penalty"):
-            main, total = next(iter(counts.items()))
-            loss = loss + self.body.penalty() * (self.counts(batch)[main] / max(1, total))
-        return loss
+    def summaries(self, batch: dict) -> Tensor:
+        """(B, N, C) where each example has N texts, with arrays of (B, N, T)."""
+        B, N = batch["mask"].shape[:2]
+        texts = {name: a.reshape(B * N, *a.shape[2:]) for name, a in batch.items() if a.ndim > 2}
+        return self.body.summary(texts).reshape(B, N, -1)
 
     def from_summary(self, batch: dict) -> Tensor:
-        """(B, outputs)"""
-        x = self.dropout(self.body.summary(batch))
+        """(B, outputs). The summaries of several texts, a pair in both orders, are added up."""
+        x = self.body.summary(batch) if batch["mask"].ndim == 2 else self.summaries(batch).sum(axis=1)
+        return self.scored(x)
+
+    def scored(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., outputs)"""
+        x = self.dropout(x)
         if self.dense:
             x = self.dropout(ops.tanh(self.dense(x)))
         return self.out(x)
@@ -51,6 +55,24 @@ class Head(Module):
     def from_features(self, batch: dict) -> Tensor:
         """(B, T, outputs)"""
         return self.out(self.dropout(self.body.features(batch)))
+
+    def counts(self, batch: dict) -> dict[str, int]:
+        """What each part of the loss is the mean of: the task's predictions, and the examples for the body's own."""
+        own = {"examples": len(batch["mask"])} if getattr(self.body, "own_loss", None) else {}
+        return self.task_counts(batch) | own
+
+    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+        """The task's mean loss; the penalty of a body that has one; and its own loss, as the mean over an example's
+        texts and over examples. Shards of a batch add up."""
+        counts = counts or self.counts(batch)
+        loss = self.mean_loss(batch, counts)
+        if hasattr(self.body, "penalty"):
+            main, total = next(iter(counts.items()))
+            loss = loss + self.body.penalty() * (self.counts(batch)[main] / max(1, total))
+        if "examples" in counts:
+            own = self.body.own_loss()
+            loss = loss + own.sum() * (len(batch["mask"]) / own.size) / counts["examples"]
+        return loss
 
 
 class Classifier(Head):
@@ -62,7 +84,7 @@ class Classifier(Head):
     def __call__(self, batch: dict) -> Tensor:
         return self.from_summary(batch)
 
-    def counts(self, batch: dict) -> dict[str, int]:
+    def task_counts(self, batch: dict) -> dict[str, int]:
         return {"label": len(batch["label"])}
 
     def mean_loss(self, batch: dict, counts: dict) -> Tensor:
@@ -79,7 +101,7 @@ class Regressor(Head):
     def __call__(self, batch: dict) -> Tensor:
         return self.from_summary(batch).reshape(-1)
 
-    def counts(self, batch: dict) -> dict[str, int]:
+    def task_counts(self, batch: dict) -> dict[str, int]:
         return {"score": len(batch["score"])}
 
     def mean_loss(self, batch: dict, counts: dict) -> Tensor:
@@ -98,7 +120,7 @@ class Tagger(Head):
     def __call__(self, batch: dict) -> Tensor:
         return self.from_features(batch)
 
-    def counts(self, batch: dict) -> dict[str, int]:
+    def task_counts(self, batch: dict) -> dict[str, int]:
         return {"tags": int((batch["tags"] != -100).sum())}
 
     def mean_loss(self, batch: dict, counts: dict) -> Tensor:
@@ -121,7 +143,7 @@ class Answerer(Head):
         closed = np.where(batch["answerable"], 0.0, FAR_BELOW)[..., None]
         return scores + Tensor(scores.xp.asarray(closed, scores.dtype))
 
-    def counts(self, batch: dict) -> dict[str, int]:
+    def task_counts(self, batch: dict) -> dict[str, int]:
         return {"span": len(batch["span"])}
 
     def mean_loss(self, batch: dict, counts: dict) -> Tensor:
@@ -137,11 +159,9 @@ class Chooser(Head):
         super().__init__(body, 1, dropout, pooled=True)
 
     def __call__(self, batch: dict) -> Tensor:
-        B, N = batch["ids"].shape[:2]
-        inputs = {name: a.reshape(B * N, *a.shape[2:]) for name, a in batch.items() if a.ndim > 2}
-        return self.from_summary(inputs).reshape(B, N)
+        return self.scored(self.summaries(batch)).reshape(batch["ids"].shape[:2])
 
-    def counts(self, batch: dict) -> dict[str, int]:
+    def task_counts(self, batch: dict) -> dict[str, int]:
         return {"choice": len(batch["choice"])}
 
     def mean_loss(self, batch: dict, counts: dict) -> Tensor:

@@ -13,7 +13,7 @@ import sys
 from train.parallel import WorkerDied
 
 COMMANDS = (
-    "gpt", "bert", "t5", "elmo", "finetune", "sample", "fill", "embed", "neighbours", "eval", "tokenizer",
+    "gpt", "bert", "t5", "elmo", "finetune", "sample", "score", "fill", "embed", "neighbours", "eval", "tokenizer",
     "prune", "quantize", "distill", "lottery",
 )  # fmt: skip
 

@@ -26,7 +26,7 @@ from models.t5 import shift_right
 from nn import Module, compressed
 from nn.quantize import Quantized
 from nn.surgery import evaluating
-from tinytensor import Tensor, backend
+from tinytensor import Tensor, backend, ops
 from train import checkpoint, finetune, parallel, pretrain
 from train.data.corpus import open_corpus
 from train.objectives.labelled import Labelled
@@ -87,10 +87,10 @@ class Source:
 
     @property
     def unit(self) -> str:
-        """What a picture shows: perplexity of language models whose loss is that alone, else accuracy in percent."""
+        """What a picture shows: perplexity where the loss is about the words of a text, else accuracy in percent."""
         objective = self.make_objective(self.config)
         batch = objective.evaluation_batch(self.val_data, objective.evaluation_batches(self.val_data, 1)[0])
-        return "perplexity" if self.model.counts(batch).keys() == {"targets"} else "accuracy (%)"
+        return "perplexity" if self.model.counts(batch).keys() <= {"targets", "forward", "backward"} else "accuracy (%)"
 
     def score(self, model: Module, limit: int | None = None) -> float:
         """In that unit."""
@@ -160,6 +160,7 @@ def _finetuned_source(args: argparse.Namespace) -> Source:
         raise ValueError(f"{args.run} was fine-tuned; say on what with --task, and --data and --held-out if need be")
     tuned, command = finetune.load(args.run), importlib.import_module("train.commands.finetune")
     _, examples, held_out = command.examples_of(args)
+    dropout = json.loads((args.run / "config.json").read_text())["dropout"]
     return Source(
         args.run,
         tuned.family,
@@ -168,7 +169,7 @@ def _finetuned_source(args: argparse.Namespace) -> Source:
         tuned.rows(examples)[0],
         tuned.rows(held_out)[0],
         TrainConfig(**command.TRAINING),
-        lambda out, smaller: finetune.save(out, dataclasses.replace(tuned, model=smaller), tuned.model.dropout.p),
+        lambda out, smaller: finetune.save(out, dataclasses.replace(tuned, model=smaller), dropout),
     )
 
 
@@ -211,6 +212,9 @@ def answers(model: Module, batch: dict) -> Tensor:
         return model(batch["ids"], batch.get("token_types"), batch.get("mask")).mlm_logits
     if hasattr(model, "body"):  # a head for a task
         return model(batch)
+    if hasattr(model, "mix"):  # an ELMo: the forward half
+        x, _ = model.read(*2 * [model.encoder(batch["ids"])], model.new_state(len(batch["ids"])))
+        return ops.linear(x[-1], model.softmax.weight, model.softmax.bias)
     if hasattr(model, "decoder"):  # a T5
         return model(batch["ids"], shift_right(batch["targets"], model.config.pad_id), batch.get("mask"))
     if hasattr(model, "new_cache"):  # a GPT

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
+from models.gpt_body import GPTBody
 from models.tokenizers import load as load_tokenizer
 from nn import Dropout, Module
 from tinytensor import backend
 from train import checkpoint
 from train.objectives.labelled import Labelled
 from train.report import Report
-from train.tasks import TASKS, Row, Text2Text, TextInputs
+from train.tasks import TASKS, MarkedInputs, Row, Text2Text, TextInputs
 from train.tasks.characters import CharacterInputs
 from train.tasks.text2text import as_text2text
 from train.trainer import TrainConfig, Trainer
@@ -34,6 +35,15 @@ def prepare_encoder(model: Module, tokenizer, max_length: int):
     if max_length > longest:
         raise ValueError(f"--max-length {max_length} is more than the model's context of {longest}")
     return body, TextInputs(tokenizer, max_length or longest)
+
+
+def prepare_decoder(model: Module, tokenizer, max_length: int):
+    """The same of a GPT, which gets marks of its own for the beginning, the middle and the end of a text."""
+    longest = model.config.context
+    if max_length > longest:
+        raise ValueError(f"--max-length {max_length} is more than the model's context of {longest}")
+    inputs = MarkedInputs(tokenizer, max_length or longest, model.config.vocab_size)
+    return GPTBody(model), inputs
 
 
 def prepare_elmo(model: Module, tokenizer, max_length: int):
@@ -50,6 +60,7 @@ def prepare_writer(model: Module, tokenizer, max_length: int):
 # family -> function(pretrained model, tokenizer, max_length or 0) -> (body, inputs); see models/heads.py and
 # tasks/inputs.py for what those are
 PREPARE: dict[str, Callable] = dict.fromkeys(("bert", "roberta", "distilbert", "albert"), prepare_encoder)
+PREPARE["gpt"] = prepare_decoder
 PREPARE["elmo"] = prepare_elmo
 PREPARE["t5"] = prepare_writer
 
@@ -123,12 +134,14 @@ def begin(
     max_length: int = 0,
     dropout: float = 0.1,
     frozen: bool = False,
+    language_loss: float = 0.5,
     cap: int = 0,
 ) -> Trainer:
     """A trainer that is ready to fine-tune, in an existing empty folder.
 
     pretrained: (family, model, tokenizer).   settings: fields of TrainConfig; steps and evaluations follow from epochs.
-    frozen: train the head only.   cap: the most examples of one task of a mixture in an epoch (0: all).
+    frozen: train the head only.   language_loss: the share of a GPT's own loss that goes on counting.
+    cap: the most examples of one task of a mixture in an epoch (0: all).
     """
     family, model, tokenizer = pretrained
     if family not in PREPARE:
@@ -146,6 +159,8 @@ def begin(
     seed = settings.get("seed", 0)
     body, inputs = PREPARE[family](model, tokenizer, max_length)
     body.requires_grad_(not frozen)
+    if hasattr(body, "language_weight"):
+        body.language_weight = 0.0 if frozen else language_loss
     with tt.random.seeded(seed, 1):
         tuned = FineTuned(task.make_head(body, dropout), task, inputs, family)
     rows, _ = tuned.rows(examples)
@@ -157,7 +172,7 @@ def begin(
     every = dict(steps=steps, batch=batch, eval_every=per_epoch, save_every=per_epoch, warmup=max(1, steps // 10))
     config = TrainConfig(**(every | settings))
     save(folder, tuned, dropout)
-    inputs.tokenizer.save(folder)
+    tokenizer.save(folder)
     report = FineTuneReport(folder, steps, tuned, held_out, per_epoch)
     return Trainer(tuned.model, objective, rows, held_out_rows, config, folder, report)
 

@@ -23,13 +23,15 @@ def add_config_flags(
         if field.name in skip:
             continue
         default = (defaults or {}).get(field.name, field.default)
+        kind = next(kind for kind in (*typing.get_args(types[field.name]), types[field.name]) if kind is not type(None))
         flag = "--" + field.name.replace("_", "-")
         help = f"{field.metadata['help']} [{default}]"
-        if types[field.name] is bool:
+        if default is None:
+            help = field.metadata["help"]
+        if kind is bool:
             help = f"{field.metadata['help']} [{'on' if default else 'off'}]"
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
         else:
-            kind = types[field.name]
             group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar=_METAVARS[kind], help=help)
 
 

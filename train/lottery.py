@@ -94,7 +94,7 @@ class Experiment:
 
     def small(self, seed: int, weights: int) -> Module:
         """The dense network whose number of weights comes nearest."""
-        heads = self.source.model.config.heads
+        heads = getattr(self.source.model.config, "heads", 1)
         widths = range(heads, self.source.model.config.width + 1, heads)
         counts = {width: weight_count(self.fresh(seed, width=width)) for width in widths}
         return self.fresh(seed, width=min(counts, key=lambda width: abs(counts[width] - weights)))

@@ -40,6 +40,7 @@ class Recipe:
     objective: type | None = None  # a dataclass with the objective's own settings
     encoder: Callable = lambda tokenizer: tokenizer  # tokenizer -> what encodes the corpus, if not it alone
     stories: int = 8_000_000  # characters
+    floor: bool = False  # whether every token of the text is predicted once, so that its entropy bounds the loss
 
     @property
     def config_class(self) -> type:
@@ -178,7 +179,7 @@ def _resume(args: argparse.Namespace, recipe: Recipe) -> Run:
 
 def _run(recipe: Recipe, model, tokenizer, corpus: Corpus, config: TrainConfig, objective_config, folder: Path) -> Run:
     objective = recipe.make_objective(model.config, config, objective_config, tokenizer)
-    report = Report(folder, config.steps, corpus.val_split.floor)
+    report = Report(folder, config.steps, corpus.val_split.floor if recipe.floor else None)
     trainer = Trainer(model, objective, corpus.train, corpus.val, config, folder, report)
     return Run(recipe, trainer, tokenizer, corpus)
 

@@ -2,8 +2,8 @@
 
 Every worker runs `Loop` on its share of each batch (train/parallel.py); the leader, rank 0, also reports and saves.
 All chance in a step comes from a stream seeded by (seed, step, worker), and the batch from (seed, step), so the state
-of a run is its parameters, its optimizer's state and the number of steps done: a resumed run repeats, bit for bit,
-what the run would have done without the interruption.
+of a run is its parameters, its optimizer's state and the number of steps done (and what a model like ELMo carries along
+from batch to batch, row by row): a resumed run repeats, bit for bit, what it would have done without the interruption.
 """
 
 from __future__ import annotations

@@ -224,6 +224,22 @@ def test_ops_that_write_into_the_place_give_the_same_gradients_used_once_or_more
 # ---- how it looks
 
 
+def test_the_layout_for_inference_changes_no_value_and_no_later_training():
+    config = GPTConfig(vocab_size=11, context=8, layers=2, heads=2, width=8, dropout=0.1)
+    model = GPT(config)
+    plain = copy.deepcopy(model).eval()
+    assert model.for_inference() is model and not model.training
+    ids = np.arange(8)[None]
+    np.testing.assert_allclose(model(ids).data, plain(ids).data, rtol=1e-5, atol=1e-6)
+    for (name, ours), theirs in zip(model.named_parameters(), plain.parameters()):
+        assert ours.data.flags.f_contiguous, name
+        np.testing.assert_array_equal(ours.data, theirs.data)
+    for one in (model, plain):
+        one.loss({"ids": ids, "targets": ids}).backward()
+    for ours, theirs in zip(model.parameters(), plain.parameters()):
+        np.testing.assert_allclose(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
 def test_repr_shows_the_tree_with_shapes_and_counts():
     class Model(Module):
         def __init__(self):

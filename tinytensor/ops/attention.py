@@ -46,6 +46,8 @@ def attention(
     _check_options(causal, window, dropout)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     kernels = backend_of(q.data)
+    if q.shape[2] == 1 and not dropout and not any(isinstance(t, Tensor) and t.requires_grad for t in (q, k, v, bias)):
+        return Tensor(_one_query(kernels, q, k, v, window, _raw(mask), _raw(bias), scale))
     y, saved = kernels.attention(
         q.data,
         k.data,
@@ -61,6 +63,17 @@ def attention(
     )
     need_bias = isinstance(bias, Tensor) and bias.requires_grad
     return record(y, (q, k, v, bias), lambda dy: kernels.attention_backward(dy, saved, need_bias=need_bias))
+
+
+def _one_query(kernels, q: Tensor, k: Tensor, v: Tensor, window: int | None, mask, bias, scale: float):
+    """What decoding asks for at every step: one query that may see all keys, or the last `window` of them."""
+    if window is not None and window < k.shape[2]:
+        k, v = k[:, :, -window:], v[:, :, -window:]
+        mask, bias = (a if a is None or a.shape[-1] == 1 else a[..., -window:] for a in (mask, bias))
+    if mask is not None:
+        closed = q.xp.where(mask, 0, -q.xp.inf).astype(q.dtype)
+        bias = closed if bias is None else bias + closed
+    return kernels.attention_step(q.data, k.data, v.data, scale=scale, bias=bias)
 
 
 def self_attention(

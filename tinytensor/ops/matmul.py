@@ -7,6 +7,10 @@ import math
 from tinytensor.ops.elementwise import alike, check_alike, check_broadcast, unbroadcast
 from tinytensor.tensor import Tensor, record
 
+# Up to this number of rows a product is faster row by row, as in decoding a few texts at once: BLAS would rearrange the
+# whole matrix before it multiplies a few rows with it.
+FEW_ROWS = 4
+
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a @ b over the last two axes, the leading ones broadcast.
@@ -51,7 +55,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     check_alike("linear", x.data, weight.data)
     w = weight.data
     rows = x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # one product over all rows is the fastest
-    y = rows @ w.T
+    few = 1 < len(rows) <= FEW_ROWS
+    y = (rows[:, None] @ w.T)[:, 0] if few else rows @ w.T
     if bias is not None:
         y += bias.data
     shape, needs_dx = x.shape, x.requires_grad

@@ -44,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     source = compress.open_source(args)
     teacher = source.model
+    if not stacks(teacher):
+        raise ValueError(f"a student follows blocks of a transformer; a {source.family} has none")
     follow = DistillConfig(**given(args, DistillConfig))
     own = {name: getattr(source.config, name) for name in ("batch", "seed", "workers", "worker_kind")}
     config = TrainConfig(**(own | TRAINING | given(args, TrainConfig)))

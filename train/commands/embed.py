@@ -15,6 +15,7 @@ import numpy as np
 from train import checkpoint, finetune
 from train.embedding import POOLS, embed, nearest, passages
 from train.runs import newest_run
+from train.tasks import MarkedInputs, TextInputs
 
 SUMMARY = "search a folder of text by meaning"
 
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace) -> None:
     body, inputs = finetune.PREPARE[family](model, tokenizer, 0)
     if not hasattr(body, "features"):
         raise ValueError(f"a {type(model).__name__} writes texts and makes no vectors of them; give an encoder")
+    if isinstance(inputs, MarkedInputs):  # the marks mean nothing before fine-tuning
+        inputs = TextInputs(tokenizer, inputs.max_length)
     found = passages(args.data)
     if not found:
         raise ValueError(f"{args.data} holds no sentences")

@@ -10,6 +10,7 @@ import argparse
 import math
 from pathlib import Path
 
+from models import T5
 from train import checkpoint, parallel
 from train.commands import elmo
 from train.data.corpus import encode_text, open_corpus
@@ -34,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
     model.to(args.device)
+    if isinstance(model, T5):
+        raise ValueError(f"{args.run} holds a T5, which is measured on tasks: python -m train finetune {args.run}")
     if args.data:
         tokens, split = encode_text(TextFiles(args.data).read(), tokenizer)
     else:

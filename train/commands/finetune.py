@@ -16,10 +16,12 @@ Files: TSV with a line of column names, or JSON lines. The columns of each kind 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 from pathlib import Path
 
 import tinytensor as tt
+from models import ELMo, ELMoConfig
 from nn import Module
 from train import checkpoint, finetune
 from train.data import toys
@@ -59,16 +61,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", metavar="N", type=int, default=3, help="times to go through the examples [3]")
     parser.add_argument("--max-length", metavar="N", type=int, default=0, help="tokens a text is cut to [the context]")
     parser.add_argument("--head-dropout", metavar="X", type=float, default=0.1, help="dropout before the head [0.1]")
-    parser.add_argument("--frozen", action="store_true", help="train the head only")
+    parser.add_argument("--frozen", action="store_true", help="train the head only (and an ELMo's mix of its layers)")
+    parser.add_argument(
+        "--both-orders", action="store_true", help="read pairs in both orders: for likeness, which has no direction"
+    )
+    parser.add_argument(
+        "--language-loss", metavar="X", type=float, default=0.5,
+        help="the share of a GPT's own loss that goes on counting [0.5]",
+    )  # fmt: skip
     parser.add_argument("--fresh", action="store_true", help="forget the pretraining, to see what it was worth")
+    others = tuple(field.name for field in dataclasses.fields(ELMoConfig) if not field.name.startswith("mix_"))
+    add_config_flags(parser, "the mix of an ELMo's layers", ELMoConfig, skip=others)
     add_config_flags(parser, "the training", TrainConfig, TRAINING | {"warmup": "a tenth of the steps"}, skip=FOLLOWS)
 
 
 def run(args: argparse.Namespace) -> None:
     kind, examples, held_out = examples_of(args)
     task = TASKS[kind].of(examples, held_out)
+    if args.both_orders:
+        if not hasattr(task, "both_orders"):
+            raise ValueError(f"--both-orders is for tasks about pairs, not for {kind}")
+        task = dataclasses.replace(task, both_orders=True)
     model, tokenizer = checkpoint.load_model(args.model)
     settings = TRAINING | given(args, TrainConfig)
+    if mix := {name: value for name, value in given(args, ELMoConfig).items() if name.startswith("mix_")}:
+        if not isinstance(model, ELMo):
+            raise ValueError(f"--{next(iter(mix)).replace('_', '-')} is for an ELMo, which {args.model} is not")
+        model.remix(**mix)
     if args.cap < 0:
         raise ValueError(f"--cap must not be negative: {args.cap}; 0 takes all examples")
     if args.fresh:
@@ -86,6 +105,7 @@ def run(args: argparse.Namespace) -> None:
             max_length=args.max_length,
             dropout=args.head_dropout,
             frozen=args.frozen,
+            language_loss=args.language_loss,
             cap=args.cap,
         )
     except ValueError:

@@ -31,6 +31,7 @@ RECIPE = pretrain.Recipe(
     model=dict(context=256, layers=2, heads=4, width=128, bias=False, init_std=0.08),
     training=dict(steps=3500, batch=4, lr=3e-3),
     presets=PRESETS,
+    floor=True,
 )
 
 

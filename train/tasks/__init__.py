@@ -16,7 +16,7 @@ and a model's scores an answer, and how good the answers are. Every task has
 from train.tasks.answer import Answer
 from train.tasks.choose import Choose
 from train.tasks.classify import Classify
-from train.tasks.inputs import Row, TextInputs
+from train.tasks.inputs import MarkedInputs, Row, TextInputs
 from train.tasks.regress import Regress
 from train.tasks.tag import Tag
 from train.tasks.text2text import Text2Text

@@ -9,27 +9,31 @@ import numpy as np
 
 from models.heads import Classifier
 from train.tasks import metrics
-from train.tasks.inputs import Row, field, known
+from train.tasks.inputs import Row, field, known, text_or_pair
 
 
 @dataclass(frozen=True)
 class Classify:
     kind: ClassVar[str] = "classify"
     columns: ClassVar[tuple[str, ...]] = ("text", "pair", "label")
-    length_axis: ClassVar[int] = 0
 
     labels: tuple[str, ...]
+    both_orders: bool = False  # read a pair as (text, pair) and (pair, text), for questions without a direction
 
     def __post_init__(self):
         if len(self.labels) < 2:
             raise ValueError(f"there must be at least two labels to tell apart, not {', '.join(self.labels) or 'none'}")
+
+    @property
+    def length_axis(self) -> int:
+        return 1 if self.both_orders else 0  # arrays are (2, tokens)
 
     @classmethod
     def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Classify:
         return cls(tuple(sorted({str(field(e, "label", (str, int), cls.kind)) for e in (*examples, *held_out)})))
 
     def rows(self, example: dict, inputs) -> list[Row]:
-        arrays = inputs.text(field(example, "text", str, self.kind), example.get("pair"))
+        arrays = text_or_pair(inputs, field(example, "text", str, self.kind), example.get("pair"), self.both_orders)
         if "label" in example:
             arrays = arrays | {"label": np.int64(known(str(example["label"]), self.labels, "the label"))}
         return [Row(arrays)]

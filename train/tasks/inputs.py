@@ -1,18 +1,20 @@
 """From the texts of an example to the arrays a body reads, and from rows to a batch.
 
-`TextInputs` serves every body that reads token ids: the tokenizer's frame says what stands around a text ([CLS] A [SEP]
-B [SEP] for BERT, start A delimiter B classify for GPT). A body that reads something else (ELMo: characters) brings a
-class with the same methods.
+`TextInputs` serves bodies whose tokenizer's frame says what stands around a text ([CLS] A [SEP] B [SEP] for BERT),
+`MarkedInputs` a GPT, which gets marks of its own (start A delimiter B classify). A body that reads something else
+(ELMo: characters) brings a class with the same methods.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.tokenizers import Tokenizer
+from models.gpt_body import MARKS
+from models.tokenizers import Frame, Special, Tokenizer
 
 # what padding is made of
 FILL = {"ids": 0, "token_types": 0, "tags": -100, "targets": -100, "answerable": False, "mask": False}
@@ -102,6 +104,33 @@ class TextInputs:
     def _spaced(self, word: str) -> str:
         """A word inside a text: byte-level tokens begin with the space before them, WordPiece's do not care."""
         return f" {word}"
+
+
+@dataclass
+class MarkedInputs(TextInputs):
+    """Token ids between three marks behind the vocabulary: start A classify, or start A delimiter B classify.
+
+    first: the id of the first mark (models/gpt_body.py).
+    """
+
+    first: int
+
+    def __post_init__(self):
+        start, delimiter, classify = MARKS
+        marks = {mark: Special(self.first + n) for n, mark in enumerate(MARKS)}
+        framed = copy.copy(self.tokenizer)  # the tokenizer itself goes on knowing nothing of the marks
+        framed.special = self.tokenizer.special | marks
+        framed.frame = Frame([start, "A", classify], [start, "A", delimiter, "B", classify], [0] * 5)
+        self.tokenizer = framed
+
+
+def text_or_pair(inputs, a: str, b: str | None, both_orders: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of a text or pair, (T,) each; or (2, T), of a pair in both orders."""
+    if not both_orders:
+        return inputs.text(a, b)
+    if b is None:
+        raise ValueError(f"both orders were asked for, but {a[:40]!r} has no pair")
+    return inputs.pad([inputs.text(a, b), inputs.text(b, a)])
 
 
 def _padded(array: np.ndarray, length: int, fill, axis: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.heads import Regressor
 from train.tasks import metrics
-from train.tasks.inputs import Row, field
+from train.tasks.inputs import Row, field, text_or_pair
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,14 @@ class Regress:
 
     kind: ClassVar[str] = "regress"
     columns: ClassVar[tuple[str, ...]] = ("text", "pair", "score")
-    length_axis: ClassVar[int] = 0
 
     mean: float
     deviation: float
+    both_orders: bool = False  # as in classify.py
+
+    @property
+    def length_axis(self) -> int:
+        return 1 if self.both_orders else 0
 
     @classmethod
     def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Regress:
@@ -30,7 +34,7 @@ class Regress:
         return cls(float(scores.mean()), float(scores.std()) or 1.0)
 
     def rows(self, example: dict, inputs) -> list[Row]:
-        arrays = inputs.text(field(example, "text", str, self.kind), example.get("pair"))
+        arrays = text_or_pair(inputs, field(example, "text", str, self.kind), example.get("pair"), self.both_orders)
         if "score" in example:
             arrays = arrays | {"score": np.float32((_number(example) - self.mean) / self.deviation)}
         return [Row(arrays)]

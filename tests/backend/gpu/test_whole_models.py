@@ -11,6 +11,7 @@ from models.generate import generate
 from tests.backend.gpu import emulator, fake_cupy
 from tests.backend.gpu.reference import assert_close, normal
 from tinytensor import Tensor, backend, ops
+from tinytensor.backend.gpu import launch
 from train import precision
 from train.__main__ import main
 from train.trainer import TrainConfig
@@ -166,8 +167,13 @@ def test_a_run_on_the_gpu_has_the_cpus_loss_curve_and_can_be_resumed(cuda, monke
 
 def test_a_run_in_float16_keeps_float32_weights_and_comes_near_the_same_losses(cuda, monkeypatch, tmp_path):
     _, right, _ = run_on("cpu", tmp_path, monkeypatch)
+    started = []
+    run = launch.run
+    monkeypatch.setattr(launch, "run", lambda source, name, *more: started.append(name) or run(source, name, *more))
     out, losses, _ = run_on("cuda", tmp_path, monkeypatch, "--dtype", "float16")
     assert losses == pytest.approx(right, rel=5e-3)
+    assert {"float" in name for name in started if name.startswith(("attention", "norm", "gelu"))} == {False}
+    assert any(name == "adamw<float, float, __half>" for name in started)
     from safetensors.numpy import load_file
 
     weights = load_file(out / "model.safetensors")

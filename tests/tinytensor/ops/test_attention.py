@@ -154,6 +154,30 @@ def test_self_attention_is_attention_of_the_three_parts(B, T, H, D, causal, seed
         gradcheck(packed, [x])
 
 
+@pytest.mark.parametrize("window", [None, 1, 3, 9])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_one_query_without_a_gradient_gets_what_it_gets_with_one(window, masked, biased):
+    """Decoding takes another way through the kernels than training."""
+    B, H, S, D = 3, 2, 7, 4
+    q, k, v = tensor(B, H, 1, D), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2)
+    mask = np.arange(S) >= np.array([0, 4, 6])[:, None, None, None] if masked else None
+    options = dict(causal=True, window=window, mask=mask, bias=tensor(1, H, 1, S, seed=3) if biased else None)
+    expected = ops.attention(q, k, v, **options)
+    plain = [Tensor(x.data) for x in (q, k, v)]
+    if biased:
+        options["bias"] = Tensor(options["bias"].data)
+    got = ops.attention(*plain, **options)
+    assert expected.requires_grad and not got.requires_grad
+    assert_close(got.data, expected.data, 1e-13)
+
+
+def test_one_query_that_may_look_at_nothing_gets_zeros():
+    q, k, v = (Tensor(tensor(1, 1, n, 2).data) for n in (1, 3, 3))
+    assert ops.attention(q, k, v, mask=np.zeros((1, 1, 1, 3), bool)).data.tolist() == [[[[0, 0]]]]
+
+
+
 def test_self_attention_takes_a_bias_with_a_gradient_and_a_scale():
     x, bias = tensor(2, 3, 12), tensor(2, 3, 3, seed=1)
 

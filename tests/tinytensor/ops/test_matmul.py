@@ -107,6 +107,18 @@ def test_a_parameter_with_a_place_for_its_gradient_may_be_both_factors(op):
     assert parameter.grad is parameter.gradient_place
 
 
+@pytest.mark.parametrize("rows", [1, 2, 4, 5])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_few_rows_and_either_layout_of_the_weight_give_the_same_products(rows, order):
+    x, weight, bias = tensor(rows, 7), tensor(5, 7, seed=1), tensor(5)
+    weight.data = np.asarray(weight.data, order=order)
+    expected = [[sum(x.data[i] * weight.data[j]) + bias.data[j] for j in range(5)] for i in range(rows)]
+    assert_close(ops.linear(x, weight, bias).data, expected, 1e-14)
+    reference = lambda x, weight, bias: x @ weight.T + bias
+    for got, wanted in zip(gradient(ops.linear, x, weight, bias), gradient(reference, x, weight, bias)):
+        assert_close(got, wanted, 1e-13)
+
+
 @pytest.mark.parity
 def test_values_and_gradients_are_torchs():
     torch = pytest.importorskip("torch")

@@ -7,7 +7,7 @@ import pytest
 import tinytensor as tt
 from models import ELMo, ELMoConfig
 from models.tokenizers import Words
-from train import checkpoint
+from train import checkpoint, finetune
 from train.__main__ import main
 from train.commands.neighbours import shown, starred
 
@@ -36,6 +36,18 @@ def test_the_nearest_to_a_word_of_the_text_is_that_word_in_that_place(run, capsy
     assert lines[1] == "  1.000  the river *bank* is wet"
     cosines = [float(line.split()[0]) for line in lines[1:]]
     assert len(cosines) == 3 and cosines == sorted(cosines, reverse=True)
+
+
+def test_an_elmo_embeds_sentences_too(run, capsys):
+    assert main(["embed", "text.txt", LINES[1], "--model", "run", "--top", "1"]) == 0
+    assert capsys.readouterr().out.startswith(f"1.000  {LINES[1]}")
+
+
+def test_the_mix_of_a_task_takes_its_options_from_flags(run, capsys):
+    flags = ["--task", "roles", "--examples", "8", "--epochs", "1", "--frozen", "--workers", "1", "--out", "tuned"]
+    assert main(["finetune", "run", *flags, "--mix-norm", "--mix-l2", "0.1", "--mix-dropout", "0.2"]) == 0
+    body = finetune.load(Path("tuned")).model.body
+    assert (body.mix.layer_norm, body.mix.l2, body.mix.dropout.p) == (True, 0.1, 0.2)
 
 
 def test_stars_mark_words():

@@ -58,6 +58,7 @@ def test_sample_answers_an_input(finished):
     assert beams.stdout.splitlines() == answer(model, tokenizer, [text], 12, beams=3, samples=2)
     refused = train("sample", "run", "--prompt", text, cwd=folder)
     assert refused.returncode == 2 and "give the text to read with --input" in refused.stderr
+    assert main(["eval", str(folder / "run")]) == 2
 
 
 def test_texts_from_a_file_are_learned_and_answered(finished, tmp_path):

@@ -14,6 +14,8 @@ ONE_HOT_WORK = 16 << 20                                    # multiplications up 
 
 def embedding(weight, ids):
     """y = weight[ids].  weight: (V, C); ids: integers of any shape.  Returns (*ids.shape, C)."""
+    if weight.flags.f_contiguous:                          # np.take would first copy the whole table
+        return np.ascontiguousarray(weight[ids])
     return np.take(weight, ids, axis=0)
 
 

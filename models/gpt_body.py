@@ -1,0 +1,66 @@
+"""GPT under a head: prediction from the last output vector (Radford et al. 2018, section 3.2 and figure 1).
+
+A text is framed by three tokens that pretraining did not know: start, delimiter (between the parts of a pair) and
+classify, after the vocabulary's last. A causal model has seen the whole text only at its last token, so the vector
+there, at classify, is what a head reads. While the head learns, half of the language model's loss on the same texts
+goes on counting: it keeps what pretraining taught, and helped on the larger tasks of the paper.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from models.gpt import GPT
+from nn import Module, Parameter, init
+from tinytensor import Tensor, ops
+
+MARKS = ("<start>", "<delimiter>", "<classify>")
+
+
+class GPTBody(Module):
+    """A pretrained GPT with a row for each of MARKS; what a body is stands in models/heads.py."""
+
+    pools = True  # no layer stands between the last vector and a head's own
+
+    def __init__(self, gpt: GPT, language_weight: float = 0.5):
+        self.config = gpt.config  # as it was pretrained
+        self.language_weight = language_weight
+        self.gpt = gpt
+        self._read: tuple[Tensor, np.ndarray, np.ndarray] | None = None
+        for layer in (gpt.token_embedding, *([gpt.head] if gpt.head else [])):
+            table = layer.weight.data
+            marks = init.normal(gpt.config.init_std)((len(MARKS), table.shape[1])).astype(table.dtype)
+            layer.weight = Parameter(np.concatenate([table, marks]))
+        gpt.config = dataclasses.replace(gpt.config, vocab_size=gpt.config.vocab_size + len(MARKS))
+
+    @property
+    def feature_width(self) -> int:
+        return self.config.width
+
+    def features(self, batch: dict) -> Tensor:
+        """(B, T, C). Padding stands on the right, where a causal model's tokens do not look: no mask is needed."""
+        ids, mask = batch["ids"], batch["mask"]
+        hidden = self.gpt.hidden(ids)
+        self._read = hidden, ids, mask
+        return hidden
+
+    def summary(self, batch: dict) -> Tensor:
+        """(B, C): the vectors at each text's last token."""
+        last = batch["mask"].sum(axis=1) - 1
+        return self.features(batch)[np.arange(len(last)), last]
+
+    @property
+    def own_loss(self):
+        return self._language_loss if self.language_weight else None
+
+    def _language_loss(self) -> Tensor:
+        """language_weight times the mean of -log p(next token) of each text read last, (B,); its pass is used again."""
+        hidden, ids, mask = self._read
+        self._read = None
+        real = mask[:, 1:]
+        targets = np.where(real, ids[:, 1:], -100)
+        losses = ops.linear_cross_entropy(hidden[:, :-1], self.gpt.output_table, targets, reduction="none")
+        share = self.language_weight * real / np.maximum(1, real.sum(axis=1, keepdims=True))
+        return (losses * Tensor(losses.xp.asarray(share, losses.dtype))).sum(axis=1)
