@@ -40,9 +40,10 @@ class KVCache:
 
 def _rows(array, rows, length: int):
     """array[rows], of which only the first `length` positions matter; in place where the batch keeps its size."""
-    chosen = array[rows, :, :length]
+    xp = backend.array_module(array)
+    chosen = array[xp.asarray(rows), :, :length]
     if len(rows) != len(array):
-        array = backend.array_module(array).zeros((len(rows), *array.shape[1:]), array.dtype)
+        array = xp.zeros((len(rows), *array.shape[1:]), array.dtype)
     array[:, :, :length] = chosen
     return array
 
@@ -87,7 +88,8 @@ class DecoderCache:
         rows = np.asarray(rows)
         for layer in self.layers:
             layer.select(rows)
-        self.memory = {name: array[rows] for name, array in self.memory.items()}
+        for name, array in self.memory.items():
+            self.memory[name] = array[backend.array_module(array).asarray(rows)]
         if self.seen is not None:
             self.seen = self.seen[rows]
         return self

@@ -165,8 +165,8 @@ class Module:
         the layout changes; do it after training, whose optimizer keeps the parameters in places of its own.
         """
         for parameter in self.parameters():
-            if parameter.ndim == 2:
-                parameter.data = parameter.xp.asfortranarray(parameter.data)
+            if parameter.ndim == 2 and backend.device_of(parameter.data) == "cpu":
+                parameter.data = np.asfortranarray(parameter.data)
         return self.eval()
 
     def requires_grad_(self, wanted: bool = True) -> Module:
@@ -183,7 +183,8 @@ class Module:
     def to(self, device: str) -> Module:
         """Move all parameters to "cpu" or "cuda", in place; gradients are forgotten."""
         for parameter in self.parameters():
-            parameter.data = backend.to_device(parameter.data, device)
+            if backend.device_of(parameter.data) != device:  # row by row, as a GPU's kernels read; see for_inference
+                parameter.data = backend.to_device(parameter.xp.ascontiguousarray(parameter.data), device)
             parameter.grad = parameter.gradient_place = None
         return self
 

@@ -25,8 +25,9 @@ from nn.gptq import gptq, input_products
 from nn.linear import Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter
+from nn.softmax import IGNORED, FullSoftmax
 from nn.surgery import evaluating, replace_modules, watch
-from tinytensor import Tensor, backend, no_grad
+from tinytensor import Tensor, backend, no_grad, ops
 from tinytensor.tensor import record
 
 RANGES = ("minmax", "percentile", "mse")
@@ -49,7 +50,7 @@ def quantize(
     embeddings: bool = True,
     batches: Sequence[dict] = (),
 ) -> Module:
-    """Store the weights of all linear layers, embedding tables and LSTMs as integers of `bits` bits (2 to 8).
+    """Store the weights of all linear layers, tables and LSTMs as integers of `bits` bits (2 to 8).
 
     per: "channel" or "tensor", what shares a scale; with 4 bits and fewer it is `group` neighbours in a row, and two
     values are packed into a byte.   symmetric: ranges from -m to m; else from the lowest to the highest value.
@@ -58,8 +59,7 @@ def quantize(
     found by `ranges` on the batches. none: they stay float, and so does the arithmetic.
     rounding: nearest, or gptq, which makes up for each rounding in the weights that are still to be rounded.
     batches: what model.loss reads, for static activations and gptq.
-    Returns the model, changed in place; it can be used and saved, and is no longer trained. (What ELMo's pretraining
-    alone uses, its softmax over words, stays as it is.)
+    Returns the model, changed in place; it can be used and saved, and is no longer trained.
     """
     _check(bits, per, group, ranges, activations, rounding, batches)
     how = dict(bits=bits, per=group if bits <= 4 else per, symmetric=symmetric, ranges=ranges)
@@ -75,6 +75,8 @@ def quantize(
             return layer
         if type(module) is Embedding and embeddings:
             return QuantizedEmbedding.of(module, **how)
+        if isinstance(module, FullSoftmax):
+            return QuantizedSoftmax.of(module, **how)
         if isinstance(module, LSTM):
             return QuantizedLSTM.of(module, **how)
         return module
@@ -289,6 +291,22 @@ class QuantizedEmbedding(Quantized):
         return Tensor(self.floats(ids.data if isinstance(ids, Tensor) else np.asarray(ids)))
 
 
+class QuantizedSoftmax(Quantized):
+    """ELMo's softmax over words with its table as integers, for evaluation: see nn.softmax.FullSoftmax."""
+
+    def __init__(self, codes, scale, zero_point, columns: int, bias: Parameter):
+        super().__init__(codes, scale, zero_point, columns)
+        self.bias = bias
+
+    @classmethod
+    def of(cls, layer: FullSoftmax, **how) -> QuantizedSoftmax:
+        return cls(*cls.matrix(layer.weight.data, **how), layer.bias)
+
+    def loss(self, x: Tensor, targets: np.ndarray) -> Tensor:
+        logits = ops.linear(x, self.weight, self.bias)
+        return ops.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+
+
 class QuantizedLSTM(Module):
     """An LSTM whose matrices are stored as integers; they become floats for the length of a call.
 
@@ -333,10 +351,12 @@ class QuantizedLSTM(Module):
 def fit_quantized(module: Module, name: str, arrays: dict[str, np.ndarray]) -> Module:
     """The quantized layer for a layer of a file whose arrays begin with `name`, or the module as it is."""
     part = lambda field: arrays.get(f"{name}.{field}")
-    if isinstance(module, (Linear, Embedding)) and part("codes") is not None:
+    if isinstance(module, (Linear, Embedding, FullSoftmax)) and part("codes") is not None:
         matrix = part("codes"), part("scale"), part("zero_point"), module.weight.shape[1]
         if isinstance(module, Embedding):
             return QuantizedEmbedding(*matrix)
+        if isinstance(module, FullSoftmax):
+            return QuantizedSoftmax(*matrix, module.bias)
         layer = QuantizedLinear(*matrix, module.bias)
         for field in ("input_scale", "input_zero", "row_sums"):
             if part(field) is not None:

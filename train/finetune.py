@@ -18,6 +18,7 @@ import tinytensor as tt
 from models.gpt_body import GPTBody
 from models.tokenizers import load as load_tokenizer
 from nn import Dropout, Module
+from nn.lora import add_adapters, merge
 from tinytensor import backend
 from train import checkpoint
 from train.objectives.labelled import Labelled
@@ -26,6 +27,8 @@ from train.tasks import TASKS, MarkedInputs, Row, Text2Text, TextInputs
 from train.tasks.characters import CharacterInputs
 from train.tasks.text2text import as_text2text
 from train.trainer import TrainConfig, Trainer
+
+HEAD = ("out.*", "dense.*")  # the parameters of a head (models/heads.py) that are not its body's
 
 
 def prepare_encoder(model: Module, tokenizer, max_length: int):
@@ -134,13 +137,15 @@ def begin(
     max_length: int = 0,
     dropout: float = 0.1,
     frozen: bool = False,
+    lora: int = 0,
     language_loss: float = 0.5,
     cap: int = 0,
 ) -> Trainer:
     """A trainer that is ready to fine-tune, in an existing empty folder.
 
     pretrained: (family, model, tokenizer).   settings: fields of TrainConfig; steps and evaluations follow from epochs.
-    frozen: train the head only.   language_loss: the share of a GPT's own loss that goes on counting.
+    frozen: train the head only.   lora: train the head and adapters of this rank (nn/lora.py).
+    language_loss: the share of a GPT's own loss that goes on counting.
     cap: the most examples of one task of a mixture in an epoch (0: all).
     """
     family, model, tokenizer = pretrained
@@ -163,6 +168,9 @@ def begin(
         body.language_weight = 0.0 if frozen else language_loss
     with tt.random.seeded(seed, 1):
         tuned = FineTuned(task.make_head(body, dropout), task, inputs, family)
+    if lora:
+        with tt.random.seeded(seed, 2):
+            add_adapters(tuned.model, lora, trained=HEAD)
     rows, _ = tuned.rows(examples)
     held_out_rows, _ = tuned.rows(held_out)
     batch = settings.get("batch", 16)
@@ -171,13 +179,13 @@ def begin(
     steps = epochs * per_epoch
     every = dict(steps=steps, batch=batch, eval_every=per_epoch, save_every=per_epoch, warmup=max(1, steps // 10))
     config = TrainConfig(**(every | settings))
-    save(folder, tuned, dropout)
+    save(folder, tuned, dropout, lora)
     tokenizer.save(folder)
     report = FineTuneReport(folder, steps, tuned, held_out, per_epoch)
     return Trainer(tuned.model, objective, rows, held_out_rows, config, folder, report)
 
 
-def save(folder: Path, tuned: FineTuned, dropout: float) -> None:
+def save(folder: Path, tuned: FineTuned, dropout: float, lora: int = 0) -> None:
     """config.json of a fine-tuned model."""
     about = {
         "family": "finetuned",
@@ -187,6 +195,7 @@ def save(folder: Path, tuned: FineTuned, dropout: float) -> None:
         "body_config": dataclasses.asdict(tuned.model.body.config),
         "max_length": tuned.inputs.max_length,
         "dropout": dropout,
+        "lora": lora,
     }
     text = json.dumps(about, indent=1) + "\n"
     checkpoint.replace_file(folder / "config.json", lambda path: path.write_text(text))
@@ -208,7 +217,11 @@ def load(folder: Path) -> FineTuned:
         raise ValueError(f"{folder / 'config.json'} does not describe a fine-tuned model: {error}") from None
     body, inputs = PREPARE[family](model, load_tokenizer(folder), max_length)
     head = task.make_head(body, dropout)
+    if about.get("lora"):
+        add_adapters(head, about["lora"])
     checkpoint.load_weights(head, checkpoint.read_weights(folder), folder)
+    if about.get("lora"):
+        merge(head)
     return FineTuned(head.eval(), task, inputs, family)
 
 

@@ -79,6 +79,10 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     parser.add_argument(
         "--tokenizer", metavar="HOW", help=f"{learned} or the path of a tokenizer.json [{usual}]"
     )
+    parser.add_argument(
+        "--init", metavar="MODEL", type=Path,
+        help="begin with the weights and the tokenizer of this run or published folder, and learn new text",
+    )  # fmt: skip
     parser.add_argument("--preset", metavar="NAME", help=f"start from a known shape: {', '.join(recipe.presets)}")
     add_config_flags(parser, "the model", recipe.config_class, recipe.model | {"vocab_size": "the tokenizer's"})
     if recipe.objective:
@@ -118,13 +122,15 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Run:
     """A new run: its folder, tokenizer, token files and model."""
     config = TrainConfig(**(recipe.training | given(args, TrainConfig)))
     objective_config = recipe.objective and recipe.objective(**given(args, recipe.objective))
-    shape = _shape(args, recipe)
+    first, tokenizer = _first_weights(args, recipe) if args.init else (None, None)
+    shape = dataclasses.asdict(first.config) if first else _shape(args, recipe)
     recipe.config_class(**shape)  # bad values are named before any file is read
     source = FileSource(args.data) if args.data else StoriesSource(args.stories)
-    tokenizer = _tokenizer(args, recipe, source)
-    if "vocab_size" not in given(args, recipe.config_class):
-        shape["vocab_size"] = tokenizer.vocab_size
-    checkpoint.check_vocabulary(tokenizer, shape["vocab_size"])
+    if first is None:
+        tokenizer = _tokenizer(args, recipe, source)
+        if "vocab_size" not in given(args, recipe.config_class):
+            shape["vocab_size"] = tokenizer.vocab_size
+        checkpoint.check_vocabulary(tokenizer, shape["vocab_size"])
     model_config = recipe.config_class(**shape)
     folder = make_folder(args.out, recipe.family, args.overwrite)
     try:
@@ -133,7 +139,7 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Run:
         checkpoint.save_config(folder, recipe.family, model_config)
         _save_settings(folder, args.data, config, objective_config)
         with tt.random.seeded(config.seed):
-            model = checkpoint.FAMILIES[recipe.family][0](model_config)
+            model = first or checkpoint.FAMILIES[recipe.family][0](model_config)
         run = _run(recipe, model, tokenizer, corpus, config, objective_config, folder)
     except ValueError:
         shutil.rmtree(folder)  # nothing was learned yet: leave no trace of a run that could not begin
@@ -147,7 +153,7 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Run:
 def _resume(args: argparse.Namespace, recipe: Recipe) -> Run:
     """A run that was stopped, as it was at its last checkpoint. Settings given now replace those of the run."""
     folder = args.resume
-    for name in ("data", "out", "tokenizer", "preset"):
+    for name in ("data", "out", "tokenizer", "preset", "init"):
         if getattr(args, name) is not None:
             raise ValueError(f"--resume goes on with the run's own data and model; leave out --{name}")
     family, model_config = checkpoint.load_config(folder)
@@ -182,6 +188,19 @@ def _run(recipe: Recipe, model, tokenizer, corpus: Corpus, config: TrainConfig, 
     report = Report(folder, config.steps, corpus.val_split.floor if recipe.floor else None)
     trainer = Trainer(model, objective, corpus.train, corpus.val, config, folder, report)
     return Run(recipe, trainer, tokenizer, corpus)
+
+
+def _first_weights(args: argparse.Namespace, recipe: Recipe):
+    """(model, tokenizer) of --init: its shape is what it is, so the flags of the model have nothing to say."""
+    said = [name for name in ("tokenizer", "preset") if getattr(args, name) is not None]
+    said += list(given(args, recipe.config_class))
+    if said:
+        flag = "--" + said[0].replace("_", "-")
+        raise ValueError(f"--init goes on with the tokenizer and the shape of {args.init}; leave out {flag}")
+    model, tokenizer = checkpoint.load_model(args.init)
+    if (family := checkpoint.family_of(model)) != recipe.family:
+        raise ValueError(f"{args.init} holds a {family}; learn new text with: python -m train {family} --init")
+    return model, tokenizer
 
 
 def _shape(args: argparse.Namespace, recipe: Recipe) -> dict:

@@ -46,9 +46,9 @@ class Names:
     tied: Mapping[str, str] = field(default_factory=dict)
 
     def read(
-        self, published: Mapping[str, np.ndarray], wanted: Mapping[str, tuple], optional: Iterable[str] = ()
+        self, published: Mapping[str, np.ndarray], wanted: Iterable[str], optional: Iterable[str] = ()
     ) -> dict[str, np.ndarray]:
-        """Our state dict. wanted: our parameters' names -> shapes (any mapping that has the names, for the most part).
+        """Our state dict. wanted: our parameters' names, such as model.state_dict().
 
         optional: patterns of ours that may be missing (a head that is still to be trained); they are then left out.
         Refuses a checkpoint that lacks a parameter, or has one that no model of this family knows what to do with.

@@ -143,9 +143,14 @@ def numbers(raw: bytes, storage: Storage) -> np.ndarray:
     """A storage's bytes as numbers."""
     if len(raw) != storage.nbytes:
         raise KeyError(f"storage {storage.key!r} has {len(raw)} bytes where {storage.nbytes} should be")
-    if storage.kind == "bfloat16":  # the upper half of a float32
-        return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+    if storage.kind == "bfloat16":
+        return widen(np.frombuffer(raw, "<u2"))
     return np.frombuffer(raw, storage.kind)
+
+
+def widen(bits: np.ndarray) -> np.ndarray:
+    """bfloat16, given as uint16, to float32: the upper half of its bits, the lower half zero."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def tensors(found) -> dict[str, View]:

@@ -15,7 +15,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from models.pretrained.torch_files import read_torch
+from models.pretrained.torch_files import read_torch, widen
 from models.tokenizers.files import read_json, write_text
 
 SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
@@ -113,11 +113,6 @@ def _read_bfloat16(path: Path, names: set[str]) -> dict[str, np.ndarray]:
             file.seek(8 + length + begin)
             arrays[name] = widen(np.frombuffer(file.read(end - begin), "<u2")).reshape(header[name]["shape"])
     return arrays
-
-
-def widen(bits: np.ndarray) -> np.ndarray:
-    """bfloat16, given as uint16, to float32: the upper half of its bits, the lower half zero."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _write_weights(folder: Path, arrays: Mapping[str, np.ndarray], shard_bytes: int) -> None:

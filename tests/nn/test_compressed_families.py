@@ -130,20 +130,24 @@ def test_a_shrunk_and_quantized_t5_decodes_step_by_step_what_it_computes_at_once
 
 
 def test_an_elmo_in_integers_or_with_masked_weights_comes_back_from_its_file():
-    """Its softmax over words, which only pretraining uses, stays as it is."""
     config = ELMoConfig(vocab_size=30, width=16, hidden=24, char_width=4, filters="1x8,2x16", dropout=0.0)
     tt.manual_seed(1)
     model = ELMo(config)
     sentences = [["The", "cat", "sat", "."], ["A", "dog"]]
+    characters = model.tokenizer.encode_batch(sentences)
+    targets = np.arange(characters.shape[0] * characters.shape[1]).reshape(characters.shape[:2])
+    batch = {"ids": characters, "back_ids": characters, "targets": targets, "back_targets": targets[::-1].copy()}
     before = model.eval()(sentences)[0][-1].data
     for bits, tolerance in ((8, 0.02), (4, 0.3)):
         small = quantize(copy.deepcopy(model), bits, group=8)
         assert sum(isinstance(module, QuantizedLSTM) for module in small.modules()) == 4
         after = small(sentences)[0][-1].data
         assert 0 < np.abs(after - before).mean() < tolerance * np.abs(before).mean()
+        assert loss(small, batch) == pytest.approx(loss(model, batch), rel=tolerance)
         again = ELMo(config)
         compressed.load(again, compressed.state(small))
         assert_close(again.eval()(sentences)[0][-1].data, after, 0)
+        assert loss(again, batch) == loss(small, batch)
     prune(model, 0.6)
     assert all((p.data == 0).mean() > 0.55 for m in model.modules() if isinstance(m, LSTM)
                for p in m.parameters() if p.ndim == 2)  # fmt: skip

@@ -72,6 +72,25 @@ def test_a_frozen_body_stays_as_it_was_and_costs_no_language_loss(tmp_path):
     assert np.abs(trainer.model.out.bias.data).max() > 0
 
 
+def test_adapters_learn_while_the_body_stays_and_the_folder_answers_with_them_merged(tmp_path):
+    train, held_out = COLOURS[:24], COLOURS[24:]
+    task = TASKS["classify"].of(train)
+    settings = dict(lr=1e-2)
+    trainer = begin(tmp_path / "run", task, train, held_out, epochs=25, lora=4, settings=settings)
+    before = {name: p.data.copy() for name, p in trainer.model.named_parameters() if not p.requires_grad}
+    assert {name.rpartition(".")[2] for name in before} == {"weight", "bias"}
+    assert not any(name.startswith("out.") for name in before)
+    run(trainer)
+    for name, parameter in trainer.model.named_parameters():
+        assert name not in before or (parameter.data == before[name]).all()
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    losses = [line["val_loss"] for line in lines if "val_loss" in line]
+    assert losses[-1] < losses[0] - 0.3
+    tuned = finetune.load(tmp_path / "run")
+    assert not any(name.endswith((".a", ".b")) for name, _ in tuned.model.named_parameters())
+    assert tuned.answers(held_out) == trainer.report.answers
+
+
 def test_the_command_fine_tunes_a_run_on_files_of_pairs_in_both_orders(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("the cat sat on the mat. the dog sat on the log.\n" * 60)

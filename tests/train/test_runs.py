@@ -105,6 +105,25 @@ def test_without_matplotlib_a_run_works_and_says_how_to_get_its_picture(folder):
     assert not (folder / "run" / "loss.png").exists()
 
 
+def test_a_finished_run_learns_a_new_text_from_where_it_stands(finished, tmp_path):
+    folder, _ = finished
+    (tmp_path / "other.txt").write_text("a pen in the cat. a mat in the log. " * 120)
+    shape = TINY[TINY.index("--batch") :]
+    losses = []
+    for run, start in (("again", ["--init", folder / "run", *shape]), ("new", TINY)):
+        more = ["--out", run, *start, "--steps", 20, "--eval-every", 10]
+        done = train("gpt", "--data", "other.txt", *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        lines = [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["val_loss"] for line in lines if "val_loss" in line])
+    assert losses[0][-1] < losses[1][-1] - 0.3 and losses[0][-1] < losses[0][0]
+    same = [(folder / "run" / "tokenizer.json").read_text(), (tmp_path / "again" / "tokenizer.json").read_text()]
+    assert same[0] == same[1]
+    done = train("gpt", "--data", "other.txt", "--init", folder / "run", "--width", 32, cwd=tmp_path)
+    assert done.returncode == 2 and "--init goes on with the tokenizer and the shape of" in done.stderr
+    assert "leave out --width" in done.stderr and not (tmp_path / "runs").exists()
+
+
 def test_the_loss_curve_is_a_picture(folder):
     pytest.importorskip("matplotlib")
     done = train("gpt", "--data", "text.txt", "--out", "run", *TINY, "--steps", 20, cwd=folder)

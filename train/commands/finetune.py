@@ -69,6 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--language-loss", metavar="X", type=float, default=0.5,
         help="the share of a GPT's own loss that goes on counting [0.5]",
     )  # fmt: skip
+    parser.add_argument(
+        "--lora", metavar="RANK", type=int, default=0,
+        help="train low-rank adapters of this rank and the head, and nothing else [0: train everything]",
+    )  # fmt: skip
     parser.add_argument("--fresh", action="store_true", help="forget the pretraining, to see what it was worth")
     others = tuple(field.name for field in dataclasses.fields(ELMoConfig) if not field.name.startswith("mix_"))
     add_config_flags(parser, "the mix of an ELMo's layers", ELMoConfig, skip=others)
@@ -88,6 +92,8 @@ def run(args: argparse.Namespace) -> None:
         if not isinstance(model, ELMo):
             raise ValueError(f"--{next(iter(mix)).replace('_', '-')} is for an ELMo, which {args.model} is not")
         model.remix(**mix)
+    if args.lora < 0 or (args.lora and args.frozen):
+        raise ValueError("--lora is the rank of the adapters to train, at least 1, and not together with --frozen")
     if args.cap < 0:
         raise ValueError(f"--cap must not be negative: {args.cap}; 0 takes all examples")
     if args.fresh:
@@ -105,6 +111,7 @@ def run(args: argparse.Namespace) -> None:
             max_length=args.max_length,
             dropout=args.head_dropout,
             frozen=args.frozen,
+            lora=args.lora,
             language_loss=args.language_loss,
             cap=args.cap,
         )

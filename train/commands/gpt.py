@@ -5,6 +5,7 @@ Without any flag it learns from built-in stories, on all cores, in about two min
   python -m train gpt --data book.txt                    learn from your own text
   python -m train gpt --data book.txt --steps 20000 --layers 6 --heads 6 --width 384 --context 256
   python -m train gpt --resume runs/gpt-1                go on where a run was stopped
+  python -m train gpt --init FOLDER --data book.txt      teach a run or a published GPT-2 new text
 """
 
 from __future__ import annotations

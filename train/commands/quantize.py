@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> None:
         qat.finish(model)
         lines.append(compress.measure(source, f"{args.bits} bits, trained {config.steps} steps", model, args.limit))
     compress.finish_run(source, folder, model)
-    curves = {"before": [(32, source.score(source.model, args.limit))]}
+    before = source.score(source.model, args.limit)
+    curves = {"before": [(bits, before) for bits in CURVE]}
     for rounding in ("nearest", "gptq"):
         curves[rounding] = []
         for bits in CURVE:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from models.tokenizers import ByteLevelBPE, Characters, ClassicBPE, Tokenizer, Unigram, WordPiece
+from models.tokenizers import ByteLevelBPE, Characters, ClassicBPE, Tokenizer, Unigram, WordPiece, Words
 from train.data.text import TextFiles
 
-SUMMARY = "learn a vocabulary from text: byte-level BPE, classic BPE, WordPiece, Unigram or characters"
+SUMMARY = "learn a vocabulary from text: byte-level BPE, classic BPE, WordPiece, Unigram, characters or words"
 KINDS = {"bpe": ByteLevelBPE, "classic": ClassicBPE, "wordpiece": WordPiece, "unigram": Unigram,
-         "characters": Characters}
+         "characters": Characters, "words": Words}
 
 
 def add_arguments(parser) -> None:
@@ -70,6 +70,10 @@ def train(args, files: TextFiles) -> Tokenizer:
         options |= {"score": args.score}
     if args.kind == "characters":
         return Characters.train(reading(files), args.vocab_size, **options)
+    if args.kind == "words":
+        if options:
+            raise ValueError("--kind words has its own marks, <S>, </S> and <UNK>; leave out --special")
+        return Words.train(reading(files), args.vocab_size)
     with tqdm(total=args.vocab_size, desc="learning", unit="token") as bar:
         progress = lambda done: bar.update(done - bar.n)
         return KINDS[args.kind].train(reading(files), args.vocab_size, **options, progress=progress)

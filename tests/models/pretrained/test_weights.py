@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from models.pretrained import read_config, read_weights, write_folder
-from models.pretrained.weights import check_kind, widen
+from models.pretrained.torch_files import widen
+from models.pretrained.weights import check_kind
 
 ARRAYS = {
     "a.weight": np.arange(12, dtype=np.float32).reshape(3, 4),

@@ -103,3 +103,13 @@ def test_what_makes_no_sense_is_refused_before_any_work(folder, capsys):
         assert main(["elmo", "--data", "text.txt", "--out", "run", *TINY.split(), *flags]) == 2
         assert sentence in capsys.readouterr().err
         assert not Path("run").exists()
+
+
+def test_a_vocabulary_may_be_learned_beforehand(folder, capsys):
+    assert main(["tokenizer", "--kind", "words", "--data", "text.txt", "--vocab-size", "15", "--out", "w.json"]) == 0
+    run = train("run", "--steps", 1, "--tokenizer", "w.json", "--vocab-size", 15)
+    model, words = checkpoint.load_model(run)
+    assert model.config.vocab_size == words.vocab_size == 15
+    flags = ["--data", "text.txt", "--vocab-size", "15", "--out", "words.json", "--special", "<X>"]
+    assert main(["tokenizer", "--kind", "words", *flags]) == 2
+    assert "--kind words has its own marks" in capsys.readouterr().err

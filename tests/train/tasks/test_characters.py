@@ -6,7 +6,8 @@ import pytest
 import tinytensor as tt
 from models import ELMo, ELMoConfig
 from models.tokenizers import ElmoCharacters
-from train import finetune
+from tests.models.published_elmo import make_files
+from train import checkpoint, finetune
 from train.tasks import Classify, Tag
 from train.tasks.characters import CharacterInputs, dress, sentences_of
 
@@ -70,10 +71,10 @@ def test_a_batch_is_padded_with_words_of_zeros_which_change_nothing():
     np.testing.assert_allclose(elmo.summary(batch).data[1], elmo.features(alone).data[0].mean(axis=0), atol=1e-6)
 
 
-def tuned(tmp_path, task, examples, frozen):
+def tuned(tmp_path, task, examples, frozen, elmo=None):
     """(the trained head, the weights of the ELMo before)"""
     tt.manual_seed(2)
-    elmo = ELMo(ELMoConfig(**TINY))
+    elmo = elmo or ELMo(ELMoConfig(**TINY))
     before = {name: array.copy() for name, array in elmo.state_dict().items()}
     pretrained, settings = ("elmo", elmo, ElmoCharacters()), dict(workers=1, batch=8, lr=0.02, seed=1)
     trainer = finetune.begin(
@@ -124,3 +125,20 @@ def test_the_mixs_penalty_is_part_of_a_tasks_loss_once_however_the_batch_is_cut(
     assert abs(whole - head.mean_loss(batch, counts).item() - 0.5 * 5.25) < 1e-5
     parts = [head.loss({name: a[cut] for name, a in batch.items()}, counts).item() for cut in (slice(1), slice(1, 3))]
     assert abs(sum(parts) - whole) < 1e-5
+
+
+def test_a_folder_with_the_published_files_is_a_model_to_fine_tune(tmp_path):
+    pytest.importorskip("h5py")
+    folder, out = tmp_path / "published", tmp_path / "tuned"
+    folder.mkdir()
+    out.mkdir()
+    make_files(folder)
+    elmo, tokenizer = checkpoint.load_model(folder)
+    assert isinstance(tokenizer, ElmoCharacters) and checkpoint.family_of(elmo) == "elmo"
+    examples = [{"words": [name, "runs"], "tags": ["B-who", "O"]} for name in ("Mia", "Tom", "Ann", "Bob")]
+    trainer, _ = tuned(out, Tag.of(examples), examples, frozen=True, elmo=elmo)
+    assert trainer.report.scores["accuracy"] == 1.0
+    assert finetune.load(out).answers(examples) == trainer.report.answers
+    (folder / "weights.hdf5").rename(folder / "weights.h5")
+    with pytest.raises(ValueError, match=r"has an ELMo's options.json and 0 hdf5 files beside it; it takes one"):
+        checkpoint.load_model(folder)
