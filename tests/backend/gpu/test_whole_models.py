@@ -11,6 +11,7 @@ from models.generate import generate
 from tests.backend.gpu import emulator, fake_cupy
 from tests.backend.gpu.reference import assert_close, normal
 from tinytensor import Tensor, backend, ops
+from tinytensor.backend.gpu import launch
 from train import precision
 from train.__main__ import main
 from train.trainer import TrainConfig
@@ -149,18 +150,30 @@ def run_on(device, folder, monkeypatch, *more):
     return out, [line["loss"] for line in lines if "loss" in line], lines
 
 
-def test_a_run_on_the_gpu_has_the_cpus_loss_curve_and_can_be_resumed(cuda, monkeypatch, tmp_path):
+def test_a_run_on_the_gpu_has_the_cpus_loss_curve_and_can_be_resumed(cuda, monkeypatch, tmp_path, capsys):
     _, right, _ = run_on("cpu", tmp_path, monkeypatch)
     out, losses, lines = run_on("cuda", tmp_path, monkeypatch)
     assert losses == pytest.approx(right, rel=1e-4)
     assert lines[0]["peak_bytes"] == 5 << 20
     assert main(["gpt", "--resume", str(out), "--steps", "7"]) in (None, 0)
+    said = []
+    for device in ("cpu", "cuda"):
+        capsys.readouterr()
+        for words in (["eval", str(out)], ["sample", str(out), "--tokens", "12", "--prompt", "the"]):
+            assert main([*words, "--device", device]) in (None, 0)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
 
 
 def test_a_run_in_float16_keeps_float32_weights_and_comes_near_the_same_losses(cuda, monkeypatch, tmp_path):
     _, right, _ = run_on("cpu", tmp_path, monkeypatch)
+    started = []
+    run = launch.run
+    monkeypatch.setattr(launch, "run", lambda source, name, *more: started.append(name) or run(source, name, *more))
     out, losses, _ = run_on("cuda", tmp_path, monkeypatch, "--dtype", "float16")
     assert losses == pytest.approx(right, rel=5e-3)
+    assert {"float" in name for name in started if name.startswith(("attention", "norm", "gelu"))} == {False}
+    assert any(name == "adamw<float, float, __half>" for name in started)
     from safetensors.numpy import load_file
 
     weights = load_file(out / "model.safetensors")
