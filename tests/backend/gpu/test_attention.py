@@ -79,6 +79,7 @@ def test_an_arbitrary_mask_equals_float64_also_in_rows_without_any_key(dtype):
 @pytest.mark.parametrize("D", [80, 128])
 def test_other_head_widths_equal_float64(dtype, D):
     check(1, 1, 70, 70, D, dtype, causal=True)
+    check(1, 1, 70, 90, D, dtype, bias=normal(9, (1, 1, 70, 90), dtype))
 
 
 def test_heads_whose_rows_cannot_be_loaded_whole_are_copied(dtype):
