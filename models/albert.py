@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from models.bert import BERT, BERTConfig, BERTForPreTraining, Embeddings
-from models.config import option
+from models.config import check_positive, option
 from nn import PostNormBlock
 
 
@@ -38,9 +38,7 @@ class ALBERTConfig(BERTConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("embedding_width", "groups", "inner"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_positive(self, "embedding_width", "groups", "inner")
         if self.groups > self.layers:
             raise ValueError(f"{self.groups} groups are more than the {self.layers} layers they share")
 

@@ -19,7 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.config import option
+from models.config import Config, check_not_negative, check_positive, check_shares, option
 from models.pretrained import bert as published
 from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, PostNormBlock, init
 from nn.attention import check_heads
@@ -38,7 +38,7 @@ PRESETS: dict[str, dict] = {
 
 
 @dataclass(frozen=True)
-class BERTConfig:
+class BERTConfig(Config):
     """The shape of a BERT."""
 
     presets: ClassVar[dict[str, dict]] = PRESETS
@@ -59,25 +59,12 @@ class BERTConfig:
     pad_id: int = option(0, "the token that fills up short rows")
 
     def __post_init__(self):
-        for name in ("vocab_size", "context", "layers", "heads", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("hidden", "token_types", "pad_id"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a share in [0, 1), not {getattr(self, name)}")
+        check_positive(self, "vocab_size", "context", "layers", "heads", "width")
+        check_not_negative(self, "hidden", "token_types", "pad_id")
+        check_shares(self, "dropout", "attention_dropout")
         check_heads(self.width, self.heads)
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
-
-    @classmethod
-    def preset(cls, name: str, **changes) -> BERTConfig:
-        """One of `presets`, with some fields changed: BERTConfig.preset("tiny", dropout=0.0)."""
-        if name not in cls.presets:
-            raise ValueError(f"unknown preset {name!r}; choose from {', '.join(cls.presets)}")
-        return cls(**(cls.presets[name] | changes))
 
 
 @dataclass

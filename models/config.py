@@ -3,8 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import field
+from typing import ClassVar, Self
 
 
 def option(default, help: str):
     """A dataclass field with a default and one line that says what it means."""
     return field(default=default, metadata={"help": help})
+
+
+class Config:
+    """What the configs of all models have in common: known shapes by name."""
+
+    presets: ClassVar[dict[str, dict]] = {}
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> Self:
+        """One of `presets`, with some fields changed: GPTConfig.preset("gpt2", dropout=0.1)."""
+        if name not in cls.presets:
+            raise ValueError(f"unknown preset {name!r}; choose from {', '.join(cls.presets)}")
+        return cls(**(cls.presets[name] | changes))
+
+
+def check_positive(config, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be at least 1, not {getattr(config, name)}")
+
+
+def check_not_negative(config, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 0:
+            raise ValueError(f"{name} must not be negative: {getattr(config, name)}")
+
+
+def check_shares(config, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(f"{name} must be a share in [0, 1), not {getattr(config, name)}")

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from models.config import option
+from models.config import Config, check_not_negative, check_positive, check_shares, option
 from models.pretrained.elmo import read_published, write_published
 from models.tokenizers import ElmoCharacters
 from nn import (
@@ -43,9 +44,20 @@ CHARACTERS = 262  # 256 bytes, five marks, and row 0 for padded words
 PADDING = 261  # the id of a padded character
 
 
+# The published sizes, and one that trains on a laptop's CPU.
+PRESETS: dict[str, dict] = {
+    "toy": dict(width=64, hidden=256, char_width=16, filters="1x16,2x32,3x48,4x32", highways=1),
+    "elmo-small": dict(width=128, hidden=1024, highways=1),
+    "elmo-medium": dict(width=256, hidden=2048, highways=1),
+    "elmo": {},
+}
+
+
 @dataclass(frozen=True)
-class ELMoConfig:
+class ELMoConfig(Config):
     """The shape of an ELMo."""
+
+    presets: ClassVar[dict[str, dict]] = PRESETS
 
     vocab_size: int = option(793471, "V, the number of words the softmax tells apart (0: no softmax)")
     width: int = option(512, "P, the length of token vectors and of each LSTM's output")
@@ -69,15 +81,9 @@ class ELMoConfig:
     cutoffs: str = option("", "where an adaptive softmax cuts the vocabulary, as N,N,... (default: V/8 and V/2)")
 
     def __post_init__(self):
-        for name in ("width", "hidden", "layers", "char_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("vocab_size", "highways", "cell_clip", "proj_clip", "mix_l2"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
-        for name in ("dropout", "mix_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a share in [0, 1), not {getattr(self, name)}")
+        check_positive(self, "width", "hidden", "layers", "char_width")
+        check_not_negative(self, "vocab_size", "highways", "cell_clip", "proj_clip", "mix_l2")
+        check_shares(self, "dropout", "mix_dropout")
         if self.softmax not in SOFTMAXES:
             raise ValueError(f"unknown softmax {self.softmax!r}; choose from {', '.join(SOFTMAXES)}")
         if self.width > self.hidden:
@@ -102,22 +108,6 @@ class ELMoConfig:
     @property
     def filter_count(self) -> int:
         return sum(count for _, count in self.filter_pairs)
-
-    @classmethod
-    def preset(cls, name: str, **changes) -> ELMoConfig:
-        """One of PRESETS, with some fields changed: ELMoConfig.preset("elmo-small", vocab_size=10000)."""
-        if name not in PRESETS:
-            raise ValueError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
-        return cls(**(PRESETS[name] | changes))
-
-
-# The published sizes, and one that trains on a laptop's CPU.
-PRESETS: dict[str, dict] = {
-    "toy": dict(width=64, hidden=256, char_width=16, filters="1x16,2x32,3x48,4x32", highways=1),
-    "elmo-small": dict(width=128, hidden=1024, highways=1),
-    "elmo-medium": dict(width=256, hidden=2048, highways=1),
-    "elmo": {},
-}
 
 
 class CharacterEncoder(Module):

@@ -21,11 +21,12 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from models import pretrained
-from models.config import option
+from models.config import Config, check_not_negative, check_positive, check_shares, option
 from models.pretrained import gpt as published
 from models.tokenizers import Tokenizer
 from nn import (
@@ -44,46 +45,6 @@ from nn import (
 from nn.attention import check_heads
 from nn.cache import positions_of
 from tinytensor import Tensor, no_grad, ops
-
-
-@dataclass(frozen=True)
-class GPTConfig:
-    """The shape of a GPT."""
-
-    vocab_size: int = option(50257, "V, the number of different tokens")
-    context: int = option(1024, "T, the longest input in tokens")
-    layers: int = option(12, "L, the number of transformer blocks")
-    heads: int = option(12, "H, the attention heads in a block")
-    width: int = option(768, "C, the length of the vectors between blocks")
-    hidden: int = option(0, "F, the length inside the feed-forward networks (0: 4 x width)")
-    dropout: float = option(0.0, "share dropped from embeddings, attention probabilities and branches in training")
-    bias: bool = option(True, "biases in linear layers and layer norms")
-    tied: bool = option(True, "use the token embedding as the output table too")
-    activation: str = option("gelu_tanh", "of the feed-forward networks: gelu_tanh (GPT-2's), gelu, relu, silu")
-    post_norm: bool = option(False, "normalize after each branch, as GPT-1, not before it")
-    window: int = option(0, "positions that every second block sees, as in GPT-3 (0: all blocks see all)")
-    norm_eps: float = option(1e-5, "added to the variance in layer norms")
-    init_std: float = option(0.02, "standard deviation of the first weights; narrow models learn faster from more")
-    recompute: bool = option(False, "find attention probabilities again in backward: slower, for long contexts")
-
-    def __post_init__(self):
-        for name in ("vocab_size", "context", "layers", "heads", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("hidden", "window"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be a share in [0, 1), not {self.dropout}")
-        check_heads(self.width, self.heads)
-
-    @classmethod
-    def preset(cls, name: str, **changes) -> GPTConfig:
-        """One of PRESETS, with some fields changed: GPTConfig.preset("gpt2", dropout=0.1)."""
-        if name not in PRESETS:
-            raise ValueError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
-        return cls(**(PRESETS[name] | changes))
-
 
 # The toys have nanoGPT's shapes for a laptop's CPU and for a GPU; the others are the published sizes. GPT-3's table
 # has two rows that contradict themselves: 24 heads of 128 are not 2048, 40 heads of 128 are not 5140. The paper's own
@@ -106,6 +67,35 @@ PRESETS: dict[str, dict] = {
     "gpt3-13b": dict(layers=40, heads=40, width=5120, **_GPT3),
     "gpt3-175b": dict(layers=96, heads=96, width=12288, **_GPT3),
 }
+
+
+@dataclass(frozen=True)
+class GPTConfig(Config):
+    """The shape of a GPT."""
+
+    presets: ClassVar[dict[str, dict]] = PRESETS
+
+    vocab_size: int = option(50257, "V, the number of different tokens")
+    context: int = option(1024, "T, the longest input in tokens")
+    layers: int = option(12, "L, the number of transformer blocks")
+    heads: int = option(12, "H, the attention heads in a block")
+    width: int = option(768, "C, the length of the vectors between blocks")
+    hidden: int = option(0, "F, the length inside the feed-forward networks (0: 4 x width)")
+    dropout: float = option(0.0, "share dropped from embeddings, attention probabilities and branches in training")
+    bias: bool = option(True, "biases in linear layers and layer norms")
+    tied: bool = option(True, "use the token embedding as the output table too")
+    activation: str = option("gelu_tanh", "of the feed-forward networks: gelu_tanh (GPT-2's), gelu, relu, silu")
+    post_norm: bool = option(False, "normalize after each branch, as GPT-1, not before it")
+    window: int = option(0, "positions that every second block sees, as in GPT-3 (0: all blocks see all)")
+    norm_eps: float = option(1e-5, "added to the variance in layer norms")
+    init_std: float = option(0.02, "standard deviation of the first weights; narrow models learn faster from more")
+    recompute: bool = option(False, "find attention probabilities again in backward: slower, for long contexts")
+
+    def __post_init__(self):
+        check_positive(self, "vocab_size", "context", "layers", "heads", "width")
+        check_not_negative(self, "hidden", "window")
+        check_shares(self, "dropout")
+        check_heads(self.width, self.heads)
 
 
 class GPT(Module):

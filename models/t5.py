@@ -20,11 +20,12 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from models import pretrained
-from models.config import option
+from models.config import Config, check_not_negative, check_positive, check_shares, option
 from models.pretrained import t5 as published
 from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init, shapes_only
@@ -36,9 +37,26 @@ from tinytensor.ops.attention import unpack_heads
 IGNORED = -100  # a target that does not count
 
 
+V1_1 = dict(activation="gelu_tanh", gated=True, tied=False)
+PRESETS: dict[str, dict] = {
+    "t5-small": dict(layers=6, width=512, hidden=2048, heads=8),
+    "t5-base": dict(layers=12, width=768, hidden=3072, heads=12),
+    "t5-large": dict(layers=24, width=1024, hidden=4096, heads=16),
+    "t5-3b": dict(layers=24, width=1024, hidden=16384, heads=32, head_width=128),
+    "t5-11b": dict(layers=24, width=1024, hidden=65536, heads=128, head_width=128),
+    "t5-v1.1-small": dict(V1_1, layers=8, width=512, hidden=1024, heads=6),
+    "t5-v1.1-base": dict(V1_1, layers=12, width=768, hidden=2048, heads=12),
+    "t5-v1.1-large": dict(V1_1, layers=24, width=1024, hidden=2816, heads=16),
+    "t5-v1.1-xl": dict(V1_1, layers=24, width=2048, hidden=5120, heads=32),
+    "t5-v1.1-xxl": dict(V1_1, layers=24, width=4096, hidden=10240, heads=64),
+}
+
+
 @dataclass(frozen=True)
-class T5Config:
+class T5Config(Config):
     """The shape of a T5."""
+
+    presets: ClassVar[dict[str, dict]] = PRESETS
 
     vocab_size: int = option(32128, "V, the number of different tokens")
     layers: int = option(6, "L, the encoder's transformer blocks")
@@ -58,44 +76,18 @@ class T5Config:
     eos_id: int = option(1, "the token that ends inputs and outputs")
 
     def __post_init__(self):
-        for name in ("vocab_size", "layers", "heads", "head_width", "width", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.decoder_layers < 0:
-            raise ValueError(f"decoder_layers must not be negative: {self.decoder_layers}")
+        check_positive(self, "vocab_size", "layers", "heads", "head_width", "width", "hidden")
+        check_not_negative(self, "decoder_layers")
         if self.buckets < 4 or self.buckets % 2:
             raise ValueError(f"buckets must be an even number from 4 on, not {self.buckets}")
         if self.max_distance <= self.buckets // 2:
             raise ValueError(f"max_distance {self.max_distance} must be more than half of the {self.buckets} buckets")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be a share in [0, 1), not {self.dropout}")
+        check_shares(self, "dropout")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
         for name in ("pad_id", "eos_id"):
             if not 0 <= getattr(self, name) < self.vocab_size:
                 raise ValueError(f"{name} {getattr(self, name)} is outside the vocabulary of {self.vocab_size} tokens")
-
-    @classmethod
-    def preset(cls, name: str, **changes) -> T5Config:
-        """One of PRESETS, with some fields changed: T5Config.preset("t5-small", dropout=0.1)."""
-        if name not in PRESETS:
-            raise ValueError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
-        return cls(**(PRESETS[name] | changes))
-
-
-V1_1 = dict(activation="gelu_tanh", gated=True, tied=False)
-PRESETS: dict[str, dict] = {
-    "t5-small": dict(layers=6, width=512, hidden=2048, heads=8),
-    "t5-base": dict(layers=12, width=768, hidden=3072, heads=12),
-    "t5-large": dict(layers=24, width=1024, hidden=4096, heads=16),
-    "t5-3b": dict(layers=24, width=1024, hidden=16384, heads=32, head_width=128),
-    "t5-11b": dict(layers=24, width=1024, hidden=65536, heads=128, head_width=128),
-    "t5-v1.1-small": dict(V1_1, layers=8, width=512, hidden=1024, heads=6),
-    "t5-v1.1-base": dict(V1_1, layers=12, width=768, hidden=2048, heads=12),
-    "t5-v1.1-large": dict(V1_1, layers=24, width=1024, hidden=2816, heads=16),
-    "t5-v1.1-xl": dict(V1_1, layers=24, width=2048, hidden=5120, heads=32),
-    "t5-v1.1-xxl": dict(V1_1, layers=24, width=4096, hidden=10240, heads=64),
-}
 
 
 class T5(Module):

@@ -20,12 +20,13 @@ from tinytensor import Tensor, ops
 Activation = Callable[[Tensor], Tensor]
 
 
-def gelu_tanh(x: Tensor) -> Tensor:
+def gelu_tanh(x: Tensor, bias: Tensor | None = None) -> Tensor:
     """The tanh form of GELU, as in GPT-2's published weights (`gelu_new` in Hugging Face's configs)."""
-    return ops.gelu(x, approximate=True)
+    return ops.gelu(x, approximate=True, bias=bias)
 
 
 ACTIVATIONS: dict[str, Activation] = {"gelu": ops.gelu, "gelu_tanh": gelu_tanh, "relu": ops.relu, "silu": ops.silu}
+TAKES_BIAS = (ops.gelu, gelu_tanh)
 
 
 class FeedForward(Module):
@@ -48,7 +49,11 @@ class FeedForward(Module):
         self.out = Linear(hidden, width, bias, output_init)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.out(self.activation(self.into(x)))
+        into = self.into
+        if x.device == "cuda" and type(into) is Linear and into.bias is not None and self.activation in TAKES_BIAS:
+            # A pass over memory is what a GPU waits for: the bias is added on the way through the activation.
+            return self.out(self.activation(ops.linear(x, into.weight), bias=into.bias))
+        return self.out(self.activation(into(x)))
 
 
 class PreNormBlock(Module):

@@ -13,8 +13,8 @@ import sys
 from train.parallel import WorkerDied
 
 COMMANDS = (
-    "gpt", "bert", "t5", "elmo", "finetune", "sample", "score", "fill", "embed", "neighbours", "eval", "tokenizer",
-    "prune", "quantize", "distill", "lottery",
+    "gpt", "bert", "t5", "elmo", "finetune", "ask", "sample", "score", "fill", "embed", "neighbours", "eval",
+    "tokenizer", "prune", "quantize", "distill", "lottery",
 )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 import typing
 
+from tinytensor import backend
+
 
 def add_config_flags(
     parser: argparse.ArgumentParser, title: str, config_class: type, defaults: dict | None = None, skip: tuple = ()
@@ -31,6 +33,11 @@ def add_config_flags(
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
         else:
             group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar=_METAVARS[kind], help=help)
+
+
+def add_device_flag(parser: argparse.ArgumentParser) -> None:
+    """--device, for commands that compute without training."""
+    parser.add_argument("--device", choices=backend.DEVICES, default="cpu", help="where to compute: cpu, cuda [cpu]")
 
 
 def given(args: argparse.Namespace, config_class: type) -> dict:

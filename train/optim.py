@@ -41,8 +41,8 @@ class FlatParameters:
         self.slices = [slice(end - p.size, end) for p, end in zip(self.parameters, ends)]
         self.size = ends[-1]
         self.decayed = sum(p.size for p in self.parameters if p.ndim >= 2)
-        xp, dtype = trained[0].xp, trained[0].dtype
-        self.allocate = allocate or (lambda n: xp.zeros(n, dtype))
+        xp, own = trained[0].xp, trained[0].dtype
+        self.allocate = allocate or (lambda n: xp.zeros(n, own))
         self.data = self.allocate(self.size)
         for parameter, place in zip(self.parameters, self.slices):
             self.data[place] = parameter.data.reshape(-1)

@@ -36,7 +36,6 @@ class Recipe:
     vocab_size: int  # of a tokenizer that is learned, unless --vocab-size says otherwise
     model: dict  # the fields of the model's config that suit the stories, two cores and a few minutes
     training: dict  # those of TrainConfig
-    presets: dict[str, dict]
     objective: type | None = None  # a dataclass with the objective's own settings
     encoder: Callable = lambda tokenizer: tokenizer  # tokenizer -> what encodes the corpus, if not it alone
     stories: int = 8_000_000  # characters
@@ -83,7 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
         "--init", metavar="MODEL", type=Path,
         help="begin with the weights and the tokenizer of this run or published folder, and learn new text",
     )  # fmt: skip
-    parser.add_argument("--preset", metavar="NAME", help=f"start from a known shape: {', '.join(recipe.presets)}")
+    known = ", ".join(recipe.config_class.presets)
+    parser.add_argument("--preset", metavar="NAME", help=f"start from a known shape: {known}")
     add_config_flags(parser, "the model", recipe.config_class, recipe.model | {"vocab_size": "the tokenizer's"})
     if recipe.objective:
         add_config_flags(parser, "the objective", recipe.objective)
@@ -205,12 +205,8 @@ def _first_weights(args: argparse.Namespace, recipe: Recipe):
 
 def _shape(args: argparse.Namespace, recipe: Recipe) -> dict:
     """The fields of the model's config: the stories' or a preset's, and what the flags change in them."""
-    shape = recipe.model
-    if args.preset is not None:
-        if args.preset not in recipe.presets:
-            raise ValueError(f"unknown preset {args.preset!r}; choose from {', '.join(recipe.presets)}")
-        shape = recipe.presets[args.preset]
-    return shape | given(args, recipe.config_class)
+    named = args.preset and dataclasses.asdict(recipe.config_class.preset(args.preset))
+    return (named or recipe.model) | given(args, recipe.config_class)
 
 
 def _tokenizer(args: argparse.Namespace, recipe: Recipe, source) -> Tokenizer:

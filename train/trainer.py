@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from models.config import option
+from models.config import check_not_negative, check_positive, option
 from nn import Module
 from tinytensor import backend
 from train import checkpoint, parallel, precision
@@ -59,12 +59,8 @@ class TrainConfig:
     dtype: str = option("float32", f"in what precision: {', '.join(precision.DTYPES)} (the narrow ones on a GPU)")
 
     def __post_init__(self):
-        for name in ("steps", "batch", "accumulate", "eval_every", "eval_batches", "save_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("workers", "seed", "warmup", "weight_decay", "clip"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
+        check_positive(self, "steps", "batch", "accumulate", "eval_every", "eval_batches", "save_every", "log_every")
+        check_not_negative(self, "workers", "seed", "warmup", "weight_decay", "clip")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {self.optimizer!r}; choose from {', '.join(OPTIMIZERS)}")
         parallel.choose_kind(self.worker_kind, self.workers)

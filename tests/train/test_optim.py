@@ -194,3 +194,21 @@ def test_ten_steps_agree_with_pytorch(name):
         peer.step()
     for p, q in zip(ours, theirs):
         np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("make", [AdamW, SGD, Adafactor])
+def test_in_mixed_precision_small_updates_add_up_in_the_unrounded_parameters(make):
+    """Steps of a tenth of float16's spacing at 1 would all be rounded away if they were added to float16."""
+    parameter = Parameter(np.ones((4, 4), np.float32))
+    optimizer = make([parameter], lr=1e-4, weight_decay=0.0, dtype=np.dtype(np.float16))
+    assert parameter.dtype == np.float16
+    for _ in range(100):
+        parameter.accumulate(np.ones((4, 4), np.float16))
+        optimizer.step()
+        optimizer.zero_grad()
+    np.testing.assert_allclose(optimizer.flat.data, 0.99, atol=2e-3)
+    assert (parameter.data == optimizer.flat.data.reshape(4, 4).astype(np.float16)).all()
+    with optimizer.flat.full_precision():
+        assert parameter.dtype == np.float32
+        parameter.data[...] = 2
+    assert parameter.dtype == np.float16 and (parameter.data == 2).all()

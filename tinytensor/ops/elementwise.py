@@ -198,15 +198,26 @@ def silu(a: Tensor) -> Tensor:
     return record(y, (a,), lambda g: (g * (s + y * (1 - s)),))
 
 
-def gelu(a: Tensor, approximate: bool = False) -> Tensor:
+def gelu(a: Tensor, approximate: bool = False, bias: Tensor | None = None) -> Tensor:
     """a * Phi(a), Phi the normal distribution function (Hendrycks & Gimpel 2016, arXiv:1606.08415).
 
     approximate=True is the tanh form of GPT-2 and T5 v1.1:   y = a/2 * (1 + tanh(sqrt(2/pi) * (a + 0.044715 a^3)))
-    dL/da = dL/dy * slope, where the kernel finds the slope together with the value.
+    bias: (C,), added to the last axis of a first, in the same pass over memory.
+    dL/da = dL/dy * slope, where the kernel finds the slope together with the value;   dL/dbias = its sum over the rows.
     """
+    if bias is not None:
+        if bias.shape != a.shape[-1:]:
+            raise ValueError(f"gelu: bias has shape {bias.shape}, expected {a.shape[-1:]} to match {a.shape}")
+        check_alike("gelu", a.data, bias.data)
     kernels = backend.backend_of(a.data)
-    y, slope = kernels.gelu(a.data, approximate, need_slope=a.requires_grad)
-    return record(y, (a,), lambda g: (kernels.gelu_backward(g, slope),))
+    needed = a.requires_grad or (bias is not None and bias.requires_grad)
+    y, slope = kernels.gelu(a.data, approximate, need_slope=needed, bias=None if bias is None else bias.data)
+
+    def backward(g):
+        da = kernels.gelu_backward(g, slope)
+        return da, None if bias is None else da.sum(axis=tuple(range(da.ndim - 1)))
+
+    return record(y, (a, bias), backward)
 
 
 def maximum(a, b) -> Tensor:

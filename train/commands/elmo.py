@@ -53,7 +53,6 @@ RECIPE = pretrain.Recipe(
     vocab_size=10_000,
     model=PRESETS["toy"],
     training=dict(steps=3000, batch=16, lr=3e-3, eval_batches=5),
-    presets=PRESETS,
     objective=ELMoObjective,
     stories=2_000_000,
 )

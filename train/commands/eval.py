@@ -15,6 +15,7 @@ from train import checkpoint, parallel
 from train.commands import elmo
 from train.data.corpus import encode_text, open_corpus
 from train.data.text import TextFiles
+from train.flags import add_device_flag
 from train.objectives.bidirectional import Bidirectional
 from train.objectives.causal import Causal
 from train.report import describe_loss
@@ -28,10 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="PATH", help="a text file or a folder of them [what the run held out]")
     parser.add_argument("--batch", metavar="N", type=int, default=16, help="windows evaluated at once [16]")
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
+    add_device_flag(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
+    model.to(args.device)
     if isinstance(model, T5):
         raise ValueError(f"{args.run} holds a T5, which is measured on tasks: python -m train finetune {args.run}")
     if args.data:
@@ -46,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     def work(team: parallel.Team) -> tuple[float, int]:
         return team.sum(*evaluate(model, objective, tokens, groups[team.rank :: team.size]))
 
-    workers = min(parallel.core_count(), len(groups))
+    workers = 1 if args.device == "cuda" else min(parallel.core_count(), len(groups))
     nats, count = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
     if isinstance(objective, Bidirectional):
         loss = nats / count

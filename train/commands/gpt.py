@@ -14,7 +14,6 @@ import argparse
 
 import tinytensor as tt
 from models.generate import generate
-from models.gpt import PRESETS
 from models.tokenizers import ByteLevelBPE, Characters
 from train import pretrain
 from train.objectives.causal import Causal
@@ -31,7 +30,6 @@ RECIPE = pretrain.Recipe(
     # What learns most from the stories in two minutes on two cores.
     model=dict(context=256, layers=2, heads=4, width=128, bias=False, init_std=0.08),
     training=dict(steps=3500, batch=4, lr=3e-3),
-    presets=PRESETS,
     floor=True,
 )
 

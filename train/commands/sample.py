@@ -18,7 +18,7 @@ from models.generate import Sampling, answer, stream_text, write
 from models.generate.draft import PAST_CONTEXT
 from nn import Module
 from train import checkpoint, finetune
-from train.flags import add_config_flags, given
+from train.flags import add_config_flags, add_device_flag, given
 
 SUMMARY = "let a trained model write text"
 END = "<|endoftext|>"  # a special token of this name ends a text
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="equal seeds write equal texts [0]")
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
+    add_device_flag(parser)
     add_config_flags(parser, "how to choose a token", Sampling, {"temperature": "0.8; with --input 0"})
 
 
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--tokens, --samples and --beams must be at least 1, --seed at least 0")
     Sampling(**given(args, Sampling))  # bad values are named before any file is read
     model, tokenizer = load(args.run, "best" if args.best else "last")
+    model.to(args.device)
     holds = f"{args.run} holds a {type(model).__name__}"
     if not hasattr(model, "step"):
         raise ValueError(f"{holds}, which reads but does not write")

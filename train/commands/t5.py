@@ -19,7 +19,7 @@ import numpy as np
 
 from models.config import option
 from models.generate import answer_ids, answer_text
-from models.t5 import PRESETS, T5Config
+from models.t5 import T5Config
 from models.tokenizers import Bytes, Tokenizer, Unigram
 from train import pretrain
 from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM
@@ -73,7 +73,6 @@ RECIPE = pretrain.Recipe(
     vocab_size=1100,
     model=dict(layers=2, heads=4, head_width=32, width=128, hidden=512),
     training=dict(steps=3000, batch=16, lr=3e-3),
-    presets=PRESETS,
     objective=T5Objective,
 )
 

@@ -34,8 +34,8 @@ class SentenceEncoder:
     end: int  # the id that marks the end of a sentence and of a document
 
     @property
-    def vocab_size(self) -> int:
-        return self.tokenizer.vocab_size
+    def dtype(self) -> type:
+        return self.tokenizer.dtype
 
     def encode_array(self, text: str) -> np.ndarray:
         sentences, breaks = [], []
@@ -51,7 +51,7 @@ class SentenceEncoder:
                 after += 1
             ids += [*encoded, self.end] if encoded else []
         ids += [self.end] * (len(breaks) - after)
-        return np.array(ids, self.tokenizer.dtype)
+        return np.array(ids, self.dtype)
 
 
 class Documents:

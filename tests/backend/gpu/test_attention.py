@@ -94,6 +94,17 @@ def test_a_negative_scale_equals_float64(dtype):
     check(1, 1, 70, 70, 64, dtype, scale=-0.2)
 
 
+def test_a_bias_of_minus_infinity_closes_keys(dtype):
+    for T in (1, 40):
+        q, k, v, _ = inputs(1, 2, T, 90, 64, dtype).values()
+        bias = np.zeros((1, 2, 1, 90), dtype)
+        bias[..., :70] = -np.inf
+        bias[0, 1] = -np.inf                               # a head that may see nothing gives zeros
+        y = gpu.attention_step(q, k, v, scale=0.125, bias=bias)
+        assert_close(y, cpu.attention_step(*map(wide, (q, k, v)), scale=0.125, bias=wide(bias)))
+        assert not y[0, 1].any()
+
+
 @pytest.mark.parametrize("T", [1, 3])
 def test_few_queries_against_a_long_cache_equal_float64(dtype, T):
     check(2, 2, T, 700, 64, dtype, causal=True)

@@ -10,7 +10,7 @@ from tests.backend.gpu.nvrtc import compile_kernels
 from tinytensor.backend.gpu.attention import PLAIN_WIDTHS, TENSOR_CORE_WIDTHS, Rules, backward_plan, forward_plan
 
 HALVES, REALS = ("__half", "__nv_bfloat16"), ("float", "double")
-RULES = Rules(False, None, None, None, None, 0, 0, None)
+RULES = Rules(False, None, None, None, None, 0, 0)
 
 
 def attention_plans():

@@ -7,10 +7,11 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, ELMo, ELMoConfig, GPTConfig, T5Config
-from models.generate import generate
+from models.generate import answer_ids, generate
 from tests.backend.gpu import emulator, fake_cupy
 from tests.backend.gpu.reference import assert_close, normal
 from tinytensor import Tensor, backend, ops
+from tinytensor.backend.gpu import launch
 from train import precision
 from train.__main__ import main
 from train.trainer import TrainConfig
@@ -106,6 +107,18 @@ def test_gpt_writes_the_same_text_on_both_devices(cuda):
     assert (texts[0] == texts[1]).all()
 
 
+def test_beams_and_a_t5s_answers_to_padded_inputs_are_the_same_on_both_devices(cuda):
+    model = GPT(GPTConfig(**TINY, init_std=0.5))
+    reader = T5(T5Config(vocab_size=23, layers=1, heads=2, head_width=8, width=16, hidden=32))
+    source = np.array([[0, 5, 6, 7, 1], [0, 0, 8, 9, 1]])
+    written = []
+    for device in ("cpu", "cuda"):
+        beams = generate(model.to(device), np.array([[1, 2, 3], [4, 5, 6]]), 6, beams=3)
+        answers = [answer_ids(reader.to(device), source, source != 0, 5, **how) for how in ({}, {"beams": 2})]
+        written.append([beams.tolist(), *(answer.tolist() for answer in answers)])
+    assert written[0] == written[1]
+
+
 def test_gpt_drops_out_on_the_gpu_the_same_in_forward_and_backward(cuda):
     """Finite differences through the dropout masks, which a seeded stream repeats."""
     model = GPT(GPTConfig(**TINY, dropout=0.3)).to("cuda")
@@ -149,18 +162,30 @@ def run_on(device, folder, monkeypatch, *more):
     return out, [line["loss"] for line in lines if "loss" in line], lines
 
 
-def test_a_run_on_the_gpu_has_the_cpus_loss_curve_and_can_be_resumed(cuda, monkeypatch, tmp_path):
+def test_a_run_on_the_gpu_has_the_cpus_loss_curve_and_can_be_resumed(cuda, monkeypatch, tmp_path, capsys):
     _, right, _ = run_on("cpu", tmp_path, monkeypatch)
     out, losses, lines = run_on("cuda", tmp_path, monkeypatch)
     assert losses == pytest.approx(right, rel=1e-4)
     assert lines[0]["peak_bytes"] == 5 << 20
     assert main(["gpt", "--resume", str(out), "--steps", "7"]) in (None, 0)
+    said = []
+    for device in ("cpu", "cuda"):
+        capsys.readouterr()
+        for words in (["eval", str(out)], ["sample", str(out), "--tokens", "12", "--prompt", "the"]):
+            assert main([*words, "--device", device]) in (None, 0)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
 
 
 def test_a_run_in_float16_keeps_float32_weights_and_comes_near_the_same_losses(cuda, monkeypatch, tmp_path):
     _, right, _ = run_on("cpu", tmp_path, monkeypatch)
+    started = []
+    run = launch.run
+    monkeypatch.setattr(launch, "run", lambda source, name, *more: started.append(name) or run(source, name, *more))
     out, losses, _ = run_on("cuda", tmp_path, monkeypatch, "--dtype", "float16")
     assert losses == pytest.approx(right, rel=5e-3)
+    assert {"float" in name for name in started if name.startswith(("attention", "norm", "gelu"))} == {False}
+    assert any(name == "adamw<float, float, __half>" for name in started)
     from safetensors.numpy import load_file
 
     weights = load_file(out / "model.safetensors")

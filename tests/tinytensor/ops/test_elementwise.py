@@ -243,3 +243,12 @@ def test_ops_under_no_grad_have_the_same_values():
             y = op(x)
         assert not y.requires_grad
         np.testing.assert_array_equal(y.data, op(x).data)
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+def test_gelu_adds_its_bias_first(approximate):
+    x, bias = tensor(3, 4, seed=1), tensor(4, seed=2)
+    gradcheck(lambda x, bias: ops.gelu(x, approximate, bias=bias), [x, bias])
+    assert_close(ops.gelu(x, approximate, bias=bias).data, ops.gelu(x + bias, approximate).data, 1e-12)
+    with pytest.raises(ValueError, match=r"bias has shape \(3,\), expected \(4,\)"):
+        ops.gelu(x, bias=tensor(3))

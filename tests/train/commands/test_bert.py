@@ -9,7 +9,9 @@ import pytest
 from models import BERTForPreTraining
 from train.__main__ import main
 from train.checkpoint import load_model
+from train.commands.ask import example_of
 from train.commands.fill import fill
+from train.finetune import load
 from train.runs import newest_run
 
 SHAPE = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "48", "--vocab-size", "300"]
@@ -91,6 +93,36 @@ def test_finetune_trains_on_the_stories_and_on_files(pretrained, tmp_path, capsy
     assert {"accuracy", "f1", "matthews"} <= lines(run)[-2].keys()
     pytest.importorskip("matplotlib")
     assert (run / "confusion.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_fine_tuned_model_answers_what_it_is_asked(pretrained, tmp_path, capsys):
+    for name, texts in (
+        ("sentiment", ["Mia lost her kite."]),
+        ("roles", ["Mia lost her kite ."]),
+        ("questions", ["Who lost a kite?", "Mia lost her kite."]),
+        ("next", ["Mia ran.", "She fell.", "He was a king.", "It rained.", "Ben sang."]),
+    ):
+        run = tmp_path / name
+        quick = ["--epochs", "1", "--workers", "1", "--examples", "20"]
+        main(["finetune", str(pretrained), "--task", name, "--out", str(run), *quick])
+        tuned = load(run)
+        (answer,) = tuned.answers([example_of(tuned.task.kind, texts)])
+        capsys.readouterr()
+        assert main(["ask", str(run), *texts]) == 0
+        said = capsys.readouterr().out.strip()
+        if name == "sentiment":
+            assert said == answer and answer in tuned.task.labels
+        elif name == "roles":
+            assert said.split() == [f"{word}/{tag}" for word, tag in zip(texts[0].split(), answer)]
+        elif name == "questions":
+            assert said == (answer or "(no answer)")
+        else:
+            assert said == texts[1 + answer]
+    (tmp_path / "asked.tsv").write_text("text\nMia lost her kite.\nBen was glad.\n")
+    assert main(["ask", str(tmp_path / "sentiment"), "--data", str(tmp_path / "asked.tsv")]) == 0
+    assert [json.loads(line).keys() for line in capsys.readouterr().out.splitlines()] == [{"answer"}] * 2
+    assert main(["ask", str(tmp_path / "questions"), "Who?"]) == 2
+    assert "a model for answer reads question and context; 1 texts were given" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ def gelu(x, approximate, need_slope=True, bias=None):
     with a = sqrt(2 / pi), b = 0.044715 a: the usual x/2 (1 + tanh(a x + b x^3)), as 1/2 + tanh(u)/2 = sigmoid(2 u).
     bias: (C,), added to the last axis of x first; or None.
     """
-    flat = np.ascontiguousarray(x if bias is None else x + bias).reshape(-1)
+    if bias is not None:
+        x = x + bias
+    flat = np.ascontiguousarray(x).reshape(-1)
     y = np.empty_like(flat)
     slope = np.empty_like(flat) if need_slope else None
     gate = tanh_gate if approximate else normal_gate

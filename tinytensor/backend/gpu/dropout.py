@@ -5,9 +5,6 @@ The mask is a function of a seed and the element's number (cuda/random.cuh): bac
 
 from __future__ import annotations
 
-import contextlib
-from typing import NamedTuple
-
 from tinytensor.backend import array_module
 
 from .launch import blocks_for, c_name, launch
@@ -15,19 +12,12 @@ from .launch import blocks_for, c_name, launch
 LEVELS = 1 << 16
 
 
-class Mask(NamedTuple):
-    """What backward needs in order to drop the same elements."""
-
-    seed: int
-    salt: object
-
-
 def dropout(x, p, rng):
     """y = x * mask / (1 - p), where each element of mask is False with probability p.  Returns (y, mask).
 
-    0 <= p <= 1. rng: np.random.Generator; one number is drawn from it.
+    0 <= p <= 1. rng: np.random.Generator; one number is drawn from it, the seed, and that is what `mask` is.
     """
-    mask = Mask(int(rng.integers(1 << 63)), current_salt())
+    mask = int(rng.integers(1 << 63))
     return dropout_backward(x, mask, p), mask
 
 
@@ -39,30 +29,10 @@ def dropout_backward(dy, mask, p):
     dy = xp.ascontiguousarray(dy)
     dx = xp.empty_like(dy)
     launch("elementwise.cu", f"dropout<{c_name(dy)}>", (blocks_for(dy.size, 256 * 8),), 256,
-           (dy, dx, dy.size, dropout_threshold(p), mask.seed, mask.salt))
+           (dy, dx, dy.size, dropout_threshold(p), mask))
     return dx
 
 
 def dropout_threshold(p: float) -> int:
     """p as a share of 65536; below it, because something must survive to be scaled up."""
     return min(round(p * LEVELS), LEVELS - 1)
-
-
-_salts = []
-
-
-@contextlib.contextmanager
-def salted(salt):
-    """Inside this block every mask depends on `salt`, one uint64 on the device, too.
-
-    A captured CUDA graph repeats its launches with the same seeds; whoever replays it changes the salt before.
-    """
-    _salts.append(salt)
-    try:
-        yield
-    finally:
-        _salts.pop()
-
-
-def current_salt():
-    return _salts[-1] if _salts else None

@@ -11,10 +11,10 @@
   long long heads, long long queries, long long keys, long long causal, long long window, const int *key_limits, \
       const T *bias, long long bias_batch, long long bias_head, long long bias_query, long long bias_key,       \
       const unsigned char *mask, long long mask_batch, long long mask_head, long long mask_query,               \
-      long long mask_key, long long threshold, u64 seed, const u64 *salt
+      long long mask_key, long long threshold, u64 seed
 #define GATHER_RULES(T, batch, head)                                                                            \
   make_rules<T>(batch, head, heads, queries, keys, causal, window, key_limits, bias, bias_batch, bias_head,     \
-                bias_query, bias_key, mask, mask_batch, mask_head, mask_query, mask_key, threshold, seed, salt)
+                bias_query, bias_key, mask, mask_batch, mask_head, mask_query, mask_key, threshold, seed)
 
 template <class T> struct Rules {
   int queries, keys, offset;                             // query t stands at key t + offset
@@ -75,7 +75,7 @@ __device__ __forceinline__ Rules<T> make_rules(
     int batch, int head, long long heads, long long queries, long long keys, long long causal, long long window,
     const int* key_limits, const T* bias, long long bias_batch, long long bias_head, long long bias_query,
     long long bias_key, const unsigned char* mask, long long mask_batch, long long mask_head, long long mask_query,
-    long long mask_key, long long threshold, u64 seed, const u64* salt) {
+    long long mask_key, long long threshold, u64 seed) {
   Rules<T> rules;
   rules.queries = (int)queries;
   rules.keys = (int)keys;
@@ -91,7 +91,7 @@ __device__ __forceinline__ Rules<T> make_rules(
   rules.mask_key = (int)mask_key;
   rules.threshold = (u32)threshold;
   rules.cell = (u32)(batch * heads + head);
-  rules.seed = salted(seed, salt);
+  rules.seed = seed;
   return rules;
 }
 

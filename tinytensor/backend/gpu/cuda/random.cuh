@@ -28,8 +28,3 @@ __device__ __forceinline__ Words philox(u32 c0, u32 c1, u32 c2, u32 c3, u64 key)
 __device__ __forceinline__ bool kept(u32 word, int half, u32 threshold) {
   return ((word >> (16 * half)) & 0xffffu) >= threshold;
 }
-
-// In a captured CUDA graph every replay has the same arguments. What must differ is read from memory: `salt`, if any.
-__device__ __forceinline__ u64 salted(u64 seed, const u64* salt) {
-  return salt ? seed ^ *salt : seed;
-}

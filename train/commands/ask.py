@@ -1,0 +1,57 @@
+"""Ask a fine-tuned model: one question on the command line, or a file of them.
+
+  python -m train ask runs/finetune-1 "Mia lost her kite."                      classify and regress: a text
+  python -m train ask runs/finetune-1 "It rained." "So we got wet."             or a pair of them
+  python -m train ask runs/finetune-1 "Who lost a kite?" "Mia lost her kite."   answer: a question and a passage
+  python -m train ask runs/finetune-1 "Mia lost her kite ."                     tag: words with spaces between
+  python -m train ask runs/finetune-1 "It rained." "We got wet." "I slept."     choose: a text and the choices
+  python -m train ask runs/finetune-1 --data questions.jsonl > answers.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from train import finetune
+from train.tasks.files import read_examples
+
+SUMMARY = "ask a fine-tuned model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a fine-tuning run")
+    parser.add_argument("texts", metavar="TEXT", nargs="*", help="what to ask")
+    parser.add_argument("--data", metavar="FILE", type=Path, help="examples, .tsv or .jsonl, for an answer each")
+
+
+def run(args: argparse.Namespace) -> None:
+    if bool(args.texts) == bool(args.data):
+        raise ValueError("give either texts or --data FILE")
+    tuned = finetune.load(args.run)
+    if args.data:
+        for answer in tuned.answers(read_examples(args.data, tuned.task.kind)):
+            print(json.dumps({"answer": answer}, ensure_ascii=False))
+        return
+    example = example_of(tuned.task.kind, args.texts)
+    (answer,) = tuned.answers([example])
+    if tuned.task.kind == "tag":
+        answer = " ".join(f"{word}/{tag}" for word, tag in zip(args.texts[0].split(), answer))
+    elif tuned.task.kind == "choose":
+        answer = example["choices"][answer]
+    print(answer if answer != "" else "(no answer)")
+
+
+def example_of(kind: str, texts: list[str]) -> dict:
+    """The example that a few texts in a row stand for."""
+    wanted = {
+        "classify": ("text", "pair"), "regress": ("text", "pair"), "tag": ("words",), "answer": ("question", "context"),
+        "choose": ("text", "choices"), "text2text": ("input",),
+    }[kind]  # fmt: skip
+    if kind == "choose":
+        texts = [texts[0], texts[1:]]
+    least = 2 if kind == "answer" else 1
+    if not least <= len(texts) <= len(wanted):
+        raise ValueError(f"a model for {kind} reads {' and '.join(wanted)}; {len(texts)} texts were given")
+    return dict(zip(wanted, texts))
