@@ -7,7 +7,7 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, ELMo, ELMoConfig, GPTConfig, T5Config
-from models.generate import generate
+from models.generate import answer_ids, generate
 from tests.backend.gpu import emulator, fake_cupy
 from tests.backend.gpu.reference import assert_close, normal
 from tinytensor import Tensor, backend, ops
@@ -105,6 +105,18 @@ def test_gpt_writes_the_same_text_on_both_devices(cuda):
         tt.manual_seed(3)
         texts.append(generate(model.to(device), ids, 6))
     assert (texts[0] == texts[1]).all()
+
+
+def test_beams_and_a_t5s_answers_to_padded_inputs_are_the_same_on_both_devices(cuda):
+    model = GPT(GPTConfig(**TINY, init_std=0.5))
+    reader = T5(T5Config(vocab_size=23, layers=1, heads=2, head_width=8, width=16, hidden=32))
+    source = np.array([[0, 5, 6, 7, 1], [0, 0, 8, 9, 1]])
+    written = []
+    for device in ("cpu", "cuda"):
+        beams = generate(model.to(device), np.array([[1, 2, 3], [4, 5, 6]]), 6, beams=3)
+        answers = [answer_ids(reader.to(device), source, source != 0, 5, **how) for how in ({}, {"beams": 2})]
+        written.append([beams.tolist(), *(answer.tolist() for answer in answers)])
+    assert written[0] == written[1]
 
 
 def test_gpt_drops_out_on_the_gpu_the_same_in_forward_and_backward(cuda):
