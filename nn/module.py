@@ -165,7 +165,7 @@ class Module:
         the layout changes; do it after training, whose optimizer keeps the parameters in places of its own.
         """
         for parameter in self.parameters():
-            floats = parameter.ndim == 2 and parameter.dtype.kind == "f"  # a quantized layer keeps its codes as they are
+            floats = parameter.ndim == 2 and parameter.dtype.kind == "f"  # codes of a quantized layer stay
             if floats and backend.device_of(parameter.data) == "cpu":
                 parameter.data = np.asfortranarray(parameter.data)
         return self.eval()
