@@ -165,7 +165,8 @@ class Module:
         the layout changes; do it after training, whose optimizer keeps the parameters in places of its own.
         """
         for parameter in self.parameters():
-            if parameter.ndim == 2 and backend.device_of(parameter.data) == "cpu":
+            floats = parameter.ndim == 2 and parameter.dtype.kind == "f"  # codes of a quantized layer stay
+            if floats and backend.device_of(parameter.data) == "cpu":
                 parameter.data = np.asfortranarray(parameter.data)
         return self.eval()
 

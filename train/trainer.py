@@ -27,7 +27,7 @@ from train import checkpoint, parallel, precision
 from train.optim import SGD, Adafactor, AdamW, Optimizer, clip_scale
 from train.schedule import SHAPES, Schedule
 
-OPTIMIZERS = ("adamw", "sgd", "adafactor")
+OPTIMIZERS = ("adamw", "sgd", "adafactor", "adafactor-relative")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class TrainConfig:
     steps: int = option(2000, "updates to make in all")
     batch: int = option(12, "sequences in a batch")
     accumulate: int = option(1, "batches whose gradients are added up for one update")
-    optimizer: str = option("adamw", f"how to update: {', '.join(OPTIMIZERS)}")
+    optimizer: str = option(
+        "adamw", f"how to update: {', '.join(OPTIMIZERS)} (T5's: lr is then a share of each parameter's own size)"
+    )
     lr: float = option(1e-3, "the highest learning rate")
     min_lr: float = option(1e-4, "the learning rate at the end (cosine and linear schedules)")
     warmup: int = option(100, "updates over which the learning rate rises")
@@ -77,8 +79,8 @@ class TrainConfig:
         )
         if self.optimizer == "sgd":
             return SGD(parameters, self.lr, momentum=self.momentum, **common)
-        if self.optimizer == "adafactor":
-            return Adafactor(parameters, self.lr, relative=False, **common)
+        if self.optimizer.startswith("adafactor"):
+            return Adafactor(parameters, self.lr, relative=self.optimizer == "adafactor-relative", **common)
         return AdamW(parameters, self.lr, (self.beta1, self.beta2), self.eps, **common)
 
 

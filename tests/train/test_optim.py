@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from nn import Parameter
+from nn import Linear, Parameter
 from train.optim import SGD, Adafactor, AdamW, FlatParameters, clip_grad_norm
+from train.trainer import TrainConfig
 
 SHAPES = [(3, 4), (5,), (2, 3), (1,)]
 
@@ -212,3 +213,9 @@ def test_in_mixed_precision_small_updates_add_up_in_the_unrounded_parameters(mak
         assert parameter.dtype == np.float32
         parameter.data[...] = 2
     assert parameter.dtype == np.float16 and (parameter.data == 2).all()
+
+
+def test_both_forms_of_adafactor_are_choices_of_training():
+    model = Linear(3, 2)
+    for name, relative in (("adafactor", False), ("adafactor-relative", True)):
+        assert TrainConfig(optimizer=name).make_optimizer(model, None).relative is relative

@@ -10,7 +10,7 @@ import math
 
 from tinytensor import random
 from tinytensor.backend import backend_of
-from tinytensor.ops.elementwise import check_alike
+from tinytensor.ops.elementwise import beside, check_alike
 from tinytensor.tensor import Tensor, record
 
 
@@ -71,7 +71,7 @@ def _one_query(kernels, q: Tensor, k: Tensor, v: Tensor, window: int | None, mas
         k, v = k[:, :, -window:], v[:, :, -window:]
         mask, bias = (a if a is None or a.shape[-1] == 1 else a[..., -window:] for a in (mask, bias))
     if mask is not None:
-        closed = q.xp.where(mask, 0, -q.xp.inf).astype(q.dtype)
+        closed = q.xp.where(beside(q.data, mask), 0, -q.xp.inf).astype(q.dtype)
         bias = closed if bias is None else bias + closed
     return kernels.attention_step(q.data, k.data, v.data, scale=scale, bias=bias)
 

@@ -67,13 +67,13 @@ def measure(model: Module, objective: Masked, tokens: np.ndarray, batches: int =
             encoded = model(batch["ids"], batch["token_types"], batch["mask"])
             targets = batch["targets"]
             asked = targets != -100
-            log_p = tt.ops.log_softmax(tt.Tensor(encoded.mlm_logits.data[asked])).data
+            log_p = tt.ops.log_softmax(tt.Tensor(encoded.mlm_logits.numpy()[asked].astype(np.float32))).data
             sums["words"] += asked.sum()
             sums["nats"] -= log_p[np.arange(len(log_p)), targets[asked]].sum()
             sums["right"] += (log_p.argmax(axis=-1) == targets[asked]).sum()
             if "next" in batch:
                 sums["pairs"] += len(batch["next"])
-                sums["told"] += (encoded.nsp_logits.data.argmax(axis=-1) == batch["next"]).sum()
+                sums["told"] += (encoded.nsp_logits.numpy().argmax(axis=-1) == batch["next"]).sum()
     model.train(training)
     found = {"nats": sums["nats"] / sums["words"], "word_accuracy": sums["right"] / sums["words"]}
     return found | ({"pair_accuracy": sums["told"] / sums["pairs"]} if sums["pairs"] else {})

@@ -66,7 +66,8 @@ def load(folder: Path, which: str) -> tuple[Module, object]:
     if finetune.is_finetuned(folder):
         tuned = finetune.load(folder)
         return tuned.model.body, tuned.inputs.tokenizer
-    return checkpoint.load_model(folder, which)
+    model, tokenizer = checkpoint.load_model(folder, which)
+    return model.for_inference(), tokenizer
 
 
 def chosen(args: argparse.Namespace, temperature: float) -> dict:

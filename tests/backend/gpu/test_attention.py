@@ -79,6 +79,7 @@ def test_an_arbitrary_mask_equals_float64_also_in_rows_without_any_key(dtype):
 @pytest.mark.parametrize("D", [80, 128])
 def test_other_head_widths_equal_float64(dtype, D):
     check(1, 1, 70, 70, D, dtype, causal=True)
+    check(1, 1, 70, 90, D, dtype, bias=normal(9, (1, 1, 70, 90), dtype))
 
 
 def test_heads_whose_rows_cannot_be_loaded_whole_are_copied(dtype):
@@ -92,6 +93,17 @@ def test_bfloat16_equals_float64(emulated, bfloat16):
 
 def test_a_negative_scale_equals_float64(dtype):
     check(1, 1, 70, 70, 64, dtype, scale=-0.2)
+
+
+def test_a_bias_of_minus_infinity_closes_keys(dtype):
+    for T in (1, 40):
+        q, k, v, _ = inputs(1, 2, T, 90, 64, dtype).values()
+        bias = np.zeros((1, 2, 1, 90), dtype)
+        bias[..., :70] = -np.inf
+        bias[0, 1] = -np.inf                               # a head that may see nothing gives zeros
+        y = gpu.attention_step(q, k, v, scale=0.125, bias=bias)
+        assert_close(y, cpu.attention_step(*map(wide, (q, k, v)), scale=0.125, bias=wide(bias)))
+        assert not y[0, 1].any()
 
 
 @pytest.mark.parametrize("T", [1, 3])

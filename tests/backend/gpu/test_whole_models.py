@@ -7,7 +7,7 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, ELMo, ELMoConfig, GPTConfig, T5Config
-from models.generate import generate
+from models.generate import answer_ids, generate
 from tests.backend.gpu import emulator, fake_cupy
 from tests.backend.gpu.reference import assert_close, normal
 from tinytensor import Tensor, backend, ops
@@ -105,6 +105,18 @@ def test_gpt_writes_the_same_text_on_both_devices(cuda):
         tt.manual_seed(3)
         texts.append(generate(model.to(device), ids, 6))
     assert (texts[0] == texts[1]).all()
+
+
+def test_beams_and_a_t5s_answers_to_padded_inputs_are_the_same_on_both_devices(cuda):
+    model = GPT(GPTConfig(**TINY, init_std=0.5))
+    reader = T5(T5Config(vocab_size=23, layers=1, heads=2, head_width=8, width=16, hidden=32))
+    source = np.array([[0, 5, 6, 7, 1], [0, 0, 8, 9, 1]])
+    written = []
+    for device in ("cpu", "cuda"):
+        beams = generate(model.to(device), np.array([[1, 2, 3], [4, 5, 6]]), 6, beams=3)
+        answers = [answer_ids(reader.to(device), source, source != 0, 5, **how) for how in ({}, {"beams": 2})]
+        written.append([beams.tolist(), *(answer.tolist() for answer in answers)])
+    assert written[0] == written[1]
 
 
 def test_gpt_drops_out_on_the_gpu_the_same_in_forward_and_backward(cuda):
@@ -208,3 +220,44 @@ def test_the_loss_scale_halves_on_overflow_and_doubles_after_long_success():
         assert scale.overflowed()
     assert scale.value == 1 and not scale.overflowed()
     assert precision.LossScale("bfloat16").value == 1 and not precision.LossScale("bfloat16").overflowed()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "t5 --layers 1 --heads 2 --head-width 8 --width 16 --hidden 32",
+        "bert --pairs none --layers 1 --heads 2 --width 16 --context 16 --dropout 0 --attention-dropout 0",
+        "elmo --layers 1 --width 8 --hidden 12 --char-width 4 --filters 1x4,2x4 --dropout 0",
+    ],
+)
+def test_other_families_train_on_the_gpu_with_the_cpus_losses(cuda, tmp_path, words):
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog. it sleeps and the fox runs away from it. " * 100)
+    curves = []
+    for device in ("cpu", "cuda"):
+        run = ["--data", str(text), "--out", str(tmp_path / device), "--device", device, "--workers", "1"]
+        run += ["--steps", "2", "--batch", "2", "--log-every", "1", "--eval-every", "2", "--eval-batches", "1"]
+        assert main([*words.split(), *run]) in (None, 0)
+        lines = map(json.loads, (tmp_path / device / "metrics.jsonl").read_text().splitlines())
+        curves.append([line.get("loss", line.get("val_loss")) for line in lines])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+
+
+def test_a_bert_is_fine_tuned_on_the_gpu(cuda, tmp_path):
+    text, examples = tmp_path / "text.txt", tmp_path / "examples.tsv"
+    text.write_text("the fox runs and the dog sleeps. " * 200)
+    examples.write_text("text\tlabel\n" + "the fox runs\tyes\nthe dog sleeps\tno\n" * 12)
+    words = "--pairs none --layers 1 --heads 2 --width 16 --context 16 --dropout 0 --attention-dropout 0"
+    words = f"{words} --steps 1 --batch 2 --eval-batches 1 --workers 1"
+    body = tmp_path / "body"
+    assert main(["bert", "--data", str(text), "--out", str(body), *words.split()]) in (None, 0)
+    curves = []
+    for device in ("cpu", "cuda"):
+        out = tmp_path / device
+        words = ["finetune", str(body), "--task", "classify", "--data", str(examples), "--out", str(out)]
+        words += ["--head-dropout", "0"]
+        words += f"--epochs 1 --batch 4 --log-every 1 --workers 1 --device {device}".split()
+        assert main(words) in (None, 0)
+        lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+        curves.append([line["loss"] for line in lines if "loss" in line])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)

@@ -173,9 +173,10 @@ def backward_plan(q, rules, scale) -> Plan:
     S, D = q.shape[2:]
     if q.dtype.itemsize == 2 and D <= TENSOR_CORE_WIDTHS[-1]:
         D_tile = tile_width(D, TENSOR_CORE_WIDTHS)
-        warps = 8 if D_tile > 64 or (D_tile == 64 and S > 64) else 4
+        few = rules.extras() and D_tile > 64               # of queries in a tile: what the registers have room for
+        warps = 8 if D_tile == 128 or (D_tile == 96 and not few) or (D_tile == 64 and S > 64) else 4
         name = f"attention_backward<{c_name(q)}, {D_tile}, {warps}, {int(rules.extras())}>"
-        keys, queries = warps * 16, 32 if rules.extras() and D_tile > 96 else 64
+        keys, queries = warps * 16, 32 if few else 64
         return Plan(name, "attention_backward.cu", keys, warps * 32,
                     ((2 * keys + 4 * queries) * D_tile + queries * keys) * 2 + 4 * queries * 4)
     D_tile, size, rows = plain_tile(q)

@@ -7,7 +7,7 @@
 // P^T and dS^T lie in registers as left factors of dV and dK, which stay there until the end. Only dS takes the way through
 // shared memory, for dQ, whose tiles are added up in global memory by atomics (float).
 //
-// Tiles: KEYS = WARPS * 16 keys, QUERIES = 64 queries (32 with extras at D = 128, for want of registers). Shared memory: K, V,
+// Tiles: KEYS = WARPS * 16 keys, QUERIES = 64 queries (32 with extras above D = 64: registers). Shared memory: K, V,
 // two Q, two dY, and dS: 2 (2 KEYS + 4 QUERIES) D + 2 KEYS QUERIES bytes (144 KB for 8 warps at D = 128).
 // Registers: dK and dV take D / 2 each, S and dP QUERIES / 2 each.
 #include "attention_rules.cuh"
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(
     long long dv_batch, long long dv_head, long long dv_row, long long dbias_batch, long long dbias_head,
     long long dbias_query, long long dbias_key, long long width, double scale, RULE_PARAMETERS(T)) {
   constexpr int KEYS = WARPS * 16, THREADS = WARPS * 32;
-  constexpr int QUERIES = EXTRAS && D > 96 ? 32 : 64;    // what still fits the registers
+  constexpr int QUERIES = EXTRAS && D > 64 ? 32 : 64;    // what still fits the registers
   constexpr int STRIPS = QUERIES / 16, COLUMNS = D * STRIPS / WARPS;   // of dQ: a warp has 16 rows, so many columns
   static_assert(WARPS % STRIPS == 0 && COLUMNS % 16 == 0, "");
   DYNAMIC_SHARED(shared);

@@ -71,6 +71,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_decode(
     logit = over_lanes<Plus, LANES>(logit);
     if (!seen) continue;                                 // all lanes of a team agree
     logit += rules.added(query, key) * R(1.4426950408889634);
+    if (logit == R(NEGATIVE_INFINITY)) continue;         // a bias can close a key as a mask does
     bool keep = true;
     if (rules.threshold) keep = rules.keeps(rules.patch(query, key), query, key);
     read(numbers, v + key * v_row);
