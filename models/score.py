@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.generate.draft import evaluating
 from models.generate.sampling import log_softmax
-from nn import Module
+from nn import Module, evaluating
 from tinytensor import backend, no_grad, ops
 
 ROWS = 64  # positions whose scores over the whole vocabulary are held at once

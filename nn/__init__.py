@@ -9,7 +9,7 @@ from nn.linear import Linear
 from nn.loss import CrossEntropyLoss, MSELoss
 from nn.lstm import LSTM
 from nn.mix import ScalarMix
-from nn.module import Module, Parameter, shapes_only
+from nn.module import Module, Parameter, evaluating, shapes_only
 from nn.norm import LayerNorm, RMSNorm
 from nn.softmax import AdaptiveSoftmax, FullSoftmax, SampledSoftmax
 from nn.transformer import FeedForward, PostNormBlock, PreNormBlock

@@ -210,6 +210,17 @@ class Module:
         return lines
 
 
+@contextlib.contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Inside this block the model is in evaluation mode (no dropout); afterwards it is as it was."""
+    before = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(before)
+
+
 def _members(module: Module) -> Iterator[tuple[str, object]]:
     """The parameters and modules among a module's attributes; inside lists, tuples and dicts, with dotted names."""
     for name, value in vars(module).items():

@@ -22,10 +22,9 @@ import numpy as np
 from nn.embedding import Embedding
 from nn.linear import Linear
 from nn.lstm import LSTM
-from nn.module import Module, Parameter
+from nn.module import Module, Parameter, evaluating
 from nn.surgery import (
     ShrunkEmbedding,
-    evaluating,
     first_layers,
     head_width,
     is_attention,

@@ -24,9 +24,9 @@ from nn.embedding import Embedding
 from nn.gptq import gptq, input_products
 from nn.linear import Linear
 from nn.lstm import LSTM
-from nn.module import Module, Parameter
+from nn.module import Module, Parameter, evaluating
 from nn.softmax import IGNORED, FullSoftmax
-from nn.surgery import evaluating, replace_modules, watch
+from nn.surgery import replace_modules, watch
 from tinytensor import Tensor, backend, no_grad, ops
 from tinytensor.tensor import record
 

@@ -105,17 +105,6 @@ class Watcher(Module):
         return getattr(self.watched, name)
 
 
-@contextlib.contextmanager
-def evaluating(model: Module) -> Iterator[None]:
-    """Inside this block the model works without dropout."""
-    before = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(before)
-
-
 # Smaller layers
 
 

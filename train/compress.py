@@ -23,9 +23,8 @@ import safetensors.numpy
 
 import tinytensor as tt
 from models.t5 import shift_right
-from nn import Module, compressed
+from nn import Module, compressed, evaluating
 from nn.quantize import Quantized
-from nn.surgery import evaluating
 from tinytensor import Tensor, backend, ops
 from train import checkpoint, finetune, parallel, pretrain
 from train.data.corpus import open_corpus

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from nn import Module
+from nn import Module, evaluating
 from tinytensor import backend
 from train.data.sentences import split_sentences
 from train.data.text import TextFiles
@@ -30,9 +30,7 @@ def embed(body: Module, inputs, texts: list[str], pool: str = "mean", batch: int
     rows = [inputs.text(text) for text in texts]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["mask"]))
     vectors = np.zeros((len(texts), body.feature_width), np.float32)
-    training = body.training
-    body.eval()
-    with tt.no_grad():
+    with evaluating(body), tt.no_grad():
         for start in range(0, len(order), batch):
             chosen = order[start : start + batch]
             arrays = inputs.pad([rows[i] for i in chosen])
@@ -42,7 +40,6 @@ def embed(body: Module, inputs, texts: list[str], pool: str = "mean", batch: int
             else:
                 weight = arrays["mask"] / arrays["mask"].sum(axis=1, keepdims=True)
                 vectors[chosen] = np.einsum("btc,bt->bc", hidden, weight.astype(hidden.dtype))
-    body.train(training)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 

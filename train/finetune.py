@@ -17,7 +17,7 @@ import numpy as np
 import tinytensor as tt
 from models.gpt_body import GPTBody
 from models.tokenizers import load as load_tokenizer
-from nn import Dropout, Module
+from nn import Dropout, Module, evaluating
 from nn.lora import add_adapters, merge
 from tinytensor import backend
 from train import checkpoint
@@ -95,14 +95,11 @@ class FineTuned:
         objective = Labelled(self.pad, batch)
         decoded: list[list] = [[] for _ in examples]
         said: list = [None] * len(rows)
-        training = self.model.training
-        self.model.eval()
-        with tt.no_grad():
+        with evaluating(self.model), tt.no_grad():
             for group in objective.evaluation_batches(rows):
                 scores = backend.to_numpy(self.model(objective.evaluation_batch(rows, group)).data)
                 for i, row_scores in zip(group, scores):
                     said[i] = self.task.decode(rows[i], row_scores)
-        self.model.train(training)
         for owner, one in zip(owners, said):
             decoded[owner].append(one)
         return [self.task.answer(example, one) for example, one in zip(examples, decoded)]

@@ -21,7 +21,7 @@ import numpy as np
 
 import tinytensor as tt
 from models.config import check_not_negative, check_positive, option
-from nn import Module
+from nn import Module, evaluating
 from tinytensor import backend
 from train import checkpoint, parallel, precision
 from train.optim import SGD, Adafactor, AdamW, Optimizer, clip_scale
@@ -323,16 +323,13 @@ def evaluate(model: Module, objective, data, keys: list) -> tuple[float, int]:
     Where a loss has several parts, a batch counts by the predictions of its main part.
     """
     nats, count = 0.0, 0
-    training = model.training
-    model.eval()
-    with tt.no_grad():
+    with evaluating(model), tt.no_grad():
         for key in keys:
             batch = objective.evaluation_batch(data, key)
             counts = model.counts(batch)
             n = next(iter(counts.values()))
             nats += model.loss(batch, counts).item() * n
             count += n
-    model.train(training)
     return nats, count
 
 

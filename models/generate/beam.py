@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.generate.draft import Draft, evaluating
+from models.generate.draft import Draft
 from models.generate.sampling import Sampling, log_softmax
-from nn import Module
+from nn import Module, evaluating
 
 NEVER = -1e9  # the score of a beam that must not be chosen
 

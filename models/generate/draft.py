@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -84,17 +83,6 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int = 0) -> tuple[np.ndarray, n
         ids[row, T - len(text) :] = text
         mask[row, T - len(text) :] = True
     return ids, None if mask.all() else mask
-
-
-@contextmanager
-def evaluating(model: Module):
-    """Dropout off inside this block, then as before."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def check_prompt(model: Module, ids: np.ndarray, mask, max_new_tokens: int, past_context: str) -> None:

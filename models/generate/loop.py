@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from models.generate.beam import beam_search
-from models.generate.draft import Draft, evaluating, pad_left
+from models.generate.draft import Draft, pad_left
 from models.generate.sampling import Sampling, log_softmax
-from nn import Module
+from nn import Module, evaluating
 
 
 class Step(NamedTuple):

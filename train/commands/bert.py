@@ -19,7 +19,7 @@ import numpy as np
 import tinytensor as tt
 from models.bert import PRESETS
 from models.tokenizers import WordPiece
-from nn import Module
+from nn import Module, evaluating
 from train import pretrain
 from train.data.sentences import SentenceEncoder
 from train.objectives.masked import Masked, MaskedConfig, separator_of
@@ -59,9 +59,7 @@ def run(args: argparse.Namespace) -> None:
 def measure(model: Module, objective: Masked, tokens: np.ndarray, batches: int = 100) -> dict[str, float]:
     """On the held-out part: the mean -log p of a masked token, and the shares of words and pairs guessed right."""
     sums = dict.fromkeys(("words", "nats", "right", "pairs", "told"), 0.0)
-    training = model.training
-    model.eval()
-    with tt.no_grad():
+    with evaluating(model), tt.no_grad():
         for key in objective.evaluation_batches(tokens, batches):
             batch = objective.evaluation_batch(tokens, key)
             encoded = model(batch["ids"], batch["token_types"], batch["mask"])
@@ -74,7 +72,6 @@ def measure(model: Module, objective: Masked, tokens: np.ndarray, batches: int =
             if "next" in batch:
                 sums["pairs"] += len(batch["next"])
                 sums["told"] += (encoded.nsp_logits.numpy().argmax(axis=-1) == batch["next"]).sum()
-    model.train(training)
     found = {"nats": sums["nats"] / sums["words"], "word_accuracy": sums["right"] / sums["words"]}
     return found | ({"pair_accuracy": sums["told"] / sums["pairs"]} if sums["pairs"] else {})
 
