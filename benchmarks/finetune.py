@@ -53,9 +53,10 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS, help="which sets [all]")
     parser.add_argument("--examples", type=int, default=1000, help="to train on [1000]")
     parser.add_argument("--epochs", type=int, default=5, help="[5]")
+    parser.add_argument("--lr", type=float, default=TRAINING["lr"], help=f"of both [{TRAINING['lr']}]")
     parser.add_argument("--workers", type=int, default=0, help="[one per core]")
     args = parser.parse_args()
-    settings = TRAINING | dict(workers=args.workers)
+    settings = TRAINING | dict(workers=args.workers, lr=args.lr)
     print("| set | metric | without reading | without pretraining | pretrained |\n|---|---|---|---|---|")
     for name in args.sets:
         row = []

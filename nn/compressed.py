@@ -31,7 +31,7 @@ def state(model: Module) -> dict[str, np.ndarray]:
     arrays = {}
     for name, parameter in model.named_parameters():
         array = backend.to_numpy(parameter.data)
-        if parameter.mask is not None:
+        if parameter.mask is not None and not parameter.mask.all():
             mask = backend.to_numpy(parameter.mask)
             arrays[name + MASK] = np.packbits(mask, axis=-1)
             array = array[mask]

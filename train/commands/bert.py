@@ -36,7 +36,7 @@ RECIPE = pretrain.Recipe(
     vocab_size=1024,
     # BERT-Tiny, with larger first weights, from which a narrow model learns faster, and without dropout.
     model=PRESETS["tiny"] | dict(context=128, init_std=0.08, dropout=0.0, attention_dropout=0.0),
-    training=dict(steps=4000, batch=32, lr=2e-3, beta2=0.98, weight_decay=0.01),
+    training=dict(steps=3000, batch=32, lr=1.5e-3, beta2=0.98, weight_decay=0.01),
     objective=MaskedConfig,
     encoder=lambda tokenizer: SentenceEncoder(tokenizer, separator_of(tokenizer)),
 )
