@@ -12,7 +12,7 @@ from train.__main__ import main
 TEXT = "Mia had a red ball. Ben had a blue hat. Mia gave Ben the red ball. Ben gave Mia the blue hat. " * 60
 TINY = ["--layers", 1, "--heads", 2, "--head-width", 8, "--width", 24, "--hidden", 48, "--vocab-size", 150,
         "--context", 24, "--batch", 8, "--workers", 1, "--eval-every", 50, "--lr", 1e-2,
-        "--warmup", 5, "--stories", 20_000]  # fmt: skip
+        "--optimizer", "adamw", "--warmup", 5, "--stories", 20_000]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
