@@ -10,7 +10,6 @@ import argparse
 import math
 from pathlib import Path
 
-from models import T5
 from train import checkpoint, parallel
 from train.commands import elmo
 from train.data.corpus import encode_text, open_corpus
@@ -35,8 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
     model.to(args.device)
-    if isinstance(model, T5):
-        raise ValueError(f"{args.run} holds a T5, which is measured on tasks: python -m train finetune {args.run}")
     if args.data:
         tokens, split = encode_text(TextFiles(args.data).read(), tokenizer)
     else:
@@ -67,4 +64,7 @@ def _objective(args: argparse.Namespace, model, tokenizer) -> Causal | Bidirecti
         return Causal(model.config.context, args.batch)
     if family == "elmo":
         return elmo.objective_of(args.run, model, tokenizer, args.batch)
-    raise ValueError(f"eval measures models that predict a text, gpt and elmo; {args.run} is a {family}")
+    raise ValueError(
+        f"eval measures models that predict a text, gpt and elmo; {args.run} holds a {family}, "
+        f"which is measured on tasks: python -m train finetune {args.run}"
+    )
