@@ -99,6 +99,7 @@ def race(config: Config, batch: int, workers: int, kind: str, rounds: int) -> tu
         loop = Loop(trainer, team)
         loop.model.train()
         for step in range(rounds + 3):
+            team.barrier()  # the other workers sleep here while PyTorch has its turn
             start = time.perf_counter()
             loop.step(step, 1e-3)
             if team.rank:
