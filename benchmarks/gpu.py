@@ -164,7 +164,7 @@ def peer_step(torch, config: GPTConfig, ids: np.ndarray) -> tuple[float, int]:
 
     def work():
         with torch.autocast("cuda", torch.bfloat16):
-            loss = peer.loss(ids[:, :-1], ids[:, 1:])
+            loss = peer.loss({"ids": ids[:, :-1], "targets": ids[:, 1:]})
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(peer.parameters(), 1.0)

@@ -134,7 +134,7 @@ def profile_torch(config: GPTConfig, batch: int, rounds: int) -> dict[str, float
             with torch.profiler.record_function("forward and backward"):
                 peer.optimizer.zero_grad(set_to_none=True)
                 ids, targets = (torch.from_numpy(a.copy()) for a in (window[:, :-1], window[:, 1:]))
-                peer.model.loss(ids, targets).backward()
+                peer.model.loss({"ids": ids, "targets": targets}).backward()
             with torch.profiler.record_function("clipping and AdamW"):
                 torch.nn.utils.clip_grad_norm_(peer.model.parameters(), 1.0)
                 peer.optimizer.step()
