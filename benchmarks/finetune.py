@@ -26,8 +26,9 @@ SETS = ("sentiment", "coherence", "roles", "questions", "next")
 def score(pretrained, name: str, examples: int, epochs: int, settings: dict) -> tuple[str, float, float]:
     """(main metric, its value, the value without reading) of one model on one set."""
     kind, _ = tasks.SETS[name]
-    train = tasks.examples(name, examples, seed=1)
-    held_out = tasks.examples(name, max(20, min(500, examples // 2)), seed=2)
+    first = 2 * settings["seed"]
+    train = tasks.examples(name, examples, seed=first + 1)
+    held_out = tasks.examples(name, max(20, min(500, examples // 2)), seed=first + 2)
     task = TASKS[kind].of(train, held_out)
     with tempfile.TemporaryDirectory() as folder:
         trainer = finetune.begin(Path(folder), pretrained, task, train, held_out, epochs=epochs, settings=settings)
@@ -54,16 +55,17 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=1000, help="to train on [1000]")
     parser.add_argument("--epochs", type=int, default=5, help="[5]")
     parser.add_argument("--lr", type=float, default=TRAINING["lr"], help=f"of both [{TRAINING['lr']}]")
+    parser.add_argument("--seed", type=int, default=0, help="of the examples, the first weights and the batches [0]")
     parser.add_argument("--workers", type=int, default=0, help="[one per core]")
     args = parser.parse_args()
-    settings = TRAINING | dict(workers=args.workers, lr=args.lr)
+    settings = TRAINING | dict(workers=args.workers, lr=args.lr, seed=args.seed)
     print("| set | metric | without reading | without pretraining | pretrained |\n|---|---|---|---|---|")
     for name in args.sets:
         row = []
         for forget in (True, False):
             model, tokenizer = checkpoint.load_model(args.run)
             family = checkpoint.family_of(model)
-            model = fresh(model, seed=0) if forget else model
+            model = fresh(model, seed=args.seed) if forget else model
             metric, value, chance = score((family, model, tokenizer), name, args.examples, args.epochs, settings)
             row.append(f"{value:.3f}")
         print(f"| {name} | {metric} | {chance:.3f} | {' | '.join(row)} |", flush=True)
