@@ -252,10 +252,13 @@ def test_masks_survive_a_checkpoint_and_the_training_that_goes_on_from_it(tmp_pa
 
 @pytest.mark.parametrize("when", ["one-shot", "iterative", "cubic"])
 def test_every_plan_ends_at_the_amount_before_the_last_steps(when):
-    plan = amounts(when, 0.8, 100)
-    path = [plan(step) for step in range(101)]
-    assert path == sorted(path) and path[70] == pytest.approx(0.8) and path[-1] == pytest.approx(0.8)
-    assert (path[0] == 0.8) == (when == "one-shot")
+    for recovery in (0.0, 0.3, 0.75):
+        plan = amounts(when, 0.8, 100, recovery=recovery)
+        path, last = [plan(step) for step in range(101)], round(100 - 100 * recovery)
+        assert path == sorted(path) and path[last] == pytest.approx(0.8) and path[-1] == pytest.approx(0.8)
+        assert (path[0] == 0.8) == (when == "one-shot") and (path[last // 2] < 0.8) == (when != "one-shot")
+    with pytest.raises(ValueError, match="from 0 to less than 1: 1"):
+        amounts(when, 0.8, 100, recovery=1)
 
 
 def test_the_weights_that_are_left_are_counted():
