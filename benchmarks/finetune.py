@@ -28,14 +28,14 @@ from train.tasks import TASKS
 SETS = ("sentiment", "coherence", "roles", "questions", "next")
 
 
-def learn(start: Callable, task, train: list[dict], held_out: list[dict], epochs: int, settings: dict) -> float:
-    """Fine-tune the model that start() gives; its main metric on the held-out examples."""
+def learn(start: Callable, task, train: list[dict], held_out: list[dict], epochs: int, settings: dict):
+    """Fine-tune the model that start() gives; (its main metric, the value on the held-out examples)."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = finetune.begin(Path(folder), start(), task, train, held_out, epochs=epochs, settings=settings)
         trainer.report.start(0)
         trainer.train()
         trainer.report.close()
-    return next(iter(trainer.report.scores.values()))
+    return next(iter(trainer.report.scores.items()))
 
 
 def best_rate(start: Callable, task, examples: list[dict], epochs: int, rates: list[float], settings: dict) -> float:
@@ -43,7 +43,7 @@ def best_rate(start: Callable, task, examples: list[dict], epochs: int, rates: l
     if len(rates) == 1:
         return rates[0]
     parts = [e for i, e in enumerate(examples) if i % 5], examples[::5]
-    scores = [learn(start, task, *parts, epochs, settings | {"lr": rate}) for rate in rates]
+    scores = [learn(start, task, *parts, epochs, settings | {"lr": rate})[1] for rate in rates]
     return rates[int(np.argmax(scores))]
 
 
@@ -87,14 +87,14 @@ def main() -> None:
             held_out = tasks.examples(name, max(20, min(500, args.examples // 2)), seed=2 * seed + 2)
             task = TASKS[kind].of(train, held_out)
             settings = TRAINING | dict(workers=args.workers, seed=seed)
-            metric, chance = next(iter(task.score(held_out, blind(kind, train, held_out)).items()))
-            scores["chance"].append(chance)
+            scores["chance"].append(next(iter(task.score(held_out, blind(kind, train, held_out)).values())))
             for forget in (True, False):
                 begin = lambda seed=seed, forget=forget: start(seed, forget)
                 if forget not in rates:
                     rates[forget] = best_rate(begin, task, train, args.epochs, args.lr, settings)
                 rate = {"lr": rates[forget]}
-                scores[forget].append(learn(begin, task, train, held_out, args.epochs, settings | rate))
+                metric, value = learn(begin, task, train, held_out, args.epochs, settings | rate)
+                scores[forget].append(value)
         cells = [mean_and_error(scores["chance"])]
         for forget in (True, False):
             cells += [mean_and_error(scores[forget]), f"{rates[forget]:g}"]
