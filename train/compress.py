@@ -336,8 +336,9 @@ def draw(path: Path, curves: dict[str, list[tuple]], x: str, y: str, title: str)
         style = dict(marker="o", markersize=4, linewidth=1.5 if len(points) > 1 else 0, label=name)
         axes.errorbar(xs, ys, yerr=errors[0] if errors else None, capsize=3, **style)
     if y == "perplexity":
-        lowest = min(point[1] for points in curves.values() for point in points)
-        axes.set_ylim(lowest * 0.97, lowest * 2)  # beyond twice the best nobody wants the model
+        heights = [point[1] for points in curves.values() for point in points]
+        if max(heights) > 2 * min(heights):  # beyond twice the best nobody wants the model
+            axes.set_ylim(min(heights) * 0.97, min(heights) * 2)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_title(title)
