@@ -75,7 +75,7 @@ class Source:
     def training(self, args: argparse.Namespace, usual: dict | None = None) -> TrainConfig:
         """How to train what is made of the model, where flags say nothing else: as the run was, or only on batches like
         its own and for the rest as `usual`."""
-        here = {"workers": 0} if self.device == "cuda" else {"dtype": "float32"}
+        here = {"workers": 0} if self.device == "cuda" else {"dtype": "float32", "graph": False}
         own = vars(self.config) | here | {"device": self.device}
         if usual is not None:
             kept = ("batch", "seed", "workers", "worker_kind", "device")

@@ -123,8 +123,8 @@ def test_norms_softmax_and_losses_equal_float64(gpu, dtype):
     for shape in ((300, 768), (7, 13), (2, 5, 4096)):
         x, branch = normal(1, shape, dtype), normal(2, shape, dtype)
         weight, bias = normal(3, shape[-1:], dtype), normal(4, shape[-1:], dtype)
-        check(gpu, "layer_norm", dtype, x, weight, bias, 1e-5)
-        check(gpu, "add_rms_norm", dtype, x, branch, weight, 1e-6)
+        check(gpu, "normalize", dtype, x, None, weight, bias, 1e-5, centre=True)
+        check(gpu, "normalize", dtype, x, branch, weight, None, 1e-6, centre=False)
     logits, targets = normal(5, (64, 50257), dtype, 3), np.random.default_rng(1).integers(0, 50257, 64)
     targets[5] = -100
     check(gpu, "cross_entropy", dtype, logits, targets)
