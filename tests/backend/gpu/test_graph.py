@@ -63,7 +63,7 @@ def test_what_cannot_be_repeated_is_refused_with_the_reason(cuda):
 def test_cublas_is_given_the_right_corner_step_and_turn_of_each_matrix(cuda, monkeypatch, dtype):
     """In every layout; cuBLAS's stand-in knows matrices by their documentation: an address, columns, and a step."""
     stream = cuda.cuda.Stream(non_blocking=True)
-    monkeypatch.setattr(graph.capture, "recorder", object())
+    monkeypatch.setattr(graph.capture, "direct", True)
     a, b = (cuda.asarray(normal(i, shape, dtype)) for i, shape in enumerate([(7, 5), (5, 9)]))
     wide, tall = (cuda.zeros(shape, dtype) for shape in ((7, 12), (12, 9)))
     wide[:, 2:7], tall[3:8] = a, b

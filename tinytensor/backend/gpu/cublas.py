@@ -1,4 +1,4 @@
-"""The product of two matrices: CuPy's, or while a CUDA graph is being recorded cuBLAS's own, which CuPy refuses then.
+"""The product of two matrices: CuPy's, or for a CUDA graph (graph.py) cuBLAS's own, because CuPy refuses it there.
 
 cuBLAS thinks in columns. A matrix stored row by row is to it the transposed matrix, so it is asked for b^T a^T, whose
 columns are the rows of a b.
@@ -25,7 +25,7 @@ WORKSPACE = 32 << 20                                       # what NVIDIA recomme
 def matmul(a, b, out=None):
     """a @ b, in `out` if given.   a: (N, K), b: (K, M) -> (N, M)"""
     xp = array_module(a)
-    if not capture.recording:
+    if not capture.direct:
         return xp.matmul(a, b, out=out)
     y = xp.empty((a.shape[0], b.shape[1]), a.dtype) if out is None or not rows_are_whole(out) else out
     if y.size and a.shape[1]:

@@ -9,7 +9,8 @@ addresses and with the same numbers. So
 - nothing in the step may wait for the GPU, or depend on what it computed there;
 - the memory in between comes from a pool of the graph's own, and is given to nobody else.
 
-Matrix products go straight to cuBLAS (cublas.py), which CuPy refuses to call while a graph is being recorded.
+Matrix products go straight to cuBLAS (cublas.py), which CuPy refuses to call while a graph is being recorded; they do
+so in the calls before that too, so that whatever is loaded at first use is there in time.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Capture(threading.local):
 
     def __init__(self):
         self.recorder: Recorded | None = None
+        self.direct = False                                # whether products go straight to cuBLAS
 
     @property
     def recording(self) -> bool:
@@ -101,23 +103,27 @@ class Recorded:
         """function() on our stream and from our pool, when all that was started before is done."""
         import cupy
 
+        from . import cublas
+
         cupy.cuda.get_current_stream().synchronize()
         with cupy.cuda.using_allocator(self.pool.malloc), self.stream:
-            result = function()
+            cublas.use(self.stream)
+            capture.direct = True
+            try:
+                result = function()
+            finally:
+                capture.direct = False
         self.stream.synchronize()
         return result
 
     def _record(self, inputs: dict[str, np.ndarray], constants) -> None:
         import cupy
 
-        from . import cublas
-
         self.places = {name: cupy.asarray(array) for name, array in inputs.items()}
         self.by_address = {array.ctypes.data: self.places[name] for name, array in inputs.items()}
         self.places_of_seeds = cupy.zeros(MOST_SEEDS, np.uint64)
 
         def record():
-            cublas.use(self.stream)
             self.stream.begin_capture()
             capture.recorder = self
             try:
