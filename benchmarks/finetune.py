@@ -1,11 +1,13 @@
 """What pretraining is worth: one model fine-tuned on the stories' sets, and the same model never pretrained.
 
     python -m benchmarks.finetune runs/bert-1
-    python -m benchmarks.finetune runs/bert-1 --sets roles questions --examples 500 --epochs 6
+    python -m benchmarks.finetune runs/bert-1 --sets roles questions --examples 500 --epochs 6 --lr 5e-4 --seeds 0
 
 Both learn from the same examples in the same order for the same number of steps; the figures are the main metric of the
-task on 500 held-out examples (half as many as there are to train on, if those are fewer). Chance is the best that can
-be had without reading: the most frequent class, or no answer at all.
+task on 500 held-out examples (half as many as there are to train on, if those are fewer), mean and standard error over
+the seeds, each with examples, first weights and batches of its own. Where several rates are given, either model takes
+the one that suits it best on a fifth of the training examples of the first seed, after training on the rest: the
+held-out ones have no say. Chance is the best that can be had without reading: the most frequent class, or no answer.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from train import checkpoint, finetune
 from train.commands.finetune import TRAINING, fresh
@@ -23,20 +28,23 @@ from train.tasks import TASKS
 SETS = ("sentiment", "coherence", "roles", "questions", "next")
 
 
-def score(pretrained, name: str, examples: int, epochs: int, settings: dict) -> tuple[str, float, float]:
-    """(main metric, its value, the value without reading) of one model on one set."""
-    kind, _ = tasks.SETS[name]
-    first = 2 * settings["seed"]
-    train = tasks.examples(name, examples, seed=first + 1)
-    held_out = tasks.examples(name, max(20, min(500, examples // 2)), seed=first + 2)
-    task = TASKS[kind].of(train, held_out)
+def learn(start: Callable, task, train: list[dict], held_out: list[dict], epochs: int, settings: dict):
+    """Fine-tune the model that start() gives; (its main metric, the value on the held-out examples)."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = finetune.begin(Path(folder), pretrained, task, train, held_out, epochs=epochs, settings=settings)
+        trainer = finetune.begin(Path(folder), start(), task, train, held_out, epochs=epochs, settings=settings)
         trainer.report.start(0)
         trainer.train()
         trainer.report.close()
-    metric, value = next(iter(trainer.report.scores.items()))
-    return metric, value, task.score(held_out, blind(kind, train, held_out))[metric]
+    return next(iter(trainer.report.scores.items()))
+
+
+def best_rate(start: Callable, task, examples: list[dict], epochs: int, rates: list[float], settings: dict) -> float:
+    """The rate that does best on a fifth of the examples, after training on the others."""
+    if len(rates) == 1:
+        return rates[0]
+    parts = [e for i, e in enumerate(examples) if i % 5], examples[::5]
+    scores = [learn(start, task, *parts, epochs, settings | {"lr": rate})[1] for rate in rates]
+    return rates[int(np.argmax(scores))]
 
 
 def blind(kind: str, train: list[dict], held_out: list[dict]) -> list:
@@ -48,27 +56,49 @@ def blind(kind: str, train: list[dict], held_out: list[dict]) -> list:
     return [most_frequent] * len(held_out)
 
 
+def mean_and_error(values: list[float]) -> str:
+    error = f" ± {np.std(values, ddof=1) / np.sqrt(len(values)):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{error}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the pretrained model")
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS, help="which sets [all]")
     parser.add_argument("--examples", type=int, default=1000, help="to train on [1000]")
     parser.add_argument("--epochs", type=int, default=5, help="[5]")
-    parser.add_argument("--lr", type=float, default=TRAINING["lr"], help=f"of both [{TRAINING['lr']}]")
-    parser.add_argument("--seed", type=int, default=0, help="of the examples, the first weights and the batches [0]")
+    parser.add_argument("--lr", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3], help="rates to choose from")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="[0 1 2]")
     parser.add_argument("--workers", type=int, default=0, help="[one per core]")
     args = parser.parse_args()
-    settings = TRAINING | dict(workers=args.workers, lr=args.lr, seed=args.seed)
-    print("| set | metric | without reading | without pretraining | pretrained |\n|---|---|---|---|---|")
+
+    def start(seed: int, forget: bool) -> tuple:
+        model, tokenizer = checkpoint.load_model(args.run)
+        family = checkpoint.family_of(model)
+        return family, fresh(model, seed) if forget else model, tokenizer
+
+    print("| set | metric | without reading | without pretraining | rate | pretrained | rate |\n" + "|---" * 7 + "|")
     for name in args.sets:
-        row = []
+        kind, _ = tasks.SETS[name]
+        rates: dict[bool, float] = {}
+        scores: dict[object, list[float]] = {"chance": [], True: [], False: []}
+        for seed in args.seeds:
+            train = tasks.examples(name, args.examples, seed=2 * seed + 1)
+            held_out = tasks.examples(name, max(20, min(500, args.examples // 2)), seed=2 * seed + 2)
+            task = TASKS[kind].of(train, held_out)
+            settings = TRAINING | dict(workers=args.workers, seed=seed)
+            scores["chance"].append(next(iter(task.score(held_out, blind(kind, train, held_out)).values())))
+            for forget in (True, False):
+                begin = lambda seed=seed, forget=forget: start(seed, forget)
+                if forget not in rates:
+                    rates[forget] = best_rate(begin, task, train, args.epochs, args.lr, settings)
+                rate = {"lr": rates[forget]}
+                metric, value = learn(begin, task, train, held_out, args.epochs, settings | rate)
+                scores[forget].append(value)
+        cells = [mean_and_error(scores["chance"])]
         for forget in (True, False):
-            model, tokenizer = checkpoint.load_model(args.run)
-            family = checkpoint.family_of(model)
-            model = fresh(model, seed=args.seed) if forget else model
-            metric, value, chance = score((family, model, tokenizer), name, args.examples, args.epochs, settings)
-            row.append(f"{value:.3f}")
-        print(f"| {name} | {metric} | {chance:.3f} | {' | '.join(row)} |", flush=True)
+            cells += [mean_and_error(scores[forget]), f"{rates[forget]:g}"]
+        print(f"| {name} | {metric} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ def quantize(
     Returns the model, changed in place; it can be used and saved, and is no longer trained.
     """
     _check(bits, per, group, ranges, activations, rounding, batches)
+    if any(isinstance(module, Quantized) for module in model.modules()):
+        raise ValueError(f"this {type(model).__name__} is quantized already; quantize the one it was made from")
     how = dict(bits=bits, per=group if bits <= 4 else per, symmetric=symmetric, ranges=ranges)
     linear = [module for module in model.modules() if type(module) is Linear]
     products = input_products(model, linear, batches) if rounding == "gptq" else {}

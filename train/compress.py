@@ -31,11 +31,13 @@ from train.data.corpus import open_corpus
 from train.flags import given
 from train.objectives.labelled import Labelled
 from train.report import Report
+from train.tasks import TASKS, Text2Text
+from train.tasks.text2text import as_text2text
 from train.trainer import TrainConfig, Trainer, evaluate
 
 TARGETS = ("targets", "label", "tags", "choice")  # what the right answers of a batch may be called
 IGNORED = -100  # a target that does not count
-DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json")
+DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json", "finetune.json")
 
 
 class Glimpse:
@@ -127,7 +129,7 @@ def add_arguments(parser: argparse.ArgumentParser, how: str) -> None:
     parser.add_argument(
         "--limit", metavar="N", type=int, default=100, help="held-out batches of 16 to compare models on [100]"
     )
-    group = parser.add_argument_group("where RUN was fine-tuned: on what (see python -m train finetune)")
+    group = parser.add_argument_group("where RUN was fine-tuned: on other examples than it had (see train finetune)")
     group.add_argument("--task", metavar="TASK", help="one of the stories' sets, or with --data a kind of task")
     group.add_argument("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
     group.add_argument("--held-out", metavar="FILE", type=Path, help="examples to measure on")
@@ -170,19 +172,21 @@ def _is_finetuned(folder: Path) -> bool:
 
 
 def _finetuned_source(args: argparse.Namespace) -> Source:
-    """A fine-tuned run; its examples are not in its folder, so they are named again."""
-    if not args.task:
-        raise ValueError(f"{args.run} was fine-tuned; say on what with --task, and --data and --held-out if need be")
+    """A fine-tuned run, on the examples it had, unless others are named."""
     tuned, command = finetune.load(args.run), importlib.import_module("train.commands.finetune")
-    _, examples, held_out = command.examples_of(args)
+    kind, *examples = command.examples_of(**(vars(args) if args.task else command.read_record(args.run)))
+    if tuned.task.kind == Text2Text.kind != kind:  # a T5, which learned the task as texts
+        task = TASKS[kind].of(*examples)
+        examples = [as_text2text(task, some) for some in examples]
+    training, held_out = (tuned.rows(some)[0] for some in examples)
     dropout = json.loads((args.run / "config.json").read_text())["dropout"]
     return Source(
         args.run,
         tuned.family,
         tuned.model,
-        lambda training: Labelled(tuned.pad, training.batch, training.seed),
-        tuned.rows(examples)[0],
-        tuned.rows(held_out)[0],
+        lambda config: Labelled(tuned.pad, config.batch, config.seed),
+        training,
+        held_out,
         TrainConfig(**command.TRAINING),
         lambda out, smaller: finetune.save(out, dataclasses.replace(tuned, model=smaller), dropout),
     )

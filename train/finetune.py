@@ -200,20 +200,22 @@ def save(folder: Path, tuned: FineTuned, dropout: float, lora: int = 0) -> None:
     checkpoint.replace_file(folder / "config.json", lambda path: path.write_text(text))
 
 
+def blank(folder: Path) -> tuple[str, Module, object]:
+    """(family, model, tokenizer) of a fine-tuning run, as `begin` takes them, without what the model has learned."""
+    about = _about(folder)
+    return about["body"], _blank_body(about, folder), load_tokenizer(folder)
+
+
 def load(folder: Path) -> FineTuned:
     """The model in the folder of a fine-tuning run."""
+    about = _about(folder)
+    model = _blank_body(about, folder)
     try:
-        about = json.loads((folder / "config.json").read_text())
-        if about.get("family") != "finetuned":
-            raise ValueError(f"{folder} is no fine-tuned model; make one with: python -m train finetune {folder}")
-        task_class = TASKS[about["task"]]
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in about["task_settings"].items()}
-        task, family = task_class(**values), about["body"]
-        model_class, config_class = checkpoint.FAMILIES[family]
-        model = model_class(config_class(**about["body_config"]))
+        task, family = TASKS[about["task"]](**values), about["body"]
         max_length, dropout = about["max_length"], about["dropout"]
-    except (OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'config.json'} does not describe a fine-tuned model: {error}") from None
+    except (KeyError, TypeError) as error:
+        raise _not_described(folder, error) from None
     body, inputs = PREPARE[family](model, load_tokenizer(folder), max_length)
     head = task.make_head(body, dropout)
     if about.get("lora"):
@@ -222,6 +224,29 @@ def load(folder: Path) -> FineTuned:
     if about.get("lora"):
         merge(head)
     return FineTuned(head.eval(), task, inputs, family)
+
+
+def _about(folder: Path) -> dict:
+    """The config.json of a fine-tuning run."""
+    try:
+        about = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise _not_described(folder, error) from None
+    if about.get("family") != "finetuned":
+        raise ValueError(f"{folder} is no fine-tuned model; make one with: python -m train finetune {folder}")
+    return about
+
+
+def _blank_body(about: dict, folder: Path) -> Module:
+    try:
+        model_class, config_class = checkpoint.FAMILIES[about["body"]]
+        return model_class(config_class(**about["body_config"]))
+    except (KeyError, TypeError) as error:
+        raise _not_described(folder, error) from None
+
+
+def _not_described(folder: Path, error: Exception) -> ValueError:
+    return ValueError(f"{folder / 'config.json'} does not describe a fine-tuned model: {error}")
 
 
 def is_finetuned(folder: Path) -> bool:

@@ -24,6 +24,9 @@ from train.flags import add_config_flags, given
 from train.report import PLOT_HINT, Report
 from train.trainer import TrainConfig, Trainer
 
+# Fields of a model's config that follow from its tokenizer: name -> which of its special tokens.
+SPECIAL = {"pad_id": lambda tokenizer: tokenizer.pad_token, "eos_id": lambda tokenizer: tokenizer.frame.single[-1]}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -84,7 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     )  # fmt: skip
     known = ", ".join(recipe.config_class.presets)
     parser.add_argument("--preset", metavar="NAME", help=f"start from a known shape: {known}")
-    add_config_flags(parser, "the model", recipe.config_class, recipe.model | {"vocab_size": "the tokenizer's"})
+    shown = recipe.model | {"vocab_size": "the tokenizer's"}
+    add_config_flags(parser, "the model", recipe.config_class, shown, skip=tuple(SPECIAL))
     if recipe.objective:
         add_config_flags(parser, "the objective", recipe.objective)
     add_config_flags(parser, "the training", TrainConfig, recipe.training)
@@ -130,6 +134,7 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Run:
         tokenizer = _tokenizer(args, recipe, source)
         if "vocab_size" not in given(args, recipe.config_class):
             shape["vocab_size"] = tokenizer.vocab_size
+        shape |= _special_ids(recipe.config_class, tokenizer)
         checkpoint.check_vocabulary(tokenizer, shape["vocab_size"])
     model_config = recipe.config_class(**shape)
     folder = make_folder(args.out, recipe.family, args.overwrite)
@@ -215,6 +220,12 @@ def _tokenizer(args: argparse.Namespace, recipe: Recipe, source) -> Tokenizer:
     if how in recipe.tokenizers:
         return recipe.tokenizers[how](all_text(source), vars(args).get("vocab_size", recipe.vocab_size))
     return load_tokenizer(how)
+
+
+def _special_ids(config_class: type, tokenizer: Tokenizer) -> dict[str, int]:
+    """The fields of a model's config that say which tokens pad and end a text."""
+    tokens = {name: of(tokenizer) for name, of in SPECIAL.items() if hasattr(config_class, name)}
+    return {name: tokenizer.special[token].id for name, token in tokens.items() if token in tokenizer.special}
 
 
 def make_folder(out: Path | None, family: str, overwrite: bool) -> Path:

@@ -22,14 +22,16 @@ from train import parallel
 SCHEDULES = ("one-shot", "iterative", "cubic")
 
 
-def amounts(schedule: str, amount: float, steps: int, number: int = 5, calm: float = 0.3) -> Callable[[int], float]:
-    """The share to have masked after so many steps; the last part `calm` of them only trains.
+def amounts(schedule: str, amount: float, steps: int, number: int = 5, recovery: float = 0.5) -> Callable[[int], float]:
+    """The share to have masked after so many steps; in the last part `recovery` of them nothing more goes.
 
     number: the rounds of the iterative schedule.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown time to prune {schedule!r}; choose from {', '.join(SCHEDULES)}")
-    last = int(steps * (1 - calm))
+    last = int(steps * (1 - recovery))
+    if not 0 <= recovery < 1:
+        raise ValueError(f"recovery is the share of the steps behind the last cut, from 0 to less than 1: {recovery}")
     if schedule == "one-shot":
         return lambda step: amount
     if schedule == "cubic":

@@ -116,22 +116,30 @@ def test_a_bert_is_measured_by_its_answers_and_made_smaller(bert, tmp_path):
 
 
 def test_a_fine_tuned_run_is_made_smaller_for_its_task_and_still_answers(bert, tmp_path):
-    task = ["--task", "sentiment", "--examples", 60, "--limit", 2]
     for name, out, options in (
         ("quantize", "q", []),
         ("prune", "p", ["--what", "neurons", "--steps", 4]),
         ("distill", "d", ["--steps", 4]),
     ):
-        assert command(name, bert[1], "--out", tmp_path / out, *task, *options) == 0
+        assert command(name, bert[1], "--out", tmp_path / out, "--limit", 2, *options) == 0
         tuned = finetune.load(tmp_path / out)
         assert tuned.answers([{"text": "Mia was happy."}])[0] in tuned.task.labels
     assert any(isinstance(module, Quantized) for module in finetune.load(tmp_path / "q").model.modules())
     assert finetune.load(tmp_path / "d").model.body.config.layers == 1
 
 
-def test_a_fine_tuned_run_needs_its_task_again(bert, tmp_path, capsys):
-    assert command("quantize", bert[1], "--out", tmp_path / "out") == 2
-    assert "was fine-tuned; say on what with --task" in capsys.readouterr().err
+def test_a_fine_tuned_run_knows_its_examples_and_takes_others(bert, tmp_path, capsys):
+    assert command("quantize", bert[1], "--out", tmp_path / "own") == 0
+    named = ["--task", "sentiment", "--examples", 60]
+    assert command("quantize", bert[1], "--out", tmp_path / "named", *named) == 0
+    assert [line["loss"] for line in lines_of(tmp_path / "own")] == [
+        line["loss"] for line in lines_of(tmp_path / "named")
+    ]
+    assert command("quantize", tmp_path / "own", "--out", tmp_path / "again", "--bits", 4) == 2
+    assert "is quantized already" in capsys.readouterr().err
+    (tmp_path / "own/finetune.json").unlink()
+    assert command("quantize", tmp_path / "own", "--out", tmp_path / "again") == 2
+    assert "finetune.json cannot be read" in capsys.readouterr().err
     assert command("lottery", bert[1], "--out", tmp_path / "out", "--task", "sentiment", "--examples", 60) == 2
     assert "tickets are looked for in what starts from nothing" in capsys.readouterr().err
 
@@ -244,10 +252,13 @@ def test_masks_survive_a_checkpoint_and_the_training_that_goes_on_from_it(tmp_pa
 
 @pytest.mark.parametrize("when", ["one-shot", "iterative", "cubic"])
 def test_every_plan_ends_at_the_amount_before_the_last_steps(when):
-    plan = amounts(when, 0.8, 100)
-    path = [plan(step) for step in range(101)]
-    assert path == sorted(path) and path[70] == pytest.approx(0.8) and path[-1] == pytest.approx(0.8)
-    assert (path[0] == 0.8) == (when == "one-shot")
+    for recovery in (0.0, 0.3, 0.75):
+        plan = amounts(when, 0.8, 100, recovery=recovery)
+        path, last = [plan(step) for step in range(101)], round(100 - 100 * recovery)
+        assert path == sorted(path) and path[last] == pytest.approx(0.8) and path[-1] == pytest.approx(0.8)
+        assert (path[0] == 0.8) == (when == "one-shot") and (path[last // 2] < 0.8) == (when != "one-shot")
+    with pytest.raises(ValueError, match="from 0 to less than 1: 1"):
+        amounts(when, 0.8, 100, recovery=1)
 
 
 def test_the_weights_that_are_left_are_counted():

@@ -2,6 +2,7 @@
 
   python -m train eval runs/gpt-1                        on the text the run held out
   python -m train eval runs/gpt-1 --data other.txt       on any text
+  python -m train eval runs/gpt-1 --stride 64            windows overlap, so that no token is read without context
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run")
     parser.add_argument("--data", metavar="PATH", help="a text file or a folder of them [what the run held out]")
     parser.add_argument("--batch", metavar="N", type=int, default=16, help="windows evaluated at once [16]")
+    parser.add_argument(
+        "--stride", metavar="N", type=int, default=0,
+        help="of a GPT: tokens from one window to the next; with fewer than the context, windows overlap and each token"
+        " (but the first ones) is predicted from at least the difference [the context]",
+    )  # fmt: skip
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
     add_device_flag(parser)
 
@@ -60,8 +66,10 @@ def run(args: argparse.Namespace) -> None:
 def _objective(args: argparse.Namespace, model, tokenizer) -> Causal | Bidirectional:
     """What the model was trained to predict: the next token, or the words on both sides."""
     family = checkpoint.family_of(model)
+    if args.stride and (family != "gpt" or not 0 < args.stride <= model.config.context):
+        raise ValueError(f"--stride {args.stride}: windows of a GPT begin from 1 to its context of tokens apart")
     if family == "gpt":
-        return Causal(model.config.context, args.batch)
+        return Causal(model.config.context, args.batch, apart=args.stride)
     if family == "elmo":
         return elmo.objective_of(args.run, model, tokenizer, args.batch)
     raise ValueError(

@@ -6,6 +6,7 @@
   python -m train finetune FOLDER --task answer --data train.jsonl --held-out dev.jsonl
   python -m train finetune runs/t5-1 --task text2text --data tasks.tsv        any texts to read and to write
   python -m train finetune runs/t5-1 --task reverse               a toy: reverse, sort, add; or one of the stories' sets
+  python -m train finetune --resume runs/finetune-1               go on where a run was stopped
 Files: TSV with a line of column names, or JSON lines. The columns of each kind of task:
   classify  text, pair (or none), label          regress  text, pair (or none), score
   tag       words, tags (lists, or with spaces)   answer   question, context, answer, start (or none)
@@ -17,7 +18,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import shutil
+import zlib
 from pathlib import Path
 
 import tinytensor as tt
@@ -31,7 +34,7 @@ from train.pretrain import make_folder
 from train.tasks import TASKS, Text2Text
 from train.tasks.files import read_examples
 from train.tasks.picture import draw_confusion
-from train.trainer import TrainConfig
+from train.trainer import TrainConfig, Trainer
 
 SUMMARY = "fine-tune a pretrained model: classify, regress, tag, answer, choose, text to text"
 
@@ -39,125 +42,181 @@ TRAINING = dict(batch=16, lr=5e-4, min_lr=0.0, schedule="linear", beta2=0.999, e
 FOLLOWS = ("steps", "eval_every", "save_every", "eval_batches")  # from the number of epochs
 
 
+# The flags of one run that are neither its data nor fields of TrainConfig, and their defaults.
+OPTIONS = dict(
+    cap=0, examples=1000, epochs=3, max_length=0, head_dropout=0.1, frozen=False, both_orders=False, language_loss=0.5,
+    lora=0, fresh=False,
+)  # fmt: skip
+RECORD = "finetune.json"  # in the run's folder: what it was asked to do, for --resume and for making it smaller
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", type=Path, help="the pretrained model: a run or a published folder")
     parser.add_argument(
-        "--task", metavar="TASK", required=True,
+        "model", metavar="MODEL", type=Path, nargs="?", help="the pretrained model: a run or a published folder"
+    )
+    parser.add_argument("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
+    parser.add_argument(
+        "--task", metavar="TASK",
         help=f"one of the stories' sets ({', '.join(stories_tasks.SETS)}), for a T5 also {', '.join(toys.TOYS)}, or "
         f"with --data a kind ({', '.join(TASKS)})",
     )  # fmt: skip
     parser.add_argument("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
     parser.add_argument("--held-out", metavar="FILE", type=Path, help="examples to measure on [a tenth of --data]")
-    parser.add_argument(
-        "--cap", metavar="N", type=int, default=0,
-        help="text2text: the most examples of one task that an epoch takes, drawn anew each time [0: all]",
-    )  # fmt: skip
-    parser.add_argument(
-        "--examples", metavar="N", type=int, default=1000,
-        help="to make from the stories, or of a toy; half as many, at most 500, are held out [1000]",
-    )  # fmt: skip
     parser.add_argument("--out", metavar="RUN", type=Path, help="the new run's folder [runs/finetune-N]")
     parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
-    parser.add_argument("--epochs", metavar="N", type=int, default=3, help="times to go through the examples [3]")
-    parser.add_argument("--max-length", metavar="N", type=int, default=0, help="tokens a text is cut to [the context]")
-    parser.add_argument("--head-dropout", metavar="X", type=float, default=0.1, help="dropout before the head [0.1]")
-    parser.add_argument("--frozen", action="store_true", help="train the head only (and an ELMo's mix of its layers)")
-    parser.add_argument(
-        "--both-orders", action="store_true", help="read pairs in both orders: for likeness, which has no direction"
-    )
-    parser.add_argument(
-        "--language-loss", metavar="X", type=float, default=0.5,
-        help="the share of a GPT's own loss that goes on counting [0.5]",
-    )  # fmt: skip
-    parser.add_argument(
-        "--lora", metavar="RANK", type=int, default=0,
-        help="train low-rank adapters of this rank and the head, and nothing else [0: train everything]",
-    )  # fmt: skip
-    parser.add_argument("--fresh", action="store_true", help="forget the pretraining, to see what it was worth")
+
+    def add(flag: str, help: str, kind: type | None = int, metavar: str = "N") -> None:
+        how = dict(action="store_true") if kind is None else dict(type=kind, metavar=metavar)
+        parser.add_argument(flag, default=argparse.SUPPRESS, help=help, **how)
+
+    add("--cap", "text2text: the most examples of one task that an epoch takes, drawn anew each time [0: all]")
+    add("--examples", "to make from the stories, or of a toy; half as many, at most 500, are held out [1000]")
+    add("--epochs", "times to go through the examples [3]")
+    add("--max-length", "tokens a text is cut to [the context]")
+    add("--head-dropout", "dropout before the head [0.1]", float, "X")
+    add("--frozen", "train the head only (and an ELMo's mix of its layers)", None)
+    add("--both-orders", "read pairs in both orders: for likeness, which has no direction", None)
+    add("--language-loss", "the share of a GPT's own loss that goes on counting [0.5]", float, "X")
+    add("--lora", "train low-rank adapters of this rank and the head, and nothing else [0: train all]", int, "RANK")
+    add("--fresh", "forget the pretraining, to see what it was worth", None)
     others = tuple(field.name for field in dataclasses.fields(ELMoConfig) if not field.name.startswith("mix_"))
     add_config_flags(parser, "the mix of an ELMo's layers", ELMoConfig, skip=others)
     add_config_flags(parser, "the training", TrainConfig, TRAINING | {"warmup": "a tenth of the steps"}, skip=FOLLOWS)
 
 
 def run(args: argparse.Namespace) -> None:
-    kind, examples, held_out = examples_of(args)
-    task = TASKS[kind].of(examples, held_out)
-    if args.both_orders:
-        if not hasattr(task, "both_orders"):
-            raise ValueError(f"--both-orders is for tasks about pairs, not for {kind}")
-        task = dataclasses.replace(task, both_orders=True)
-    model, tokenizer = checkpoint.load_model(args.model)
-    settings = TRAINING | given(args, TrainConfig)
-    if mix := {name: value for name, value in given(args, ELMoConfig).items() if name.startswith("mix_")}:
-        if not isinstance(model, ELMo):
-            raise ValueError(f"--{next(iter(mix)).replace('_', '-')} is for an ELMo, which {args.model} is not")
-        model.remix(**mix)
-    if args.lora < 0 or (args.lora and args.frozen):
-        raise ValueError("--lora is the rank of the adapters to train, at least 1, and not together with --frozen")
-    if args.cap < 0:
-        raise ValueError(f"--cap must not be negative: {args.cap}; 0 takes all examples")
-    if args.fresh:
-        model = fresh(model, settings.get("seed", 0))
-    folder = make_folder(args.out, "finetune", args.overwrite)
-    try:
-        trainer = finetune.begin(
-            folder,
-            (checkpoint.family_of(model), model, tokenizer),
-            task,
-            examples,
-            held_out,
-            epochs=args.epochs,
-            settings=settings,
-            max_length=args.max_length,
-            dropout=args.head_dropout,
-            frozen=args.frozen,
-            lora=args.lora,
-            language_loss=args.language_loss,
-            cap=args.cap,
-        )
-    except ValueError:
-        shutil.rmtree(folder)  # nothing was learned yet
-        raise
-    steps = trainer.config.steps
-    print(f"{len(examples)} examples to train on and {len(held_out)} held out; {steps} steps; in {folder}")
-    report = trainer.report
-    report.start(0)
+    trainer = _resume(args) if args.resume else _begin(args)
+    folder, steps, report = trainer.run, trainer.config.steps, trainer.report
+    report.start(trainer.progress.step)
     try:
         progress = trainer.train()
     finally:
         report.close()
     report.draw(folder / "loss.png")
     if progress.step < steps:
-        print(f"stopped after step {progress.step} of {steps}; the model of that step is in {folder}")
+        print(f"stopped after step {progress.step} of {steps}; go on with: python -m train finetune --resume {folder}")
         return
     print("held out: " + ", ".join(f"{name} {value:.4f}" for name, value in report.scores.items()))
-    if draw_confusion(task, held_out, report.answers, folder / "confusion.png"):
+    if draw_confusion(report.tuned.task, report.held_out, report.answers, folder / "confusion.png"):
         print(f"which label was taken for which: {folder / 'confusion.png'}")
 
 
-def examples_of(args: argparse.Namespace) -> tuple[str, list[dict], list[dict]]:
-    """(kind of task, training examples, held-out examples)"""
-    if args.data:
-        if args.task not in TASKS:
-            raise ValueError(f"unknown --task {args.task!r}; with --data choose from {', '.join(TASKS)}")
-        examples = read_examples(args.data, args.task)
-        if args.held_out:
-            return args.task, examples, read_examples(args.held_out, args.task)
-        if len(examples) < 10:
-            raise ValueError(f"{args.data} has {len(examples)} examples, too few to hold some out; give --held-out")
-        return args.task, [e for i, e in enumerate(examples) if i % 10 != 9], examples[9::10]
-    counts = args.examples, max(20, min(500, args.examples // 2))
-    if args.task in toys.TOYS:
-        return Text2Text.kind, *toys.examples(args.task, *counts)
-    if args.task not in stories_tasks.SETS:
+def _begin(args: argparse.Namespace) -> Trainer:
+    """A new run: what it is to do is written down in its folder."""
+    if args.model is None or args.task is None:
+        raise ValueError("say which model to fine-tune and on what: python -m train finetune MODEL --task TASK")
+    record = OPTIONS | {name: value for name, value in vars(args).items() if name in OPTIONS}
+    record |= {name: getattr(args, name) for name in ("task", "data", "held_out")}
+    settings = TRAINING | given(args, TrainConfig)
+    if record["lora"] < 0 or (record["lora"] and record["frozen"]):
+        raise ValueError("--lora is the rank of the adapters to train, at least 1, and not together with --frozen")
+    if record["cap"] < 0:
+        raise ValueError(f"--cap must not be negative: {record['cap']}; 0 takes all examples")
+    examples = examples_of(**record)
+    model, tokenizer = checkpoint.load_model(args.model)
+    if mix := {name: value for name, value in given(args, ELMoConfig).items() if name.startswith("mix_")}:
+        if not isinstance(model, ELMo):
+            raise ValueError(f"--{next(iter(mix)).replace('_', '-')} is for an ELMo, which {args.model} is not")
+        model.remix(**mix)
+    if record["fresh"]:
+        model = fresh(model, settings.get("seed", 0))
+    _task(record, *examples)  # what is wrong with the examples is said before any folder is made
+    folder = make_folder(args.out, "finetune", args.overwrite)
+    try:
+        trainer = _trainer(folder, (checkpoint.family_of(model), model, tokenizer), record, examples, settings)
+    except ValueError:
+        shutil.rmtree(folder)  # nothing was learned yet
+        raise
+    record |= {"train": settings, "checksum": _checksum(examples)}
+    text = json.dumps(record, indent=1, default=str) + "\n"
+    checkpoint.replace_file(folder / RECORD, lambda path: path.write_text(text))
+    counts = f"{len(examples[1])} examples to train on and {len(examples[2])} held out"
+    print(f"{counts}; {trainer.config.steps} steps; in {folder}")
+    return trainer
+
+
+def _resume(args: argparse.Namespace) -> Trainer:
+    """A run that was stopped, as it was at its last checkpoint; more --epochs and settings of the training may be
+    given."""
+    said = [name for name in ("model", "task", "data", "held_out", "out") if getattr(args, name) is not None]
+    said += [name for name in vars(args) if (name in OPTIONS and name != "epochs") or name.startswith("mix_")]
+    if said:
+        what = "MODEL" if said[0] == "model" else "--" + said[0].replace("_", "-")
+        raise ValueError(f"--resume goes on with the run's own model, task and examples; leave out {what}")
+    folder, record = args.resume, read_record(args.resume)
+    record["epochs"] = vars(args).get("epochs", record["epochs"])
+    examples = examples_of(**record)
+    if _checksum(examples) != record["checksum"]:
+        source = record["data"] or f"the built-in {record['task']}"
+        raise ValueError(f"the examples of {source} are not those that {folder} was begun with; fine-tune anew")
+    trainer = _trainer(folder, finetune.blank(folder), record, examples, record["train"] | given(args, TrainConfig))
+    trainer.restore()
+    done, steps = trainer.progress.step, trainer.config.steps
+    if done >= steps:
+        raise ValueError(f"{folder} has all of its {steps} steps; ask for more with --epochs")
+    print(f"going on after step {done} of {steps}; in {folder}")
+    return trainer
+
+
+def _trainer(folder: Path, pretrained: tuple, record: dict, examples: tuple, settings: dict) -> Trainer:
+    """What fine-tunes a model as the record of a run says."""
+    options = {name: record[name] for name in ("epochs", "max_length", "frozen", "lora", "language_loss", "cap")}
+    options |= dict(settings=settings, dropout=record["head_dropout"])
+    return finetune.begin(folder, pretrained, _task(record, *examples), *examples[1:], **options)
+
+
+def _task(record: dict, kind: str, examples: list[dict], held_out: list[dict]):
+    """The task that the examples pose."""
+    task = TASKS[kind].of(examples, held_out)
+    if record["both_orders"]:
+        if not hasattr(task, "both_orders"):
+            raise ValueError(f"--both-orders is for tasks about pairs, not for {kind}")
+        task = dataclasses.replace(task, both_orders=True)
+    return task
+
+
+def _checksum(examples: tuple) -> int:
+    return zlib.crc32(json.dumps(examples).encode())
+
+
+def read_record(folder: Path) -> dict:
+    """What a run was asked to do, as `_begin` wrote it down."""
+    try:
+        record = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder / RECORD} cannot be read, so {folder} cannot go on: {error}") from None
+    files = {name: record[name] and Path(record[name]) for name in ("data", "held_out")}
+    return record | files
+
+
+def examples_of(
+    task: str, data: Path | None = None, held_out: Path | None = None, examples: int = 1000, **_
+) -> tuple[str, list[dict], list[dict]]:
+    """(kind of task, training examples, held-out examples): of files, or made (`examples` of them).
+
+    Takes the record of a run as keywords; what else is in it does not matter.
+    """
+    if data:
+        if task not in TASKS:
+            raise ValueError(f"unknown --task {task!r}; with --data choose from {', '.join(TASKS)}")
+        read = read_examples(data, task)
+        if held_out:
+            return task, read, read_examples(held_out, task)
+        if len(read) < 10:
+            raise ValueError(f"{data} has {len(read)} examples, too few to hold some out; give --held-out")
+        return task, [e for i, e in enumerate(read) if i % 10 != 9], read[9::10]
+    counts = examples, max(20, min(500, examples // 2))
+    if task in toys.TOYS:
+        return Text2Text.kind, *toys.examples(task, *counts)
+    if task not in stories_tasks.SETS:
         raise ValueError(
-            f"unknown --task {args.task!r}; choose from {', '.join((*stories_tasks.SETS, *toys.TOYS))}, "
+            f"unknown --task {task!r}; choose from {', '.join((*stories_tasks.SETS, *toys.TOYS))}, "
             f"or give --data and one of {', '.join(TASKS)}"
         )
     # Seeds that no pretraining corpus has.
-    kind, _ = stories_tasks.SETS[args.task]
-    examples = [stories_tasks.examples(args.task, count, seed) for seed, count in enumerate(counts, start=1)]
-    return kind, *examples
+    kind, _ = stories_tasks.SETS[task]
+    made = [stories_tasks.examples(task, count, seed) for seed, count in enumerate(counts, start=1)]
+    return kind, *made
 
 
 def fresh(model: Module, seed: int) -> Module:

@@ -33,6 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--when", choices=SCHEDULES, default="one-shot", help="when it goes [one-shot]")
     parser.add_argument("--rounds", metavar="N", type=int, default=5, help="rounds of iterative pruning [5]")
     parser.add_argument(
+        "--recovery", metavar="X", type=float, default=0.5,
+        help="iterative and cubic: the share of the steps, at the end, in which nothing more goes [0.5]",
+    )  # fmt: skip
+    parser.add_argument(
         "--batches", metavar="N", type=int, default=8, help="batches for scores by gradient and activation [8]"
     )
     add_config_flags(parser, "the training of what is left", TrainConfig, TRAINING)
@@ -42,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     source = compress.open_source(args)
     what = args.what or ["weights"]
     config = source.training(args, TRAINING)
-    plan = amounts(args.when, args.amount, config.steps, args.rounds)
+    plan = amounts(args.when, args.amount, config.steps, args.rounds, args.recovery)
     batches = source.batches(args.batches) if args.by in ("gradient", "activation") else []
     if args.by == "movement" and args.when == "one-shot":
         raise ValueError("movement is known only after some training; use --when cubic or iterative")

@@ -1,18 +1,22 @@
 """The commands around BERT, one after another as a user would type them, on a model of a few thousand parameters."""
 
 import json
+import string
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from models import BERTForPreTraining
+from models.tokenizers import WordPiece
 from train.__main__ import main
 from train.checkpoint import load_model
 from train.commands.ask import example_of
 from train.commands.fill import fill
 from train.finetune import load
 from train.runs import newest_run
+from train.trainer import Trainer
 
 SHAPE = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "48", "--vocab-size", "300"]
 SMALL = ["--workers", "1", "--batch", "8", *SHAPE]
@@ -68,6 +72,14 @@ def test_fill_puts_the_most_probable_tokens_where_the_masks_are(pretrained, caps
     assert [p for _, p in guesses[0]] == sorted([p for _, p in guesses[0]], reverse=True)
 
 
+def test_the_padding_token_of_the_config_is_the_tokenizers(tmp_path):
+    tokens = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.ascii_lowercase, "##a", "##e", "[PAD]"]
+    WordPiece({token: i for i, token in enumerate(tokens)}).save(tmp_path)
+    flags = [*SMALL[:-2], "--stories", "20000", "--steps", "1", "--out", str(tmp_path / "run")]
+    assert main(["bert", "--tokenizer", str(tmp_path / "tokenizer.json"), *flags]) == 0
+    assert load_model(tmp_path / "run")[0].config.pad_id == tokens.index("[PAD]")
+
+
 def test_embed_finds_the_sentence_asked_for(pretrained, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("Mia had a red kite. The sea was calm and cold. Ben fell and hurt his knee.")
     vectors = tmp_path / "vectors.npz"
@@ -93,6 +105,44 @@ def test_finetune_trains_on_the_stories_and_on_files(pretrained, tmp_path, capsy
     assert {"accuracy", "f1", "matthews"} <= lines(run)[-2].keys()
     pytest.importorskip("matplotlib")
     assert (run / "confusion.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_fine_tuning_that_was_stopped_goes_on_bit_for_bit(pretrained, tmp_path, capsys, monkeypatch):
+    command = ["finetune", str(pretrained), "--task", "roles", "--examples", "40", "--epochs", "2", "--workers", "1"]
+    assert main([*command, "--out", str(tmp_path / "straight")]) == 0
+    (scores,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("held out: "))
+    train = Trainer.train
+
+    def stopping_after_four(self):
+        self.between = lambda loop, step: setattr(self, "stop_asked", step == 3)
+        return train(self)
+
+    run = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", stopping_after_four)
+        assert main([*command, "--out", str(run)]) == 0
+    assert f"stopped after step 4 of 6; go on with: python -m train finetune --resume {run}" in capsys.readouterr().out
+    assert main(["finetune", "--resume", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "going on after step 4 of 6" in said and scores in said
+    weights = [safetensors.numpy.load_file(tmp_path / name / "model.safetensors") for name in ("straight", "stopped")]
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+    assert main(["finetune", "--resume", str(run)]) == 2
+    assert "has all of its 6 steps; ask for more with --epochs" in capsys.readouterr().err
+    assert main(["finetune", "--resume", str(run), "--epochs", "3"]) == 0
+    assert lines(run)[-1]["step"] == 9
+
+
+def test_a_fine_tuning_does_not_go_on_with_other_examples(pretrained, tmp_path, capsys):
+    data, run = tmp_path / "mood.tsv", tmp_path / "run"
+    data.write_text("text\tlabel\n" + "Mia was glad.\tgood\nBen was sad.\tbad\n" * 10)
+    command = ["finetune", str(pretrained), "--task", "classify", "--data", str(data), "--epochs", "1"]
+    assert main([*command, "--workers", "1", "--out", str(run)]) == 0
+    data.write_text(data.read_text().replace("Ben", "Tom"))
+    assert main(["finetune", "--resume", str(run), "--epochs", "2"]) == 2
+    assert f"the examples of {data} are not those that {run} was begun with" in capsys.readouterr().err
+    assert main(["finetune", "--resume", str(run), "--lora", "2"]) == 2
+    assert "leave out --lora" in capsys.readouterr().err
 
 
 def test_a_fine_tuned_model_answers_what_it_is_asked(pretrained, tmp_path, capsys):
@@ -128,6 +178,7 @@ def test_a_fine_tuned_model_answers_what_it_is_asked(pretrained, tmp_path, capsy
 @pytest.mark.parametrize(
     "command, message",
     [(["fill", "no mask"], r"there is nothing to fill in: write [MASK] where a word is missing"),
+     (["finetune", "RUN"], "say which model to fine-tune and on what"),
      (["finetune", "RUN", "--task", "irony"], "unknown --task 'irony'; choose from sentiment"),
      (["finetune", "RUN", "--task", "roles", "--examples", "20", "--max-length", "99"], "--max-length 99 is more than"),
      (["finetune", "RUN", "--task", "tag", "--data", "x.tsv"], "x.tsv cannot be read"),
