@@ -1,5 +1,6 @@
 """Every command that runs a model runs it on the GPU's path too, and says the same as on the CPU."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,34 @@ def test_a_run_is_made_smaller_on_the_gpu_as_on_the_cpu(cuda, gpt, words):
         assert float(got[1]) == pytest.approx(float(right[1]), rel=2e-3)
     model, _ = checkpoint.load_model(Path("cuda"))
     assert model.parameters()[0].device == "cpu"           # what is saved is read anywhere
+
+
+FAMILIES = {  # command and shape, the task's kind, two examples, what to ask
+    "gpt": ("--tokenizer characters --layers 1 --heads 2 --width 16 --context 32 --dropout 0", "classify",
+            ("text\tlabel", "the fox runs\tyes", "the dog sleeps\tno"), "the fox sleeps"),
+    "t5": ("--tokenizer bytes --layers 1 --heads 2 --head-width 8 --width 16 --hidden 32", "text2text",
+           ("input\ttarget", "the fox\txof", "a dog\tgod"), "the dog"),
+    "elmo": ("--layers 1 --width 8 --hidden 12 --char-width 4 --filters 1x4,2x4 --dropout 0", "tag",
+             ("words\ttags", "the fox runs\tD N V", "a dog sleeps\tD N V"), "the fox sleeps"),
+}
+
+
+@pytest.mark.parametrize("family, more", [("gpt", []), ("gpt", ["--lora", "2"]), ("t5", []), ("elmo", ["--frozen"])])
+def test_each_family_is_fine_tuned_and_asked_on_the_gpu_as_on_the_cpu(cuda, tmp_path, monkeypatch, capsys, family,
+                                                                      more):
+    monkeypatch.chdir(tmp_path)
+    shape, task, (head, *examples), question = FAMILIES[family]
+    Path("text.txt").write_text("\n".join(LINES * 40))
+    Path("examples.tsv").write_text("\n".join([head, *examples * 6]) + "\n")
+    few = ["--batch", 4, "--workers", 1, "--log-every", 1]
+    call(family, "--data", "text.txt", "--out", "body", *shape.split(), *few, "--steps", 1, "--eval-batches", 1)
+    losses = []
+    for device in ("cpu", "cuda"):
+        tt.manual_seed(0)                                  # as in a process of its own
+        flags = ["--task", task, "--data", "examples.tsv", "--epochs", 1, "--head-dropout", 0]
+        call("finetune", "body", "--out", device, "--device", device, *flags, *few, *more)
+        lines = map(json.loads, (Path(device) / "metrics.jsonl").read_text().splitlines())
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    assert len(losses[0]) > 1 and losses[1] == pytest.approx(losses[0], rel=1e-4)
+    cpu, gpu = said(capsys, "ask", "cpu", question)
+    assert gpu == cpu

@@ -88,6 +88,8 @@ class Recorded:
 
     def place_of_seed(self, seed: int):
         if seed not in self.seeds:                         # it is, if a part is computed again in backward
+            if len(self.seeds) == MOST_SEEDS:
+                raise ValueError(f"it draws more than {MOST_SEEDS} masks")
             self.seeds.append(seed)
         index = self.seeds.index(seed)
         return self.places_of_seeds[index : index + 1]

@@ -28,7 +28,7 @@ namespace emulator {
 
 constexpr int MAX_THREADS = 1024;
 #ifdef __SANITIZE_ADDRESS__
-constexpr size_t STACK_BYTES = 512 << 10;                // there is room around every variable
+constexpr size_t STACK_BYTES = 256 << 10;                // there is room around every variable
 #else
 constexpr size_t STACK_BYTES = 64 << 10;
 #endif
@@ -339,7 +339,7 @@ inline void start_block(unsigned x, unsigned y, unsigned z) {
     size_t stagger = 192 * (i % 61);
     fiber.stack = m.stacks + i * STACK_BYTES + PAGE;
     fiber.stack_bytes = STACK_BYTES - PAGE - stagger;
-    fresh(fiber.stack, fiber.stack_bytes);
+    fresh((char*)fiber.stack + fiber.stack_bytes - 2 * PAGE, 2 * PAGE);   // where the last thread's end was left
     prepare(fiber, (char*)fiber.stack, fiber.stack_bytes, run_thread);
     warp_of(fiber).alive |= lane_bit(fiber);
   }
@@ -367,6 +367,7 @@ inline int run_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*kernel)(v
   if (shared_bytes > LARGEST_SHARED) report("%zu bytes of shared memory, more than 227 KiB\n", shared_bytes);
   if (m.failed) return 1;
   m.stacks = map_memory(m.thread_count * STACK_BYTES);
+  fresh(m.stacks, m.thread_count * STACK_BYTES);
   for (int i = 0; i < m.thread_count; i++) mprotect(m.stacks + i * STACK_BYTES, PAGE, PROT_NONE);
   // Shared memory ends at a page without access, with at most 127 bytes between: its start is aligned to 128.
   size_t room = (shared_bytes + 127 + PAGE) / PAGE * PAGE;
@@ -403,7 +404,8 @@ inline int run_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*kernel)(v
   sigaction(SIGSEGV, &before[0], nullptr);
   sigaction(SIGBUS, &before[1], nullptr);
   sigaltstack(&signals_before, nullptr);
-  fresh(pages, room);
+  fresh(pages, room);                                    // whoever gets this memory next knows nothing of us
+  fresh(m.stacks, m.thread_count * STACK_BYTES);
   munmap(pages, room + PAGE);
   munmap(m.stacks, m.thread_count * STACK_BYTES);
   return m.failed;
