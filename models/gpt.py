@@ -105,6 +105,8 @@ class GPT(Module):
     were not there.   cache: of new_cache, what was read before; ids are then the tokens that follow.
     """
 
+    repeatable = True  # a step does the same for every batch of one shape, so a CUDA graph can repeat it (--graph)
+
     def __init__(self, config: GPTConfig):
         self.config = c = config
         weights = init.normal(c.init_std)

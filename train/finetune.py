@@ -148,8 +148,6 @@ def begin(
     family, model, tokenizer = pretrained
     if family not in PREPARE:
         raise ValueError(f"a model of the family {family} cannot be fine-tuned; the families are {', '.join(PREPARE)}")
-    if settings.get("graph"):
-        raise ValueError("the examples differ in length, and --graph records batches of one shape; leave it out")
     if epochs < 1:
         raise ValueError(f"--epochs must be at least 1, not {epochs}")
     if family == "t5":

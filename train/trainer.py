@@ -59,7 +59,7 @@ class TrainConfig:
     worker_kind: str = option("auto", f"what they are: {', '.join(parallel.KINDS)} (auto takes the faster)")
     device: str = option("cpu", f"where the model computes: {', '.join(backend.DEVICES)}")
     dtype: str = option("float32", f"in what precision: {', '.join(precision.DTYPES)} (the narrow ones on a GPU)")
-    graph: bool = option(False, "on a GPU: record a step once and repeat it as a whole, which helps small models")
+    graph: bool = option(False, "on a GPU: record a GPT's step once and repeat it as a whole, which helps small models")
 
     def __post_init__(self):
         check_positive(self, "steps", "batch", "accumulate", "eval_every", "eval_batches", "save_every", "log_every")
@@ -110,6 +110,9 @@ class Trainer:
 
         The model's parameters move into shared memory if the workers are processes.
         """
+        if config.graph and not getattr(model, "repeatable", False):
+            what = f"the steps of a {type(model).__name__} differ from batch to batch"
+            raise ValueError(f"{what}, and --graph repeats a recorded one; leave it out")
         objective.check(train_data, "training")
         objective.check(val_data, "held-out")
         backend.cpu.tune_malloc()
