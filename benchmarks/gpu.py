@@ -13,6 +13,7 @@ the copy bandwidth, a GPT-2 124M step at 0.8 of its tokens per second and no mor
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ from models import GPT, GPTConfig
 from models.generate import generate
 from tinytensor import backend
 from train.optim import AdamW, clip_scale
-from train.precision import compute_dtype
+from train.precision import compute_dtype, peak_bytes
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 TOKENS = 16384                                             # batch times length in the attention sweep
@@ -84,24 +85,28 @@ def attention_times(cupy, torch, T: int, D: int, causal: bool) -> tuple[float, f
 
 
 def attention_error(cupy, torch) -> list[str]:
-    """The largest error of forward and of each gradient against float64, ours and PyTorch's."""
+    """The largest error of forward and of each gradient against float64, ours and PyTorch's, at length 1024."""
     from tinytensor.backend import cpu, gpu
 
-    arrays = [torch.randn(1, 2, 1024, 64, device="cuda", dtype=torch.bfloat16) for _ in range(4)]
-    q, k, v, dy = (cupy.from_dlpack(a) for a in arrays)
-    y, saved = gpu.attention(q, k, v, scale=0.125, causal=True)
-    ours = [y, *gpu.attention_backward(dy, saved)[:3]]
-    leaves = [a.requires_grad_() for a in arrays[:3]]
-    out = torch.nn.functional.scaled_dot_product_attention(*leaves, is_causal=True)
-    theirs = [out, *torch.autograd.grad(out, leaves, arrays[3])]
-    exact = [a.detach().double().cpu().numpy() for a in arrays]
-    right_y, right_saved = cpu.attention(*exact[:3], scale=0.125, causal=True)
-    right = [right_y, *cpu.attention_backward(exact[3], right_saved)[:3]]
-    lines = ["| error against float64 | ours | PyTorch |", "|---|---|---|"]
-    for name, a, b, want in zip(("y", "dq", "dk", "dv"), ours, theirs, right):
-        mine = np.abs(backend.to_numpy(a).astype(np.float64) - want).max()
-        peer = np.abs(b.detach().double().cpu().numpy() - want).max()
-        lines.append(f"| {name} | {mine:.1e} | {peer:.1e} |")
+    lines = ["| largest error against float64: ours, PyTorch's | y | dq | dk | dv |", "|---|---|---|---|---|"]
+    for D in (64, 128):
+        for causal in (True, False):
+            how = dict(scale=D**-0.5, causal=causal)
+            arrays = [torch.randn(1, 2, 1024, D, device="cuda", dtype=torch.bfloat16) for _ in range(4)]
+            q, k, v, dy = (cupy.from_dlpack(a) for a in arrays)
+            y, saved = gpu.attention(q, k, v, **how)
+            ours = [y, *gpu.attention_backward(dy, saved)[:3]]
+            leaves = [a.requires_grad_() for a in arrays[:3]]
+            out = torch.nn.functional.scaled_dot_product_attention(*leaves, is_causal=causal)
+            theirs = [out, *torch.autograd.grad(out, leaves, arrays[3])]
+            exact = [a.detach().double().cpu().numpy() for a in arrays]
+            right_y, right_saved = cpu.attention(*exact[:3], **how)
+            right = [right_y, *cpu.attention_backward(exact[3], right_saved)[:3]]
+            cells = []
+            for mine, peer, want in zip(ours, theirs, right):
+                errors = backend.to_numpy(mine).astype(np.float64), peer.detach().double().cpu().numpy()
+                cells.append(", ".join(f"{np.abs(values - want).max():.1e}" for values in errors))
+            lines.append(f"| D {D}, {'causal' if causal else 'full'} | {' | '.join(cells)} |")
     return lines
 
 
@@ -124,14 +129,19 @@ def rows(cupy, torch) -> list[str]:
     x, branch, weight, bias = draw(16384, 768), draw(16384, 768), draw(768), draw(768)
     logits = draw(16384, 50257)
     targets = cupy.random.randint(0, 50257, 16384)
-    _, _, saved = gpu.add_layer_norm(x, branch, weight, bias, 1e-5)
+    norm = lambda x, branch, bias, **how: gpu.normalize(x, branch, weight, bias, 1e-5, **how)
+    _, _, saved = norm(x, branch, bias, centre=True)
+    drop = dict(dropout=0.1, rng=np.random.default_rng(0))
+    _, _, dropped = norm(x, branch, bias, centre=True, **drop)
     losses, loss_saved = gpu.cross_entropy(logits, targets)
     ones = cupy.ones_like(losses)
     for name, work, moved in (
-        ("layer norm", lambda: gpu.layer_norm(x, weight, bias, 1e-5), 2 * x.nbytes),
-        ("residual + layer norm", lambda: gpu.add_layer_norm(x, branch, weight, bias, 1e-5), 4 * x.nbytes),
-        ("its gradient", lambda: gpu.add_layer_norm_backward(x, branch, saved), 4 * x.nbytes),
-        ("RMS norm", lambda: gpu.rms_norm(x, weight, 1e-6), 2 * x.nbytes),
+        ("layer norm", lambda: norm(x, None, bias, centre=True), 2 * x.nbytes),
+        ("residual + layer norm", lambda: norm(x, branch, bias, centre=True), 4 * x.nbytes),
+        ("its gradient", lambda: gpu.normalize_backward(x, branch, saved), 4 * x.nbytes),
+        ("dropout + residual + layer norm", lambda: norm(x, branch, bias, centre=True, **drop), 4 * x.nbytes),
+        ("its gradient", lambda: gpu.normalize_backward(x, branch, dropped), 5 * x.nbytes),
+        ("RMS norm", lambda: norm(x, None, None, centre=False), 2 * x.nbytes),
         ("cross-entropy, 50257 classes", lambda: gpu.cross_entropy(logits, targets), logits.nbytes),
         ("its gradient, in place", lambda: backward_into(logits, ones, loss_saved), 2 * logits.nbytes),
     ):
@@ -140,18 +150,27 @@ def rows(cupy, torch) -> list[str]:
     return ["## Norms and cross-entropy, bfloat16", "", *lines]
 
 
-def step(cupy, torch, batch: int = 16) -> list[str]:
-    """A training step of GPT-2 124M, batch 16 x 1024, against the same model in PyTorch eager under autocast."""
-    config = GPTConfig.preset("gpt2")
-    ids = np.random.default_rng(0).integers(0, config.vocab_size, (batch, config.context + 1))
-    peer_time, peer_memory = peer_step(torch, config, ids)
-    torch.cuda.empty_cache()
-    time, memory = our_step(cupy, config, ids)
-    tokens = batch * config.context * 1000
-    return ["## A training step of GPT-2 124M, batch 16 x 1024, bfloat16", "",
-            "| | ms | tokens/s | peak memory |", "|---|---|---|---|",
-            f"| here | {time:.1f} | {tokens / time:,.0f} | {memory / 2**30:.1f} GiB |",
-            f"| PyTorch eager | {peer_time:.1f} | {tokens / peer_time:,.0f} | {peer_memory / 2**30:.1f} GiB |"]
+STEPS = {"gpt2": ("GPT-2 124M", 16), "baby": ("nanoGPT's 'baby', 10.7M", 64)}   # preset -> what it is, batch
+
+
+def step(cupy, torch) -> list[str]:
+    """A training step, with and without a CUDA graph, against the same model in PyTorch eager under autocast."""
+    lines = []
+    for preset, (name, batch) in STEPS.items():
+        config = dataclasses.replace(GPTConfig.preset(preset), dropout=0.0)
+        ids = np.random.default_rng(0).integers(0, config.vocab_size, (batch, config.context + 1))
+        measured = {"PyTorch eager": peer_step(torch, config, ids)}
+        torch.cuda.empty_cache()
+        for graph in (False, True):
+            measured["here, --graph" if graph else "here"] = our_step(cupy, config, ids, graph)
+            cupy.get_default_memory_pool().free_all_blocks()
+        tokens = 1000 * batch * config.context
+        lines += [f"## A training step of {name}, batch {batch} x {config.context}, bfloat16", "",
+                  "| | ms | tokens/s | peak memory |", "|---|---|---|---|"]
+        lines += [f"| {who} | {time:.2f} | {tokens / time:,.0f} | {memory / 2**30:.1f} GiB |"
+                  for who, (time, memory) in measured.items()]
+        lines.append("")
+    return lines[:-1]
 
 
 def peer_step(torch, config: GPTConfig, ids: np.ndarray) -> tuple[float, int]:
@@ -174,23 +193,32 @@ def peer_step(torch, config: GPTConfig, ids: np.ndarray) -> tuple[float, int]:
     return milliseconds(work, torch, 10), torch.cuda.max_memory_allocated()
 
 
-def our_step(cupy, config: GPTConfig, ids: np.ndarray) -> tuple[float, int]:
-    """(milliseconds, peak bytes) of ours."""
-    cupy.get_default_memory_pool().free_all_blocks()
+def our_step(cupy, config: GPTConfig, ids: np.ndarray, graph: bool) -> tuple[float, int]:
+    """(milliseconds, peak bytes) of ours: what train/trainer.py does."""
+    from tinytensor.backend.gpu.graph import Recorded
+
     model = GPT(config).to("cuda")
     optimizer = AdamW(model.parameters(), lr=1e-4, dtype=compute_dtype("bfloat16"))
-    inputs, targets = (backend.to_device(np.ascontiguousarray(part), "cuda") for part in (ids[:, :-1], ids[:, 1:]))
-    counts = {"targets": targets.size}
+    flat, batch = optimizer.flat, {"ids": ids[:, :-1], "targets": ids[:, 1:]}
+    batch = {name: np.ascontiguousarray(array) for name, array in batch.items()}
+    counts = model.counts(batch)
+
+    def gradient(batch: dict, counts: dict):
+        optimizer.zero_grad()
+        loss = model.loss(batch, counts)
+        loss.backward()
+        flat.complete_gradients(flat.parameters)
+        return loss.data
+
+    recorded = Recorded(gradient) if graph else None
 
     def work():
-        optimizer.zero_grad()
-        model.loss({"ids": inputs, "targets": targets}, counts).backward()
-        optimizer.flat.complete_gradients(optimizer.flat.parameters)
-        norm = float(backend.backend_of(optimizer.flat.grad).squared_norm(optimizer.flat.grad)) ** 0.5
+        (recorded or gradient)(batch, counts)
+        norm = float(backend.backend_of(flat.grad).squared_norm(flat.grad)) ** 0.5
         optimizer.steps += 1
-        optimizer.update(0, optimizer.flat.size, optimizer.flat.grad, 1e-4, clip_scale(norm, 1.0))
+        optimizer.update(0, flat.size, flat.grad, 1e-4, clip_scale(norm, 1.0))
 
-    return milliseconds(work, cupy, 10), cupy.get_default_memory_pool().total_bytes()
+    return milliseconds(work, cupy, 10), peak_bytes("cuda", recorded)
 
 
 def decode(cupy, torch, tokens: int = 200) -> list[str]:
@@ -210,12 +238,13 @@ def decode(cupy, torch, tokens: int = 200) -> list[str]:
     for parameter in model.parameters():
         parameter.data = parameter.data.astype(np.float16)
 
-    def our_decode():
-        generate(model, np.zeros((1, 8), int), tokens, temperature=0)
+    def our_decode(graph: bool):
+        generate(model, np.zeros((1, 8), int), tokens, temperature=0, graph=graph)
         cupy.cuda.Device().synchronize()
 
     lines = ["| | tokens/s |", "|---|---|"]
-    for name, work in (("here", our_decode), ("transformers", torch_decode)):
+    for name, work in (("here", lambda: our_decode(False)), ("here, --graph", lambda: our_decode(True)),
+                       ("transformers", torch_decode)):
         work()
         start = time.perf_counter()
         work()

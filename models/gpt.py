@@ -105,6 +105,8 @@ class GPT(Module):
     were not there.   cache: of new_cache, what was read before; ids are then the tokens that follow.
     """
 
+    repeatable = True  # a step does the same for every batch of one shape, so a CUDA graph can repeat it (--graph)
+
     def __init__(self, config: GPTConfig):
         self.config = c = config
         weights = init.normal(c.init_std)
@@ -160,6 +162,8 @@ class GPT(Module):
             raise ValueError(f"GPT reads ids of shape (B, T), not {ids.shape}")
         if mask is not None and mask.shape != ids.shape:
             raise ValueError(f"the mask has shape {mask.shape}, expected {ids.shape} to match the ids")
+        if cache and cache.place is not None:
+            return self.token_embedding(ids) + self.position_embedding(cache.place), cache.written()
         T, start = ids.shape[1], cache.length if cache else 0
         seen = mask if cache is None else cache.see(T, mask)
         if seen is None:

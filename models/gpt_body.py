@@ -32,7 +32,7 @@ class GPTBody(Module):
         for layer in (gpt.token_embedding, *([gpt.head] if gpt.head else [])):
             table = layer.weight.data
             marks = init.normal(gpt.config.init_std)((len(MARKS), table.shape[1])).astype(table.dtype)
-            layer.weight = Parameter(np.concatenate([table, marks]))
+            layer.weight = Parameter(layer.weight.xp.concatenate([table, layer.weight.xp.asarray(marks)]))
         gpt.config = dataclasses.replace(gpt.config, vocab_size=gpt.config.vocab_size + len(MARKS))
 
     @property

@@ -251,11 +251,11 @@ class Block(Module):
     def __call__(self, x: Tensor, branch: Tensor | None, bias: Tensor, mask, memory, cache: KVCache | None):
         """bias: (H, T, S).   The others are those of Stack, for this block."""
         x, y = self.norm1.add(x, branch)
-        branch = self.dropout(self.attention(y, bias, mask, cache))
+        branch = self.attention(y, bias, mask, cache)
         if self.cross:
-            x, y = self.cross_norm.add(x, branch)
-            branch = self.dropout(self.cross(y, *memory))
-        x, y = self.norm2.add(x, branch)
+            x, y = self.cross_norm.add(x, branch, self.dropout)
+            branch = self.cross(y, *memory)
+        x, y = self.norm2.add(x, branch, self.dropout)
         return x, self.dropout(self.feed_forward(y))
 
 

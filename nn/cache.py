@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
 from tinytensor import backend
@@ -11,6 +14,8 @@ class KVCache:
     """The keys and values of the positions already seen, for one attention layer: two arrays allocated once.
 
     keys, values: (B, H, capacity, D), of which the first `length` positions are filled.
+    place: None, or where the next position is written, (1,), in a step that a CUDA graph repeats: all its shapes and
+    addresses must be the same wherever that is, so it works on the whole arrays. See DecoderCache.writing_at.
     """
 
     def __init__(self, batch: int, heads: int, capacity: int, head_width: int, like):
@@ -18,6 +23,7 @@ class KVCache:
         self.keys = xp.zeros((batch, heads, capacity, head_width), like.dtype)
         self.values = xp.zeros_like(self.keys)
         self.length = 0
+        self.place: np.ndarray | None = None
 
     @property
     def capacity(self) -> int:
@@ -25,6 +31,10 @@ class KVCache:
 
     def append(self, k, v) -> tuple:
         """Store k and v, (B, H, T, D) each, behind the others; returns views of all keys and values so far."""
+        if self.place is not None:
+            place = backend.beside(self.keys, self.place)
+            self.keys[:, :, place], self.values[:, :, place] = k, v
+            return self.keys, self.values
         end = self.length + k.shape[2]
         if end > self.capacity:
             raise ValueError(f"the cache holds {self.capacity} positions and cannot take number {end}")
@@ -59,6 +69,7 @@ class DecoderCache:
         self.layers = layers
         self.memory = memory or {}
         self.seen: np.ndarray | None = None
+        self.place: np.ndarray | None = None
 
     @property
     def length(self) -> int:
@@ -82,6 +93,31 @@ class DecoderCache:
         if mask is not None:
             self.seen[:, self.length : end] = mask
         return self.seen[:, :end]
+
+    @contextlib.contextmanager
+    def writing_at(self, place: np.ndarray) -> Iterator[None]:
+        """Inside this block a step of one token writes at `place`, (1,), and looks at whole arrays, masked behind it.
+
+        `length` stays as it is: a repetition of the step passes by no Python.
+        """
+        for part in (self, *self.layers):
+            part.place = place
+        try:
+            yield
+        finally:
+            for part in (self, *self.layers):
+                part.place = None
+
+    def written(self) -> np.ndarray:
+        """(1, 1, 1, capacity) on the cache's device: which positions are at or before the place."""
+        keys = self.layers[0].keys
+        xp = backend.array_module(keys)
+        return (xp.arange(self.capacity) <= backend.beside(keys, self.place))[None, None, None]
+
+    def advance(self) -> None:
+        """A token was written by a step that was repeated."""
+        for layer in self.layers:
+            layer.length += 1
 
     def select(self, rows) -> DecoderCache:
         """Go on with these rows of the batch, in this order: beams that live on, or each prompt several times."""

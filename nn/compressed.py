@@ -48,7 +48,7 @@ def load(model: Module, arrays: dict[str, np.ndarray]) -> None:
         if name.endswith(MASK):
             continue
         if name + MASK in arrays and name in parameters:
-            mask = parameters[name].mask
+            mask = backend.to_numpy(parameters[name].mask)
             if mask.sum() != array.size:
                 raise ValueError(f"the mask of {name} keeps {mask.sum()} values, but the file has {array.size}")
             values[name] = np.zeros(mask.shape, array.dtype)
@@ -60,6 +60,7 @@ def load(model: Module, arrays: dict[str, np.ndarray]) -> None:
 
 def fit(model: Module, arrays: dict[str, np.ndarray]) -> None:
     """Change the layers of a model of the full shape to those of a file's arrays; set the masks. Weights come later."""
+    device = model.parameters()[0].device
     for name, module in list(model.named_modules()):
         if is_attention(module):
             rows = _rows(arrays, f"{name}.{'q' if hasattr(module, 'q') else 'qkv'}")
@@ -73,9 +74,11 @@ def fit(model: Module, arrays: dict[str, np.ndarray]) -> None:
     names = {id(module): name for name, module in model.named_modules()}
     replace_modules(model, lambda module: _fitted(module, names.get(id(module), ""), arrays))
     for name, parameter in model.named_parameters():
+        parameter.data = backend.to_device(parameter.data, device)
         bits = arrays.get(name + MASK)
         if bits is not None and bits.shape[:-1] == parameter.shape[:-1]:
-            parameter.mask = np.unpackbits(bits, axis=-1, count=parameter.shape[-1]).astype(bool)
+            mask = np.unpackbits(bits, axis=-1, count=parameter.shape[-1]).astype(bool)
+            parameter.mask = backend.to_device(mask, parameter.device)
 
 
 def _rows(arrays: dict[str, np.ndarray], layer: str) -> int | None:

@@ -21,13 +21,13 @@ DAMPING = 0.01  # times H's mean diagonal, added to it: inputs that hardly vary 
 
 
 def gptq(weight, products, group: int | None, find_range: Callable, encode: Callable, decode: Callable) -> tuple:
-    """(codes (M, K) int8, scale, zero_point) of a weight (M, K) whose inputs have the sums of products (K', K').
+    """(codes (M, K) int8, scale, zero_point) of a NumPy weight (M, K) whose inputs have the sums of products (K', K').
 
     group: how many columns share a scale, which is found from their corrected weights when the first comes up; None:
     all of them. K' < K columns have inputs; those behind are padding.   find_range(part (M, n)) -> (scale, zero_point),
     (M, 1) or (1, 1) each;   encode(part, scale, zero_point) -> int8;   decode is its inverse.
     """
-    W = backend.to_numpy(weight).astype(np.float64)
+    W = weight.astype(np.float64)
     M, K = W.shape
     U = _factor(products, K)
     codes = np.empty((M, K), np.int8)
@@ -64,8 +64,8 @@ def input_products(model: Module, layers: list[Module], batches: Sequence[dict])
     found = {id(layer): np.zeros((layer.weight.shape[1],) * 2) for layer in layers}
 
     def see(layer: Module, arguments: tuple, result) -> None:
-        x = backend.to_numpy(arguments[0].data).reshape(-1, arguments[0].shape[-1])
-        found[id(layer)] += x.T @ x
+        x = arguments[0].data.reshape(-1, arguments[0].shape[-1])
+        found[id(layer)] += backend.to_numpy(x.T @ x)
 
     with evaluating(model), no_grad(), watch(model, layers, see):
         for batch in batches:

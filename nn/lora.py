@@ -26,7 +26,7 @@ from nn.dropout import Dropout
 from nn.linear import Linear
 from nn.module import Module, Parameter
 from nn.surgery import replace_modules
-from tinytensor import Tensor, ops
+from tinytensor import Tensor, backend, ops
 
 
 class LoRALinear(Module):
@@ -43,6 +43,7 @@ class LoRALinear(Module):
         self.a = Parameter.make((rank, inputs), init.kaiming_uniform)
         self.b = Parameter.make((outputs, rank), init.zeros)
         self.dropout = Dropout(dropout)
+        self.to(base.weight.device)
 
     @property
     def weight(self) -> Tensor:
@@ -93,23 +94,28 @@ def add_adapters(
 
 def adapter_state(model: Module) -> dict[str, np.ndarray]:
     """Name -> array of the adapters alone."""
-    return {
-        name: parameter.data for prefix, module in model.named_modules() if isinstance(module, LoRALinear)
-        for name, parameter in ((f"{prefix}.a", module.a), (f"{prefix}.b", module.b))
-    }  # fmt: skip
+    return {name: backend.to_numpy(parameter.data) for name, parameter in _adapters(model).items()}
 
 
 def load_adapters(model: Module, state: dict[str, np.ndarray]) -> Module:
     """Put saved adapters into a model that add_adapters has prepared in the same way."""
-    own = adapter_state(model)
+    own = _adapters(model)
     if different := sorted(own.keys() ^ state.keys()):
         raise ValueError(f"these adapters belong to other layers: {different[0]} is only on one side")
-    for name, array in own.items():
-        if array.shape != state[name].shape:
-            raise ValueError(f"the adapter {name} is {state[name].shape}, expected {array.shape}; is the rank another?")
-    for name, array in own.items():
-        array[...] = state[name]
+    for name, own_one in own.items():
+        if own_one.shape != state[name].shape:
+            shapes = f"{state[name].shape}, expected {own_one.shape}"
+            raise ValueError(f"the adapter {name} is {shapes}; is the rank another?")
+    for name, own_one in own.items():
+        own_one.data[...] = backend.to_device(state[name], own_one.device)
     return model
+
+
+def _adapters(model: Module) -> dict[str, Parameter]:
+    return {
+        name: parameter for prefix, module in model.named_modules() if isinstance(module, LoRALinear)
+        for name, parameter in ((f"{prefix}.a", module.a), (f"{prefix}.b", module.b))
+    }  # fmt: skip
 
 
 def merge(model: Module) -> Module:

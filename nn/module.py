@@ -40,8 +40,8 @@ class Parameter(Tensor):
 
     An optimizer may give it a place in a long flat array for its data and one for its gradient (see train/optim.py);
     `gradient_place` is that second view. `grad` is None until a gradient has arrived, flat or not.
-    mask: None, or booleans of the parameter's shape, False where pruning (nn/prune.py) took a weight away; optimizers
-    leave a 0 there.
+    mask: None, or booleans of the parameter's shape, on its device, False where pruning (nn/prune.py) took a weight
+    away; optimizers leave a 0 there.
     """
 
     __slots__ = ("gradient_place", "mask")
@@ -146,7 +146,7 @@ class Module:
         if any(0 in parameter.data.strides for parameter in own.values()):
             raise ValueError(f"this {type(self).__name__} was built under shapes_only() and has no memory for weights")
         for name, parameter in own.items():
-            parameter.data[...] = parameter.xp.asarray(state[name])
+            parameter.data[...] = backend.to_device(state[name], parameter.device)
 
     def train(self, mode: bool = True) -> Module:
         """Switch to training (dropout works)."""
@@ -182,10 +182,12 @@ class Module:
             parameter.grad = None
 
     def to(self, device: str) -> Module:
-        """Move all parameters to "cpu" or "cuda", in place; gradients are forgotten."""
+        """Move all parameters and their masks to "cpu" or "cuda", in place; gradients are forgotten."""
         for parameter in self.parameters():
             if backend.device_of(parameter.data) != device:  # row by row, as a GPU's kernels read; see for_inference
                 parameter.data = backend.to_device(parameter.xp.ascontiguousarray(parameter.data), device)
+            if parameter.mask is not None:
+                parameter.mask = backend.to_device(parameter.mask, device)
             parameter.grad = parameter.gradient_place = None
         return self
 

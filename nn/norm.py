@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nn import init
+from nn.dropout import Dropout
 from nn.module import Module, Parameter
 from tinytensor import Tensor, ops
 
@@ -18,11 +19,11 @@ class LayerNorm(Module):
     def __call__(self, x: Tensor) -> Tensor:
         return ops.layer_norm(x, self.weight, self.bias, self.eps)
 
-    def add(self, x: Tensor, branch: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(x + branch, its normalization), fused; the branch may be None, adding nothing."""
+    def add(self, x: Tensor, branch: Tensor | None, dropout: Dropout | None = None) -> tuple[Tensor, Tensor]:
+        """(x + dropout(branch), its normalization), fused; the branch may be None, adding nothing."""
         if branch is None:
             return x, self(x)
-        return ops.add_layer_norm(x, branch, self.weight, self.bias, self.eps)
+        return ops.add_layer_norm(x, branch, self.weight, self.bias, self.eps, share_of(dropout))
 
 
 class RMSNorm(Module):
@@ -35,8 +36,13 @@ class RMSNorm(Module):
     def __call__(self, x: Tensor) -> Tensor:
         return ops.rms_norm(x, self.weight, self.eps)
 
-    def add(self, x: Tensor, branch: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(x + branch, its normalization), fused; the branch may be None, adding nothing."""
+    def add(self, x: Tensor, branch: Tensor | None, dropout: Dropout | None = None) -> tuple[Tensor, Tensor]:
+        """(x + dropout(branch), its normalization), fused; the branch may be None, adding nothing."""
         if branch is None:
             return x, self(x)
-        return ops.add_rms_norm(x, branch, self.weight, self.eps)
+        return ops.add_rms_norm(x, branch, self.weight, self.eps, share_of(dropout))
+
+
+def share_of(dropout: Dropout | None) -> float:
+    """What a dropout layer drops now: nothing in evaluation."""
+    return dropout.p if dropout is not None and dropout.training else 0.0

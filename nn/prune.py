@@ -75,8 +75,8 @@ class Group:
         """Mask the other units, in addition to what is masked already."""
         for parameter, view in self.parts:
             if parameter.mask is None:
-                parameter.mask = np.ones(parameter.shape, bool)
-            view(parameter.mask)[~kept] = False
+                parameter.mask = parameter.xp.ones(parameter.shape, bool)
+            view(parameter.mask)[parameter.xp.asarray(~kept)] = False
 
 
 def prune(
@@ -143,7 +143,7 @@ def apply_masks(model: Module) -> None:
     """Set every masked weight to 0."""
     for parameter in model.parameters():
         if parameter.mask is not None:
-            parameter.data *= parameter.xp.asarray(parameter.mask)
+            parameter.data *= parameter.mask
 
 
 def sparsity(model: Module, what: str = "weights") -> float:
@@ -244,7 +244,7 @@ def scores(model: Module, found: list[Group], by: str | dict, batches: Sequence[
         return [group.sums(lambda p: by_id.get(id(p), np.zeros(p.shape))) for group in found]
     if by == "magnitude":
         sizes = [sum(p.size for p, _ in group.parts) / group.count for group in found]
-        return [np.sqrt(group.sums(lambda p: np.square(p.data)) / size) for group, size in zip(found, sizes)]
+        return [np.sqrt(group.sums(lambda p: p.data * p.data) / size) for group, size in zip(found, sizes)]
     if by == "gradient":
         return _taylor(model, found, batches)
     if by == "activation":
@@ -277,8 +277,8 @@ def _contributions(model: Module, found: list[Group], batches: Sequence[dict]) -
             ids = backend.to_numpy(getattr(x, "data", x)).reshape(-1)
             squares[id(layer)] += np.bincount(ids, minlength=len(layer.weight))
         else:
-            x = backend.to_numpy(x.data).reshape(-1, x.shape[-1])
-            squares[id(layer)] += np.square(x).sum(axis=0, dtype=np.float64)
+            x = x.data.reshape(-1, x.shape[-1])
+            squares[id(layer)] += backend.to_numpy((x * x).sum(axis=0, dtype=np.float64))
             rows[id(layer)] += len(x)
 
     with evaluating(model), no_grad(), watch(model, list(readers.values()), see):
@@ -288,7 +288,8 @@ def _contributions(model: Module, found: list[Group], batches: Sequence[dict]) -
     for group in found:
         square, weight = squares[id(group.reader)], group.reader.weight
         if not isinstance(group.reader, Embedding):
-            square = np.square(weight.data, dtype=np.float64) * (square / max(1, rows[id(group.reader)]))
+            mean_square = square / max(1, rows[id(group.reader)])
+            square = np.square(backend.to_numpy(weight.data), dtype=np.float64) * mean_square
         view = next(view for parameter, view in group.parts if parameter is weight)
         result.append(np.sqrt(view(square).reshape(group.count, -1).sum(axis=1)))
     return result
@@ -321,7 +322,7 @@ def _read_units(group: Group) -> np.ndarray:
     weight, view = group.parts[0]
     if weight.mask is None:
         return np.ones(group.count, bool)
-    read = view(weight.mask).reshape(group.count, -1).any(axis=1)
+    read = view(backend.to_numpy(weight.mask)).reshape(group.count, -1).any(axis=1)
     read[0] |= not read.any()
     return read
 

@@ -161,7 +161,9 @@ class Quantized(Module):
     @classmethod
     def matrix(cls, weight, products=None, *, bits: int, per: str | int, symmetric: bool, ranges: str) -> tuple:
         """(codes, scale, zero_point, columns) of a float matrix. products: sums of x x^T over its inputs, for gptq."""
-        xp, (rows, columns) = backend.array_module(weight), weight.shape
+        device, (rows, columns) = backend.device_of(weight), weight.shape
+        weight = weight if products is None else backend.to_numpy(weight)  # gptq goes column by column, on the CPU
+        xp = backend.array_module(weight)
         if bits <= 4:  # a row is cut into groups, the last of which is filled up with zeros
             padded = xp.zeros((rows, -(-columns // per) * per), np.float32)
             padded[:, :columns] = weight
@@ -179,6 +181,7 @@ class Quantized(Module):
         else:
             codes, scale, zero = gptq(weight, products, None, lambda part: (scale[..., 0], zero[..., 0]),
                                       lambda part, *how: encode(part, *how, bits, symmetric), decode)  # fmt: skip
+        codes, scale, zero = (backend.to_device(array, device) for array in (codes, scale, zero))
         codes = backend.backend_of(codes).pack_int4(codes) if bits <= 4 else codes
         return codes, scale, None if symmetric else zero, columns
 
@@ -232,7 +235,7 @@ class QuantizedLinear(Quantized):
         self.set_input_range(scale.reshape(()), zero.reshape(()))
 
     def set_input_range(self, scale, zero) -> None:
-        self.input_scale, self.input_zero = _constant(scale), _constant(zero)
+        self.input_scale, self.input_zero = (_constant(self.codes.xp.asarray(number)) for number in (scale, zero))
         if not self.packed:
             sums = self.codes.data.sum(axis=1, dtype=np.int32)
             if self.zero_point is not None:
@@ -290,7 +293,7 @@ class QuantizedEmbedding(Quantized):
         return cls(*cls.matrix(layer.weight.data, **how))
 
     def __call__(self, ids) -> Tensor:
-        return Tensor(self.floats(ids.data if isinstance(ids, Tensor) else np.asarray(ids)))
+        return Tensor(self.floats(ids.data if isinstance(ids, Tensor) else self.codes.xp.asarray(ids)))
 
 
 class QuantizedSoftmax(Quantized):
@@ -381,8 +384,8 @@ def sample_inputs(model: Module, layers: list[Module], batches: Sequence[dict]) 
     found: dict[int, list] = {id(layer): [] for layer in layers}
 
     def see(layer: Module, arguments: tuple, result) -> None:
-        values = backend.to_numpy(arguments[0].data).reshape(-1)
-        found[id(layer)].append(values[:: max(1, values.size * len(batches) // SAMPLE)])
+        values = arguments[0].data.reshape(-1)
+        found[id(layer)].append(backend.to_numpy(values[:: max(1, values.size * len(batches) // SAMPLE)]))
 
     with evaluating(model), no_grad(), watch(model, layers, see):
         for batch in batches:

@@ -110,6 +110,7 @@ class Watcher(Module):
 
 def part_of(parameter: Parameter, kept: np.ndarray, axis: int = 0) -> Parameter:
     """A new parameter with the slices `kept` of another, and with their mask if it still masks anything."""
+    kept = parameter.xp.asarray(kept)
     part = Parameter(parameter.xp.ascontiguousarray(parameter.data.take(kept, axis)), parameter.requires_grad)
     if parameter.mask is not None and not (mask := parameter.mask.take(kept, axis)).all():
         part.mask = mask
@@ -135,8 +136,9 @@ def keep_heads(attention: Module, kept: np.ndarray) -> None:
     keep_inputs(attention.out, _stretches(kept, D))
     attention.heads = len(kept)
     if hasattr(attention, "kept_heads"):  # heads that differ from outside too, as by T5's relative positions
-        before = np.arange(H) if attention.kept_heads is None else attention.kept_heads.data
-        attention.kept_heads = Parameter(before[kept].astype(np.int32), requires_grad=False)
+        xp = attention.out.weight.xp
+        before = xp.arange(H) if attention.kept_heads is None else attention.kept_heads.data
+        attention.kept_heads = Parameter(before[xp.asarray(kept)].astype(np.int32), requires_grad=False)
 
 
 def keep_neurons(feed_forward: Module, kept: np.ndarray) -> None:
@@ -166,17 +168,16 @@ class ShrunkEmbedding(Module):
 
     def __init__(self, rows: Parameter, place: np.ndarray):
         self.rows = rows
-        self.rows.mask = np.ones(rows.shape, bool)
+        self.rows.mask = rows.xp.ones(rows.shape, bool)
         self.rows.mask[-1] = False
-        self.place = Parameter(np.asarray(place, np.int32), requires_grad=False)
+        self.place = Parameter(rows.xp.asarray(place, np.int32), requires_grad=False)
 
     @classmethod
     def of(cls, embedding: Embedding) -> ShrunkEmbedding:
-        weight = embedding.weight
+        weight, xp = embedding.weight, embedding.weight.xp
         kept = weight.mask.any(axis=1)
-        zeros = weight.xp.zeros_like(weight.data[:1])
-        rows = weight.xp.concatenate([weight.data[np.flatnonzero(kept)], zeros])
-        return cls(Parameter(rows), np.where(kept, kept.cumsum() - 1, kept.sum()))
+        rows = xp.concatenate([weight.data[kept], xp.zeros_like(weight.data[:1])])
+        return cls(Parameter(rows), xp.where(kept, kept.cumsum() - 1, kept.sum()))
 
     @property
     def weight(self) -> Tensor:
@@ -184,7 +185,7 @@ class ShrunkEmbedding(Module):
         return ops.embedding(self.rows, self.place)
 
     def __call__(self, ids) -> Tensor:
-        ids = ids.data if isinstance(ids, Tensor) else np.asarray(ids)
+        ids = ids.data if isinstance(ids, Tensor) else self.place.xp.asarray(ids)
         return ops.embedding(self.rows, self.place.data[ids])
 
 

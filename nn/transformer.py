@@ -90,8 +90,7 @@ class PreNormBlock(Module):
 
     def __call__(self, x: Tensor, branch: Tensor | None, mask=None, cache: KVCache | None = None):
         x, y = self.norm1.add(x, branch)
-        branch = self.dropout(self.attention(y, mask, cache))
-        x, y = self.norm2.add(x, branch)
+        x, y = self.norm2.add(x, self.attention(y, mask, cache), self.dropout)
         return x, self.dropout(self.feed_forward(y))
 
 
@@ -129,6 +128,6 @@ class PostNormBlock(Module):
         self.norm2 = LayerNorm(width, bias, eps)
 
     def __call__(self, x: Tensor, mask=None, cache: KVCache | None = None) -> Tensor:
-        _, x = self.norm1.add(x, self.dropout1(self.attention(x, mask, cache)))
-        _, x = self.norm2.add(x, self.dropout2(self.feed_forward(x)))
+        _, x = self.norm1.add(x, self.attention(x, mask, cache), self.dropout1)
+        _, x = self.norm2.add(x, self.feed_forward(x), self.dropout2)
         return x

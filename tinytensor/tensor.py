@@ -174,7 +174,8 @@ class Tensor:
                 raise ValueError(f"backward() without a gradient needs a single value, not shape {self.shape}")
             grad = self.xp.ones_like(self.data)
         else:
-            grad = self.xp.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype)
+            grad = backend.beside(self.data, grad.data if isinstance(grad, Tensor) else grad)
+            grad = grad.astype(self.dtype, copy=False)
             if grad.shape != self.shape:
                 raise ValueError(f"backward() was given a gradient of shape {grad.shape} for a value of {self.shape}")
 

@@ -28,6 +28,7 @@ from nn.quantize import Quantized
 from tinytensor import Tensor, backend, ops
 from train import checkpoint, finetune, parallel, pretrain
 from train.data.corpus import open_corpus
+from train.flags import given
 from train.objectives.labelled import Labelled
 from train.report import Report
 from train.tasks import TASKS, Text2Text
@@ -66,11 +67,22 @@ class Source:
     val_data: object
     config: TrainConfig  # as it was trained
     save_config: Callable[[Path, Module], None]  # (folder, model): its config.json
+    device: str = "cpu"  # where the model is
 
     def batches(self, number: int, first: int = 1_000_000) -> list[dict]:
         """Batches of training data for scores and calibration, other ones than training begins with."""
         objective = self.make_objective(self.config)
         return [objective.training_batch(self.train_data, first + n) for n in range(number)]
+
+    def training(self, args: argparse.Namespace, usual: dict | None = None) -> TrainConfig:
+        """How to train what is made of the model, where flags say nothing else: as the run was, or only on batches like
+        its own and for the rest as `usual`."""
+        here = {"workers": 0} if self.device == "cuda" else {"dtype": "float32", "graph": False}
+        own = vars(self.config) | here | {"device": self.device}
+        if usual is not None:
+            kept = ("batch", "seed", "workers", "worker_kind", "device")
+            own = {name: own[name] for name in kept} | usual
+        return TrainConfig(**(own | given(args, TrainConfig)))
 
     def trainer(self, model: Module, config: TrainConfig, folder: Path) -> Trainer:
         """What trains a model on this run's data, in a folder made by `new_run`."""
@@ -104,7 +116,7 @@ class Source:
         objective = self.make_objective(dataclasses.replace(self.config, batch=16))
         keys = objective.evaluation_batches(self.val_data, limit)
         work = lambda team: team.sum(*of(model, objective, self.val_data, keys[team.rank :: team.size]))
-        workers = min(self.config.workers or parallel.core_count(), len(keys))
+        workers = 1 if self.device == "cuda" else min(self.config.workers or parallel.core_count(), len(keys))
         total, number = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
         return total / max(1, number)
 
@@ -125,11 +137,15 @@ def add_arguments(parser: argparse.ArgumentParser, how: str) -> None:
 
 
 def open_source(args: argparse.Namespace) -> Source:
-    """The run that a command was given."""
+    """The run that a command was given, its model on the device that was asked for."""
     backend.cpu.tune_malloc()  # as for training, or page faults would be what is timed
-    folder = args.run
-    if _is_finetuned(folder):
-        return _finetuned_source(args)
+    device = given(args, TrainConfig).get("device", "cpu")
+    source = _finetuned_source(args) if _is_finetuned(args.run) else _pretrained_source(args.run)
+    source.model.to(device)
+    return dataclasses.replace(source, device=device)
+
+
+def _pretrained_source(folder: Path) -> Source:
     family, config = checkpoint.load_config(folder)
     model, tokenizer = checkpoint.load_model(folder)
     recipe = importlib.import_module(f"train.commands.{family}").RECIPE
@@ -206,6 +222,7 @@ def fine_tune(source: Source, model: Module, folder: Path, config: TrainConfig, 
     if progress.step < config.steps:
         raise ValueError(f"stopped after step {progress.step} of {config.steps}; nothing was compared")
     trainer.report.draw(folder / "loss.png")
+    trainer.optimizer.flat.keep_full_precision()
     model.eval()
 
 
@@ -267,17 +284,19 @@ def measure(source: Source, name: str, model: Module, limit: int | None = None) 
 
 
 def time_forward(model: Module, batch: dict, seconds: float = 0.5) -> float:
-    """The median time of the model's loss of a batch on one core, without gradients, over about so many seconds.
+    """The median time of the model's loss of a batch, without gradients, over about so many seconds.
 
-    It is the CPU's time, which other work on the machine disturbs little.
+    On one core it is the CPU's time, which other work on the machine disturbs little; on a GPU it ends when the loss is
+    known.
     """
+    clock = time.perf_counter if model.parameters()[0].device == "cuda" else time.process_time
     with tt.no_grad(), parallel.blas_threads(1):
-        model.loss(batch)
+        model.loss(batch).item()
         times, end = [], time.perf_counter() + seconds
         while len(times) < 3 or time.perf_counter() < end:
-            start = time.process_time()
-            model.loss(batch)
-            times.append(time.process_time() - start)
+            start = clock()
+            model.loss(batch).item()
+            times.append(clock() - start)
     return statistics.median(times)
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import tinytensor as tt
 from nn import Module
 from nn.prune import apply_masks, prune
+from tinytensor import backend
 from train.compress import Glimpse, Source, weight_count
 from train.trainer import TrainConfig, Trainer
 
@@ -61,13 +62,14 @@ class Experiment:
 
         def remember(loop, step: int) -> None:
             if step == self.rewind and loop.team.rank == 0:
-                start.update(_weights(model))
+                with loop.flat.full_precision():
+                    start.update(_weights(model))
 
         self.train(model, seed, 0, remember)
         yield "dense", 0.0, self.test(model), model
         for sparsity in self.sparsities():
             pruned = prune(copy.deepcopy(model), sparsity, whole=True)
-            masks = {name: p.mask for name, p in pruned.named_parameters() if p.mask is not None}
+            masks = {n: backend.to_numpy(p.mask) for n, p in pruned.named_parameters() if p.mask is not None}
             model = self.begin(seed, masks, start)
             for kind, network, step in (
                 ("ticket", model, self.rewind),
@@ -109,6 +111,7 @@ class Experiment:
             trainer.progress.step = step
             trainer.between = between
             trainer.train()
+            trainer.optimizer.flat.keep_full_precision()
 
     def test(self, model: Module) -> float:
         return self.source.accuracy(model, self.test_batches)
@@ -166,7 +169,7 @@ class Unheard:
 
 
 def _weights(model: Module) -> dict[str, np.ndarray]:
-    return {name: array.copy() for name, array in model.state_dict().items()}
+    return {name: backend.to_numpy(array).copy() for name, array in model.state_dict().items()}
 
 
 def _shuffled(masks: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:

@@ -68,6 +68,11 @@ class FlatParameters:
             self.rounded[...] = self.data
             self._place_parameters(self.rounded)
 
+    def keep_full_precision(self) -> None:
+        """Training is over: from now on the parameters are the unrounded ones."""
+        self._place_parameters(self.data)
+        self.rounded = None
+
     def rounded_part(self, part: slice):
         """The stretch of the rounded copy that belongs to a stretch of `data`; None where there is no copy."""
         return None if self.rounded is None else self.rounded[part]

@@ -67,13 +67,17 @@ class LossScale:
             self.good = 0
 
 
-def peak_bytes(device: str) -> int | None:
-    """The most bytes that the arrays on the GPU have taken together (CuPy's pool never shrinks); None on a CPU."""
+def peak_bytes(device: str, recorded=None) -> int | None:
+    """The most bytes that the arrays on the GPU have taken together (CuPy's pool never shrinks); None on a CPU.
+
+    recorded: a CUDA graph, which has a pool of its own.
+    """
     if device == "cpu":
         return None
     import cupy
 
-    return cupy.get_default_memory_pool().total_bytes()
+    pools = [cupy.get_default_memory_pool(), *([recorded.pool] if recorded else [])]
+    return sum(pool.total_bytes() for pool in pools)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from nn.prune import apply_masks, choose, cubic, groups, prune, rounds, scores
 from tinytensor import backend
 from train import parallel
@@ -63,13 +65,14 @@ class Pruning:
         self.model, self.flat = trainer.model, trainer.optimizer.flat
         self.by, self.whole, self.batches = by, whole, list(batches)
         if amount_at(0) and not self.movement:
-            prune(self.model, amount_at(0), what, by, whole=whole, batches=batches)
+            with self.flat.full_precision():
+                prune(self.model, amount_at(0), what, by, whole=whole, batches=batches)
         self.groups = [] if what == "layers" else groups(self.model, what)
         self._share_masks()
         if self.movement:
-            self.scores = parallel.shared_zeros(self.flat.size)
-            self.weights = parallel.shared_zeros(self.flat.size)  # as they are under the masks
-            self.weights[:] = backend.to_numpy(self.flat.data)
+            self.scores = self._zeros()
+            self.weights = self._zeros()  # as they are under the masks
+            self.weights[:] = self.flat.data
         self.due, last = {}, amount_at(0)  # step -> the share to have masked after it
         for step in range(1, steps + 1):
             amount = amount_at(step)
@@ -78,7 +81,7 @@ class Pruning:
 
     def _share_masks(self) -> None:
         """Workers that are processes must see what the leader masks: so all masks lie in one shared array."""
-        self.kept = parallel.shared_zeros(self.flat.size, bool)
+        self.kept = self._zeros(bool)
         self.kept[:] = True
         pruned = {id(parameter) for group in self.groups for parameter, _ in group.parts}
         for parameter, place in zip(self.flat.parameters, self.flat.slices):
@@ -88,6 +91,12 @@ class Pruning:
                     shared[...] = parameter.mask
                 parameter.mask = shared
 
+    def _zeros(self, dtype=np.float32):
+        """An array as long as all parameters, beside them, that all workers see."""
+        if backend.device_of(self.flat.data) == "cpu":
+            return parallel.shared_zeros(self.flat.size, dtype)
+        return backend.array_module(self.flat.data).zeros(self.flat.size, dtype)
+
     def __call__(self, loop, step: int) -> None:
         """Between two steps of training, in every worker."""
         if self.movement:
@@ -95,7 +104,8 @@ class Pruning:
         if step in self.due:
             loop.team.barrier()  # all have moved
             if loop.team.rank == 0:
-                self._choose(self.due[step])
+                with self.flat.full_precision():
+                    self._choose(self.due[step])
             loop.team.barrier()
 
     def _move(self, loop) -> None:

@@ -59,6 +59,7 @@ class TrainConfig:
     worker_kind: str = option("auto", f"what they are: {', '.join(parallel.KINDS)} (auto takes the faster)")
     device: str = option("cpu", f"where the model computes: {', '.join(backend.DEVICES)}")
     dtype: str = option("float32", f"in what precision: {', '.join(precision.DTYPES)} (the narrow ones on a GPU)")
+    graph: bool = option(False, "on a GPU: record a GPT's step once and repeat it as a whole, which helps small models")
 
     def __post_init__(self):
         check_positive(self, "steps", "batch", "accumulate", "eval_every", "eval_batches", "save_every", "log_every")
@@ -67,6 +68,10 @@ class TrainConfig:
             raise ValueError(f"unknown optimizer {self.optimizer!r}; choose from {', '.join(OPTIMIZERS)}")
         parallel.choose_kind(self.worker_kind, self.workers)
         precision.check_device(self.device, self.dtype, self.workers)
+        if self.graph and self.device != "cuda":
+            raise ValueError("--graph records what a GPU does; add --device cuda, or leave it out")
+        if self.graph and self.accumulate > 1:
+            raise ValueError(f"--graph records one batch, not {self.accumulate} to an update; leave out --accumulate")
         self.learning_rates()
 
     def learning_rates(self) -> Schedule:
@@ -105,6 +110,9 @@ class Trainer:
 
         The model's parameters move into shared memory if the workers are processes.
         """
+        if config.graph and not getattr(model, "repeatable", False):
+            what = f"the steps of a {type(model).__name__} differ from batch to batch"
+            raise ValueError(f"{what}, and --graph repeats a recorded one; leave it out")
         objective.check(train_data, "training")
         objective.check(val_data, "held-out")
         backend.cpu.tune_malloc()
@@ -200,6 +208,11 @@ class Loop:
         self.grad = team.gradients[team.rank]
         self.flat.collect_gradients_in(self.grad, self.parameters)
         self.report = trainer.report if team.rank == 0 else None
+        self.recorded = None  # the step from a batch to its gradient, as a CUDA graph
+        if self.config.graph:
+            from tinytensor.backend.gpu.graph import Recorded
+
+            self.recorded = Recorded(self._whole_gradient)
 
     def run(self) -> None:
         trainer, config, progress = self.trainer, self.config, self.trainer.progress
@@ -221,7 +234,7 @@ class Loop:
                 self.report.advanced(step, loss)
                 if step % config.log_every == 0 or step == config.steps:
                     rate = tokens / max(1e-9, time.monotonic() - since)
-                    peak = precision.peak_bytes(config.device)
+                    peak = precision.peak_bytes(config.device, self.recorded)
                     self.report.logged(step, sum(losses) / len(losses), lr, norm, rate, peak)
                     losses, tokens, since = [], 0, time.monotonic()
             if step % config.eval_every == 0 or step == config.steps:
@@ -273,8 +286,7 @@ class Loop:
         loss, seen = 0.0, 0
         own = parallel.share(config.batch, rank, self.team.size)
         state = {name: array[own].copy() for name, array in self.trainer.carried.items()}
-        for parameter in self.parameters:
-            parameter.grad = None
+        self._forget_gradients()
         for number in range(step * config.accumulate, (step + 1) * config.accumulate):
             batch = objective.training_batch(self.trainer.train_data, number)
             rows, T = batch["ids"].shape[:2]
@@ -283,12 +295,30 @@ class Loop:
             if place.start == place.stop:
                 continue
             mine = {name: array[place] for name, array in batch.items()} | state
-            with tt.random.seeded(config.seed, number, rank + 1):
-                value = self.model.loss(mine, self.model.counts(batch))
-                value.backward(np.asarray(self.trainer.loss_scale.value / config.accumulate, value.dtype))
-            loss += value.item() / config.accumulate
+            mine["loss_scale"] = np.asarray(self.trainer.loss_scale.value / config.accumulate, np.float32)
+            with tt.random.seeded(config.seed, number, rank + 1) as rng:
+                if self.recorded:
+                    return float(self.recorded(mine, self.model.counts(batch), rng)), seen, own, state
+                loss += float(self._add_gradient(mine, self.model.counts(batch))) / config.accumulate
         self.flat.complete_gradients(self.parameters)
         return loss, seen, own, state
+
+    def _forget_gradients(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def _add_gradient(self, batch: dict, counts: dict):
+        """Add the gradient of a batch's loss, times its loss_scale, to what there is; returns the loss, an array."""
+        value = self.model.loss({name: array for name, array in batch.items() if name != "loss_scale"}, counts)
+        value.backward(batch["loss_scale"])
+        return value.data
+
+    def _whole_gradient(self, batch: dict, counts: dict):
+        """The same for a step's only batch, from the beginning to the end."""
+        self._forget_gradients()
+        loss = self._add_gradient(batch, counts)
+        self.flat.complete_gradients(self.parameters)
+        return loss
 
     def _give_up(self, step: int, lr: float, loss: float, norm: float) -> None:
         """Save what was learned before this step, find the op that went wrong, and end the run."""
@@ -296,6 +326,7 @@ class Loop:
             self.team.barrier()  # wait for the leader, whose error ends the others
         if step:
             self.trainer.save()
+        self.recorded = None
         what = f"the loss became {loss}" if not math.isfinite(loss) else f"the gradient's norm became {norm}"
         try:  # the parameters are still those before the step: go through it again, looking at every op
             with tt.detect_anomaly():

@@ -51,6 +51,7 @@ def beam_search(
     past_context: str = "slide",
     source: np.ndarray | None = None,
     source_mask: np.ndarray | None = None,
+    graph: bool = False,
     **penalties,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `returned` best continuations of each row of ids (B, T), best first.
@@ -64,7 +65,7 @@ def beam_search(
     sampling = Sampling(**penalties)
     check_options(sampling, beams, returned, early_stopping)
     ends = np.atleast_1d([] if end is None else end).astype(int)
-    draft = Draft(model, ids, mask, max_new_tokens, past_context, source, source_mask)
+    draft = Draft(model, ids, mask, max_new_tokens, past_context, source, source_mask, graph)
     B, K = len(ids), beams
     candidates = max(2, 1 + len(ends)) * K  # so that K of them go on, even if the best K all end here
     first_row = K * np.arange(B)[:, None]

@@ -28,9 +28,15 @@ class Draft:
         past_context: str = "slide",
         source: np.ndarray | None = None,
         source_mask: np.ndarray | None = None,
+        graph: bool = False,
     ):
-        """source, source_mask: (B, S), what an encoder-decoder reads before it writes."""
+        """source, source_mask: (B, S), what an encoder-decoder reads before it writes.
+        graph: on a GPU, record the step from one token to the next and repeat it as a whole (backend/gpu/graph.py).
+        """
         check_prompt(model, ids, mask, max_new_tokens, past_context)
+        if graph:
+            check_graph(model, mask)
+        self.graph = graph
         self.model, self.ids, self.mask = model, ids, mask
         self.prompt = ids.shape[1]
         self.source = {} if source is None else {"source": source, "source_mask": source_mask}
@@ -43,6 +49,7 @@ class Draft:
         """Forget what was read and begin anew at this column."""
         self.start = self.read = column
         self.cache = self.model.new_cache(len(self.ids), self.capacity, **self.source)
+        self.recorded = None
 
     def scores(self) -> np.ndarray:
         """The scores of the next token, (B, V), after reading what was not read yet.
@@ -54,7 +61,23 @@ class Draft:
         fresh = self.ids[:, self.read :]
         mask = None if self.mask is None else self.mask[:, self.read :]
         self.read = self.ids.shape[1]
+        if self.graph and fresh.shape[1] == 1 and self.cache.length:
+            return backend.to_numpy(self._repeated(fresh))
         return backend.to_numpy(self.model.step(fresh, self.cache, mask))
+
+    def _repeated(self, fresh: np.ndarray):
+        """The scores after one more token, by a CUDA graph."""
+        if self.recorded is None:
+            from tinytensor.backend.gpu.graph import Recorded
+
+            self.recorded = Recorded(self._step)
+        scores = self.recorded({"ids": fresh, "place": np.array([self.cache.length])})
+        self.cache.advance()
+        return scores
+
+    def _step(self, inputs: dict, _):
+        with self.cache.writing_at(inputs["place"]):
+            return self.model.step(inputs["ids"], self.cache)
 
     def append(self, tokens: np.ndarray) -> None:
         self.ids = np.concatenate([self.ids, tokens[:, None]], axis=1)
@@ -63,6 +86,8 @@ class Draft:
 
     def select(self, rows: np.ndarray) -> None:
         """Go on with these rows, in this order; a row may come several times."""
+        if len(rows) != len(self.ids):
+            self.recorded = None  # the cache will have other arrays
         self.ids = self.ids[rows]
         self.mask = None if self.mask is None else self.mask[rows]
         self.source = {name: array if array is None else array[rows] for name, array in self.source.items()}
@@ -107,3 +132,13 @@ def check_prompt(model: Module, ids: np.ndarray, mask, max_new_tokens: int, past
             f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones are more than the context of {context}; "
             'ask for fewer, or let it slide with past_context="slide"'
         )
+
+
+def check_graph(model: Module, mask) -> None:
+    """One sentence if this model's steps cannot be recorded in a CUDA graph."""
+    if model.parameters()[0].device != "cuda":
+        raise ValueError("a CUDA graph records what a GPU does; add --device cuda, or leave out --graph")
+    if not getattr(model, "repeatable", False) or model.config.window:
+        raise ValueError(f"the steps of this {type(model).__name__} change from token to token; leave out --graph")
+    if mask is not None:
+        raise ValueError("prompts of unequal lengths cannot be continued by a CUDA graph; leave out --graph")

@@ -80,6 +80,7 @@ def stream(
     past_context: str = "slide",
     source: np.ndarray | None = None,
     source_mask: np.ndarray | None = None,
+    graph: bool = False,
     log_probs: bool = False,
     **how,
 ) -> Iterator[Step]:
@@ -92,13 +93,14 @@ def stream(
     past_context: "slide": where the context is full, the later half of it is read anew and writing goes on;
         "fail": refuse, before anything is written, what would not fit.
     source, source_mask: (B, S), what an encoder-decoder reads.   log_probs: by the model's own distribution.
+    graph: on a GPU, repeat a recorded step: see Draft.
     how: the fields of Sampling. Draws from this thread's stream (tinytensor.random).
     """
     sampling = Sampling(**how)
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
     ends = np.atleast_1d([] if end is None else end).astype(int)
-    draft = Draft(model, ids, mask, max_new_tokens, past_context, source, source_mask)
+    draft = Draft(model, ids, mask, max_new_tokens, past_context, source, source_mask, graph)
     done = np.zeros(len(ids) * samples, bool)
     with evaluating(model):
         for number in range(max_new_tokens):

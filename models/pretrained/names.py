@@ -21,6 +21,8 @@ from functools import cached_property
 
 import numpy as np
 
+from tinytensor import backend
+
 
 @dataclass(frozen=True)
 class Transposed:
@@ -74,6 +76,7 @@ class Names:
         arrays = {}
         for ours, array in state.items():
             names, transposed = self.published(ours)
+            array = backend.to_numpy(array)
             array = array.T if transposed and array.ndim == 2 else array
             parts = np.split(array, len(names)) if len(names) > 1 else [array]
             arrays |= dict(zip(names, parts))

@@ -46,7 +46,18 @@ def to_device(array, device: str):
         raise ValueError(f"unknown device {device!r}; choose from {', '.join(DEVICES)}")
     if device_of(array) == device:
         return array
-    return to_numpy(array) if device == "cpu" else _cupy().asarray(array)
+    if device == "cpu":
+        return to_numpy(array)
+    _cupy()  # says so if there is none
+    return importlib.import_module("tinytensor.backend.gpu.graph").moved(np.asarray(array))
+
+
+def beside(array, value):
+    """Numbers, lists and NumPy arrays (masks, ids) as an array on the device of `array`; arrays there are untouched."""
+    if is_array(value) and device_of(value) == device_of(array):
+        return value
+    value = np.asarray(value)  # CuPy's arrays refuse: nothing leaves the GPU silently
+    return to_device(value, device_of(array))
 
 
 def to_numpy(array) -> np.ndarray:

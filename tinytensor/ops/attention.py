@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 from tinytensor import random
-from tinytensor.backend import backend_of
-from tinytensor.ops.elementwise import beside, check_alike
+from tinytensor.backend import backend_of, beside
+from tinytensor.ops.elementwise import check_alike
 from tinytensor.tensor import Tensor, record
 
 

@@ -15,10 +15,14 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
     p: the share to drop, 0 <= p < 1. Draws from this thread's stream (tinytensor.random).
     """
-    if not 0 <= p < 1:
-        raise ValueError(f"dropout: p={p} is not a share in [0, 1)")
+    check_share("dropout", p)
     if p == 0:
         return x
     kernels = backend_of(x.data)
     y, mask = kernels.dropout(x.data, p, random.generator())
     return record(y, (x,), lambda g: (kernels.dropout_backward(g, mask, p),))
+
+
+def check_share(name: str, p: float) -> None:
+    if not 0 <= p < 1:
+        raise ValueError(f"{name}: p={p} is not a share in [0, 1)")

@@ -63,15 +63,8 @@ def _constant(value, like):
     if isinstance(value, Tensor):
         array, given = value.data, "iu"
     else:
-        array, given = beside(other, value), "fiub"
+        array, given = backend.beside(other, value), "fiub"
     return array.astype(other.dtype) if array.dtype.kind in given and backend.is_float(other.dtype) else array
-
-
-def beside(array, value):
-    """Numbers, lists and NumPy arrays (masks, ids) as an array on the device of `array`; arrays there are untouched."""
-    if backend.is_array(value) and backend.device_of(value) == backend.device_of(array):
-        return value
-    return backend.array_module(array).asarray(value)
 
 
 def is_number(value) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+from tinytensor.backend import backend_of
 from tinytensor.ops.elementwise import alike, check_alike, check_broadcast, unbroadcast
 from tinytensor.tensor import Tensor, record
 
-# Up to this number of rows a product is faster row by row, as in decoding a few texts at once: BLAS would rearrange the
-# whole matrix before it multiplies a few rows with it.
+# Up to this number of rows a product is faster row by row on a CPU, as in decoding a few texts at once: BLAS would
+# rearrange the whole matrix before it multiplies a few rows with it.
 FEW_ROWS = 4
 
 
@@ -19,18 +20,23 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     dL/da = dL/dy @ b^T,   dL/db = a^T @ dL/dy
     """
     x, y = _factors(a, b)
-    z = x @ y
+    z = _product(x, y)
 
     def backward(g):
         row, column = x.ndim == 1, y.ndim == 1
         left, right = x[None, :] if row else x, y[:, None] if column else y
         g = g[..., None] if column else g
         g = g[..., None, :] if row else g
-        dx = unbroadcast(g @ right.swapaxes(-1, -2), left.shape)
-        dy = unbroadcast(left.swapaxes(-1, -2) @ g, right.shape)
+        dx = unbroadcast(_product(g, right.swapaxes(-1, -2)), left.shape)
+        dy = unbroadcast(_product(left.swapaxes(-1, -2), g), right.shape)
         return dx.reshape(x.shape), dy.reshape(y.shape)
 
     return record(z, (a, b), backward)
+
+
+def _product(x, y):
+    """x @ y, by the backend's own product where both are matrices."""
+    return backend_of(x).matmul(x, y) if x.ndim == y.ndim == 2 else x @ y
 
 
 def _factors(a, b):
@@ -55,16 +61,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     check_alike("linear", x.data, weight.data)
     w = weight.data
     rows = x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # one product over all rows is the fastest
-    few = 1 < len(rows) <= FEW_ROWS
-    y = (rows[:, None] @ w.T)[:, 0] if few else rows @ w.T
+    kernels = backend_of(w)
+    few = 1 < len(rows) <= FEW_ROWS and weight.device == "cpu"
+    y = (rows[:, None] @ w.T)[:, 0] if few else kernels.matmul(rows, w.T)
     if bias is not None:
         y += bias.data
     shape, needs_dx = x.shape, x.requires_grad
 
     def backward(g):
         g = g.reshape(len(rows), len(w))
-        dx = (g @ w).reshape(shape) if needs_dx else None
-        dw = weight.xp.matmul(g.T, rows, out=weight.gradient_buffer()) if weight.requires_grad else None
+        dx = kernels.matmul(g, w).reshape(shape) if needs_dx else None
+        dw = kernels.matmul(g.T, rows, out=weight.gradient_buffer()) if weight.requires_grad else None
         db = g.sum(axis=0) if bias is not None else None
         return dw, dx, db
 

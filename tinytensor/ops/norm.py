@@ -3,13 +3,15 @@
 Without it the scale of activations drifts from layer to layer and deep models do not train.
 LayerNorm: Ba, Kiros & Hinton 2016 (arXiv:1607.06450). RMSNorm: Zhang & Sennrich 2019 (arXiv:1910.07467), used by T5.
 
-The `add_` forms take the residual sum along: a block's output is added to the stream and the sum is normalized in one
-pass over memory, forward and backward.
+The `add_` forms take the residual sum along: a block's output loses a share to dropout, is added to the stream, and the
+sum is normalized, all in one pass over memory, forward and backward.
 """
 
 from __future__ import annotations
 
-from tinytensor.backend import backend_of
+from tinytensor import random
+from tinytensor.backend import array_module, backend_of
+from tinytensor.ops.dropout import check_share
 from tinytensor.ops.elementwise import check_alike
 from tinytensor.tensor import Tensor, record, record_many
 
@@ -24,31 +26,25 @@ def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = No
         dx = (h - mean(h) - n * mean(h * n)) / std,   dweight = sum(dy * n),   dbias = sum(dy)
     """
     _check("layer_norm", x, weight, bias)
-    kernels = backend_of(x.data)
-    y, saved = kernels.layer_norm(x.data, _data(weight), _data(bias), eps)
-    return record(y, (x, weight, bias), lambda dy: kernels.layer_norm_backward(dy, saved))
+    return _alone("layer_norm", x, weight, bias, eps, centre=True)
 
 
 def add_layer_norm(
-    x: Tensor, branch: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    x: Tensor,
+    branch: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """total = x + branch and layer_norm(total), fused.
+    """total = x + dropout(branch) and layer_norm(total), fused.
 
-    x, branch: (..., C), one shape.  Returns (total, normed), both (..., C).
-    The gradient of x and of branch is dtotal + what comes back through the normalization.
+    x, branch: (..., C), one shape.   dropout: the share of the branch to drop, see ops.dropout.
+    Returns (total, normed), both (..., C). The gradient of x is dtotal + what comes back through the normalization, and
+    that of the branch the same through the dropout.
     """
     _check("add_layer_norm", x, weight, bias, branch)
-    kernels = backend_of(x.data)
-    total, y, saved = kernels.add_layer_norm(x.data, branch.data, _data(weight), _data(bias), eps)
-
-    def backward(dtotal, dy):
-        if dy is None:
-            return dtotal, dtotal, None, None
-        dx, dweight, dbias = kernels.add_layer_norm_backward(dtotal, dy, saved)
-        return dx, dx, dweight, dbias
-
-    total, normed = record_many([total, y], (x, branch, weight, bias), backward)
-    return total, normed
+    return _added("add_layer_norm", x, branch, weight, bias, eps, dropout, centre=True)
 
 
 def rms_norm(x: Tensor, weight: Tensor | None = None, eps: float = 1e-6) -> Tensor:
@@ -60,25 +56,47 @@ def rms_norm(x: Tensor, weight: Tensor | None = None, eps: float = 1e-6) -> Tens
     Gradient, with n = x / rms and h = dy * weight:   dx = (h - n * mean(h * n)) / rms,   dweight = sum(dy * n)
     """
     _check("rms_norm", x, weight)
-    kernels = backend_of(x.data)
-    y, saved = kernels.rms_norm(x.data, _data(weight), eps)
-    return record(y, (x, weight), lambda dy: kernels.rms_norm_backward(dy, saved))
+    return _alone("rms_norm", x, weight, None, eps, centre=False)
 
 
-def add_rms_norm(x: Tensor, branch: Tensor, weight: Tensor | None = None, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
-    """total = x + branch and rms_norm(total), fused: see add_layer_norm."""
+def add_rms_norm(
+    x: Tensor, branch: Tensor, weight: Tensor | None = None, eps: float = 1e-6, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """total = x + dropout(branch) and rms_norm(total), fused: see add_layer_norm."""
     _check("add_rms_norm", x, weight, branch=branch)
+    return _added("add_rms_norm", x, branch, weight, None, eps, dropout, centre=False)
+
+
+def _alone(name: str, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, centre: bool) -> Tensor:
     kernels = backend_of(x.data)
-    total, y, saved = kernels.add_rms_norm(x.data, branch.data, _data(weight), eps)
+    _, y, saved = kernels.normalize(x.data, None, _data(weight), _data(bias), eps, centre=centre)
+
+    def backward(dy):
+        dx, _, dweight, dbias = kernels.normalize_backward(None, dy, saved)
+        return dx, dweight, dbias
+
+    backward.__qualname__ = name
+    return record(y, (x, weight, bias), backward)
+
+
+def _added(
+    name: str, x: Tensor, branch: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, p: float, centre: bool
+) -> tuple[Tensor, Tensor]:
+    check_share(name, p)
+    kernels = backend_of(x.data)
+    arrays = x.data, branch.data, _data(weight), _data(bias)
+    rng = random.generator() if p else None
+    total, y, saved = kernels.normalize(*arrays, eps, centre=centre, dropout=p, rng=rng)
 
     def backward(dtotal, dy):
-        if dy is None:
-            return dtotal, dtotal, None
-        dx, dweight = kernels.add_rms_norm_backward(dtotal, dy, saved)
-        return dx, dx, dweight
+        if dy is None and not p:
+            return dtotal, dtotal, None, None
+        dy = array_module(total).zeros_like(total) if dy is None else dy
+        return kernels.normalize_backward(dtotal, dy, saved)
 
-    total, normed = record_many([total, y], (x, branch, weight), backward)
-    return total, normed
+    backward.__qualname__ = name
+    both = record_many([total, y], (x, branch, weight, bias), backward)
+    return both[0], both[1]
 
 
 def _data(tensor: Tensor | None):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinytensor.ops.elementwise import beside, check_alike, unbroadcast
+from tinytensor.backend import beside
+from tinytensor.ops.elementwise import check_alike, unbroadcast
 from tinytensor.tensor import Tensor, record, record_many
 
 

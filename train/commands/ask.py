@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 
 from train import finetune
+from train.flags import add_device_flag
 from train.tasks.files import read_examples
 
 SUMMARY = "ask a fine-tuned model"
@@ -24,12 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a fine-tuning run")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="what to ask")
     parser.add_argument("--data", metavar="FILE", type=Path, help="examples, .tsv or .jsonl, for an answer each")
+    add_device_flag(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     if bool(args.texts) == bool(args.data):
         raise ValueError("give either texts or --data FILE")
     tuned = finetune.load(args.run)
+    tuned.model.to(args.device)
     if args.data:
         for answer in tuned.answers(read_examples(args.data, tuned.task.kind)):
             print(json.dumps({"answer": answer}, ensure_ascii=False))

@@ -47,8 +47,7 @@ def run(args: argparse.Namespace) -> None:
     if not stacks(teacher):
         raise ValueError(f"a student follows blocks of a transformer; a {source.family} has none")
     follow = DistillConfig(**given(args, DistillConfig))
-    own = {name: getattr(source.config, name) for name in ("batch", "seed", "workers", "worker_kind")}
-    config = TrainConfig(**(own | TRAINING | given(args, TrainConfig)))
+    config = source.training(args, TRAINING)
     student = _student(args, teacher, config.seed)
     Distillation(student, teacher, follow)  # what does not fit is named here
     if args.written and not hasattr(teacher, "new_cache"):

@@ -14,6 +14,7 @@ import numpy as np
 
 from train import checkpoint, finetune
 from train.embedding import POOLS, embed, nearest, passages
+from train.flags import add_device_flag
 from train.runs import newest_run
 from train.tasks import MarkedInputs, TextInputs
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", metavar="N", type=int, default=5, help="sentences to show [5]")
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="sentences read at once [32]")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write all sentences and vectors into this .npz file")
+    add_device_flag(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -47,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
     if not found:
         raise ValueError(f"{args.data} holds no sentences")
     texts = [text for _, text in found]
+    body.to(args.device)
     vectors = embed(body, inputs, texts, args.pool, args.batch)
     if args.out:
         np.savez(args.out, vectors=vectors, texts=np.array(texts), files=np.array([file for file, _ in found]))

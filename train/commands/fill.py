@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
+from tinytensor import backend
 from train import checkpoint
+from train.flags import add_device_flag
 from train.runs import newest_run
 
 SUMMARY = "let a BERT guess masked words"
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="PATH", type=Path, help="a run or a published folder [the newest bert run]")
     parser.add_argument("--pair", metavar="TEXT", help="a second text that comes after the first")
     parser.add_argument("--top", metavar="N", type=int, default=5, help="guesses to show for each [5]")
+    add_device_flag(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -33,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"a {type(model).__name__} fills in no words; give a BERT, RoBERTa, DistilBERT or ALBERT")
     if "mlm" in model.untrained:
         raise ValueError(f"{args.model} was published without its masked-word head, so it can fill in nothing")
-    filled, guesses = fill(model, tokenizer, args.text, args.pair, args.top)
+    filled, guesses = fill(model.to(args.device), tokenizer, args.text, args.pair, args.top)
     print(filled)
     for number, guess in enumerate(guesses, start=1):
         print(f"  {number}: " + "  ".join(f"{token} {p:.1%}" for token, p in guess))
@@ -50,7 +53,7 @@ def fill(model, tokenizer, text: str, pair: str | None = None, top: int = 5) -> 
         raise ValueError(f"there is nothing to fill in: write {mask} where a word is missing")
     with tt.no_grad():
         logits = model(batch.ids, batch.types, batch.mask).mlm_logits
-    p = tt.ops.softmax(tt.Tensor(logits.data[0, places])).data
+    p = tt.ops.softmax(tt.Tensor(backend.to_numpy(logits.data)[0, places])).data
     p[:, [token.id for token in tokenizer.special.values()]] = 0  # they stand for no word
     best = p.argsort(axis=-1)[:, ::-1][:, :top]
     guesses = [[(tokenizer.tokens[i], float(row[i])) for i in some] for row, some in zip(p, best)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from train import checkpoint, compress
-from train.flags import add_config_flags, given
+from train.flags import add_config_flags
 from train.lottery import Experiment, Outcome
 from train.trainer import TrainConfig
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     source = compress.open_source(args)
-    config = TrainConfig(**(vars(source.config) | given(args, TrainConfig)))
+    config = source.training(args)
     rewind = config.steps // 10 if args.rewind is None else args.rewind
     if not 0 <= rewind < config.steps:
         raise ValueError(f"--rewind {rewind} is not one of the {config.steps} steps of training")

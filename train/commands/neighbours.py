@@ -21,6 +21,7 @@ from tinytensor import backend
 from train import checkpoint, finetune
 from train.data.stories import corpus
 from train.data.text import TextFiles
+from train.flags import add_device_flag
 
 SUMMARY = "find the words of a text that are most like a word in its sentence"
 STARRED = re.compile(r"\*([^*\s]+)\*")
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lines", metavar="N", type=int, default=2000, help="how many of its lines to read [2000]")
     parser.add_argument("--top", metavar="N", type=int, default=5, help="words to show [5]")
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
+    add_device_flag(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -42,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
     if family not in finetune.PREPARE:
         raise ValueError(f"a {family} has no vectors of words; those that have: {', '.join(finetune.PREPARE)}")
     body, inputs = finetune.PREPARE[family](model, tokenizer, 0)
+    body.to(args.device)
     text = "".join(TextFiles(args.data).read()) if args.data else corpus(100 * args.lines, seed=3).text
     lines = [words for line in text.splitlines()[: args.lines] if (words := WORD.findall(line))]
     if not lines:

@@ -12,7 +12,7 @@ import argparse
 import tinytensor as tt
 from nn.prune import BY, WHAT, prune, shrink
 from train import compress
-from train.flags import add_config_flags, given
+from train.flags import add_config_flags
 from train.pruning import SCHEDULES, Pruning, amounts
 from train.trainer import TrainConfig
 
@@ -45,8 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     source = compress.open_source(args)
     what = args.what or ["weights"]
-    own = {name: getattr(source.config, name) for name in ("batch", "seed", "workers", "worker_kind")}
-    config = TrainConfig(**(own | TRAINING | given(args, TrainConfig)))
+    config = source.training(args, TRAINING)
     plan = amounts(args.when, args.amount, config.steps, args.rounds, args.recovery)
     batches = source.batches(args.batches) if args.by in ("gradient", "activation") else []
     if args.by == "movement" and args.when == "one-shot":

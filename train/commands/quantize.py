@@ -61,8 +61,7 @@ def run(args: argparse.Namespace) -> None:
     lines = [compress.measure(source, "before", source.model, args.limit)]
     lines.append(compress.measure(source, f"{args.bits} bits, {args.rounding}", model, args.limit))
     if trained := "steps" in given(args, TrainConfig):
-        own = {name: getattr(source.config, name) for name in ("batch", "seed", "workers", "worker_kind")}
-        config = TrainConfig(**(own | TRAINING | given(args, TrainConfig)))
+        config = source.training(args, TRAINING)
         model = qat.prepare(compress.duplicate(source.model), args.bits, batches, args.group)
         compress.fine_tune(source, model, folder, config)
         qat.finish(model)

@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="equal seeds write equal texts [0]")
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
     add_device_flag(parser)
+    parser.add_argument(
+        "--graph", action="store_true", help="on a GPU: record the step to the next token once and repeat it as a whole"
+    )
     add_config_flags(parser, "how to choose a token", Sampling, {"temperature": "0.8; with --input 0"})
 
 
@@ -72,9 +75,10 @@ def load(folder: Path, which: str) -> tuple[Module, object]:
 
 def chosen(args: argparse.Namespace, temperature: float) -> dict:
     """The keywords of `generate` that the flags ask for; the usual temperature unless beams are searched."""
+    graph = {"graph": True} if args.graph else {}
     if args.beams > 1:
-        return dict(beams=args.beams, length_penalty=args.length_penalty) | given(args, Sampling)
-    return {"temperature": temperature} | given(args, Sampling)
+        return dict(beams=args.beams, length_penalty=args.length_penalty) | graph | given(args, Sampling)
+    return {"temperature": temperature} | graph | given(args, Sampling)
 
 
 def write_answers(model: Module, tokenizer, args: argparse.Namespace) -> None:

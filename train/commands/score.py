@@ -20,6 +20,7 @@ from models.score import Scores, score
 from models.tokenizers import Tokenizer
 from models.tokenizers.files import read_text, write_text
 from train import checkpoint
+from train.flags import add_device_flag
 
 SUMMARY = "show how probable each token of a text is to a trained model"
 # From sure to surprised: (probability from which on it holds, terminal colour of 256, web colour).
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", metavar="PATH", type=Path, help="or a file that holds it")
     parser.add_argument("--html", metavar="PATH", type=Path, help="also write a page with the text in colour")
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
+    add_device_flag(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     ids = tokenizer.encode(text)
     if len(ids) < 2:
         raise ValueError(f"scoring needs a text of at least two tokens, and {text[:40]!r} has {len(ids)}")
-    scores, pieces = score(model, ids), text_pieces(tokenizer, ids)
+    scores, pieces = score(model.to(args.device), ids), text_pieces(tokenizer, ids)
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     print(terminal_page(pieces, scores, colour))
     print(summary(scores, text))

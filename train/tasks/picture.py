@@ -8,6 +8,7 @@ import numpy as np
 
 from train.checkpoint import replace_file
 from train.tasks import metrics
+from train.tasks.tag import listed
 
 
 def draw_confusion(task, examples: list[dict], answers: list, path: Path) -> bool:
@@ -16,7 +17,7 @@ def draw_confusion(task, examples: list[dict], answers: list, path: Path) -> boo
         labels, truth, said = task.labels, [str(e["label"]) for e in examples], answers
     elif task.kind == "tag":
         labels = task.tags
-        truth = [tag for e in examples for tag in e["tags"]]
+        truth = [tag for e in examples for tag in listed(e, "tags")]
         said = [tag for answer in answers for tag in answer]
     else:
         return False

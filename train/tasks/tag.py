@@ -26,13 +26,13 @@ class Tag:
 
     @classmethod
     def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Tag:
-        return cls(tuple(sorted({tag for e in (*examples, *held_out) for tag in _listed(e, "tags")})))
+        return cls(tuple(sorted({tag for e in (*examples, *held_out) for tag in listed(e, "tags")})))
 
     def rows(self, example: dict, inputs) -> list[Row]:
-        words = _listed(example, "words")
+        words = listed(example, "words")
         arrays, places = inputs.words(words)
         if "tags" in example:
-            tags = _listed(example, "tags")
+            tags = listed(example, "tags")
             if len(tags) != len(words):
                 raise ValueError(f"an example has {len(words)} words but {len(tags)} tags: {' '.join(words)[:60]}")
             targets = np.full(len(arrays["mask"]), -100)
@@ -48,21 +48,22 @@ class Tag:
 
     def answer(self, example: dict, decoded: list[list[str]]) -> list[str]:
         """A tag a word; words beyond the longest input get O."""
-        return decoded[0] + ["O"] * (len(_listed(example, "words")) - len(decoded[0]))
+        return decoded[0] + ["O"] * (len(listed(example, "words")) - len(decoded[0]))
 
     def score(self, examples: list[dict], answers: list[list[str]]) -> dict[str, float]:
-        truth = [_listed(e, "tags") for e in examples]
+        truth = [listed(e, "tags") for e in examples]
         flat = lambda rows: [tag for row in rows for tag in row]
         return {"f1": metrics.span_f1(truth, answers), "accuracy": metrics.accuracy(flat(truth), flat(answers))}
 
     def as_text(self, example: dict) -> tuple[str, str]:
-        return f"tag: {' '.join(_listed(example, 'words'))}", " ".join(example.get("tags", ()))
+        tags = listed(example, "tags") if "tags" in example else ()
+        return f"tag: {' '.join(listed(example, 'words'))}", " ".join(tags)
 
     def from_text(self, text: str) -> list[str]:
         return text.split()
 
 
-def _listed(example: dict, name: str) -> list[str]:
+def listed(example: dict, name: str) -> list[str]:
     """A list of strings; in a TSV file, separated by spaces."""
     value = field(example, name, (list, str), Tag.kind)
     return value.split() if isinstance(value, str) else [str(item) for item in value]

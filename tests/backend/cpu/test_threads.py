@@ -13,12 +13,13 @@ def everything(seed):
     ids = np.random.default_rng(seed).integers(0, 300, 300)
     table = normal(seed, (300, 96), np.float32)
     q, k, v, dq = (normal(seed + i, (2, 3, 100, 8), np.float32) for i in range(4))
-    y, saved = cpu.add_layer_norm(x, dy, w, b, 1e-5)[1:]
+    drop = dict(dropout=0.1, rng=np.random.default_rng(seed))
+    y, saved = cpu.normalize(x, dy, w, b, 1e-5, centre=True, **drop)[1:]
     z, slope = cpu.gelu(y, False)
     loss, head = cpu.linear_cross_entropy(z, table, ids)
     a, kept = cpu.attention(q, k, v, scale=1.0, causal=True, dropout=0.1, rng=np.random.default_rng(seed), keep=False)
     return [y, z, slope, loss, a, cpu.softmax(x), cpu.embedding_backward(dy, ids, 300),
-            *cpu.add_layer_norm_backward(dy, dy, saved), *cpu.linear_cross_entropy_backward(loss, head)[:2],
+            *cpu.normalize_backward(dy, dy, saved), *cpu.linear_cross_entropy_backward(loss, head)[:2],
             *cpu.attention_backward(dq, kept)[:3]]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.backend.gpu import emulator
+from tests.backend.gpu import emulator, fake_cupy
 from tinytensor.backend.gpu import launch
 
 
@@ -14,6 +14,14 @@ def emulated(monkeypatch):
         pytest.skip("the CUDA emulator needs g++, which is not installed")
     monkeypatch.setattr(launch, "run", emulator.run)
     return monkeypatch
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """CuPy's stand-in, and the emulator for the kernels: whole models and runs take the GPU's path."""
+    if not emulator.available():
+        pytest.skip("the CUDA emulator needs g++, which is not installed")
+    return fake_cupy.install(monkeypatch)
 
 
 @pytest.fixture

@@ -4,21 +4,56 @@ The backend takes an array for CuPy's when its type comes from a module named cu
 through the whole project, and the kernels run under the emulator. Like CuPy's they refuse to mix with NumPy arrays,
 and results without axes are arrays, not numbers. Where CuPy is installed (it needs no GPU for that), functions that it
 lacks are missing here too. What cannot be imitated: CuPy refuses np.asarray, which a subclass of NumPy's array cannot.
+
+CUDA graphs: while a stream records, every operation is noted with the very arrays it read and made, and launching does
+them all again in those places. As on a GPU, whatever would wait for its results, or copy from the CPU, is refused then.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import types
 
 import numpy as np
 
 from tests.backend.gpu import emulator
-from tinytensor.backend.gpu import launch
+from tinytensor.backend.gpu import cublas, launch
 
 try:
     import cupy as REAL
 except ImportError:
     REAL = None
+
+tape: list | None = None                                   # of the operations of a graph that is being recorded
+
+
+def kept(operation):
+    """operation(), which a graph that is being recorded will repeat, with the result in the same place."""
+    result = operation()
+    if tape is None:
+        return on_gpu(result)
+    if isinstance(result, np.generic):
+        result = np.asarray(result)
+
+    def again():
+        for old, new in zip(arrays_in(result), arrays_in(operation())):
+            if not np.may_share_memory(old, new):          # a view of what is repeated anyway
+                old[...] = new
+
+    tape.append(again)
+    return on_gpu(result)
+
+
+def arrays_in(value) -> list:
+    if isinstance(value, tuple | list):
+        return [array for part in value for array in arrays_in(part)]
+    return [np.asarray(value)] if isinstance(value, np.ndarray | np.generic) else []
+
+
+def refuse_to_wait(what) -> None:
+    if tape is not None:
+        raise RuntimeError(f"{what} while the stream is capturing")
 
 
 class ndarray(np.ndarray):
@@ -30,27 +65,48 @@ class ndarray(np.ndarray):
         refuse_numpy(*inputs, *(out or ()), *options.values())
         if out is not None:
             options["out"] = tuple(on_cpu(o) for o in out)
-        result = getattr(ufunc, method)(*map(on_cpu, inputs), **{k: on_cpu(v) for k, v in options.items()})
-        return out[0] if out is not None else on_gpu(result)
+        inputs, options = tuple(map(on_cpu, inputs)), {k: on_cpu(v) for k, v in options.items()}
+        result = kept(lambda: getattr(ufunc, method)(*inputs, **options))
+        return out[0] if out is not None else result
 
     def __array_function__(self, function, types, args, kwargs):
         return wrap(function)(*args, **kwargs)
 
     def __getitem__(self, index):
-        return on_gpu(on_cpu(self)[on_cpu(index)])
+        own, index = on_cpu(self), on_cpu(index)
+        return kept(lambda: own[index])
 
     def __setitem__(self, index, value):
         refuse_numpy(value)
-        on_cpu(self)[on_cpu(index)] = on_cpu(value)
+        own, index, value = on_cpu(self), on_cpu(index), on_cpu(value)
+        kept(lambda: own.__setitem__(index, value))
+
+    def reshape(self, *shape, **how):
+        own = on_cpu(self)
+        return kept(lambda: own.reshape(*shape, **how))
 
     def get(self):
+        refuse_to_wait("a copy to the CPU")
         return np.array(on_cpu(self))
+
+    def set(self, array):
+        refuse_to_wait("a copy from the CPU")
+        on_cpu(self)[...] = array
 
 
 def method(name):
     def call(self, *args, **kwargs):
         refuse_numpy(*args, *kwargs.values())
-        return on_gpu(getattr(on_cpu(self), name)(*map(on_cpu, args), **{k: on_cpu(v) for k, v in kwargs.items()}))
+        own, args, kwargs = on_cpu(self), on_cpu(args), {k: on_cpu(v) for k, v in kwargs.items()}
+        return kept(lambda: getattr(own, name)(*args, **kwargs))
+
+    return call
+
+
+def number(name):
+    def call(self, *args):
+        refuse_to_wait("reading a number")
+        return getattr(np.ndarray, name)(self, *args)
 
     return call
 
@@ -58,6 +114,8 @@ def method(name):
 METHODS = ["sum", "mean", "max", "min", "var", "std", "any", "all", "argmax", "cumsum", "dot", "take", "astype", "copy"]
 for name in METHODS:
     setattr(ndarray, name, method(name))
+for name in ("item", "tolist", "__int__", "__float__", "__bool__", "__index__"):
+    setattr(ndarray, name, number(name))
 
 
 def on_cpu(value):
@@ -84,7 +142,10 @@ def wrap(function, moves=False):
     def call(*args, **kwargs):
         if not moves:
             refuse_numpy(*args, *kwargs.values())
-        return on_gpu(function(*map(on_cpu, args), **{k: on_cpu(v) for k, v in kwargs.items()}))
+        elif any(type(value) is np.ndarray for value in args):
+            refuse_to_wait("a copy from the CPU")
+        args, kwargs = on_cpu(args), {k: on_cpu(v) for k, v in kwargs.items()}
+        return kept(lambda: function(*args, **kwargs))
 
     return call
 
@@ -111,10 +172,13 @@ class Add:
 
     def at(self, target, index, values):
         refuse_numpy(values)
-        np.add.at(on_cpu(target), on_cpu(index), on_cpu(values))
+        target, index, values = on_cpu(target), on_cpu(index), on_cpu(values)
+        kept(lambda: np.add.at(target, index, values))
 
 
 class Pool:
+    malloc = None
+
     def used_bytes(self):
         return 3 << 20
 
@@ -125,6 +189,93 @@ class Pool:
         pass
 
 
+class Stream:
+    """A stream; only one that does not block for the default one can record."""
+
+    current: Stream
+
+    def __init__(self, non_blocking=False):
+        self.non_blocking, self.ptr = non_blocking, 1
+
+    def __enter__(self):
+        self.before, Stream.current = Stream.current, self
+        return self
+
+    def __exit__(self, *error):
+        Stream.current = self.before
+
+    def synchronize(self):
+        refuse_to_wait("waiting for a stream")
+
+    def begin_capture(self):
+        global tape
+        assert self.non_blocking and Stream.current is self
+        tape = []
+
+    def end_capture(self):
+        global tape
+        recorded, tape = tape, None
+        return Graph(recorded)
+
+
+Stream.current = Stream()
+
+
+class Graph:
+    def __init__(self, operations: list):
+        self.operations = operations
+
+    def launch(self):
+        assert not Stream.current.non_blocking             # where the optimizer and everything else runs
+        for operation in self.operations:
+            operation()
+
+
+class CuBLAS:
+    """cuBLAS as its documentation has it: matrices are addresses, stored column by column."""
+
+    def __init__(self):
+        self.stream = self.workspace = None
+        self.types = {0: np.float32, 1: np.float64, 2: np.float16}
+
+    def cublasCreate_v2(self, handle):
+        return 0
+
+    def cublasSetStream_v2(self, handle, stream):
+        self.stream, self.workspace = stream.value, None   # a new stream has the usual workspace
+        return 0
+
+    def cublasSetWorkspace_v2(self, handle, address, size):
+        self.workspace = size.value
+        return 0
+
+    def cublasGemmEx(self, handle, how_a, how_b, m, n, k, alpha, a, type_a, step_a, b, type_b, step_b, beta, c, type_c,
+                     step_c, compute, algorithm):
+        """C (m, n) = alpha op(A) op(B) + beta C"""
+        assert Stream.current.ptr == self.stream and self.workspace >= 32 << 20
+        assert {compute} <= {68, 70} and algorithm == -1
+        size_a, size_b = ((m, k), (k, m))[how_a], ((k, n), (n, k))[how_b]
+        A, B, C = (self.matrix(*which) for which in ((a, type_a, step_a, size_a), (b, type_b, step_b, size_b),
+                                                     (c, type_c, step_c, (m, n))))
+        one, zero, wide = alpha._obj.value, beta._obj.value, np.float64 if compute == 70 else np.float32
+
+        def run():
+            left, right = (X.T if how else X for X, how in ((A, how_a), (B, how_b)))
+            C[...] = one * (left.astype(wide) @ right.astype(wide)) + (zero * C if zero else 0)
+
+        kept(run)
+        return 0
+
+    def matrix(self, address, kind, step, size):
+        rows, columns = size
+        assert step >= rows                                # as cuBLAS insists
+        dtype = np.dtype(self.types[kind])
+        count = step * (columns - 1) + rows
+        memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(address.value)
+        flat = np.frombuffer(memory, dtype)
+        return np.lib.stride_tricks.as_strided(flat, size, (dtype.itemsize, step * dtype.itemsize))
+
+
 def install(monkeypatch) -> Fake:
     """Put the stand-in in CuPy's place, and the emulator in the GPU's."""
     fake = Fake("cupy")
@@ -133,9 +284,14 @@ def install(monkeypatch) -> Fake:
     fake.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(**tricks))
     runtime = types.SimpleNamespace(memGetInfo=lambda: (1 << 30, 8 << 30), CUDARuntimeError=RuntimeError)
     out_of_memory = type("OutOfMemoryError", (MemoryError,), {})
-    fake.cuda = types.SimpleNamespace(is_available=lambda: True, runtime=runtime,
+    fake.cuda = types.SimpleNamespace(is_available=lambda: True, runtime=runtime, Stream=Stream, MemoryPool=Pool,
+                                      get_current_stream=lambda: Stream.current,
+                                      using_allocator=lambda allocator: contextlib.nullcontext(),
                                       memory=types.SimpleNamespace(OutOfMemoryError=out_of_memory))
     fake.get_default_memory_pool = Pool
+    library = CuBLAS()
     monkeypatch.setitem(__import__("sys").modules, "cupy", fake)
-    monkeypatch.setattr(launch, "run", emulator.run)
+    monkeypatch.setattr(launch, "run", lambda *arguments: kept(lambda: emulator.run(*arguments)))
+    monkeypatch.setattr(cublas, "library", lambda: library)
+    monkeypatch.setattr(cublas, "handle", lambda: ctypes.c_void_p(1))
     return fake

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tinytensor.backend.gpu import launch
 
 ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
+INSTRUCTIONS = ("mma.sync", "ldmatrix.sync", "cp.async.cg")
 
 
 class Usage(NamedTuple):
@@ -20,6 +21,7 @@ class Usage(NamedTuple):
     spilled: int                                           # bytes that did not fit into registers, stores and loads
     stack: int                                             # bytes of local memory
     shared: int                                            # bytes, static
+    instructions: dict[str, int]                           # how often each of INSTRUCTIONS stands in it
 
 
 def compile_kernels(source: str, names: list[str], arch: str) -> dict[str, Usage]:
@@ -37,7 +39,9 @@ def compile_kernels(source: str, names: list[str], arch: str) -> dict[str, Usage
         except nvrtc.NVRTCError:
             raise RuntimeError(nvrtc.getProgramLog(program)) from None
         mangled = {nvrtc.getLoweredName(program, name): name for name in names}
-        return {mangled[name]: usage for name, usage in read_log(nvrtc.getProgramLog(program)) if name in mangled}
+        counts = read_ptx(nvrtc.getPTX(program))
+        found = read_log(nvrtc.getProgramLog(program))
+        return {mangled[name]: Usage(*usage, counts[name]) for name, usage in found if name in mangled}
     finally:
         nvrtc.destroyProgram(program)
 
@@ -51,4 +55,11 @@ def read_log(log: str):
     )
     for name, stack, stores, loads, registers, rest in entry.findall(log):
         shared = re.search(r"(\d+) bytes smem", rest)
-        yield name, Usage(int(registers), int(stores) + int(loads), int(stack), int(shared[1]) if shared else 0)
+        yield name, (int(registers), int(stores) + int(loads), int(stack), int(shared[1]) if shared else 0)
+
+
+def read_ptx(ptx) -> dict[str, dict[str, int]]:
+    """Kernel -> instruction -> how often it stands in the assembly."""
+    text = ptx.decode() if isinstance(ptx, bytes) else ptx
+    kernels = re.split(r"\.entry (\w+)\(", text)[1:]
+    return {name: {i: body.count(f"\t{i}") for i in INSTRUCTIONS} for name, body in zip(kernels[::2], kernels[1::2])}

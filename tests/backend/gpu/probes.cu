@@ -67,3 +67,17 @@ template <int> __global__ void forgotten_wait(const int* in, int* out) {
   __syncthreads();
   out[threadIdx.x] = words[threadIdx.x];
 }
+template <int> __global__ void beyond_registers(const int* in, int* out) {
+  int own[4] = {1, 2, 3, 4};
+  own[in[threadIdx.x]] = 5;
+  out[threadIdx.x] = own[0] + own[3];
+}
+template <int> __global__ void beyond_static_shared(const int* in, int* out) {
+  __shared__ int tile[32];
+  tile[threadIdx.x + in[threadIdx.x]] = 1;
+  __syncthreads();
+  out[threadIdx.x] = tile[threadIdx.x];
+}
+template <int> __global__ void overflowing_sum(const int* in, int* out) {
+  out[threadIdx.x] = in[threadIdx.x] + 0x7fffffff;
+}

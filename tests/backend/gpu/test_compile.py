@@ -49,7 +49,7 @@ INSTANCES = attention_plans() | {
         *(f"gelu_forward<{t}, {size}, {tanh}>" for t, size in (("__half", 8), ("float", 4)) for tanh in (0, 1)),
         *(f"dropout<{t}>" for t in (*HALVES, *REALS)),
     ],
-    "embedding.cu": ["embedding_backward<__nv_bfloat16, float>", "embedding_backward<float, float>"],
+    "embedding.cu": ["embedding_backward<__nv_bfloat16, float>", "embedding_backward<float, float>", "sort_ids<256>"],
     "optimizer.cu": [
         "adamw<float, float, __nv_bfloat16>", "adamw<float, __half, __half>", "adamw<double, double, double>",
         "sgd<float, float, float>", "squared_norm<float>", "squared_norm<__half>",
@@ -63,14 +63,44 @@ for file in ("attention_forward.cu", "attention_backward.cu"):
     INSTANCES[file].append(INSTANCES[file][-1].replace("__half", "__nv_bfloat16"))
 
 
+# How many registers a thread may take. The tensor-core kernels live from all there are; of the others, more blocks at
+# once hide the time that memory takes.
+REGISTERS = {"attention_forward.cu": 255, "attention_backward.cu": 255, "attention_plain.cu": 255,
+             "attention_decode.cu": 96, "norm.cu": 128, "quantized.cu": 128}
+OTHERS_REGISTERS = 64
+
+
+def least_instructions(name: str) -> dict[str, int]:
+    """How often the instructions of the tensor cores must stand in a kernel, were each loop body there just once.
+
+    A product of 16 x 16 by 16 x 8 takes one mma, so a warp's strip of 16 queries takes D / 2 for its logits with 64
+    keys and as many for their values; backward makes five products of at least 16 x 32 by D. One ldmatrix fetches what
+    four mma need of one factor. A kernel that had lost them to a slower path would still give the right numbers.
+    """
+    words = name.replace("<", " ").replace(">", "").replace(",", "").split()
+    kind, numbers = words[0], [int(word) for word in words[1:] if word.isdigit()]
+    if kind == "attention_forward":
+        D, _, strips, _ = numbers
+        return {"mma.sync": strips * D, "ldmatrix.sync": strips * D // 4, "cp.async.cg": 8}
+    if kind == "attention_backward":
+        D = numbers[0]
+        return {"mma.sync": 5 * D // 4, "ldmatrix.sync": 5 * D // 8, "cp.async.cg": 8}
+    return {"mma.sync": 16} if kind == "integer_matmul" else {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("source", INSTANCES)
-def test_kernels_compile_without_spilling(source, arch):
+def test_kernels_compile_without_spilling_and_use_the_tensor_cores(source, arch):
     pytest.importorskip("cupy", reason="compiling kernels needs CuPy: pip install 'tinytensor[gpu]'")
     usage = compile_kernels(source, INSTANCES[source], arch)
     assert usage.keys() == set(INSTANCES[source])
     for name, used in usage.items():
         print(f"{arch} {name}: {used.registers} registers, {used.shared} bytes of static shared memory")
         assert used.spilled == 0, f"{name} spills {used.spilled} bytes on {arch}"
-        assert used.registers <= 255
+        assert used.stack == 0, f"{name} keeps {used.stack} bytes in local memory on {arch}"
+        most = REGISTERS.get(source, OTHERS_REGISTERS)
+        assert used.registers <= most, f"{name} takes {used.registers} registers on {arch}, more than {most}"
+        for instruction, least in least_instructions(name).items():
+            count = used.instructions[instruction]
+            assert count >= least, f"{name} has {count} {instruction} on {arch}, fewer than {least}"

@@ -1,11 +1,14 @@
 """The CUDA emulator itself: its tensor core against published layouts, and whether it notices what is wrong."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.backend.gpu import emulator
+from tests.backend.gpu import emulator, sanitized
 from tinytensor.backend.gpu import launch
 
 pytestmark = pytest.mark.skipif(not emulator.available(), reason="the CUDA emulator needs g++, which is not installed")
@@ -13,10 +16,15 @@ pytestmark = pytest.mark.skipif(not emulator.available(), reason="the CUDA emula
 
 @pytest.fixture
 def run(monkeypatch):
+    return run_probe
+
+
+def run_probe(name, block, *arguments, shared=0):
+    """Run one of the kernels of probes.cu in one block."""
     probes = (Path(__file__).parent / "probes.cu").read_text()
     headers = launch.source_text("random.cuh")
     text = headers + "\n".join(line for line in probes.splitlines() if not line.startswith("#include"))
-    return lambda name, block, *arguments, shared=0: emulator.run_text(text, name, (1,), (block,), arguments, shared)
+    emulator.run_text(text, name, (1,), (block,), arguments, shared)
 
 
 def layout(lane_strides, value_shape, value_strides):
@@ -115,3 +123,25 @@ def test_a_copy_that_was_not_waited_for_is_seen(run):
 def test_arguments_that_do_not_fit_the_parameters_are_refused(run):
     with pytest.raises(emulator.KernelError, match="was given 2 arguments"):
         run("two_barriers<0>", 32, np.zeros(2, np.int32), 1.0)
+
+
+@pytest.mark.parametrize("kernel, value, what", [
+    ("beyond_registers", 4, "out of bounds|stack-buffer-overflow"),
+    ("beyond_static_shared", 1, "out of bounds|global-buffer-overflow"),
+    ("overflowing_sum", 1, "signed integer overflow"),
+    ("beyond_registers", 3, None),
+])
+def test_the_sanitizers_find_what_guarded_pages_cannot(kernel, value, what):
+    """In a process of their own, as python -m tests.backend.gpu.sanitized starts them."""
+    if not all(Path(path).is_absolute() for path in sanitized.libraries()):
+        pytest.skip("this g++ comes without sanitizers")
+    program = f"""
+import numpy as np
+from tests.backend.gpu.test_emulator import run_probe
+run_probe("{kernel}<0>", 32, np.full(32, {value}, np.int32), np.zeros(32, np.int32))
+print("went through")"""
+    done = subprocess.run([sys.executable, "-c", program], env=sanitized.environment(), capture_output=True, text=True)
+    if what is None:
+        assert (done.returncode, done.stdout.strip()) == (0, "went through"), done.stderr[-2000:]
+    else:
+        assert done.returncode and re.search(what, done.stderr), done.stderr[-2000:]

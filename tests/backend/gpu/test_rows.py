@@ -10,6 +10,7 @@ import pytest
 
 from tests.backend.gpu.reference import assert_close, normal, wide
 from tinytensor.backend import cpu, gpu
+from tinytensor.backend.gpu.embedding import sort_ids
 
 SHAPES = [(3, 64), (2, 3, 13), (5, 1), (1, 2100)]
 
@@ -25,7 +26,7 @@ def test_both_backends_have_the_same_functions_with_the_same_signatures():
         assert inspect.signature(getattr(gpu, name)) == inspect.signature(getattr(cpu, name)), name
 
 
-def check(name, *arguments, gradient_of=None, **options):
+def check(name, *arguments, **options):
     """gpu.name(*arguments) against cpu.name in float64, and its backward kernel, given one gradient per output."""
     got = getattr(gpu, name)(*arguments, **options)
     want = getattr(cpu, name)(*map(wide, arguments), **{k: wide(v) for k, v in options.items()})
@@ -36,8 +37,12 @@ def check(name, *arguments, gradient_of=None, **options):
     saved = (got[-1], want[-1]) if isinstance(got, tuple) else (got, want)
     back = getattr(gpu, name + "_backward")(*gradients, saved[0])
     right = getattr(cpu, name + "_backward")(*map(wide, gradients), saved[1])
+    check_all(back, right)
+
+
+def check_all(got, want):
     as_list = lambda result: list(result) if isinstance(result, tuple) else [result]
-    for g, w in zip(as_list(back), as_list(right)):
+    for g, w in zip(as_list(got), as_list(want)):
         assert (g is None) == (w is None)
         if g is not None:
             assert_close(g, w, factor=3)                   # sums over rows of products that were rounded before
@@ -47,21 +52,35 @@ def check(name, *arguments, gradient_of=None, **options):
 def test_norms_and_their_gradients_equal_float64(dtype, shape):
     x, branch = normal(1, shape, dtype) + dtype.type(0.5), normal(2, shape, dtype)
     weight, bias = normal(3, shape[-1:], dtype), normal(4, shape[-1:], dtype)
-    check("layer_norm", x, weight, bias, 1e-3)
-    check("rms_norm", x, weight, 1e-3)
-    check("add_layer_norm", x, branch, weight, None, 1e-3)
-    check("add_rms_norm", x, branch, None, 1e-3)
+    check("normalize", x, None, weight, bias, 1e-3, centre=True)
+    check("normalize", x, None, weight, None, 1e-3, centre=False)
+    check("normalize", x, branch, weight, None, 1e-3, centre=True)
+    check("normalize", x, branch, None, None, 1e-3, centre=False)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_dropout_before_the_sum_equals_float64_with_the_mask_of_dropout_alone(dtype, shape):
+    x, branch, dtotal, dy = (normal(i, shape, dtype) for i in range(4))
+    weight, p, rng = normal(4, shape[-1:], dtype), 0.3, lambda: np.random.default_rng(1)
+    dropped, mask = gpu.dropout(branch.astype(np.float32), p, rng())
+    *got, saved = gpu.normalize(x, branch, weight, None, 1e-3, centre=True, dropout=p, rng=rng())
+    *want, right = cpu.normalize(wide(x), wide(dropped), wide(weight), None, 1e-3, centre=True)
+    for g, w in zip(got, want):
+        assert_close(g, w, factor=2)
+    dx, _, *others = cpu.normalize_backward(wide(dtotal), wide(dy), right)
+    dbranch = gpu.dropout_backward(dx.astype(np.float32), mask, p)
+    check_all(gpu.normalize_backward(dtotal, dy, saved), (dx, dbranch, *others))
 
 
 def test_a_norm_of_many_rows_adds_up_its_weights_gradient_over_all_of_them(emulated):
     shape = (5000, 16)
-    check("layer_norm", normal(1, shape), normal(2, (16,)), normal(3, (16,)), 1e-5)
+    check("normalize", normal(1, shape), None, normal(2, (16,)), normal(3, (16,)), 1e-5, centre=True)
 
 
 def test_norms_refuse_rows_that_are_too_long(emulated):
     x = np.zeros((1, 9000), np.float32)[:, :8999]
     with pytest.raises(ValueError, match="rows of at most 8192, not 8999"):
-        gpu.rms_norm(x, None, 1e-6)
+        gpu.normalize(x, None, None, None, 1e-6, centre=False)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -137,6 +156,14 @@ def test_dropout_keeps_its_share_scaled_and_backward_keeps_the_same(dtype):
     assert (gpu.dropout_backward(x, mask, 0.3) == y).all()
     other, _ = gpu.dropout(x, 0.3, np.random.default_rng(2))
     assert 0.5 < ((other != 0) == kept).mean() < 0.66      # 0.58 where masks are independent
+
+
+def test_ids_are_sorted_and_equal_ones_stay_in_their_order(emulated):
+    for count in (1, 255, 700):
+        ids = np.random.default_rng(count).integers(0, 40, count)
+        ordered, places = sort_ids(ids, np)
+        assert (places == np.argsort(ids, kind="stable")).all()
+        assert (ordered == ids[places]).all()
 
 
 @pytest.mark.parametrize("rows, count", [(65, 500), (5, 33), (1000, 20)])

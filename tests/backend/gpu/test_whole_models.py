@@ -8,20 +8,12 @@ import pytest
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, ELMo, ELMoConfig, GPTConfig, T5Config
 from models.generate import answer_ids, generate
-from tests.backend.gpu import emulator, fake_cupy
 from tests.backend.gpu.reference import assert_close, normal
 from tinytensor import Tensor, backend, ops
 from tinytensor.backend.gpu import launch
 from train import precision
 from train.__main__ import main
 from train.trainer import TrainConfig
-
-
-@pytest.fixture
-def cuda(monkeypatch):
-    if not emulator.available():
-        pytest.skip("the CUDA emulator needs g++, which is not installed")
-    return fake_cupy.install(monkeypatch)
 
 
 def test_the_stand_in_refuses_numpy_arrays(cuda):

@@ -12,7 +12,7 @@ from models.tokenizers import Bytes, Unigram, WordPiece
 from tests.train.test_finetune import run
 from train import finetune
 from train.objectives.labelled import Labelled
-from train.tasks import TASKS, Row, Text2Text, TextInputs
+from train.tasks import TASKS, Row, Tag, Text2Text, TextInputs
 from train.tasks.files import read_examples
 from train.tasks.text2text import as_text2text
 
@@ -130,3 +130,9 @@ def test_files_hold_inputs_and_targets(tmp_path):
     (tmp_path / "b.jsonl").write_text('{"task": "reverse", "input": "ab", "target": "ba"}\n')
     assert read_examples(tmp_path / "a.tsv", "text2text") == [{"input": "reverse: ab", "target": "ba"}]
     assert read_examples(tmp_path / "b.jsonl", "text2text")[0]["task"] == "reverse"
+
+
+def test_tags_with_spaces_between_are_read_and_written_as_a_list_of_them():
+    examples = [{"words": "Mia left", "tags": "B-person O"}, {"words": ["Mia", "left"], "tags": ["B-person", "O"]}]
+    texts = as_text2text(Tag.of(examples), examples)
+    assert texts[0] == texts[1] == {"input": "tag: Mia left", "target": "B-person O"}

@@ -16,27 +16,17 @@ from .losses import (
     linear_cross_entropy_backward,
 )
 from .lstm import lstm, lstm_backward
+from .matmul import matmul
 from .memory import tune_malloc
-from .norm import (
-    add_layer_norm,
-    add_layer_norm_backward,
-    add_rms_norm,
-    add_rms_norm_backward,
-    layer_norm,
-    layer_norm_backward,
-    rms_norm,
-    rms_norm_backward,
-)
+from .norm import normalize, normalize_backward
 from .optimizer import adamw, sgd, squared_norm
 from .quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 
 __all__ = [
-    "adamw", "add_layer_norm", "add_layer_norm_backward", "add_rms_norm", "add_rms_norm_backward",
-    "attention", "attention_backward", "attention_step", "cross_entropy", "cross_entropy_backward",
+    "adamw", "attention", "attention_backward", "attention_step", "cross_entropy", "cross_entropy_backward",
     "dropout", "dropout_backward", "embedding", "embedding_backward", "gelu", "gelu_backward",
-    "int4_matmul", "int8_matmul",
-    "layer_norm", "layer_norm_backward", "linear_cross_entropy", "linear_cross_entropy_backward",
-    "log_softmax", "log_softmax_backward", "lstm", "lstm_backward", "pack_int4", "rms_norm", "rms_norm_backward",
-    "sgd", "softmax", "softmax_backward", "squared_norm", "tune_malloc", "unpack_int4",
+    "int4_matmul", "int8_matmul", "linear_cross_entropy", "linear_cross_entropy_backward",
+    "log_softmax", "log_softmax_backward", "lstm", "lstm_backward", "matmul", "normalize", "normalize_backward",
+    "pack_int4", "sgd", "softmax", "softmax_backward", "squared_norm", "tune_malloc", "unpack_int4",
 ]

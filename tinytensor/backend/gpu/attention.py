@@ -14,7 +14,7 @@ import numpy as np
 from tinytensor.backend import array_module
 
 from .arrays import address, to_device_of
-from .dropout import dropout_threshold
+from .dropout import draw_seed, dropout_threshold, seed_arguments
 from .launch import blocks_for, c_name, launch
 
 TENSOR_CORE_WIDTHS = (32, 64, 96, 128)
@@ -33,14 +33,14 @@ class Rules(NamedTuple):
     mask: object                                           # booleans that broadcast to (B, H, T, S), or None
     bias: object                                           # numbers that broadcast to (B, H, T, S), or None
     threshold: int                                         # dropout's share of 65536
-    seed: int
+    seed: object                                           # see dropout.draw_seed
 
     def arguments(self, q, k) -> tuple:
         """RULE_PARAMETERS in attention_rules.cuh."""
         (_, H, T, _), S = q.shape, k.shape[2]
         return (H, T, S, int(self.causal), self.window or 0, self.limits,
                 self.bias, *broadcast_strides(self.bias), self.mask, *broadcast_strides(self.mask),
-                self.threshold, self.seed)
+                self.threshold, *seed_arguments(self.seed))
 
     def extras(self) -> bool:
         """Whether there is something to do element by element."""
@@ -72,7 +72,7 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
     if mask is not None and mask.shape[1:3] == (1, 1):     # padding: whole tiles of keys can be left out
         limits = last_true(mask[:, 0, 0], q.shape[0], xp)
     rules = Rules(causal, window, limits, mask, None if bias is None else four_axes(bias), dropout_threshold(dropout),
-                  int(rng.integers(1 << 63)) if dropout else 0)
+                  draw_seed(rng) if dropout else 0)
     q, k, v = (readable(a) for a in (q, k, v))
     y, log_sums = forward(q, k, v, scale, rules)
     return y, (q, k, v, y, log_sums, scale, rules, None if bias is None else bias.shape)

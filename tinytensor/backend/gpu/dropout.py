@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tinytensor.backend import array_module
 
+from .graph import capture
 from .launch import blocks_for, c_name, launch
 
 LEVELS = 1 << 16
@@ -17,7 +18,7 @@ def dropout(x, p, rng):
 
     0 <= p <= 1. rng: np.random.Generator; one number is drawn from it, the seed, and that is what `mask` is.
     """
-    mask = int(rng.integers(1 << 63))
+    mask = draw_seed(rng)
     return dropout_backward(x, mask, p), mask
 
 
@@ -29,10 +30,21 @@ def dropout_backward(dy, mask, p):
     dy = xp.ascontiguousarray(dy)
     dx = xp.empty_like(dy)
     launch("elementwise.cu", f"dropout<{c_name(dy)}>", (blocks_for(dy.size, 256 * 8),), 256,
-           (dy, dx, dy.size, dropout_threshold(p), mask))
+           (dy, dx, dy.size, dropout_threshold(p), *seed_arguments(mask)))
     return dx
 
 
 def dropout_threshold(p: float) -> int:
     """p as a share of 65536; below it, because something must survive to be scaled up."""
     return min(round(p * LEVELS), LEVELS - 1)
+
+
+def draw_seed(rng):
+    """A new seed: a number, or in a step that is being recorded the place where each repetition will find its own."""
+    seed = int(rng.integers(1 << 63))
+    return capture.seed(seed) if capture.recording else seed
+
+
+def seed_arguments(seed) -> tuple:
+    """A seed as kernels take it: (where it stands or None, the number)."""
+    return (None, seed) if isinstance(seed, int) else (seed, 0)

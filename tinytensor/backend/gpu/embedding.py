@@ -6,6 +6,8 @@ from .arrays import integers, to_device_of
 from .launch import blocks_for, c_name, launch
 from .rows import as_rows
 
+SORTED_BY_RANK = 1 << 17                                  # up to so many ids
+
 
 def embedding(weight, ids):
     """y = weight[ids].  weight: (V, C); ids: integers of any shape.  Returns (*ids.shape, C)."""
@@ -21,7 +23,17 @@ def embedding_backward(dy, ids, rows, out=None):
     if out is None:
         out = xp.empty((rows, dy.shape[1]), dy.dtype)
     out[...] = 0
-    places = xp.argsort(ids, kind="stable")
+    ids, places = sort_ids(ids, xp)
     launch("embedding.cu", f"embedding_backward<{c_name(dy)}, {c_name(out)}>", (ids.size,),
-           min(256, max(1, blocks_for(dy.shape[1], 32)) * 32), (dy, ids[places], places, out, ids.size, dy.shape[1]))
+           min(256, max(1, blocks_for(dy.shape[1], 32)) * 32), (dy, ids, places, out, ids.size, dy.shape[1]))
     return out
+
+
+def sort_ids(ids, xp):
+    """(the ids in order, where each stood); equal ids stay in the order they had."""
+    if ids.size > SORTED_BY_RANK:
+        places = xp.argsort(ids, kind="stable")
+        return ids[places], places
+    ordered, places = xp.empty_like(ids), xp.empty_like(ids)
+    launch("embedding.cu", "sort_ids<256>", (blocks_for(ids.size, 256),), 256, (ids, ordered, places, ids.size))
+    return ordered, places

@@ -8,6 +8,7 @@ Losses of 16-bit logits are float32. Rows whose target is ignore_index have loss
 from tinytensor.backend import array_module
 
 from .arrays import integers, wide_dtype
+from .cublas import matmul
 from .launch import blocks_for, c_name, launch
 from .rows import as_rows, part_size, threads_for
 
@@ -45,7 +46,7 @@ def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index=-100, la
     backward turns them into their own gradient.
     """
     x = as_rows(x)
-    logits = x @ weight.T
+    logits = matmul(x, weight.T)
     if bias is not None:
         logits += bias
     losses, saved = cross_entropy(logits, targets, ignore_index=ignore_index, label_smoothing=label_smoothing,
@@ -60,5 +61,5 @@ def linear_cross_entropy_backward(dlosses, saved, out=None):
     """
     x, weight, biased, saved = saved
     dlogits = backward_into(saved[0], dlosses, saved)
-    dweight = array_module(x).matmul(dlogits.T, x, out=out) if out is not None else dlogits.T @ x
-    return dlogits @ weight, dweight, dlogits.sum(axis=0) if biased else None
+    dweight = matmul(dlogits.T, x, out=out)
+    return matmul(dlogits, weight), dweight, dlogits.sum(axis=0) if biased else None

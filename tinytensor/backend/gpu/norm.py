@@ -3,6 +3,7 @@
 from tinytensor.backend import array_module
 
 from .arrays import MULTIPROCESSORS, wide_dtype
+from .dropout import draw_seed, dropout_threshold, seed_arguments
 from .launch import blocks_for, c_name, launch
 from .rows import as_rows, part_size, threads_for
 
@@ -10,83 +11,50 @@ MOST_THREADS = 512
 MOST_VALUES = 16                                           # of a row in the registers of a thread
 
 
-def layer_norm(x, weight, bias, eps):
-    """y = n * weight + bias with n = (x - mean(x)) / sqrt(var(x) + eps), row by row.  Returns (y, saved).
+def normalize(x, branch, weight, bias, eps, *, centre, dropout=0.0, rng=None):
+    """total = x + drop(branch);  y = n * weight + bias,  n = (total - mean) / sqrt(var + eps), row by row.
 
-    x: (..., C); weight, bias: (C,) or None.
+    x, branch: (..., C), branch may be None; weight, bias: (C,) or None.  Returns (total, y, saved).
+    centre: layer norm; without it RMS norm, whose mean is 0.  dropout: on the branch, drawn from rng as by `dropout`.
     """
-    _, y, saved = normalize(x, None, weight, bias, eps, centre=True)
-    return y, saved
-
-
-def add_layer_norm(x, residual, weight, bias, eps):
-    """total = x + residual; y = layer_norm(total).  Returns (total, y, saved)."""
-    return normalize(x, residual, weight, bias, eps, centre=True)
-
-
-def rms_norm(x, weight, eps):
-    """y = n * weight with n = x / sqrt(mean(x^2) + eps), row by row.  Returns (y, saved)."""
-    _, y, saved = normalize(x, None, weight, None, eps, centre=False)
-    return y, saved
-
-
-def add_rms_norm(x, residual, weight, eps):
-    """total = x + residual; y = rms_norm(total).  Returns (total, y, saved)."""
-    return normalize(x, residual, weight, None, eps, centre=False)
-
-
-def layer_norm_backward(dy, saved):
-    """With h = dy * weight:  dx = (h - mean(h) - n * mean(h * n)) / std.  Returns (dx, dweight, dbias)."""
-    return normalize_backward(None, dy, saved, centre=True)
-
-
-def add_layer_norm_backward(dtotal, dy, saved):
-    """dx = dtotal + the gradient through the norm, for both x and residual.  Returns (dx, dweight, dbias)."""
-    return normalize_backward(dtotal, dy, saved, centre=True)
-
-
-def rms_norm_backward(dy, saved):
-    """With h = dy * weight:  dx = (h - n * mean(h * n)) / rms.  Returns (dx, dweight)."""
-    return normalize_backward(None, dy, saved, centre=False)[:2]
-
-
-def add_rms_norm_backward(dtotal, dy, saved):
-    """dx = dtotal + the gradient through the norm, for both x and residual.  Returns (dx, dweight)."""
-    return normalize_backward(dtotal, dy, saved, centre=False)[:2]
-
-
-def normalize(x, residual, weight, bias, eps, centre):
-    """The forward pass of all four: (total, y, saved), where total is x itself if there is no residual."""
     xp, rows = array_module(x), as_rows(x)
     N, C = rows.shape
-    branch = None if residual is None else as_rows(residual)
+    branch = None if branch is None else as_rows(branch)
     total = rows if branch is None else xp.empty_like(rows)
     y = xp.empty_like(rows)
     means = xp.empty(N, wide_dtype(x)) if centre else None
     inverse_stds = xp.empty(N, wide_dtype(x))
     template, threads = instance(rows, centre, branch, weight, bias)
+    drop = (dropout_threshold(dropout), draw_seed(rng)) if dropout else (0, 0)
     launch("norm.cu", f"norm_forward<{template}>", (N if C else 0,), threads,
-           (rows, branch, None if branch is None else total, weight, bias, y, means, inverse_stds, C, float(eps)))
-    saved = total, means, inverse_stds, weight, bias is not None
+           (rows, branch, None if branch is None else total, weight, bias, y, means, inverse_stds, C, float(eps),
+            drop[0], *seed_arguments(drop[1])))
+    saved = total, means, inverse_stds, weight, bias is not None, drop
     return total.reshape(x.shape), y.reshape(x.shape), saved
 
 
-def normalize_backward(dtotal, dy, saved, centre):
-    """The backward pass of all four: (dx, dweight or None, dbias or None)."""
-    x, means, inverse_stds, weight, has_bias = saved
+def normalize_backward(dtotal, dy, saved):
+    """With h = dy * weight:  dx = (h - mean(h) - n * mean(h * n)) / std + dtotal  (mean(h) is 0 without centre).
+
+    Returns (dx, dbranch, dweight or None, dbias or None); dbranch is dx, with the dropout if there was any.
+    """
+    x, means, inverse_stds, weight, has_bias, (threshold, seed) = saved
     xp, (N, C), wide = array_module(x), x.shape, wide_dtype(x)
     rows = as_rows(dy)
     dtotal = None if dtotal is None else as_rows(dtotal)
     dx = xp.empty_like(x)
-    template, threads = instance(x, centre, rows, dtotal, weight)
+    dbranch = xp.empty_like(x) if threshold else None
+    template, threads = instance(x, means is not None, rows, dtotal, weight)
     # A few blocks to a multiprocessor, each with a long column of rows: fewer sums are left to be added up.
     blocks = min(N, MULTIPROCESSORS * max(1, 1024 // threads)) if C else 0
     dweights = None if weight is None else xp.empty((blocks, C), wide)
     dbiases = xp.empty((blocks, C), wide) if has_bias else None
     launch("norm.cu", f"norm_backward<{template}>", (blocks,), threads,
-           (dtotal, rows, x, weight, means, inverse_stds, dx, dweights, dbiases, N, C))
+           (dtotal, rows, x, weight, means, inverse_stds, dx, dbranch, dweights, dbiases, N, C, threshold,
+            *seed_arguments(seed)))
     add_up = lambda sums: None if sums is None else sums.sum(axis=0).astype(x.dtype)
-    return dx.reshape(dy.shape), add_up(dweights), add_up(dbiases)
+    dx, dbranch = (None if a is None else a.reshape(dy.shape) for a in (dx, dbranch))
+    return dx, dx if dbranch is None else dbranch, add_up(dweights), add_up(dbiases)
 
 
 def instance(rows, centre, *arrays):

@@ -31,6 +31,8 @@ PAGE = mmap.PAGESIZE
 UPWARDS, DOWNWARDS, RANDOM = 0, 1, 2
 COMPILE = ["g++", "-std=c++17", "-O1", "-march=native", "-ffp-contract=fast", "-fno-gnu-unique", "-fno-strict-aliasing",
            "-fPIC", "-w"]
+if os.environ.get("SANITIZED"):                            # see sanitized.py
+    COMPILE += ["-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 order = UPWARDS                                            # in which order the threads of a block take turns
 
@@ -157,8 +159,17 @@ class Place:
         self.end = self.first + room
         self.start = (self.end - size) // 16 * 16
         ctypes.memmove(self.start, original, size)
+        self.tell_sanitizer("poison")
+
+    def tell_sanitizer(self, what: str) -> None:
+        """The memory around the array may not be touched, or ("unpoison") may be again."""
+        if tell := getattr(ctypes.CDLL(None), f"__asan_{what}_memory_region", None):
+            stop = self.start + self.size
+            tell(ctypes.c_void_p(self.first), ctypes.c_size_t(self.start - self.first))
+            tell(ctypes.c_void_p(stop), ctypes.c_size_t(self.end - stop))
 
     def leave(self) -> None:
+        self.tell_sanitizer("unpoison")
         around = (ctypes.string_at(self.first, self.start - self.first),
                   ctypes.string_at(self.start + self.size, self.end - self.start - self.size))
         if self.writeable:

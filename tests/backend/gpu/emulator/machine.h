@@ -18,11 +18,20 @@
 #include <immintrin.h>
 #endif
 #include "types.h"
+#ifdef __SANITIZE_ADDRESS__
+#include <pthread.h>
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 namespace emulator {
 
 constexpr int MAX_THREADS = 1024;
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t STACK_BYTES = 256 << 10;                // there is room around every variable
+#else
 constexpr size_t STACK_BYTES = 64 << 10;
+#endif
 constexpr size_t PAGE = 4096;
 constexpr size_t LARGEST_SHARED = 227 << 10;             // what a block may ask for on an H100
 constexpr int MAX_COPIES = 64;
@@ -37,6 +46,8 @@ struct PendingCopy {
 struct Fiber {
   void* stack_pointer;                                   // where it stopped, while another fiber runs
   ucontext_t context;                                    // the same on CPUs without our own switch
+  void* stack;                                           // its lowest address and size, for the address sanitizer
+  size_t stack_bytes;
   uint3 thread;
   int index;                                             // threadIdx, flattened
   bool done, in_barrier;
@@ -115,10 +126,32 @@ inline void swap_fibers(Fiber* from, Fiber* to) {
 }
 #endif
 
+// ---- what the address sanitizer must be told, if there is one (see sanitized.py) ----
+#ifdef __SANITIZE_ADDRESS__
+inline void leaves_for(Fiber* next) { __sanitizer_start_switch_fiber(nullptr, next->stack, next->stack_bytes); }
+inline void arrived() { __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr); }
+inline void fresh(void* memory, size_t bytes) { ASAN_UNPOISON_MEMORY_REGION(memory, bytes); }
+inline void forbidden(void* memory, size_t bytes) { ASAN_POISON_MEMORY_REGION(memory, bytes); }
+inline void find_own_stack(Fiber& main) {
+  pthread_attr_t about;
+  pthread_getattr_np(pthread_self(), &about);
+  pthread_attr_getstack(&about, &main.stack, &main.stack_bytes);
+  pthread_attr_destroy(&about);
+}
+#else
+inline void leaves_for(Fiber*) {}
+inline void arrived() {}
+inline void fresh(void*, size_t) {}
+inline void forbidden(void*, size_t) {}
+inline void find_own_stack(Fiber&) {}
+#endif
+
 inline void switch_to(Fiber* next) {
   Fiber* previous = machine.current;
   machine.current = next;
+  leaves_for(next);
   swap_fibers(previous, next);
+  arrived();
 }
 
 // ---- reporting what a kernel did wrong ----
@@ -267,6 +300,7 @@ inline void warp_collective(const char* name, int line, unsigned mask, void* arg
 
 // ---- running a grid ----
 inline void run_thread() {
+  arrived();
   machine.kernel(machine.kernel_arguments);
   Fiber& me = *machine.current;
   Warp& warp = warp_of(me);
@@ -303,7 +337,10 @@ inline void start_block(unsigned x, unsigned y, unsigned z) {
     fiber.copy_count = fiber.copy_group = 0;
     // Stacks that all began at one offset in a page would evict each other from the cache.
     size_t stagger = 192 * (i % 61);
-    prepare(fiber, m.stacks + i * STACK_BYTES + PAGE, STACK_BYTES - PAGE - stagger, run_thread);
+    fiber.stack = m.stacks + i * STACK_BYTES + PAGE;
+    fiber.stack_bytes = STACK_BYTES - PAGE - stagger;
+    fresh((char*)fiber.stack + fiber.stack_bytes - 2 * PAGE, 2 * PAGE);   // where the last thread's end was left
+    prepare(fiber, (char*)fiber.stack, fiber.stack_bytes, run_thread);
     warp_of(fiber).alive |= lane_bit(fiber);
   }
   for (int i = 0; i < m.warp_count; i++) m.warps[i].ready = m.warps[i].alive;
@@ -330,6 +367,7 @@ inline int run_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*kernel)(v
   if (shared_bytes > LARGEST_SHARED) report("%zu bytes of shared memory, more than 227 KiB\n", shared_bytes);
   if (m.failed) return 1;
   m.stacks = map_memory(m.thread_count * STACK_BYTES);
+  fresh(m.stacks, m.thread_count * STACK_BYTES);
   for (int i = 0; i < m.thread_count; i++) mprotect(m.stacks + i * STACK_BYTES, PAGE, PROT_NONE);
   // Shared memory ends at a page without access, with at most 127 bytes between: its start is aligned to 128.
   size_t room = (shared_bytes + 127 + PAGE) / PAGE * PAGE;
@@ -337,6 +375,9 @@ inline int run_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*kernel)(v
   mprotect(pages + room, PAGE, PROT_NONE);
   m.shared = (unsigned char*)(((uintptr_t)pages + room - shared_bytes) & ~(uintptr_t)127);
   m.shared_bytes = shared_bytes;
+  fresh(pages, room);
+  forbidden(m.shared + shared_bytes, pages + room - (char*)m.shared - shared_bytes);
+  find_own_stack(m.main);
 
   static char signal_stack[64 << 10];
   stack_t signals = {}, signals_before;
@@ -363,6 +404,8 @@ inline int run_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*kernel)(v
   sigaction(SIGSEGV, &before[0], nullptr);
   sigaction(SIGBUS, &before[1], nullptr);
   sigaltstack(&signals_before, nullptr);
+  fresh(pages, room);                                    // whoever gets this memory next knows nothing of us
+  fresh(m.stacks, m.thread_count * STACK_BYTES);
   munmap(pages, room + PAGE);
   munmap(m.stacks, m.thread_count * STACK_BYTES);
   return m.failed;

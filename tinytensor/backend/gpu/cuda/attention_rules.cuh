@@ -8,13 +8,14 @@
 
 // The parameters that these rules add to a kernel, and the struct they are gathered in.
 #define RULE_PARAMETERS(T)                                                                                      \
-  long long heads, long long queries, long long keys, long long causal, long long window, const int *key_limits, \
+  long long heads, long long queries, long long keys, long long causal, long long window, const int *key_limits,\
       const T *bias, long long bias_batch, long long bias_head, long long bias_query, long long bias_key,       \
       const unsigned char *mask, long long mask_batch, long long mask_head, long long mask_query,               \
-      long long mask_key, long long threshold, u64 seed
+      long long mask_key, long long threshold, const u64 *seed_at, u64 seed
 #define GATHER_RULES(T, batch, head)                                                                            \
   make_rules<T>(batch, head, heads, queries, keys, causal, window, key_limits, bias, bias_batch, bias_head,     \
-                bias_query, bias_key, mask, mask_batch, mask_head, mask_query, mask_key, threshold, seed)
+                bias_query, bias_key, mask, mask_batch, mask_head, mask_query, mask_key, threshold,             \
+                seed_of(seed_at, seed))
 
 template <class T> struct Rules {
   int queries, keys, offset;                             // query t stands at key t + offset

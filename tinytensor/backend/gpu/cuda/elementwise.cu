@@ -39,11 +39,11 @@ __global__ void __launch_bounds__(256) gelu_forward(const T* __restrict__ x, con
 // y = x keep / (1 - p): eight elements share a draw of 128 random bits, 16 to each. Backward is the same function of dy.
 template <class T>
 __global__ void __launch_bounds__(256) dropout(const T* __restrict__ x, T* __restrict__ y, long long size,
-                                               long long threshold, u64 seed) {
+                                               long long threshold, const u64* seed_at, u64 seed) {
   typedef Wide<T> R;
   const long long group = blockIdx.x * 256ll + threadIdx.x, start = group * 8;
   if (start >= size) return;
-  const Words words = philox((u32)group, (u32)(group >> 32), 0, 1, seed);
+  const Words words = philox((u32)group, (u32)(group >> 32), 0, 1, seed_of(seed_at, seed));
   const R scale = R(65536) / R(65536 - threshold);
 #pragma unroll
   for (int e = 0; e < 8; e++) {

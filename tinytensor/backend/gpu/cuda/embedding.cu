@@ -5,6 +5,25 @@
 // table once. No atomics: the sum has one order and the result is the same every time.
 #include "rows.cuh"
 
+// Sorts the ids and says where each came from, equal ids in the order in which they came. An id's rank is the number of
+// smaller ones and of equal ones before it, which every thread counts for its own id: quadratic, but a comparison is so
+// cheap that up to about 100,000 ids it takes less time than a sort's many passes, and one launch.
+template <int THREADS>
+__global__ void __launch_bounds__(THREADS) sort_ids(const long long* __restrict__ ids, long long* __restrict__ sorted,
+                                                    long long* __restrict__ places, long long count) {
+  __shared__ int tile[THREADS];
+  const int own = blockIdx.x * THREADS + threadIdx.x, id = own < count ? (int)ids[own] : 0;
+  long long rank = 0;
+  for (int start = 0; start < count; start += THREADS) {
+    const int place = start + threadIdx.x;
+    tile[threadIdx.x] = place < count ? (int)ids[place] : 0x7fffffff;
+    __syncthreads();
+    for (int i = 0; i < THREADS; i++) rank += tile[i] < id || (tile[i] == id && start + i < own);
+    __syncthreads();
+  }
+  if (own < count) sorted[rank] = id, places[rank] = own;
+}
+
 template <class T, class Out>
 __global__ void __launch_bounds__(256, 4) embedding_backward(const T* __restrict__ dy, const long long* __restrict__ ids,
                                                           const long long* __restrict__ places, Out* __restrict__ table,

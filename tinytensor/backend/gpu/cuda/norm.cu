@@ -1,16 +1,17 @@
-// Layer norm (CENTRE = 1) and RMS norm (0), alone or with the residual addition before them.
+// Layer norm (CENTRE = 1) and RMS norm (0), alone or with the residual addition before them, and the dropout before that.
 //
 // A block takes a row into its registers (VECTORS parts of SIZE elements to a thread), so the row is read once and
 // written once however often it is summed over: the cost is that of a copy. Backward takes many rows to a block, one after
 // the other, and keeps each column's share of dweight and dbias in the register of the thread that owns the column; a row
 // of sums per block is left for a second, small reduction.
+#include "random.cuh"
 #include "rows.cuh"
 
 template <class T, int SIZE, int VECTORS, int CENTRE>
 __global__ void __launch_bounds__(512, 1) norm_forward(
     const T* __restrict__ x, const T* __restrict__ branch, T* __restrict__ total, const T* __restrict__ weight,
     const T* __restrict__ bias, T* __restrict__ y, Wide<T>* __restrict__ means, Wide<T>* __restrict__ inverse_stds,
-    long long width, double eps) {
+    long long width, double eps, long long threshold, const u64* seed_at, u64 seed) {
   typedef Wide<T> R;
   __shared__ R scratch[32];
   const long long row = blockIdx.x, start = row * width;
@@ -23,6 +24,7 @@ __global__ void __launch_bounds__(512, 1) norm_forward(
     if (branch) {
       R more[SIZE];
       read_part<SIZE>(more, branch + start + place);
+      if (threshold) drop_part<SIZE>(more, start + place, (u32)threshold, seed_of(seed_at, seed));
 #pragma unroll
       for (int e = 0; e < SIZE; e++) values[i][e] = widen(narrow<T>(values[i][e] + more[e]));   // as it will be read later
       write_part<SIZE>(total + start + place, values[i]);
@@ -60,12 +62,13 @@ __global__ void __launch_bounds__(512, 1) norm_forward(
 }
 
 // With n = (x - mean) / std and h = dy * weight:   dx = (h - mean(h) - n mean(h n)) / std  (+ dtotal),
-// dweight = sum(dy n), dbias = sum(dy), over the rows blockIdx.x, blockIdx.x + gridDim.x, ...
+// dweight = sum(dy n), dbias = sum(dy), over the rows blockIdx.x, blockIdx.x + gridDim.x, ...  dbranch = dx keep / (1 - p).
 template <class T, int SIZE, int VECTORS, int CENTRE>
 __global__ void __launch_bounds__(512, 1) norm_backward(
     const T* __restrict__ dtotal, const T* __restrict__ dy, const T* __restrict__ x, const T* __restrict__ weight,
     const Wide<T>* __restrict__ means, const Wide<T>* __restrict__ inverse_stds, T* __restrict__ dx,
-    Wide<T>* __restrict__ dweights, Wide<T>* __restrict__ dbiases, long long rows, long long width) {
+    T* __restrict__ dbranch, Wide<T>* __restrict__ dweights, Wide<T>* __restrict__ dbiases, long long rows,
+    long long width, long long threshold, const u64* seed_at, u64 seed) {
   typedef Wide<T> R;
   __shared__ R scratch[32];
   R dweight[VECTORS][SIZE] = {}, dbias[VECTORS][SIZE] = {};
@@ -104,6 +107,10 @@ __global__ void __launch_bounds__(512, 1) norm_backward(
         h[i][e] = (h[i][e] - h_mean - normed[i][e] * hn_mean) * inverse_std + (dtotal ? more[e] : R(0));
       }
       write_part<SIZE>(dx + start + place, h[i]);
+      if (dbranch) {
+        drop_part<SIZE>(h[i], start + place, (u32)threshold, seed_of(seed_at, seed));
+        write_part<SIZE>(dbranch + start + place, h[i]);
+      }
     }
   }
 #pragma unroll

@@ -24,7 +24,25 @@ __device__ __forceinline__ Words philox(u32 c0, u32 c1, u32 c2, u32 c3, u64 key)
   return {{c0, c1, c2, c3}};
 }
 
+// A seed is given as a number, or as the place where it stands: a recorded step (graph.py) finds a new one there each time.
+__device__ __forceinline__ u64 seed_of(const u64* at, u64 seed) { return at ? *at : seed; }
+
 // Each half of a word decides one element: kept if it is at least p * 65536.
 __device__ __forceinline__ bool kept(u32 word, int half, u32 threshold) {
   return ((word >> (16 * half)) & 0xffffu) >= threshold;
+}
+
+// values *= keep / (1 - p): SIZE neighbours from the element `start` of an array on, whose groups of eight share a draw.
+// The words are chosen by conditions, because registers have no addresses.
+template <int SIZE, class R>
+__device__ __forceinline__ void drop_part(R (&values)[SIZE], long long start, u32 threshold, u64 seed) {
+  const long long group = start / 8;
+  const Words words = philox((u32)group, (u32)(group >> 32), 0, 1, seed);
+  const R scale = R(65536) / R(65536 - threshold);
+#pragma unroll
+  for (int e = 0; e < SIZE; e++) {
+    const int place = (int)(start % 8) + e;
+    const u32 low = place & 2 ? words.at[1] : words.at[0], high = place & 2 ? words.at[3] : words.at[2];
+    values[e] = kept(place & 4 ? high : low, place & 1, threshold) ? values[e] * scale : R(0);
+  }
 }

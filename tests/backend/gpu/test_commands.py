@@ -1,0 +1,142 @@
+"""Every command that runs a model runs it on the GPU's path too, and says the same as on the CPU."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tinytensor as tt
+from models import BERTConfig, BERTForPreTraining
+from models.tokenizers import WordPiece
+from train import checkpoint
+from train.__main__ import main
+
+LINES = ["the fox runs and the dog sleeps.", "a dog runs.", "the fox sleeps in the wood.", "a fox and a dog."]
+
+
+def call(*words) -> None:
+    assert main([str(word) for word in words]) in (None, 0)
+
+
+def save(folder, family, model, tokenizer):
+    folder.mkdir()
+    tokenizer.save(folder)
+    checkpoint.save_config(folder, family, model.config)
+    checkpoint.save_weights(folder, model)
+
+
+@pytest.fixture
+def bert(tmp_path, monkeypatch):
+    """An untrained BERT's run, and a text beside it."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("\n".join(LINES * 4))
+    tokenizer = WordPiece.train(LINES, 60)
+    with tt.random.seeded(1):
+        model = BERTForPreTraining(BERTConfig(vocab_size=tokenizer.vocab_size, context=32, layers=1, heads=2, width=16,
+                                              hidden=32, dropout=0.0, attention_dropout=0.0, init_std=0.3))
+    save(tmp_path / "bert", "bert", model, tokenizer)
+    return Path("bert")
+
+
+@pytest.fixture
+def gpt(tmp_path, monkeypatch):
+    """A GPT trained for two steps on the CPU."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("\n".join(LINES * 40))
+    shape = "--layers 2 --heads 2 --width 16 --context 8 --dropout 0 --batch 4 --steps 2 --eval-batches 1 --workers 2"
+    call("gpt", "--data", "text.txt", "--out", "gpt", "--tokenizer", "characters", *shape.split())
+    return Path("gpt")
+
+
+def said(capsys, *words) -> list[str]:
+    """What the command prints on each device."""
+    texts = []
+    for device in ("cpu", "cuda"):
+        capsys.readouterr()
+        call(*words, "--device", device)
+        texts.append(capsys.readouterr().out)
+    assert texts[0]
+    return texts
+
+
+def test_masked_words_are_filled_in_the_same_on_both_devices(cuda, bert, capsys):
+    cpu, gpu = said(capsys, "fill", "the fox [MASK] and the [MASK] sleeps.", "--model", bert)
+    assert gpu == cpu
+
+
+def test_sentences_and_words_are_found_by_meaning_on_both_devices(cuda, bert, capsys):
+    cpu, gpu = said(capsys, "embed", "text.txt", "a dog runs", "--model", bert, "--top", 2)
+    assert gpu == cpu
+    cpu, gpu = said(capsys, "neighbours", bert, "the *fox* runs", "--data", "text.txt", "--lines", 4, "--top", 2)
+    assert gpu == cpu
+
+
+def test_a_text_is_scored_the_same_on_both_devices(cuda, gpt, capsys):
+    cpu, gpu = said(capsys, "score", gpt, "--text", "the fox runs and the dog")
+    assert gpu == cpu
+
+
+def test_a_fine_tuned_model_answers_the_same_on_both_devices(cuda, bert, capsys):
+    Path("examples.tsv").write_text("text\tlabel\n" + "the fox runs\tyes\nthe dog sleeps\tno\n" * 8)
+    flags = "--task classify --data examples.tsv --out tuned --epochs 1 --batch 8 --workers 1"
+    call("finetune", bert, *flags.split())
+    cpu, gpu = said(capsys, "ask", "tuned", "the fox sleeps")
+    assert gpu == cpu
+
+
+def table(folder) -> list[list[str]]:
+    """The comparison's names, losses, accuracies, weights and bytes, line by line."""
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in
+            (Path(folder) / "comparison.md").read_text().splitlines()[2:]]
+    return [row[:5] for row in rows]
+
+
+@pytest.mark.parametrize("words", [
+    "prune --what weights --when cubic --by movement --steps 12 --amount 0.5",
+    "prune --what heads --what neurons --by gradient --batches 1 --steps 1",
+    "quantize --bits 4 --group 8 --rounding gptq --batches 1 --steps 1",
+    "distill --layers 1 --steps 1 --written 4",
+    "lottery --rounds 1 --seeds 1 --steps 2 --rewind 1",
+])
+def test_a_run_is_made_smaller_on_the_gpu_as_on_the_cpu(cuda, gpt, words):
+    command, *flags = words.split()
+    tables = []
+    for device in ("cpu", "cuda"):
+        call(command, gpt, "--out", device, "--device", device, "--limit", 1, "--eval-batches", 1, *flags)
+        tables.append(table(device))
+    for right, got in zip(*tables):
+        assert got[0] == right[0] and got[3:] == right[3:]
+        assert float(got[1]) == pytest.approx(float(right[1]), rel=2e-3)
+    model, _ = checkpoint.load_model(Path("cuda"))
+    assert model.parameters()[0].device == "cpu"           # what is saved is read anywhere
+
+
+FAMILIES = {  # command and shape, the task's kind, two examples, what to ask
+    "gpt": ("--tokenizer characters --layers 1 --heads 2 --width 16 --context 32 --dropout 0", "classify",
+            ("text\tlabel", "the fox runs\tyes", "the dog sleeps\tno"), "the fox sleeps"),
+    "t5": ("--tokenizer bytes --layers 1 --heads 2 --head-width 8 --width 16 --hidden 32", "text2text",
+           ("input\ttarget", "the fox\txof", "a dog\tgod"), "the dog"),
+    "elmo": ("--layers 1 --width 8 --hidden 12 --char-width 4 --filters 1x4,2x4 --dropout 0", "tag",
+             ("words\ttags", "the fox runs\tD N V", "a dog sleeps\tD N V"), "the fox sleeps"),
+}
+
+
+@pytest.mark.parametrize("family, more", [("gpt", []), ("gpt", ["--lora", "2"]), ("t5", []), ("elmo", ["--frozen"])])
+def test_each_family_is_fine_tuned_and_asked_on_the_gpu_as_on_the_cpu(cuda, tmp_path, monkeypatch, capsys, family,
+                                                                      more):
+    monkeypatch.chdir(tmp_path)
+    shape, task, (head, *examples), question = FAMILIES[family]
+    Path("text.txt").write_text("\n".join(LINES * 40))
+    Path("examples.tsv").write_text("\n".join([head, *examples * 6]) + "\n")
+    few = ["--batch", 4, "--workers", 1, "--log-every", 1]
+    call(family, "--data", "text.txt", "--out", "body", *shape.split(), *few, "--steps", 1, "--eval-batches", 1)
+    losses = []
+    for device in ("cpu", "cuda"):
+        tt.manual_seed(0)                                  # as in a process of its own
+        flags = ["--task", task, "--data", "examples.tsv", "--epochs", 1, "--head-dropout", 0]
+        call("finetune", "body", "--out", device, "--device", device, *flags, *few, *more)
+        lines = map(json.loads, (Path(device) / "metrics.jsonl").read_text().splitlines())
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    assert len(losses[0]) > 1 and losses[1] == pytest.approx(losses[0], rel=1e-4)
+    cpu, gpu = said(capsys, "ask", "cpu", question)
+    assert gpu == cpu

@@ -1,0 +1,149 @@
+"""CUDA graphs: what was recorded gives the same numbers when it is repeated with other inputs.
+
+CuPy's stand-in notes every operation with the arrays it read and made, does them again in the same places, and refuses
+what a GPU refuses while it records: waiting, reading numbers, copies from the CPU. That CUDA accepts the recording of
+the real kernels is for the tests marked `gpu`.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+import tinytensor as tt
+from models import GPT, GPTConfig
+from models.generate import beam_search, generate
+from tests.backend.gpu.reference import normal
+from tests.backend.gpu.test_whole_models import TINY
+from tinytensor import backend, ops
+from tinytensor.backend.gpu import cublas, graph
+from train.__main__ import main
+from train.trainer import TrainConfig
+
+
+def test_a_repetition_reads_new_inputs_and_new_seeds(cuda):
+    weight = tt.Tensor(backend.to_device(normal(1, (6, 5)), "cuda"))
+
+    def work(inputs, constants):
+        ran.append(1)
+        x = tt.Tensor(backend.to_device(inputs["x"], "cuda"))
+        return (ops.dropout(ops.linear(x, weight), 0.5) * constants["scale"]).data
+
+    ran, recorded = [], graph.Recorded(work)
+    for number in range(6):
+        x = normal(number, (4, 5))
+        with tt.random.seeded(number) as rng:
+            got = backend.to_numpy(recorded({"x": x}, {"scale": 2.0}, rng))
+        with tt.random.seeded(number):
+            want = backend.to_numpy(work({"x": x}, {"scale": 2.0}))
+        assert np.abs(got - want).max() < 1e-6
+    assert len(ran) == 3 + 6                               # twice to warm up, once recorded, and ours
+
+
+def test_what_cannot_be_repeated_is_refused_with_the_reason(cuda):
+    def attempt(work, *batches):
+        recorded = graph.Recorded(work)
+        for x in batches:
+            recorded({"x": x})
+
+    x = normal(1, (4, 5))
+    onto_gpu = lambda inputs: backend.to_device(inputs["x"], "cuda")
+    for work, why in (
+        (lambda inputs, _: onto_gpu(inputs) * float(onto_gpu(inputs).sum()), "reading a number while"),
+        (lambda inputs, _: backend.to_device(inputs["x"] + 1, "cuda"), "it makes arrays on the CPU on its way"),
+        (lambda inputs, _: onto_gpu(inputs) + cuda.asarray(x), "a copy from the CPU while"),
+    ):
+        with pytest.raises(ValueError, match=f"cannot be recorded in a CUDA graph: {why}.*leave out --graph"):
+            attempt(work, x, x, x)
+    with pytest.raises(ValueError, match=r"repeats one step, whose .*\(4, 5\).* is .*\(3, 5\).* this time; leave out"):
+        attempt(lambda inputs, _: onto_gpu(inputs), x, x, x, x[:3])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_cublas_is_given_the_right_corner_step_and_turn_of_each_matrix(cuda, monkeypatch, dtype):
+    """In every layout; cuBLAS's stand-in knows matrices by their documentation: an address, columns, and a step."""
+    stream = cuda.cuda.Stream(non_blocking=True)
+    monkeypatch.setattr(graph.capture, "direct", True)
+    a, b = (cuda.asarray(normal(i, shape, dtype)) for i, shape in enumerate([(7, 5), (5, 9)]))
+    wide, tall = (cuda.zeros(shape, dtype) for shape in ((7, 12), (12, 9)))
+    wide[:, 2:7], tall[3:8] = a, b
+    with stream:
+        cublas.use(stream)
+        spread, turned = cuda.ascontiguousarray(wide[::2, 2:7])[:4], wide[::-1][::-1, 2:7]
+        right = backend.to_numpy(a).astype(float) @ backend.to_numpy(b).astype(float)
+        for left in (a, cuda.ascontiguousarray(a.T).T, wide[:, 2:7], spread, turned):
+            rows = right[::2] if len(left) == 4 else right
+            for other in (b, cuda.ascontiguousarray(b.T).T, tall[3:8], cuda.zeros((5, 18), dtype)[:, ::2] + b):
+                into = cuda.zeros((len(left), 11), dtype)
+                for out in (None, into[:, 1:10], cuda.zeros((9, len(left)), dtype).T):
+                    got = cublas.matmul(left, other, out=out)
+                    assert out is None or got is out
+                    assert np.abs(backend.to_numpy(got) - rows).max() < (2e-2 if dtype == np.float16 else 1e-5)
+                assert not backend.to_numpy(into)[:, [0, 10]].any()
+        for shapes in (((1, 5), (5, 1)), ((3, 1), (1, 4)), ((0, 5), (5, 2)), ((2, 0), (0, 3))):
+            one, two = (cuda.asarray(normal(3, shape, dtype)) for shape in shapes)
+            want = backend.to_numpy(one) @ backend.to_numpy(two)
+            assert np.abs(backend.to_numpy(cublas.matmul(one, two)) - want).max(initial=0) < 1e-2
+
+
+def run(folder, device, *more):
+    out = folder / f"{device}{len(more)}"
+    corpus = folder / "text.txt"
+    corpus.write_text("the quick brown fox jumps over the lazy dog. " * 60)
+    words = f"gpt --data {corpus} --out {out} --layers 2 --heads 2 --width 16 --context 8 --batch 4 --steps 6".split()
+    words += ["--log-every", "1", "--eval-every", "4", "--eval-batches", "1", "--workers", "1", "--device", device]
+    assert main([*words, *more]) in (None, 0)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line.get("loss", line.get("val_loss")) for line in lines], out
+
+
+@pytest.mark.parametrize("how", [["--dropout", "0.2"], ["--dropout", "0", "--dtype", "float16"]])
+def test_a_run_with_a_recorded_step_has_the_losses_of_one_without(cuda, tmp_path, how):
+    right, _ = run(tmp_path, "cuda", *how)
+    got, out = run(tmp_path, "cuda", *how, "--graph")
+    assert got == pytest.approx(right, rel=1e-6)
+    assert main(["gpt", "--resume", str(out), "--steps", "10"]) in (None, 0)
+
+
+def test_a_family_whose_steps_differ_is_refused_before_it_begins(cuda, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog. it sleeps and the fox runs away from it. " * 100)
+    words = f"t5 --data {text} --out {tmp_path / 'run'} --layers 1 --heads 2 --head-width 8 --width 16 --hidden 32"
+    words += " --steps 4 --batch 2 --device cuda --workers 1 --graph"
+    assert main(words.split()) == 2
+    assert "the steps of a T5 differ from batch to batch, and --graph repeats" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_graphs_are_refused_where_they_make_no_sense():
+    with pytest.raises(ValueError, match="--graph records what a GPU does; add --device cuda"):
+        TrainConfig(graph=True)
+    with pytest.raises(ValueError, match="records one batch, not 2 to an update; leave out --accumulate"):
+        TrainConfig(graph=True, device="cuda", accumulate=2)
+
+
+@pytest.fixture
+def gpt(cuda):
+    return GPT(GPTConfig(**TINY, init_std=0.5)).to("cuda")
+
+
+def test_texts_are_the_same_with_a_recorded_step(gpt):
+    ids = np.array([[1, 2, 3], [4, 5, 6]])
+    for how in ({"temperature": 0}, {"temperature": 0.9, "samples": 2}, {"beams": 3}):
+        texts = []
+        for recorded in (False, True):
+            with tt.random.seeded(3):
+                texts.append(generate(gpt, ids, 14, graph=recorded, **how))   # on past the context of 12
+        assert (texts[0] == texts[1]).all()
+    scores = [beam_search(gpt, ids, 6, 2, graph=recorded)[1] for recorded in (False, True)]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-5)
+
+
+def test_a_step_to_the_next_token_that_cannot_be_recorded_is_refused(gpt):
+    with pytest.raises(ValueError, match="unequal lengths"):
+        generate(gpt, [[1, 2], [3]], 4, graph=True)
+    banded = GPT(GPTConfig(**TINY, window=4)).to("cuda")
+    with pytest.raises(ValueError, match="steps of this GPT change from token to token"):
+        generate(banded, [1, 2], 4, graph=True)
+    with pytest.raises(ValueError, match="a CUDA graph records what a GPU does"):
+        generate(gpt.to("cpu"), [1, 2], 4, graph=True)
