@@ -3,7 +3,7 @@
 Without any flag it learns from built-in stories, on all cores, in about two minutes.
 
   python -m train gpt --data book.txt                    learn from your own text
-  python -m train gpt --data book.txt --steps 20000 --layers 6 --heads 6 --width 384 --context 256
+  python -m train gpt --data book.txt --steps 20000 --layers 6 --heads 6 --width 384 --lr 1e-3
   python -m train gpt --resume runs/gpt-1                go on where a run was stopped
   python -m train gpt --init FOLDER --data book.txt      teach a run or a published GPT-2 new text
 """
@@ -29,7 +29,7 @@ RECIPE = pretrain.Recipe(
     vocab_size=1024,
     # What learns most from the stories in two minutes on two cores.
     model=dict(context=256, layers=2, heads=4, width=128, bias=False, init_std=0.08),
-    training=dict(steps=3500, batch=4, lr=3e-3),
+    training=dict(steps=3500, batch=4, lr=5e-3, min_lr=0.0),
     floor=True,
 )
 
