@@ -22,7 +22,7 @@ from train import parallel
 SCHEDULES = ("one-shot", "iterative", "cubic")
 
 
-def amounts(schedule: str, amount: float, steps: int, number: int = 5, recovery: float = 0.5) -> Callable[[int], float]:
+def amounts(schedule: str, amount: float, steps: int, number: int = 5, recovery: float = 0.7) -> Callable[[int], float]:
     """The share to have masked after so many steps; in the last part `recovery` of them nothing more goes.
 
     number: the rounds of the iterative schedule.

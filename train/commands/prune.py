@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--when", choices=SCHEDULES, default="one-shot", help="when it goes [one-shot]")
     parser.add_argument("--rounds", metavar="N", type=int, default=5, help="rounds of iterative pruning [5]")
     parser.add_argument(
-        "--recovery", metavar="X", type=float, default=0.5,
-        help="iterative and cubic: the share of the steps, at the end, in which nothing more goes [0.5]",
+        "--recovery", metavar="X", type=float, default=0.7,
+        help="iterative and cubic: the share of the steps, at the end, in which nothing more goes [0.7]",
     )  # fmt: skip
     parser.add_argument(
         "--batches", metavar="N", type=int, default=8, help="batches for scores by gradient and activation [8]"
