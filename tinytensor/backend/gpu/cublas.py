@@ -73,9 +73,10 @@ def use(stream) -> None:
 
 @cache
 def library():
-    """The library that CuPy has loaded."""
+    """The library that CuPy computes with, which knows where to find it and loads it for its own first handle."""
     import cupy
 
+    cupy.cuda.device.get_cublas_handle()
     return ctypes.CDLL(f"libcublas.so.{cupy.cuda.runtime.runtimeGetVersion() // 1000}")
 
 
