@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tinytensor as tt
 from models import BERTConfig, BERTForPreTraining
 from models.tokenizers import WordPiece
+from nn.prune import sparsity
 from train import checkpoint
 from train.__main__ import main
 
@@ -140,3 +142,17 @@ def test_each_family_is_fine_tuned_and_asked_on_the_gpu_as_on_the_cpu(cuda, tmp_
     assert len(losses[0]) > 1 and losses[1] == pytest.approx(losses[0], rel=1e-4)
     cpu, gpu = said(capsys, "ask", "cpu", question)
     assert gpu == cpu
+
+
+@pytest.mark.parametrize("by", ["magnitude", "movement"])
+def test_a_run_pruned_in_half_precision_keeps_its_float32_weights_and_its_mask(cuda, gpt, by):
+    flags = ["--when", "cubic", "--by", by, "--steps", 12, "--amount", 0.5, "--limit", 1, "--eval-batches", 1]
+    call("prune", gpt, "--out", "half", "--device", "cuda", "--dtype", "float16", *flags)
+    model, _ = checkpoint.load_model(Path("half"))
+    assert sparsity(model) == pytest.approx(0.5, abs=1e-2)
+    masked = [p for p in model.parameters() if p.mask is not None and not p.mask.all()]
+    assert masked
+    for parameter in masked:
+        assert parameter.dtype == np.float32 and not parameter.data[~parameter.mask].any()
+        kept = parameter.data[parameter.mask]
+        assert (kept != kept.astype(np.float16)).any()     # not the rounded copy that the model computed with

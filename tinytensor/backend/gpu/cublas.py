@@ -45,7 +45,7 @@ def product(a, b, y) -> None:
     matrix = lambda array, step: (ctypes.c_void_p(address(array)), number, step)
     check(library().cublasGemmEx(
         handle(), how_b, how_a, y.shape[1], y.shape[0], a.shape[1], ctypes.byref(one), *matrix(b, step_b),
-        *matrix(a, step_a), ctypes.byref(zero), *matrix(y, y.strides[0] // y.dtype.itemsize), compute, USUAL_ALGORITHM))
+        *matrix(a, step_a), ctypes.byref(zero), *matrix(y, operand(y)[2]), compute, USUAL_ALGORITHM))
 
 
 def operand(a):
@@ -73,9 +73,10 @@ def use(stream) -> None:
 
 @cache
 def library():
-    """The library that CuPy has loaded."""
+    """The library that CuPy computes with, which knows where to find it and loads it for its own first handle."""
     import cupy
 
+    cupy.cuda.device.get_cublas_handle()
     return ctypes.CDLL(f"libcublas.so.{cupy.cuda.runtime.runtimeGetVersion() // 1000}")
 
 

@@ -7,6 +7,7 @@ What it finds: wrong numbers, arguments that do not fit the kernel's parameters,
 shared memory, misaligned ldmatrix and cp.async, divergent barriers and warp collectives, missing waits for cp.async,
 and, through the three orders in which the threads may run, missing barriers. What it cannot see: the rounding inside a
 tensor core, weak memory, speed, and a wrong operand inside inline PTX, which it replaces (tests marked `gpu` do).
+`python -m tests.backend.gpu.sanitized` runs the kernels' tests with g++'s sanitizers built in.
 """
 
 from __future__ import annotations
