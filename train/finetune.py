@@ -159,7 +159,8 @@ def begin(
     elif task.kind == Text2Text.kind:
         raise ValueError(f"text2text needs a model that reads and writes: a t5, not a {family}")
     seed = settings.get("seed", 0)
-    body, inputs = PREPARE[family](model, tokenizer, max_length)
+    with tt.random.seeded(seed, 3):  # a GPT gets marks of its own
+        body, inputs = PREPARE[family](model, tokenizer, max_length)
     body.requires_grad_(not frozen)
     if hasattr(body, "language_weight"):
         body.language_weight = 0.0 if frozen else language_loss

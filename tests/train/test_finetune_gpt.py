@@ -38,6 +38,16 @@ def test_texts_stand_between_marks_behind_the_vocabulary():
         text_or_pair(inputs, "abc", None, both_orders=True)
 
 
+def test_equal_seeds_begin_with_equal_weights(tmp_path):
+    task = TASKS["classify"].of(COLOURS)
+    first, same, other = (
+        begin(tmp_path / name, task, COLOURS[:8], COLOURS[8:16], settings={"seed": seed}).model.state_dict()
+        for name, seed in (("first", 1), ("same", 1), ("other", 2))
+    )
+    assert all((first[name] == same[name]).all() for name in first)
+    assert any((first[name] != other[name]).any() for name in first)
+
+
 def test_a_rule_about_one_word_is_learned_and_the_folder_answers_like_the_trained_model(tmp_path):
     train, held_out = COLOURS[:24], COLOURS[24:]
     trainer = begin(tmp_path / "run", TASKS["classify"].of(train), train, held_out, epochs=25)
