@@ -3,6 +3,7 @@
   python -m train prune runs/gpt-1 --amount 0.8                        single weights, masked
   python -m train prune runs/gpt-1 --what heads --what neurons         half of both, really removed: smaller and faster
   python -m train prune runs/gpt-1 --when cubic --by movement          gradually, while it trains
+  python -m train prune runs/gpt-pruned-1 --amount 0.9                 go on from what is masked, a round of its own
 """
 
 from __future__ import annotations
