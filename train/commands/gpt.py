@@ -29,7 +29,7 @@ RECIPE = pretrain.Recipe(
     vocab_size=1024,
     # What learns most from the stories in two minutes on two cores.
     model=dict(context=256, layers=2, heads=4, width=128, bias=False, init_std=0.08),
-    training=dict(steps=3500, batch=4, lr=5e-3, min_lr=0.0),
+    training=dict(steps=3500, batch=4, lr=3e-3),
     floor=True,
 )
 
