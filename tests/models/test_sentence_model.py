@@ -11,7 +11,7 @@ import pytest
 
 from models.tokenizers import load as load_tokenizer
 from train import checkpoint, finetune
-from train.commands.embed import run as run_embed
+from train.__main__ import main
 from train.data import stories
 from train.data.sentences import split_sentences
 from train.embedding import embed
@@ -88,6 +88,5 @@ def test_a_folder_of_text_is_searched_by_meaning(folder, tmp_path, capsys):
         ("linear algebra", "A vector space"),
         ("noisy pets", "Our dog barks"),
     ):
-        arguments = dict(data=tmp_path, query=query, model=folder, pool="mean", top=1, batch=8, out=None)
-        run_embed(type("Arguments", (), arguments))
+        assert main(["embed", str(tmp_path), query, "--model", str(folder), "--top", "1", "--batch", "8"]) == 0
         assert found in capsys.readouterr().out
