@@ -33,9 +33,7 @@ from nn.attention import merge_heads, split_heads
 from nn.transformer import ACTIVATIONS
 from tinytensor import Tensor, backend, no_grad, ops
 from tinytensor.ops.attention import unpack_heads
-
-IGNORED = -100  # a target that does not count
-
+from tinytensor.ops.softmax import IGNORED
 
 V1_1 = dict(activation="gelu_tanh", gated=True, tied=False)
 PRESETS: dict[str, dict] = {

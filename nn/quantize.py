@@ -25,7 +25,7 @@ from nn.gptq import gptq, input_products
 from nn.linear import Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter, evaluating
-from nn.softmax import IGNORED, FullSoftmax
+from nn.softmax import FullSoftmax
 from nn.surgery import replace_modules, watch
 from tinytensor import Tensor, backend, no_grad, ops
 from tinytensor.tensor import record
@@ -309,7 +309,7 @@ class QuantizedSoftmax(Quantized):
 
     def loss(self, x: Tensor, targets: np.ndarray) -> Tensor:
         logits = ops.linear(x, self.weight, self.bias)
-        return ops.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+        return ops.cross_entropy(logits, targets, reduction="sum")
 
 
 class QuantizedLSTM(Module):

@@ -16,8 +16,7 @@ from nn import init
 from nn.linear import Linear
 from nn.module import Module, Parameter
 from tinytensor import Tensor, ops, random
-
-IGNORED = -100
+from tinytensor.ops.softmax import IGNORED
 
 
 class FullSoftmax(Module):

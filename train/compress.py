@@ -26,6 +26,7 @@ from models.t5 import shift_right
 from nn import Module, compressed, evaluating
 from nn.quantize import Quantized
 from tinytensor import Tensor, backend, ops
+from tinytensor.ops.softmax import IGNORED
 from train import checkpoint, finetune, parallel, pretrain
 from train.data.corpus import open_corpus
 from train.flags import given
@@ -36,7 +37,6 @@ from train.tasks.text2text import as_text2text
 from train.trainer import TrainConfig, Trainer, evaluate
 
 TARGETS = ("targets", "label", "tags", "choice")  # what the right answers of a batch may be called
-IGNORED = -100  # a target that does not count
 DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json", "finetune.json")
 
 

@@ -29,7 +29,8 @@ from nn import Linear, Module
 from nn.prune import prune, shrink
 from nn.surgery import head_width, keep_layers, stacks, watch
 from tinytensor import Tensor, no_grad, ops, random
-from train.compress import IGNORED, TARGETS, answers
+from tinytensor.ops.softmax import IGNORED
+from train.compress import TARGETS, answers
 
 
 @dataclass(frozen=True)

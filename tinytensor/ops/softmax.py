@@ -8,6 +8,8 @@ from tinytensor.backend import array_module, backend_of
 from tinytensor.ops.elementwise import check_alike, operands
 from tinytensor.tensor import Tensor, record
 
+IGNORED = -100  # a target that does not count, as in PyTorch
+
 
 def softmax(a: Tensor, axis: int = -1) -> Tensor:
     """y = exp(a) / sum(exp(a)) along `axis`.   dL/da = y * (g - sum(g * y))   with g = dL/dy"""
@@ -38,7 +40,7 @@ def cross_entropy(
     logits: Tensor,
     targets,
     *,
-    ignore_index: int = -100,
+    ignore_index: int = IGNORED,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     reduction: str = "mean",
@@ -76,7 +78,7 @@ def linear_cross_entropy(
     targets,
     bias: Tensor | None = None,
     *,
-    ignore_index: int = -100,
+    ignore_index: int = IGNORED,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     reduction: str = "mean",
@@ -130,7 +132,7 @@ def check_targets(name: str, targets, shape: tuple[int, ...], classes: int, igno
     return ids
 
 
-def count_targets(targets, ignore_index: int = -100) -> int:
+def count_targets(targets, ignore_index: int = IGNORED) -> int:
     """How many targets a mean loss is the mean of: those that are not ignored, and 1 where all are (their sum is 0)."""
     return max(1, int((targets != ignore_index).sum()))
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.tokenizers.words import END, START, UNKNOWN
+from tinytensor.ops.softmax import IGNORED
 
-IGNORED = -100
 EVALUATED = 8  # windows of `context` that are evaluated in one go, after one to warm up
 
 

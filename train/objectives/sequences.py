@@ -16,9 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinytensor.ops.softmax import IGNORED
 from train.objectives.windows import Windows
-
-IGNORED = -100  # a target that does not count
 
 
 @dataclass(frozen=True)
