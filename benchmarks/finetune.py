@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from train import checkpoint, finetune
-from train.commands.finetune import TRAINING, fresh
+from train.commands.finetune import fresh
 from train.data.stories import tasks
+from train.finetune import TRAINING
 from train.tasks import TASKS
 
 SETS = ("sentiment", "coherence", "roles", "questions", "next")

@@ -20,8 +20,9 @@ import numpy as np
 import tinytensor as tt
 from nn import Linear
 from train import checkpoint, finetune
-from train.commands.finetune import TRAINING, fresh
+from train.commands.finetune import fresh
 from train.data.stories import tasks
+from train.finetune import TRAINING
 from train.optim import AdamW
 from train.tasks import Classify
 

@@ -32,12 +32,12 @@ from train.data.corpus import open_corpus
 from train.flags import given
 from train.objectives.labelled import Labelled
 from train.report import Report
-from train.tasks import TASKS, Text2Text
-from train.tasks.text2text import as_text2text
+from train.tasks import TASKS
+from train.tasks.examples import examples_of
 from train.trainer import TrainConfig, Trainer, evaluate
 
 TARGETS = ("targets", "label", "tags", "choice")  # what the right answers of a batch may be called
-DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json", "finetune.json")
+DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json", finetune.RECORD)
 
 
 class Glimpse:
@@ -140,7 +140,7 @@ def open_source(args: argparse.Namespace) -> Source:
     """The run that a command was given, its model on the device that was asked for."""
     backend.cpu.tune_malloc()  # as for training, or page faults would be what is timed
     device = given(args, TrainConfig).get("device", "cpu")
-    source = _finetuned_source(args) if _is_finetuned(args.run) else _pretrained_source(args.run)
+    source = _finetuned_source(args) if finetune.is_finetuned(args.run) else _pretrained_source(args.run)
     source.model.to(device)
     return dataclasses.replace(source, device=device)
 
@@ -164,20 +164,11 @@ def _pretrained_source(folder: Path) -> Source:
     )
 
 
-def _is_finetuned(folder: Path) -> bool:
-    try:
-        return json.loads((folder / "config.json").read_text()).get("family") == "finetuned"
-    except (OSError, ValueError, AttributeError):
-        return False  # whatever is wrong with it is said by who opens it
-
-
 def _finetuned_source(args: argparse.Namespace) -> Source:
     """A fine-tuned run, on the examples it had, unless others are named."""
-    tuned, command = finetune.load(args.run), importlib.import_module("train.commands.finetune")
-    kind, *examples = command.examples_of(**(vars(args) if args.task else command.read_record(args.run)))
-    if tuned.task.kind == Text2Text.kind != kind:  # a T5, which learned the task as texts
-        task = TASKS[kind].of(*examples)
-        examples = [as_text2text(task, some) for some in examples]
+    tuned = finetune.load(args.run)
+    kind, *examples = examples_of(**(vars(args) if args.task else finetune.read_record(args.run)))
+    _, *examples = finetune.put_for(tuned.family, TASKS[kind].of(*examples), *examples)
     training, held_out = (tuned.rows(some)[0] for some in examples)
     dropout = json.loads((args.run / "config.json").read_text())["dropout"]
     return Source(
@@ -187,7 +178,7 @@ def _finetuned_source(args: argparse.Namespace) -> Source:
         lambda config: Labelled(tuned.pad, config.batch, config.seed),
         training,
         held_out,
-        TrainConfig(**command.TRAINING),
+        TrainConfig(**finetune.TRAINING),
         lambda out, smaller: finetune.save(out, dataclasses.replace(tuned, model=smaller), dropout),
     )
 

@@ -28,6 +28,8 @@ from train.tasks.characters import CharacterInputs
 from train.tasks.text2text import as_text2text
 from train.trainer import TrainConfig, Trainer
 
+TRAINING = dict(batch=16, lr=5e-4, min_lr=0.0, schedule="linear", beta2=0.999, eps=1e-6, weight_decay=0.01)  # BERT's
+RECORD = "finetune.json"  # in the run's folder: what it was asked to do, for --resume and for making it smaller
 HEAD = ("out.*", "dense.*")  # the parameters of a head (models/heads.py) that are not its body's
 
 
@@ -150,14 +152,9 @@ def begin(
         raise ValueError(f"a model of the family {family} cannot be fine-tuned; the families are {', '.join(PREPARE)}")
     if epochs < 1:
         raise ValueError(f"--epochs must be at least 1, not {epochs}")
-    if family == "t5":
-        if frozen:
-            raise ValueError("--frozen trains the head only, and a T5 has none; leave it out")
-        if task.kind != Text2Text.kind:
-            examples, held_out = as_text2text(task, examples), as_text2text(task, held_out)
-            task = Text2Text.of(examples, held_out)
-    elif task.kind == Text2Text.kind:
-        raise ValueError(f"text2text needs a model that reads and writes: a t5, not a {family}")
+    if family == "t5" and frozen:
+        raise ValueError("--frozen trains the head only, and a T5 has none; leave it out")
+    task, examples, held_out = put_for(family, task, examples, held_out)
     seed = settings.get("seed", 0)
     with tt.random.seeded(seed, 3):  # a GPT gets marks of its own
         body, inputs = PREPARE[family](model, tokenizer, max_length)
@@ -181,6 +178,16 @@ def begin(
     tokenizer.save(folder)
     report = FineTuneReport(folder, steps, tuned, held_out, per_epoch)
     return Trainer(tuned.model, objective, rows, held_out_rows, config, folder, report)
+
+
+def put_for(family: str, task, examples: list[dict], held_out: list[dict]) -> tuple:
+    """(task, examples, held-out examples) as a family learns them: a T5, and it alone, as texts to read and write."""
+    if family == "t5" and task.kind != Text2Text.kind:
+        examples, held_out = as_text2text(task, examples), as_text2text(task, held_out)
+        return Text2Text.of(examples, held_out), examples, held_out
+    if family != "t5" and task.kind == Text2Text.kind:
+        raise ValueError(f"text2text needs a model that reads and writes: a t5, not a {family}")
+    return task, examples, held_out
 
 
 def save(folder: Path, tuned: FineTuned, dropout: float, lora: int = 0) -> None:
@@ -254,3 +261,13 @@ def is_finetuned(folder: Path) -> bool:
         return json.loads((folder / "config.json").read_text()).get("family") == "finetuned"
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def read_record(folder: Path) -> dict:
+    """What a run was asked to do, as the command wrote it down."""
+    try:
+        record = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder / RECORD} cannot be read, so {folder} cannot go on: {error}") from None
+    files = {name: record[name] and Path(record[name]) for name in ("data", "held_out")}
+    return record | files

@@ -29,9 +29,9 @@ def amounts(schedule: str, amount: float, steps: int, number: int = 5, recovery:
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown time to prune {schedule!r}; choose from {', '.join(SCHEDULES)}")
-    last = int(steps * (1 - recovery))
     if not 0 <= recovery < 1:
         raise ValueError(f"recovery is the share of the steps behind the last cut, from 0 to less than 1: {recovery}")
+    last = int(steps * (1 - recovery))
     if schedule == "one-shot":
         return lambda step: amount
     if schedule == "cubic":

@@ -20,7 +20,6 @@ import argparse
 import dataclasses
 import json
 import shutil
-import zlib
 from pathlib import Path
 
 import tinytensor as tt
@@ -31,14 +30,13 @@ from train.data import toys
 from train.data.stories import tasks as stories_tasks
 from train.flags import add_config_flags, given
 from train.pretrain import make_folder
-from train.tasks import TASKS, Text2Text
-from train.tasks.files import read_examples
+from train.tasks import TASKS
+from train.tasks.examples import checksum, examples_of
 from train.tasks.picture import draw_confusion
 from train.trainer import TrainConfig, Trainer
 
 SUMMARY = "fine-tune a pretrained model: classify, regress, tag, answer, choose, text to text"
 
-TRAINING = dict(batch=16, lr=5e-4, min_lr=0.0, schedule="linear", beta2=0.999, eps=1e-6, weight_decay=0.01)
 FOLLOWS = ("steps", "eval_every", "save_every", "eval_batches")  # from the number of epochs
 
 
@@ -47,7 +45,6 @@ OPTIONS = dict(
     cap=0, examples=1000, epochs=3, max_length=0, head_dropout=0.1, frozen=False, both_orders=False, language_loss=0.5,
     lora=0, fresh=False,
 )  # fmt: skip
-RECORD = "finetune.json"  # in the run's folder: what it was asked to do, for --resume and for making it smaller
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fresh", "forget the pretraining, to see what it was worth", None)
     others = tuple(field.name for field in dataclasses.fields(ELMoConfig) if not field.name.startswith("mix_"))
     add_config_flags(parser, "the mix of an ELMo's layers", ELMoConfig, skip=others)
-    add_config_flags(parser, "the training", TrainConfig, TRAINING | {"warmup": "a tenth of the steps"}, skip=FOLLOWS)
+    shown = finetune.TRAINING | {"warmup": "a tenth of the steps"}
+    add_config_flags(parser, "the training", TrainConfig, shown, skip=FOLLOWS)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -107,7 +105,7 @@ def _begin(args: argparse.Namespace) -> Trainer:
         raise ValueError("say which model to fine-tune and on what: python -m train finetune MODEL --task TASK")
     record = OPTIONS | {name: value for name, value in vars(args).items() if name in OPTIONS}
     record |= {name: getattr(args, name) for name in ("task", "data", "held_out")}
-    settings = TRAINING | given(args, TrainConfig)
+    settings = finetune.TRAINING | given(args, TrainConfig)
     if record["lora"] < 0 or (record["lora"] and record["frozen"]):
         raise ValueError("--lora is the rank of the adapters to train, at least 1, and not together with --frozen")
     if record["cap"] < 0:
@@ -120,16 +118,16 @@ def _begin(args: argparse.Namespace) -> Trainer:
         model.remix(**mix)
     if record["fresh"]:
         model = fresh(model, settings.get("seed", 0))
-    _task(record, *examples)  # what is wrong with the examples is said before any folder is made
+    task = _task(record, *examples)  # what is wrong with the examples is said before any folder is made
     folder = make_folder(args.out, "finetune", args.overwrite)
     try:
-        trainer = _trainer(folder, (checkpoint.family_of(model), model, tokenizer), record, examples, settings)
+        trainer = _trainer(folder, (checkpoint.family_of(model), model, tokenizer), task, examples, record, settings)
     except ValueError:
         shutil.rmtree(folder)  # nothing was learned yet
         raise
-    record |= {"train": settings, "checksum": _checksum(examples)}
+    record |= {"train": settings, "checksum": checksum(examples)}
     text = json.dumps(record, indent=1, default=str) + "\n"
-    checkpoint.replace_file(folder / RECORD, lambda path: path.write_text(text))
+    checkpoint.replace_file(folder / finetune.RECORD, lambda path: path.write_text(text))
     counts = f"{len(examples[1])} examples to train on and {len(examples[2])} held out"
     print(f"{counts}; {trainer.config.steps} steps; in {folder}")
     return trainer
@@ -143,13 +141,14 @@ def _resume(args: argparse.Namespace) -> Trainer:
     if said:
         what = "MODEL" if said[0] == "model" else "--" + said[0].replace("_", "-")
         raise ValueError(f"--resume goes on with the run's own model, task and examples; leave out {what}")
-    folder, record = args.resume, read_record(args.resume)
+    folder, record = args.resume, finetune.read_record(args.resume)
     record["epochs"] = vars(args).get("epochs", record["epochs"])
     examples = examples_of(**record)
-    if _checksum(examples) != record["checksum"]:
+    if checksum(examples) != record["checksum"]:
         source = record["data"] or f"the built-in {record['task']}"
         raise ValueError(f"the examples of {source} are not those that {folder} was begun with; fine-tune anew")
-    trainer = _trainer(folder, finetune.blank(folder), record, examples, record["train"] | given(args, TrainConfig))
+    settings = record["train"] | given(args, TrainConfig)
+    trainer = _trainer(folder, finetune.blank(folder), _task(record, *examples), examples, record, settings)
     trainer.restore()
     done, steps = trainer.progress.step, trainer.config.steps
     if done >= steps:
@@ -158,11 +157,11 @@ def _resume(args: argparse.Namespace) -> Trainer:
     return trainer
 
 
-def _trainer(folder: Path, pretrained: tuple, record: dict, examples: tuple, settings: dict) -> Trainer:
+def _trainer(folder: Path, pretrained: tuple, task, examples: tuple, record: dict, settings: dict) -> Trainer:
     """What fine-tunes a model as the record of a run says."""
     options = {name: record[name] for name in ("epochs", "max_length", "frozen", "lora", "language_loss", "cap")}
     options |= dict(settings=settings, dropout=record["head_dropout"])
-    return finetune.begin(folder, pretrained, _task(record, *examples), *examples[1:], **options)
+    return finetune.begin(folder, pretrained, task, *examples[1:], **options)
 
 
 def _task(record: dict, kind: str, examples: list[dict], held_out: list[dict]):
@@ -173,50 +172,6 @@ def _task(record: dict, kind: str, examples: list[dict], held_out: list[dict]):
             raise ValueError(f"--both-orders is for tasks about pairs, not for {kind}")
         task = dataclasses.replace(task, both_orders=True)
     return task
-
-
-def _checksum(examples: tuple) -> int:
-    return zlib.crc32(json.dumps(examples).encode())
-
-
-def read_record(folder: Path) -> dict:
-    """What a run was asked to do, as `_begin` wrote it down."""
-    try:
-        record = json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / RECORD} cannot be read, so {folder} cannot go on: {error}") from None
-    files = {name: record[name] and Path(record[name]) for name in ("data", "held_out")}
-    return record | files
-
-
-def examples_of(
-    task: str, data: Path | None = None, held_out: Path | None = None, examples: int = 1000, **_
-) -> tuple[str, list[dict], list[dict]]:
-    """(kind of task, training examples, held-out examples): of files, or made (`examples` of them).
-
-    Takes the record of a run as keywords; what else is in it does not matter.
-    """
-    if data:
-        if task not in TASKS:
-            raise ValueError(f"unknown --task {task!r}; with --data choose from {', '.join(TASKS)}")
-        read = read_examples(data, task)
-        if held_out:
-            return task, read, read_examples(held_out, task)
-        if len(read) < 10:
-            raise ValueError(f"{data} has {len(read)} examples, too few to hold some out; give --held-out")
-        return task, [e for i, e in enumerate(read) if i % 10 != 9], read[9::10]
-    counts = examples, max(20, min(500, examples // 2))
-    if task in toys.TOYS:
-        return Text2Text.kind, *toys.examples(task, *counts)
-    if task not in stories_tasks.SETS:
-        raise ValueError(
-            f"unknown --task {task!r}; choose from {', '.join((*stories_tasks.SETS, *toys.TOYS))}, "
-            f"or give --data and one of {', '.join(TASKS)}"
-        )
-    # Seeds that no pretraining corpus has.
-    kind, _ = stories_tasks.SETS[task]
-    made = [stories_tasks.examples(task, count, seed) for seed, count in enumerate(counts, start=1)]
-    return kind, *made
 
 
 def fresh(model: Module, seed: int) -> Module:
