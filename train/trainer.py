@@ -295,11 +295,12 @@ class Loop:
             if place.start == place.stop:
                 continue
             mine = {name: array[place] for name, array in batch.items()} | state
-            mine["loss_scale"] = np.asarray(self.trainer.loss_scale.value / config.accumulate, np.float32)
+            scale = np.asarray(self.trainer.loss_scale.value / config.accumulate, np.float32)
             with tt.random.seeded(config.seed, number, rank + 1) as rng:
-                if self.recorded:
-                    return float(self.recorded(mine, self.model.counts(batch), rng)), seen, own, state
-                loss += float(self._add_gradient(mine, self.model.counts(batch))) / config.accumulate
+                if self.recorded:  # what changes from step to step goes in as one dict of arrays
+                    inputs = mine | {"loss_scale": scale}
+                    return float(self.recorded(inputs, self.model.counts(batch), rng)), seen, own, state
+                loss += float(self._add_gradient(mine, self.model.counts(batch), scale)) / config.accumulate
         self.flat.complete_gradients(self.parameters)
         return loss, seen, own, state
 
@@ -307,16 +308,18 @@ class Loop:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def _add_gradient(self, batch: dict, counts: dict):
-        """Add the gradient of a batch's loss, times its loss_scale, to what there is; returns the loss, an array."""
-        value = self.model.loss({name: array for name, array in batch.items() if name != "loss_scale"}, counts)
-        value.backward(batch["loss_scale"])
+    def _add_gradient(self, batch: dict, counts: dict, scale: np.ndarray):
+        """Add the gradient of a batch's loss, times `scale`, to what there is; returns the loss, an array."""
+        value = self.model.loss(batch, counts)
+        value.backward(scale)
         return value.data
 
-    def _whole_gradient(self, batch: dict, counts: dict):
-        """The same for a step's only batch, from the beginning to the end."""
+    def _whole_gradient(self, inputs: dict, counts: dict):
+        """The same from the beginning to the end of a step: what a CUDA graph repeats."""
+        batch = dict(inputs)
+        scale = batch.pop("loss_scale")
         self._forget_gradients()
-        loss = self._add_gradient(batch, counts)
+        loss = self._add_gradient(batch, counts, scale)
         self.flat.complete_gradients(self.parameters)
         return loss
 
