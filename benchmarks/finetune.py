@@ -4,8 +4,8 @@
     python -m benchmarks.finetune runs/bert-1 --sets roles questions --examples 500 --epochs 6 --lr 5e-4 --seeds 0
 
 Both learn from the same examples in the same order for the same number of steps; the figures are the main metric of the
-task on 500 held-out examples (half as many as there are to train on, if those are fewer), mean and standard error over
-the seeds, each with examples, first weights and batches of its own. Where several rates are given, either model takes
+task on the held-out examples, mean and standard error over the seeds, each with examples, first weights and batches of
+its own. Where several rates are given, either model takes
 the one that suits it best on a fifth of the training examples of the first seed, after training on the rest: the
 held-out ones have no say. Chance is the best that can be had without reading: the most frequent class, or no answer.
 """
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the pretrained model")
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS, help="which sets [all]")
     parser.add_argument("--examples", type=int, default=1000, help="to train on [1000]")
+    parser.add_argument("--held-out", type=int, default=500, help="to measure on [500]")
     parser.add_argument("--epochs", type=int, default=5, help="[5]")
     parser.add_argument("--lr", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3], help="rates to choose from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="[0 1 2]")
@@ -85,7 +86,7 @@ def main() -> None:
         scores: dict[object, list[float]] = {"chance": [], True: [], False: []}
         for seed in args.seeds:
             train = tasks.examples(name, args.examples, seed=2 * seed + 1)
-            held_out = tasks.examples(name, max(20, min(500, args.examples // 2)), seed=2 * seed + 2)
+            held_out = tasks.examples(name, args.held_out, seed=2 * seed + 2)
             task = TASKS[kind].of(train, held_out)
             settings = TRAINING | dict(workers=args.workers, seed=seed)
             scores["chance"].append(next(iter(task.score(held_out, blind(kind, train, held_out)).values())))

@@ -110,6 +110,8 @@ class FineTuned:
 class FineTuneReport(Report):
     """A Report that also answers the held-out examples at the end of each epoch."""
 
+    axis = "loss"  # of regression, a squared error
+
     def __init__(self, run: Path, steps: int, tuned: FineTuned, held_out: list[dict], steps_per_epoch: int):
         super().__init__(run, steps)
         self.tuned, self.held_out, self.steps_per_epoch = tuned, held_out, steps_per_epoch

@@ -17,8 +17,11 @@ PLOT_HINT = "for a picture of the losses: pip install matplotlib, then go on wit
 class Report:
     """Watches a run for the people who started it.
 
+    axis: what the losses in the picture are; a pretraining's may be a sum of several means, so no "per" is said.
     floor: the entropy of the held-out part in nats per token, where it is known; drawn in the picture.
     """
+
+    axis = "loss (nats)"
 
     def __init__(self, run: Path, steps: int, floor: float | None = None):
         self.path = run / "metrics.jsonl"
@@ -93,7 +96,7 @@ class Report:
         if self.floor is not None:
             axes.axhline(self.floor, color="#d94801", linestyle="--", linewidth=1.5, label="entropy of the text")
         axes.set_xlabel("step")
-        axes.set_ylabel("loss (nats per token)")
+        axes.set_ylabel(self.axis)
         axes.set_title(f"{path.parent.name}: training and held-out loss")
         axes.grid(alpha=0.3)
         axes.legend()
