@@ -5,9 +5,9 @@
 
 Both learn from the same examples in the same order for the same number of steps; the figures are the main metric of the
 task on the held-out examples, mean and standard error over the seeds, each with examples, first weights and batches of
-its own. Where several rates are given, either model takes the one that suits it best on a fifth of the training examples
-of the first seed, after training on the rest: the held-out ones have no say. Chance is the best that can be had without
-reading: the most frequent class, or no answer.
+its own. Where several rates are given, either model takes the one that suits it best on a fifth of the training
+examples of the first seed, after training on the rest: the held-out ones have no say. Chance is the best that can be
+had without reading: the most frequent class, or no answer.
 """
 
 from __future__ import annotations
