@@ -33,8 +33,8 @@ def run(source: str, name: str, grid, block, arguments, shared_bytes: int) -> No
     function = compiled(source, name)
     if shared_bytes > STATIC_SHARED:
         if shared_bytes > (most := most_shared_memory()):
-            raise ValueError(f"{name} takes {shared_bytes >> 10} KB of shared memory, and a block of this GPU has at most "
-                             f"{most >> 10} KB; take narrower heads, or --dtype bfloat16")
+            raise ValueError(f"{name} takes {shared_bytes >> 10} KB of shared memory, and this GPU has at most "
+                             f"{most >> 10} KB for a block; take narrower heads, or --dtype bfloat16")
         function.max_dynamic_shared_size_bytes = shared_bytes
     # A null pointer is eight bytes of zeros: CuPy 13 makes something else of None.
     function(grid, block, tuple(0 if a is None else a for a in arguments), shared_mem=shared_bytes)
