@@ -11,7 +11,7 @@ import argparse
 import math
 from pathlib import Path
 
-from train import checkpoint, parallel
+from train import checkpoint
 from train.commands import elmo
 from train.data.corpus import encode_text, open_corpus
 from train.data.text import TextFiles
@@ -19,7 +19,7 @@ from train.flags import add_device_flag
 from train.objectives.bidirectional import Bidirectional
 from train.objectives.causal import Causal
 from train.report import describe_loss
-from train.trainer import evaluate
+from train.trainer import evaluate_on_all_cores
 
 SUMMARY = "measure how well a trained model predicts a text"
 
@@ -47,13 +47,7 @@ def run(args: argparse.Namespace) -> None:
         tokens, split = corpus.val, corpus.val_split
     objective = _objective(args, model, tokenizer)
     objective.check(tokens, "evaluated")
-    groups = objective.evaluation_batches(tokens)
-
-    def work(team: parallel.Team) -> tuple[float, int]:
-        return team.sum(*evaluate(model, objective, tokens, groups[team.rank :: team.size]))
-
-    workers = 1 if args.device == "cuda" else min(parallel.core_count(), len(groups))
-    nats, count = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
+    nats, count = evaluate_on_all_cores(model, objective, tokens, objective.evaluation_batches(tokens))
     if isinstance(objective, Bidirectional):
         loss = nats / count
         print(f"{count:.0f} words each way: {loss:.4f} nats per word, perplexity {math.exp(loss):.2f}, both ways' mean")

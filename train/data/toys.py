@@ -2,7 +2,7 @@
 
     reverse   reverse: stressed -> desserts       3 to 10 random letters
     sort      sort: 31415926 -> 11234569          3 to 10 digits
-    add       add: 123+989 -> 1112                two numbers of up to three digits
+    add       add: 123+989 -> 1112                two numbers of three digits
 
 No text on earth helps to guess the answers, so a model either finds the procedure or fails on inputs it has not seen.
 """
@@ -25,12 +25,12 @@ def sort(draw: random.Random) -> tuple[str, str]:
 
 
 def add(draw: random.Random) -> tuple[str, str]:
-    a, b = draw.randrange(1000), draw.randrange(1000)
+    a, b = draw.randrange(100, 1000), draw.randrange(100, 1000)
     return f"{a}+{b}", str(a + b)
 
 
 TOYS: dict[str, Callable] = {"reverse": reverse, "sort": sort, "add": add}
-MOST = 200_000  # of a million sums, so that drawing another one does not take long
+MOST = 200_000  # of 810,000 sums, so that drawing another one does not take long
 
 
 def examples(name: str, count: int, held_out: int, seed: int = 0) -> tuple[list[dict], list[dict]]:
