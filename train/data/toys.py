@@ -1,6 +1,6 @@
 """Small exact tasks for a model that reads a text and writes one: reversing, sorting, adding.
 
-    reverse   reverse: stressed -> desserts       3 to 10 random letters
+    reverse   reverse: stressed -> desserts       3 to 10 letters, of 2 to 10 different ones
     sort      sort: 31415926 -> 11234569          3 to 10 digits
     add       add: 123+989 -> 1112                two numbers of three digits
 
@@ -15,7 +15,9 @@ from collections.abc import Callable
 
 
 def reverse(draw: random.Random) -> tuple[str, str]:
-    text = "".join(draw.choices(string.ascii_lowercase, k=draw.randint(3, 10)))
+    # Most come more than once, as in words: where none does, a model may go from letter to letter without counting.
+    letters = draw.sample(string.ascii_lowercase, draw.randint(2, 10))
+    text = "".join(draw.choices(letters, k=draw.randint(3, 10)))
     return text, text[::-1]
 
 
