@@ -11,6 +11,7 @@ import importlib
 import sys
 
 from train.parallel import WorkerDied
+from train.precision import explaining_lack_of_memory
 
 COMMANDS = (
     "gpt", "bert", "t5", "elmo", "finetune", "ask", "sample", "score", "fill", "embed", "neighbours", "eval",
@@ -37,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
     args = parser.parse_args(arguments)
     try:
-        modules[args.command].run(args)
+        with explaining_lack_of_memory():
+            modules[args.command].run(args)
     except (ValueError, WorkerDied, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

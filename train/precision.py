@@ -81,21 +81,20 @@ def peak_bytes(device: str, recorded=None) -> int | None:
 
 
 @contextlib.contextmanager
-def explaining_lack_of_memory(device: str) -> Iterator[None]:
+def explaining_lack_of_memory() -> Iterator[None]:
     """Turn CuPy's OutOfMemoryError into a sentence about what was asked for, what was there, and what to turn down."""
-    if device == "cpu":
-        yield
-        return
-    import cupy
-
     try:
         yield
-    except cupy.cuda.memory.OutOfMemoryError as error:
+    except MemoryError as error:
+        if not type(error).__module__.startswith("cupy"):
+            raise
+        import cupy
+
         pool = cupy.get_default_memory_pool()
         free, total = cupy.cuda.runtime.memGetInfo()
         in_use, megabytes = pool.used_bytes(), lambda n: f"{n / 2**20:,.0f} MB"
         raise ValueError(
             f"the GPU ran out of memory ({str(error).rstrip('.')}): {megabytes(in_use)} are in use by this run and "
             f"{megabytes(free + pool.total_bytes() - in_use)} of {megabytes(total)} are free; turn down --batch (and "
-            "turn up --accumulate), --context or --width, or take --dtype bfloat16"
+            "turn up --accumulate), --context, --width, --samples or --beams, or take --dtype bfloat16"
         ) from None

@@ -170,7 +170,7 @@ class Trainer:
     def train(self) -> Progress:
         """Train up to config.steps, or until SIGINT (Ctrl-C) or SIGTERM; either way the last step is saved."""
         self.model.train()  # now, not while worker threads copy the model: a new attribute would upset the copying
-        with self._stopping_on_signals(), precision.explaining_lack_of_memory(self.config.device):
+        with self._stopping_on_signals(), precision.explaining_lack_of_memory():
             try:
                 parallel.run(self.kind, self.workers, self.gradients, lambda team: Loop(self, team).run())
             except parallel.WorkerDied as error:

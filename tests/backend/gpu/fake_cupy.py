@@ -332,7 +332,7 @@ def install(monkeypatch) -> Fake:
     tricks = {name: wrap(getattr(np.lib.stride_tricks, name)) for name in ("as_strided", "sliding_window_view")}
     fake.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(**tricks))
     runtime = types.SimpleNamespace(memGetInfo=lambda: (1 << 30, 8 << 30), CUDARuntimeError=RuntimeError)
-    out_of_memory = type("OutOfMemoryError", (MemoryError,), {})
+    out_of_memory = type("OutOfMemoryError", (MemoryError,), {"__module__": "cupy.cuda.memory"})
     fake.cuda = types.SimpleNamespace(is_available=lambda: True, runtime=runtime, Stream=Stream, MemoryPool=Pool,
                                       get_current_stream=lambda: Stream.current,
                                       using_allocator=lambda allocator: contextlib.nullcontext(),

@@ -177,6 +177,51 @@ def test_the_embedding_gradient_adds_up_repeated_ids(dtype, rows, count):
     assert (gpu.embedding(dy, ids[:5] % count) == dy[ids[:5] % count]).all()
 
 
+@pytest.mark.parametrize("width", [64, 13])
+def test_a_row_does_not_depend_on_the_others(dtype, width):
+    """To the bit, in value and gradient: who else is in a batch decides nothing."""
+    x, branch, dy, dtotal = (normal(i, (5, width), dtype) for i in range(4))
+    weight, bias = normal(5, (width,), dtype), normal(6, (width,), dtype)
+    targets, dlosses = np.array([3, 0, -100, 12, 7]), normal(7, (5,))
+
+    def results(rows):
+        parts = [a[rows] for a in (x, branch, dy, dtotal)]
+        yield from gpu.normalize(*parts[:2], weight, bias, 1e-5, centre=True)[:2]
+        _, _, saved = gpu.normalize(*parts[:2], weight, None, 1e-5, centre=False)
+        yield gpu.normalize_backward(parts[3], parts[2], saved)[0]
+        for name in ("softmax", "log_softmax"):
+            yield (y := getattr(gpu, name)(parts[0]))
+            yield getattr(gpu, name + "_backward")(parts[2], y)
+        losses, saved = gpu.cross_entropy(parts[0], targets[rows], label_smoothing=0.1, z_loss=0.01)
+        yield losses
+        yield gpu.cross_entropy_backward(dlosses[rows], saved)
+        yield from gpu.gelu(parts[0], True, bias=bias)
+
+    together = list(results(slice(None)))
+    for row in range(5):
+        for alone, whole in zip(results(slice(row, row + 1)), together):
+            assert alone.tobytes() == whole[row : row + 1].tobytes()
+
+
+def test_an_empty_batch_gives_empty_results_and_gradients_of_zero(dtype):
+    x, weight, no_ids = np.zeros((0, 24), dtype), np.ones(24, dtype), np.zeros(0, int)
+    for centre in (True, False):
+        total, y, saved = gpu.normalize(x, x, weight, weight if centre else None, 1e-5, centre=centre)
+        dx, dbranch, dweight, dbias = gpu.normalize_backward(x, y, saved)
+        assert total.shape == y.shape == dx.shape == dbranch.shape == (0, 24)
+        assert dweight.shape == (24,) and not dweight.any()
+        assert (dbias is None) == (not centre)
+    assert gpu.softmax_backward(x, gpu.softmax(x)).shape == (0, 24)
+    losses, saved = gpu.cross_entropy(x, no_ids)
+    assert losses.shape == (0,) and gpu.cross_entropy_backward(losses, saved).shape == (0, 24)
+    losses, saved = gpu.linear_cross_entropy(x, np.ones((7, 24), dtype), no_ids)
+    dx, dweight, _ = gpu.linear_cross_entropy_backward(losses, saved)
+    assert dx.shape == (0, 24) and dweight.shape == (7, 24) and not dweight.any()
+    assert gpu.gelu(x, False)[0].shape == gpu.dropout(x, 0.5, np.random.default_rng(0))[0].shape == (0, 24)
+    assert gpu.embedding(np.ones((7, 24), dtype), no_ids).shape == (0, 24)
+    assert not gpu.embedding_backward(x, no_ids, 7).any()
+
+
 def test_adamw_equals_float64_decays_a_part_and_writes_the_rounded_copy(emulated):
     n, decayed = 5000, 3000
     p, g, v = normal(1, (n,)), normal(2, (n,), np.float16), np.abs(normal(3, (n,)))

@@ -198,8 +198,19 @@ def test_a_device_or_precision_that_cannot_be_had_is_refused_with_the_fix():
 
 def test_running_out_of_memory_says_what_was_asked_for_what_was_free_and_what_to_turn_down(cuda):
     what = r"Out of memory allocating 9 bytes\): 3 MB are in use .* 1,026 MB of 8,192 MB are free; turn down --batch"
-    with pytest.raises(ValueError, match=what), precision.explaining_lack_of_memory("cuda"):
+    with pytest.raises(ValueError, match=what), precision.explaining_lack_of_memory():
         raise cuda.cuda.memory.OutOfMemoryError("Out of memory allocating 9 bytes.")
+    with pytest.raises(MemoryError, match="of the CPU"), precision.explaining_lack_of_memory():
+        raise MemoryError("of the CPU")
+
+
+def test_a_command_that_runs_out_of_memory_on_the_gpu_says_the_same(cuda, monkeypatch, capsys):
+    def run(args):
+        raise cuda.cuda.memory.OutOfMemoryError("Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr("train.commands.score.run", run)
+    assert main(["score", "anything", "--text", "a", "--device", "cuda"]) == 2
+    assert "1,026 MB of 8,192 MB are free; turn down --batch" in capsys.readouterr().err
 
 
 def test_the_loss_scale_halves_on_overflow_and_doubles_after_long_success():
