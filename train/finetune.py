@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
+from models.files import write_text
 from models.gpt_body import GPTBody
 from models.tokenizers import load as load_tokenizer
 from nn import Dropout, Module, evaluating
@@ -204,8 +205,7 @@ def save(folder: Path, tuned: FineTuned, dropout: float, lora: int = 0) -> None:
         "dropout": dropout,
         "lora": lora,
     }
-    text = json.dumps(about, indent=1) + "\n"
-    checkpoint.replace_file(folder / "config.json", lambda path: path.write_text(text))
+    write_text(folder / "config.json", json.dumps(about, indent=1) + "\n")
 
 
 def blank(folder: Path) -> tuple[str, Module, object]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tinytensor as tt
+from models.files import write_text
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import compressed
@@ -177,7 +178,8 @@ def _resume(args: argparse.Namespace, recipe: Recipe) -> Run:
     tokenizer = load_tokenizer(folder)
     checkpoint.check_vocabulary(tokenizer, model_config.vocab_size)
     model = checkpoint.FAMILIES[family][0](model_config)
-    compressed.fit(model, checkpoint.load_trainer(folder)[0])  # a model that was pruned has other shapes, and masks
+    parts, _ = checkpoint.load_trainer(folder)
+    compressed.fit(model, parts["model"])  # a model that was pruned has other shapes, and masks
     run = _run(recipe, model, tokenizer, open_corpus(folder), config, objective_config, folder)
     run.trainer.restore()
     done = run.trainer.progress.step
@@ -252,8 +254,7 @@ def _save_settings(folder: Path, data: str | None, config: TrainConfig, objectiv
     settings = {"data": data, "train": dataclasses.asdict(config)}
     if objective_config is not None:
         settings["objective"] = dataclasses.asdict(objective_config)
-    text = json.dumps(settings, indent=1) + "\n"
-    checkpoint.replace_file(folder / "trainer.json", lambda path: path.write_text(text))
+    write_text(folder / "trainer.json", json.dumps(settings, indent=1) + "\n")
 
 
 def load_settings(folder: Path) -> dict:

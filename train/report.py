@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from train.checkpoint import replace_file
+from models.files import replace_file
 
 PLOT_HINT = "for a picture of the losses: pip install matplotlib, then go on with --resume"
 

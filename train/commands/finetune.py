@@ -24,6 +24,7 @@ from pathlib import Path
 
 import tinytensor as tt
 from models import ELMo, ELMoConfig
+from models.files import write_text
 from nn import Module
 from train import checkpoint, finetune
 from train.data import toys
@@ -126,8 +127,7 @@ def _begin(args: argparse.Namespace) -> Trainer:
         shutil.rmtree(folder)  # nothing was learned yet
         raise
     record |= {"train": settings, "checksum": checksum(examples)}
-    text = json.dumps(record, indent=1, default=str) + "\n"
-    checkpoint.replace_file(folder / finetune.RECORD, lambda path: path.write_text(text))
+    write_text(folder / finetune.RECORD, json.dumps(record, indent=1, default=str) + "\n")
     counts = f"{len(examples[1])} examples to train on and {len(examples[2])} held out"
     print(f"{counts}; {trainer.config.steps} steps; in {folder}")
     return trainer
