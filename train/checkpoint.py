@@ -101,9 +101,19 @@ def load_config(run: Path):
     """(family, config) from the run's config.json."""
     fields = _read_config(run)
     path, family = run / "config.json", fields.pop("family", None)
+    if family == "finetuned":
+        raise ValueError(f"{run} holds a model that was fine-tuned for a task; use it with: python -m train ask {run}")
     if family not in FAMILIES:
         raise ValueError(f"{path} describes a model of the family {family!r}; known are {', '.join(FAMILIES)}")
     return family, made_from(FAMILIES[family][1], fields, path)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder's config.json is one of ours: a published folder's says nothing of a family."""
+    try:
+        return "family" in json.loads((folder / "config.json").read_text())
+    except (OSError, TypeError, ValueError):
+        return False
 
 
 def made_from(config_class: type, fields: dict, path: Path):

@@ -158,7 +158,7 @@ def test_a_fine_tuned_run_knows_its_examples_and_takes_others(bert, tmp_path, ca
     assert "is quantized already" in capsys.readouterr().err
     (tmp_path / "own/finetune.json").unlink()
     assert command("quantize", tmp_path / "own", "--out", tmp_path / "again") == 2
-    assert "finetune.json cannot be read" in capsys.readouterr().err
+    assert "own has no finetune.json, which says what a run was fine-tuned on" in capsys.readouterr().err
     assert command("lottery", bert[1], "--out", tmp_path / "out", "--task", "sentiment", "--examples", 60) == 2
     assert "tickets are looked for in what starts from nothing" in capsys.readouterr().err
 
