@@ -34,7 +34,7 @@ from train.objectives.labelled import Labelled
 from train.report import Report
 from train.tasks import TASKS
 from train.tasks.examples import examples_of
-from train.trainer import TrainConfig, Trainer, evaluate
+from train.trainer import TrainConfig, Trainer, evaluate, evaluate_on_all_cores
 
 TARGETS = ("targets", "label", "tags", "choice")  # what the right answers of a batch may be called
 DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json", finetune.RECORD)
@@ -115,9 +115,7 @@ class Source:
         """What of(model, objective, data, keys) -> (sum, number) gives on average, all cores sharing the batches."""
         objective = self.make_objective(dataclasses.replace(self.config, batch=16))
         keys = objective.evaluation_batches(self.val_data, limit)
-        work = lambda team: team.sum(*of(model, objective, self.val_data, keys[team.rank :: team.size]))
-        workers = 1 if self.device == "cuda" else min(self.config.workers or parallel.core_count(), len(keys))
-        total, number = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
+        total, number = evaluate_on_all_cores(model, objective, self.val_data, keys, self.config.workers, of)
         return total / max(1, number)
 
 

@@ -1,8 +1,10 @@
-"""Pruning while training: how much is masked grows with the steps, and what is left learns to do the rest's work.
+"""Pruning and training: something is masked, and what is left learns to do its work. When does it go?
 
-    one-shot    all at the beginning; then fine-tune
-    iterative   in rounds, each taking the same part of what is left, with training in between (Han et al. 2015)
-    cubic       a little every few steps, most of it early (Zhu & Gupta 2017, arXiv:1710.01878)
+    one-shot    all at the beginning; then comes one training
+    iterative   in rounds, each taking the same part of what is left and followed by a training of its own (Han et al.
+                2015, arXiv:1506.02626); its learning rate begins anew (Renda et al. 2020, arXiv:2003.02389)
+    cubic       while one training goes on: a little every few steps, most of it early (Zhu & Gupta 2017,
+                arXiv:1710.01878)
 
 Movement pruning (Sanh et al. 2020, arXiv:2005.07683) scores a weight not by where it is but by where it goes: training
 that pushes it away from 0 wants it, training that pushes it towards 0 does not. Its score is -sum(dL/dW' * W) over the
@@ -15,33 +17,23 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nn.prune import apply_masks, choose, cubic, groups, prune, rounds, scores
+from nn.prune import apply_masks, choose, cubic, groups, prune, scores
 from tinytensor import backend
 from train import parallel
 
 SCHEDULES = ("one-shot", "iterative", "cubic")
 
 
-def amounts(schedule: str, amount: float, steps: int, number: int = 5, recovery: float = 0.7) -> Callable[[int], float]:
-    """The share to have masked after so many steps; in the last part `recovery` of them nothing more goes.
-
-    number: the rounds of the iterative schedule.
-    """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"unknown time to prune {schedule!r}; choose from {', '.join(SCHEDULES)}")
+def gradually(amount: float, steps: int, recovery: float = 0.7) -> Callable[[int], float]:
+    """The cubic schedule: step -> the share to have masked then. In the last part `recovery` nothing more goes."""
     if not 0 <= recovery < 1:
         raise ValueError(f"recovery is the share of the steps behind the last cut, from 0 to less than 1: {recovery}")
     last = int(steps * (1 - recovery))
-    if schedule == "one-shot":
-        return lambda step: amount
-    if schedule == "cubic":
-        return lambda step: cubic(step, 0, last, amount)
-    shares = rounds(amount, number)
-    return lambda step: shares[min(number - 1, step * number // max(1, last))]
+    return lambda step: cubic(step, 0, last, amount)
 
 
 class Pruning:
-    """Masks more and more of a model while a Trainer trains it: trainer.between = Pruning(trainer, amounts(...))."""
+    """Masks more and more of a model while a Trainer trains it: trainer.between = Pruning(trainer, gradually(...))."""
 
     def __init__(
         self,
@@ -54,8 +46,8 @@ class Pruning:
         batches: Sequence[dict] = (),
         every: int = 10,
     ):
-        """every: steps between looks at whether more should go. For the rest see nn.prune.prune, which does what is due
-        before the first step."""
+        """amount_at: step -> the share to have masked then.   every: steps between looks at whether more should go. For
+        the rest see nn.prune.prune, which does what is due before the first step."""
         steps = trainer.config.steps
         if what in ("layers", "2:4") and amount_at(0) != amount_at(steps):
             raise ValueError(f"{what} cannot go little by little; use one-shot")

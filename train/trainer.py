@@ -370,6 +370,15 @@ def evaluate(model: Module, objective, data, keys: list) -> tuple[float, int]:
     return nats, count
 
 
+def evaluate_on_all_cores(
+    model: Module, objective, data, keys: list, workers: int = 0, of=evaluate
+) -> tuple[float, int]:
+    """evaluate, or another function `of` its kind, by `workers` that share the batches (0: one a core)."""
+    work = lambda team: team.sum(*of(model, objective, data, keys[team.rank :: team.size]))
+    workers = min(workers or parallel.core_count(), len(keys)) if model.parameters()[0].device == "cpu" else 1
+    return parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
+
+
 def sum_gradients(gradients: list, total, place: slice) -> float:
     """Add up one stretch of all workers' gradients into `total` (one of them); returns the squared length there.
 

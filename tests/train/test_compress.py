@@ -16,7 +16,7 @@ from tests.helpers import assert_close
 from train import checkpoint, compress, finetune
 from train.__main__ import main
 from train.objectives.causal import Causal
-from train.pruning import Pruning, amounts
+from train.pruning import Pruning, gradually
 from train.trainer import TrainConfig, Trainer
 
 TEXT = "the cat sat on the mat. the dog sat on the log. the hen sat in the pen.\n" * 60
@@ -101,6 +101,18 @@ def test_a_pruned_model_that_learns_on_is_resumed_bit_for_bit_in_its_own_shape(t
     assert model.blocks[0].attention.heads == 2 and sparsity(model) == pytest.approx(0.5, abs=0.01)
 
 
+def test_iterative_pruning_masks_more_in_every_round_and_trains_after_each(trained, tmp_path):
+    options = ["--amount", 0.75, "--when", "iterative", "--rounds", 2, "--steps", 30, "--limit", 2]
+    assert command("prune", trained, "--out", tmp_path / "rounds", *options) == 0
+    lines = lines_of(tmp_path / "rounds")
+    assert [line["model"] for line in lines[2:]] == ["50% pruned, trained 30 steps", "75% pruned, trained 30 steps"]
+    counts = [int(line["parameters"].replace(",", "")) for line in lines]
+    masked = (counts[0] - counts[1]) / 0.75  # of the weights that may be: biases and tables stay
+    assert counts[2] == pytest.approx(counts[0] - 0.5 * masked, rel=0.01) and counts[3] == counts[1]
+    assert float(lines[3]["loss"]) < float(lines[1]["loss"])
+    assert (tmp_path / "rounds" / "metrics-round-1.jsonl").exists()
+
+
 def test_a_run_may_lose_whole_layers(trained, tmp_path):
     out = tmp_path / "shallow"
     assert command("prune", trained, "--out", out, "--what", "layers", "--steps", 10, "--limit", 2) == 0
@@ -174,7 +186,7 @@ def test_pictures_of_the_comparison_are_drawn(trained, tmp_path):
     ("arguments", "message"),
     [
         (["prune", "--amount", 1.5], "amount 1.5 is not a share"),
-        (["prune", "--by", "movement"], "use --when cubic or iterative"),
+        (["prune", "--by", "movement"], "use --when cubic"),
         (["prune", "--what", "layers", "--when", "cubic"], "layers and 2:4 patterns go at once; use --when one-shot"),
         (["quantize", "--bits", 9], "bits must be 2 to 8, not 9"),
         (["quantize", "--bits", 4, "--group", 3], "an even number of neighbours"),
@@ -206,7 +218,7 @@ def trainer(tmp_path, steps=20, workers=1, kind="threads", **settings) -> Traine
 def test_what_is_masked_follows_the_plan_and_never_comes_back(by, tmp_path):
     one, seen = trainer(tmp_path), []
     batches = [Causal(8, 4).training_batch(one.train_data, 0)]
-    pruning = Pruning(one, amounts("cubic", 0.75, 20), by=by, batches=batches, every=2)
+    pruning = Pruning(one, gradually(0.75, 20), by=by, batches=batches, every=2)
 
     def between(loop, step):
         pruning(loop, step)
@@ -224,7 +236,7 @@ def test_what_is_masked_follows_the_plan_and_never_comes_back(by, tmp_path):
 def test_movement_keeps_the_weights_that_training_makes_larger(tmp_path):
     """Against the definition, with the gradients of each step taken from the trainer."""
     one = trainer(tmp_path, steps=10)
-    pruning = Pruning(one, amounts("iterative", 0.5, 10, number=2), by="movement", every=1)
+    pruning = Pruning(one, gradually(0.5, 10, 0), by="movement", every=1)
     weight = one.model.blocks[0].feed_forward.into.weight
     place = one.optimizer.flat.slices[[p is weight for p in one.optimizer.flat.parameters].index(True)]
     hidden, scores = weight.data.copy(), np.zeros(weight.shape)
@@ -247,7 +259,7 @@ def test_two_processes_prune_as_one_does(by, tmp_path):
     weights = []
     for workers, kind in ((1, "threads"), (2, "threads"), (2, "processes")):
         one = trainer(tmp_path, workers=workers, kind=kind)
-        one.between = Pruning(one, amounts("cubic", 0.6, 20), by=by, every=5)
+        one.between = Pruning(one, gradually(0.6, 20), by=by, every=5)
         one.train()
         weights.append(one.model.blocks[1].attention.qkv.weight.data.copy())
         assert (weights[-1] == 0).mean() == pytest.approx(0.6, abs=0.01)
@@ -257,7 +269,7 @@ def test_two_processes_prune_as_one_does(by, tmp_path):
 
 def test_masks_survive_a_checkpoint_and_the_training_that_goes_on_from_it(tmp_path):
     one = trainer(tmp_path, steps=10)
-    Pruning(one, amounts("one-shot", 0.7, 10))
+    Pruning(one, lambda step: 0.7)
     one.train()
     two = trainer(tmp_path, steps=20)
     two.restore()
@@ -269,15 +281,14 @@ def test_masks_survive_a_checkpoint_and_the_training_that_goes_on_from_it(tmp_pa
             assert (b.data[b.mask] != a.data[a.mask]).any()
 
 
-@pytest.mark.parametrize("when", ["one-shot", "iterative", "cubic"])
-def test_every_plan_ends_at_the_amount_before_the_last_steps(when):
+def test_gradual_pruning_ends_at_the_amount_before_the_last_steps():
     for recovery in (0.0, 0.3, 0.75):
-        plan = amounts(when, 0.8, 100, recovery=recovery)
+        plan = gradually(0.8, 100, recovery)
         path, last = [plan(step) for step in range(101)], round(100 - 100 * recovery)
         assert path == sorted(path) and path[last] == pytest.approx(0.8) and path[-1] == pytest.approx(0.8)
-        assert (path[0] == 0.8) == (when == "one-shot") and (path[last // 2] < 0.8) == (when != "one-shot")
+        assert path[0] == 0 and path[last // 2] < 0.8
     with pytest.raises(ValueError, match="from 0 to less than 1: 1"):
-        amounts(when, 0.8, 100, recovery=1)
+        gradually(0.8, 100, 1)
 
 
 def test_the_weights_that_are_left_are_counted():

@@ -87,6 +87,21 @@ def test_a_small_run_learns_a_small_text(finished):
     assert "bits per byte" in done.stdout
 
 
+def test_a_run_on_the_stories_ends_with_its_loss_beside_their_entropy(tmp_path):
+    done = train("gpt", "--stories", 60_000, "--out", "run", *TINY, "--steps", 20, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    entropy, above, loss, more = re.search(
+        r"the entropy of this text is (\S+): the loss is (\S+)% above .*\n"
+        r"read with at least 8 tokens before each, as the entropy is meant, it is (\S+): (\S+)% above",
+        done.stdout,
+    ).groups()
+    held_out = float(re.search(r"held-out loss (\S+) nats", done.stdout)[1])
+    assert float(above) == pytest.approx(100 * (held_out / float(entropy) - 1), abs=0.1)
+    assert float(more) == pytest.approx(100 * (float(loss) / float(entropy) - 1), abs=0.1)
+    measured = train("eval", "run", "--stride", 8, cwd=tmp_path).stdout
+    assert f"{loss} nats per token" in measured and f"the entropy of this text is {entropy} " in measured
+
+
 def test_a_run_leaves_all_it_promises(finished):
     folder, _ = finished
     names = {path.name for path in (folder / "run").iterdir()}

@@ -262,7 +262,7 @@ def where(condition, a, b) -> Tensor:
 def astype(a: Tensor, dtype) -> Tensor:
     """The same values in another dtype.   dL/da = dL/dy in a's dtype; none if the dtype is not a float"""
     before, after = a.dtype, np.dtype(dtype)
-    if after.kind != "f":
+    if not backend.is_float(after):
         return Tensor(a.data.astype(after))
     return record(a.data.astype(after), (a,), lambda g: (g.astype(before),))
 

@@ -71,11 +71,10 @@ def getitem(a: Tensor, index) -> Tensor:
     shape, xp = a.shape, a.xp
 
     def backward(g):
-        da = xp.zeros(shape, g.dtype)
         if _may_repeat(index):
-            xp.add.at(da, index, g)
-        else:
-            da[index] = g
+            return (_added_at(index, g, shape, xp),)
+        da = xp.zeros(shape, g.dtype)
+        da[index] = g
         return (da,)
 
     return record(a.data[index], (a,), backward)
@@ -95,6 +94,14 @@ def _may_repeat(index) -> bool:
     return any(hasattr(part, "dtype") and part.dtype != bool for part in parts)
 
 
+def _added_at(index, g, shape: tuple[int, ...], xp):
+    """Zeros of this shape with g added at `index`; 16-bit numbers are added up in float32, and rounded once."""
+    wide = np.float32 if g.dtype.itemsize == 2 else g.dtype
+    sums = xp.zeros(shape, wide)
+    xp.add.at(sums, index, g.astype(wide, copy=False))
+    return sums.astype(g.dtype, copy=False)
+
+
 def take_along_axis(a: Tensor, indices, axis: int) -> Tensor:
     """y[..., i, ...] = a[..., indices[..., i, ...], ...] along `axis`; the shapes match on every other axis.
 
@@ -104,11 +111,9 @@ def take_along_axis(a: Tensor, indices, axis: int) -> Tensor:
     axis %= a.ndim
 
     def backward(g):
-        da = xp.zeros(shape, g.dtype)
         places = [xp.asarray(place) for place in np.ogrid[tuple(slice(n) for n in shape)]]
         places[axis] = indices
-        xp.add.at(da, tuple(places), g)
-        return (da,)
+        return (_added_at(tuple(places), g, shape, xp),)
 
     return record(xp.take_along_axis(a.data, indices, axis), (a,), backward)
 

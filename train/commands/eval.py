@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from train import checkpoint, parallel
+from train import checkpoint
 from train.commands import elmo
 from train.data.corpus import encode_text, open_corpus
 from train.data.text import TextFiles
@@ -19,7 +19,7 @@ from train.flags import add_device_flag, check_at_least_1
 from train.objectives.bidirectional import Bidirectional
 from train.objectives.causal import Causal
 from train.report import describe_loss, perplexity
-from train.trainer import evaluate
+from train.trainer import evaluate_on_all_cores
 
 SUMMARY = "measure how well a trained model predicts a text"
 
@@ -52,13 +52,7 @@ def run(args: argparse.Namespace) -> None:
     if len(tokens) <= objective.context:  # a short text is one window
         objective = dataclasses.replace(objective, context=max(1, len(tokens) - 1))
     objective.check(tokens, "evaluated")
-    groups = objective.evaluation_batches(tokens)
-
-    def work(team: parallel.Team) -> tuple[float, int]:
-        return team.sum(*evaluate(model, objective, tokens, groups[team.rank :: team.size]))
-
-    workers = 1 if args.device == "cuda" else min(parallel.core_count(), len(groups))
-    nats, count = parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
+    nats, count = evaluate_on_all_cores(model, objective, tokens, objective.evaluation_batches(tokens))
     if not count:
         raise ValueError("the text has nothing to predict; give more of it")
     if isinstance(objective, Bidirectional):

@@ -20,6 +20,7 @@ from models.tokenizers import ByteLevelBPE, Characters
 from train import pretrain
 from train.objectives.causal import Causal
 from train.report import describe_loss
+from train.trainer import evaluate_on_all_cores
 
 SUMMARY = "train a GPT, a model that writes, on any text"
 
@@ -48,16 +49,35 @@ def run(args: argparse.Namespace) -> None:
     print(f"\n{text}\n")
     split, val_loss = run.corpus.val_split, run.trainer.report.val_loss
     print(f"held-out loss {describe_loss(val_loss, split.tokens, split.bytes)}")
-    if split.nats is not None:
-        floor, per_character = split.nats / split.tokens, split.tokens / split.characters
-        print(
-            f"the entropy of this text is {floor:.4f}: the loss is {100 * (val_loss / floor - 1):.1f}% above the lowest"
-            f" possible (per character {val_loss * per_character:.4f} and {floor * per_character:.4f} nats)"
-        )
+    if split.floor is not None:
+        print(_compare_with_entropy(run, val_loss))
     print(pretrain.describe_folder(run))
     word = re.search(r"\w+", text)
     prompt = f' --prompt "{word[0]}"' if word else ""
     print(f"to write more: python -m train sample {run.folder}{prompt}")
+
+
+def _compare_with_entropy(run: pretrain.Run, val_loss: float) -> str:
+    """How far above the entropy of the held-out text the loss is.
+
+    The entropy is that of a reader who has read everything before. The second figure comes closer to that: windows
+    overlap by half, so every token is read behind half a window of others at least.
+    """
+    split, model, floor = run.corpus.val_split, run.trainer.model, run.corpus.val_split.floor
+    per_character, half = split.tokens / split.characters, model.config.context // 2
+    text = (
+        f"the entropy of this text is {floor:.4f}: the loss is {100 * (val_loss / floor - 1):.1f}% above the lowest"
+        f" possible (per character {val_loss * per_character:.4f} and {floor * per_character:.4f} nats)"
+    )
+    if half == 0:
+        return text
+    objective = Causal(model.config.context, 16, apart=half)
+    keys = objective.evaluation_batches(run.corpus.val)
+    nats, count = evaluate_on_all_cores(model, objective, run.corpus.val, keys)
+    return text + (
+        f"\nread with at least {half} tokens before each, as the entropy is meant, it is"
+        f" {nats / count:.4f}: {100 * (nats / count / floor - 1):.1f}% above"
+    )
 
 
 def _write_samples(run: pretrain.Run, count: int = 3, tokens: int = 600) -> str:

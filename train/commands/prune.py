@@ -2,6 +2,7 @@
 
   python -m train prune runs/gpt-1 --amount 0.8                        single weights, masked
   python -m train prune runs/gpt-1 --what heads --what neurons         half of both, really removed: smaller and faster
+  python -m train prune runs/gpt-1 --amount 0.8 --when iterative       in five rounds, a training after each
   python -m train prune runs/gpt-1 --when cubic --by movement          gradually, while it trains
   python -m train prune runs/gpt-pruned-1 --amount 0.9                 go on from what is masked, a round of its own
 """
@@ -9,12 +10,13 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 import tinytensor as tt
-from nn.prune import BY, WHAT, prune, shrink
+from nn.prune import BY, WHAT, prune, rounds, shrink
 from train import compress
 from train.flags import add_config_flags
-from train.pruning import SCHEDULES, Pruning, amounts
+from train.pruning import SCHEDULES, Pruning, gradually
 from train.trainer import TrainConfig
 
 SUMMARY = "leave out of a trained model what it can do without"
@@ -32,10 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", choices=BY, default="magnitude", help="how to tell what is worth least [magnitude]")
     parser.add_argument("--whole", action="store_true", help="compare over the whole model, not layer by layer")
     parser.add_argument("--when", choices=SCHEDULES, default="one-shot", help="when it goes [one-shot]")
-    parser.add_argument("--rounds", metavar="N", type=int, default=5, help="rounds of iterative pruning [5]")
+    parser.add_argument(
+        "--rounds", metavar="N", type=int, default=5, help="iterative: how often to prune, and then train --steps [5]"
+    )
     parser.add_argument(
         "--recovery", metavar="X", type=float, default=0.7,
-        help="iterative and cubic: the share of the steps, at the end, in which nothing more goes [0.7]",
+        help="cubic: the share of the steps, at the end, in which nothing more goes [0.7]",
     )  # fmt: skip
     parser.add_argument(
         "--batches", metavar="N", type=int, default=8, help="batches for scores by gradient and activation [8]"
@@ -47,10 +51,11 @@ def run(args: argparse.Namespace) -> None:
     source = compress.open_source(args)
     what = args.what or ["weights"]
     config = source.training(args, TRAINING)
-    plan = amounts(args.when, args.amount, config.steps, args.rounds, args.recovery)
+    shares = rounds(args.amount, args.rounds) if args.when == "iterative" else [args.amount]
+    cubic = args.when == "cubic" and gradually(args.amount, config.steps, args.recovery)
     batches = source.batches(args.batches) if args.by in ("gradient", "activation") else []
-    if args.by == "movement" and args.when == "one-shot":
-        raise ValueError("movement is known only after some training; use --when cubic or iterative")
+    if args.by == "movement" and not cubic:
+        raise ValueError("movement is known only after some training; use --when cubic")
     if args.when != "one-shot" and {"layers", "2:4"} & set(what):
         raise ValueError("layers and 2:4 patterns go at once; use --when one-shot")
     model = compress.duplicate(source.model)
@@ -70,16 +75,25 @@ def run(args: argparse.Namespace) -> None:
         prune(model, args.amount, "layers", **options)
     pruned = [each for each in what if each != "layers"]
 
-    def prepare(trainer) -> None:
-        steps = [Pruning(trainer, plan, each, **options) for each in pruned]
+
+    def mask(trainer, amount_at) -> None:
+        steps = [Pruning(trainer, amount_at, each, **options) for each in pruned]
         trainer.between = lambda loop, step: [one(loop, step) for one in steps]
 
-    compress.fine_tune(source, model, folder, config, prepare)
-    shrink(model)
-    lines.append(compress.measure(source, f"and trained {config.steps} steps", model, args.limit))
+    trained = []
+    for number, share in enumerate(shares, 1):
+        amount_at = cubic or (lambda step, share=share: share)
+        compress.fine_tune(source, model, folder, config, partial(mask, amount_at=amount_at))
+        if number < len(shares):
+            (folder / "metrics.jsonl").rename(folder / f"metrics-round-{number}.jsonl")
+        else:
+            shrink(model)
+        name = f"{share:.0%} pruned, trained {config.steps} steps"
+        lines.append(compress.measure(source, name, model, args.limit))
+        trained.append((share, lines[-1].score(source.unit)))
     compress.finish_run(source, folder, model)
     curves = _curves(source, what, args)
-    curves[f"{args.when}, trained"] = [(args.amount, lines[-1].score(source.unit))]
+    curves[f"{args.when}, trained"] = trained
     axis = f"share of {' and '.join(what)} left out"
     compress.conclude(folder, lines, curves, axis, source.unit, f"{source.folder.name} pruned")
 

@@ -13,6 +13,7 @@ def emulated(monkeypatch):
     if not emulator.available():
         pytest.skip("the CUDA emulator needs g++, which is not installed")
     monkeypatch.setattr(launch, "run", emulator.run)
+    monkeypatch.setattr(launch, "device_attributes", emulator.device_attributes)
     return monkeypatch
 
 

@@ -3,7 +3,8 @@
 The backend takes an array for CuPy's when its type comes from a module named cupy, so these arrays take the GPU's path
 through the whole project, and the kernels run under the emulator. Like CuPy's they refuse to mix with NumPy arrays,
 and results without axes are arrays, not numbers. Where CuPy is installed (it needs no GPU for that), functions that it
-lacks are missing here too. What cannot be imitated: CuPy refuses np.asarray, which a subclass of NumPy's array cannot.
+lacks are missing here too, and so are parameters that its functions do not take. What cannot be imitated: CuPy refuses
+np.asarray, which a subclass of NumPy's array cannot.
 
 CUDA graphs: while a stream records, every operation is noted with the very arrays it read and made, and launching does
 them all again in those places. As on a GPU, whatever would wait for its results, or copy from the CPU, is refused then.
@@ -13,6 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
+import inspect
+import re
 import types
 
 import numpy as np
@@ -56,13 +60,41 @@ def refuse_to_wait(what) -> None:
         raise RuntimeError(f"{what} while the stream is capturing")
 
 
+@functools.cache
+def real_signature(owner: str, name: str) -> inspect.Signature | None:
+    """The parameters of CuPy's own function or method, which for compiled ones stand in the docstring's first line."""
+    function = getattr(REAL if owner == "cupy" else REAL.ndarray, name, None)
+    with contextlib.suppress(ValueError, TypeError):
+        return inspect.signature(function)
+    if not (found := re.match(rf"\w+\.{name}\((.*?)\)( ->|$)", (function.__doc__ or "").strip().partition("\n")[0])):
+        return None                                        # a ufunc
+    names = [re.sub(r"^\w+ (?=\w)", "", parameter) for parameter in found[1].split(", ")]   # without C's types
+    return inspect.signature(eval(f"lambda {', '.join(names)}: None"))
+
+
+def check_parameters(owner: str, name: str, args: tuple, kwargs: dict) -> None:
+    """TypeError for a call that NumPy understands and CuPy does not."""
+    if REAL is not None and (signature := real_signature(owner, name)):
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{owner}.{name}{signature}: {error}") from None
+
+
 class ndarray(np.ndarray):
     """An array "on the GPU"."""
 
     __module__ = "cupy"
 
+    def __getattribute__(self, name):
+        if REAL is not None and not name.startswith("_") and not hasattr(REAL.ndarray, name) and name != "ctypes":
+            raise AttributeError(f"CuPy's arrays have no {name}")
+        return super().__getattribute__(name)
+
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
         refuse_numpy(*inputs, *(out or ()), *options.values())
+        if ufunc is np.matmul:
+            refuse_to_wait("CuPy calls cuBLAS")
         if out is not None:
             options["out"] = tuple(on_cpu(o) for o in out)
         inputs, options = tuple(map(on_cpu, inputs)), {k: on_cpu(v) for k, v in options.items()}
@@ -74,6 +106,8 @@ class ndarray(np.ndarray):
 
     def __getitem__(self, index):
         own, index = on_cpu(self), on_cpu(index)
+        if any(part.dtype == bool for part in arrays_in(index)):
+            refuse_to_wait("counting what a mask chooses")
         return kept(lambda: own[index])
 
     def __setitem__(self, index, value):
@@ -96,6 +130,7 @@ class ndarray(np.ndarray):
 
 def method(name):
     def call(self, *args, **kwargs):
+        check_parameters("ndarray", name, (self, *args), kwargs)
         refuse_numpy(*args, *kwargs.values())
         own, args, kwargs = on_cpu(self), on_cpu(args), {k: on_cpu(v) for k, v in kwargs.items()}
         return kept(lambda: getattr(own, name)(*args, **kwargs))
@@ -111,7 +146,9 @@ def number(name):
     return call
 
 
-METHODS = ["sum", "mean", "max", "min", "var", "std", "any", "all", "argmax", "cumsum", "dot", "take", "astype", "copy"]
+WITH_CUBLAS = ("matmul", "dot", "tensordot", "einsum")
+METHODS = ["sum", "mean", "max", "min", "var", "std", "any", "all", "argmax", "cumsum", "dot", "take", "astype", "copy",
+           "swapaxes", "squeeze", "ravel", "round", "clip", "sort", "argsort"]
 for name in METHODS:
     setattr(ndarray, name, method(name))
 for name in ("item", "tolist", "__int__", "__float__", "__bool__", "__index__"):
@@ -140,6 +177,10 @@ def refuse_numpy(*values):
 
 def wrap(function, moves=False):
     def call(*args, **kwargs):
+        if hasattr(REAL, function.__name__):
+            check_parameters("cupy", function.__name__, args, kwargs)
+        if function.__name__ in WITH_CUBLAS:
+            refuse_to_wait("CuPy calls cuBLAS")
         if not moves:
             refuse_numpy(*args, *kwargs.values())
         elif any(type(value) is np.ndarray for value in args):
@@ -292,6 +333,7 @@ def install(monkeypatch) -> Fake:
     library = CuBLAS()
     monkeypatch.setitem(__import__("sys").modules, "cupy", fake)
     monkeypatch.setattr(launch, "run", lambda *arguments: kept(lambda: emulator.run(*arguments)))
+    monkeypatch.setattr(launch, "device_attributes", emulator.device_attributes)
     monkeypatch.setattr(cublas, "library", lambda: library)
     monkeypatch.setattr(cublas, "handle", lambda: ctypes.c_void_p(1))
     return fake

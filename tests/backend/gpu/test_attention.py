@@ -6,10 +6,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.backend.gpu import emulator
+from tests.backend.gpu.emulator import LARGE, SMALL
 from tests.backend.gpu.reference import assert_close, normal, wide
 from tinytensor.backend import cpu, gpu
-from tinytensor.backend.gpu.attention import backward_plan, forward_plan
+from tinytensor.backend.gpu import launch
+from tinytensor.backend.gpu.attention import Rules, backward_plan, forward_plan
 
+RULES = Rules(False, None, None, None, None, 0, 0)
 few = settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -76,10 +79,23 @@ def test_an_arbitrary_mask_equals_float64_also_in_rows_without_any_key(dtype):
     check(1, 2, 70, 70, 64, dtype, mask=mask)
 
 
+def test_a_mask_for_whole_texts_opens_or_closes_all_their_keys(dtype):
+    check(2, 1, 20, 70, 64, dtype, mask=np.array([True, False])[:, None, None, None])
+
+
 @pytest.mark.parametrize("D", [80, 128])
 def test_other_head_widths_equal_float64(dtype, D):
     check(1, 1, 70, 70, D, dtype, causal=True)
     check(1, 1, 70, 90, D, dtype, bias=normal(9, (1, 1, 70, 90), dtype))
+
+
+@pytest.mark.parametrize("D", [96, 128])
+def test_a_gpu_with_less_shared_memory_takes_smaller_tiles_of_wide_heads(dtype, emulated, D):
+    emulated.setattr(launch, "device_attributes", lambda: {"MaxSharedMemoryPerBlockOptin": SMALL})
+    q = np.empty((1, 1, 70, D), dtype)
+    assert backward_plan(q, RULES, LARGE).shared_bytes > SMALL
+    assert backward_plan(q, RULES, SMALL).shared_bytes <= SMALL
+    check(1, 1, 70, 90, D, dtype, causal=True)
 
 
 def test_heads_whose_rows_cannot_be_loaded_whole_are_copied(dtype):
@@ -205,7 +221,7 @@ def test_tiles_are_read_without_bank_conflicts(emulated):
         _, saved = gpu.attention(q, k, v, scale=0.125)
         gpu.attention_backward(dy, saved)
         rules, scale = saved[6], saved[5]
-        for plan in (forward_plan(q, rules, scale), backward_plan(q, rules, scale)):
+        for plan in (forward_plan(q, rules, scale), backward_plan(q, rules, LARGE)):
             assert emulator.bank_conflicts(plan.file, plan.name) == 0
 
 

@@ -6,6 +6,7 @@ Run with -s to see each kernel's registers and shared memory.
 import numpy as np
 import pytest
 
+from tests.backend.gpu.emulator import LARGE, SMALL
 from tests.backend.gpu.nvrtc import compile_kernels
 from tinytensor.backend.gpu.attention import PLAIN_WIDTHS, TENSOR_CORE_WIDTHS, Rules, backward_plan, forward_plan
 
@@ -14,7 +15,10 @@ RULES = Rules(False, None, None, None, None, 0, 0)
 
 
 def attention_plans():
-    """{file: kernels}, from the same arithmetic that starts them: every width of head, short and long, with extras."""
+    """{file: kernels}, from the same arithmetic that starts them: every width of head, short and long, with extras.
+
+    GPUs for games have less shared memory than an H100, and kernels of their own for wide heads.
+    """
     files = {}
     for dtype in (np.float16, np.float32, np.float64):
         widths = TENSOR_CORE_WIDTHS if dtype == np.float16 else PLAIN_WIDTHS[1:]
@@ -24,7 +28,7 @@ def attention_plans():
                 for rules in (RULES, RULES._replace(threshold=1)):
                     if D % 64 and rules == RULES:
                         continue                           # between the others in size, and without the extras smaller
-                    for plan in (forward_plan(q, rules, 1.0), backward_plan(q, rules, 1.0)):
+                    for plan in (forward_plan(q, rules, 1.0), *(backward_plan(q, rules, n) for n in (LARGE, SMALL))):
                         files.setdefault(plan.file, set()).add(plan.name)
     return {file: sorted(names) for file, names in files.items()}
 

@@ -203,6 +203,13 @@ def test_astype_carries_the_gradient_back_in_the_first_dtype():
     assert y.dtype == np.float64 and x.grad.dtype == np.float32 and x.grad.tolist() == [3, 4]
 
 
+def test_astype_carries_the_gradient_through_bfloat16():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    x.astype(bfloat16).astype(np.float32).sum().backward()
+    assert x.grad.dtype == np.float32 and (x.grad == 1).all()
+
+
 def test_astype_to_integers_ends_the_graph():
     assert not Tensor([1.7], requires_grad=True).astype(np.int64).requires_grad
 

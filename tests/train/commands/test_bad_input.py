@@ -153,8 +153,7 @@ def test_what_the_system_refuses_is_a_sentence_too(beside, monkeypatch, capsys):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "gpt/train.bin")
 
-    monkeypatch.setattr("train.commands.eval.evaluate", full)
-    monkeypatch.setattr("train.parallel.choose_kind", lambda kind, workers: "threads")
+    monkeypatch.setattr("train.commands.eval.evaluate_on_all_cores", full)
     assert refused("eval gpt", capsys) == "error: gpt/train.bin: No space left on device\n"
 
 

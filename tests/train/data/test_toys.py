@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from train.data.toys import TOYS, examples
@@ -19,7 +20,12 @@ def test_targets_are_the_right_answers():
         assert list(example["target"]) == sorted(example["input"]) and 3 <= len(example["input"]) <= 10
     for example in examples("add", 50, 1)[0]:
         a, b = map(int, example["input"].split("+"))
-        assert int(example["target"]) == a + b and 0 <= a < 1000 > b >= 0
+        assert int(example["target"]) == a + b and 100 <= a < 1000 > b >= 100
+
+
+def test_most_texts_to_reverse_have_a_letter_twice_so_that_letters_alone_do_not_tell_places():
+    texts = [example["input"] for example in examples("reverse", 400, 1)[0]]
+    assert np.mean([len(set(text)) < len(text) for text in texts]) > 0.8
 
 
 def test_what_cannot_be_made_is_named():

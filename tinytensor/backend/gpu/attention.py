@@ -15,7 +15,7 @@ from tinytensor.backend import array_module
 
 from .arrays import address, to_device_of
 from .dropout import draw_seed, dropout_threshold, seed_arguments
-from .launch import blocks_for, c_name, launch
+from .launch import blocks_for, c_name, launch, most_shared_memory
 
 TENSOR_CORE_WIDTHS = (32, 64, 96, 128)
 PLAIN_WIDTHS = (32, 64, 128, 256)
@@ -69,7 +69,8 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
     xp = array_module(q)
     mask = None if mask is None else four_axes(to_device_of(q, mask))
     limits = None
-    if mask is not None and mask.shape[1:3] == (1, 1):     # padding: whole tiles of keys can be left out
+    if mask is not None and mask.shape[1:] == (1, 1, k.shape[2]) and k.shape[2]:
+        # Padding: whole tiles of keys can be left out.
         limits = last_true(mask[:, 0, 0], q.shape[0], xp)
     rules = Rules(causal, window, limits, mask, None if bias is None else four_axes(bias), dropout_threshold(dropout),
                   draw_seed(rng) if dropout else 0)
@@ -95,7 +96,7 @@ def attention_backward(dy, saved, out=None, need_bias=False):
     summed = xp.zeros((B, H, T, D), wide)                  # dq is added up over the tiles of keys
     dbias = xp.zeros(rules.bias.shape, wide) if need_bias else None
     if S > 0:
-        plan = backward_plan(q, rules, scale)
+        plan = backward_plan(q, rules, most_shared_memory())
         own_k, own_v = writable(dk, xp), writable(dv, xp)
         launch(plan.file, plan.name, (blocks_for(S, plan.rows), H, B), plan.threads,
                (q, k, v, dy, log_sums, delta, summed, own_k, own_v, dbias, *strides(q), *strides(k), *strides(v),
@@ -169,23 +170,35 @@ def forward_plan(q, rules, scale) -> Plan:
     return Plan(name, "attention_plain.cu", rows, 128, ((rows + 64) * (D_tile + 4) + rows * 36) * size)
 
 
-def backward_plan(q, rules, scale) -> Plan:
+def backward_plan(q, rules, shared_memory) -> Plan:
+    """Large tiles where a block's shared memory has room for them, as on an A100 or H100."""
     S, D = q.shape[2:]
     if q.dtype.itemsize == 2 and D <= TENSOR_CORE_WIDTHS[-1]:
         D_tile = tile_width(D, TENSOR_CORE_WIDTHS)
-        few = rules.extras() and D_tile > 64               # of queries in a tile: what the registers have room for
+        extras = rules.extras()
+        few = extras and D_tile > 64
         warps = 8 if D_tile == 128 or (D_tile == 96 and not few) or (D_tile == 64 and S > 64) else 4
-        name = f"attention_backward<{c_name(q)}, {D_tile}, {warps}, {int(rules.extras())}>"
-        keys, queries = warps * 16, 32 if few else 64
-        return Plan(name, "attention_backward.cu", keys, warps * 32,
-                    ((2 * keys + 4 * queries) * D_tile + queries * keys) * 2 + 4 * queries * 4)
+        plan = tensor_core_backward(q, D_tile, warps, extras)
+        return plan if plan.shared_bytes <= shared_memory else tensor_core_backward(q, D_tile, 4, True)
     D_tile, size, rows = plain_tile(q)
+    plan = plain_backward(q, D_tile, size, rows)
+    return plan if plan.shared_bytes <= shared_memory else plain_backward(q, D_tile, size, 32)
+
+
+def tensor_core_backward(q, D_tile, warps, extras) -> Plan:
+    keys, queries = warps * 16, 32 if extras and D_tile > 64 else 64   # as many queries as the registers have room for
+    name = f"attention_backward<{c_name(q)}, {D_tile}, {warps}, {int(extras)}>"
+    return Plan(name, "attention_backward.cu", keys, warps * 32,
+                ((2 * keys + 4 * queries) * D_tile + queries * keys) * 2 + 4 * queries * 4)
+
+
+def plain_backward(q, D_tile, size, rows) -> Plan:
     name = f"attention_plain_backward<{c_name(q)}, {D_tile}, {rows}>"
     return Plan(name, "attention_plain.cu", 32, 128, ((64 + 2 * rows) * (D_tile + 4) + 2 * rows * 36) * size)
 
 
 def plain_tile(q):
-    """(tile width, bytes an element, queries in a tile): small enough for 227 KB of shared memory backward."""
+    """(tile width, bytes an element, queries in a tile): small enough for an A100's shared memory backward."""
     size = q.dtype.itemsize
     D_tile = tile_width(q.shape[3], PLAIN_WIDTHS if size < 8 else PLAIN_WIDTHS[:-1])
     return D_tile, size, 64 if D_tile * size <= 512 else 32
@@ -242,7 +255,6 @@ def four_axes(a):
 
 
 def last_true(mask, batch, xp):
-    """(B,) int32: one more than the last True of each row of (B or 1, S)."""
-    S = mask.shape[1]
-    ends = (mask * xp.arange(1, S + 1, dtype=np.int32)).max(axis=1, initial=0) if S > 1 else mask[:, 0]
+    """(B,) int32: one more than the last True of each row of (B or 1, S), S >= 1."""
+    ends = (mask * xp.arange(1, mask.shape[1] + 1, dtype=np.int32)).max(axis=1)
     return xp.ascontiguousarray(xp.broadcast_to(ends.astype(np.int32), (batch,)))

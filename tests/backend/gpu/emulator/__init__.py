@@ -29,6 +29,7 @@ from tinytensor.backend.gpu import launch
 
 HERE = Path(__file__).parent
 PAGE = mmap.PAGESIZE
+LARGE, SMALL = 227 << 10, 99 << 10                         # shared memory for a block: an H100's, and a GPU's for games
 UPWARDS, DOWNWARDS, RANDOM = 0, 1, 2
 COMPILE = ["g++", "-std=c++17", "-O1", "-march=native", "-ffp-contract=fast", "-fno-gnu-unique", "-fno-strict-aliasing",
            "-fPIC", "-w"]
@@ -44,6 +45,10 @@ class KernelError(Exception):
 
 def available() -> bool:
     return shutil.which("g++") is not None
+
+
+def device_attributes() -> dict[str, int]:
+    return {"MaxSharedMemoryPerBlockOptin": LARGE}
 
 
 def run(source: str, name: str, grid, block, arguments, shared_bytes: int = 0) -> None:
