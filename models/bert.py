@@ -24,7 +24,8 @@ from models.pretrained import bert as published
 from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, PostNormBlock, init
 from nn.attention import check_heads
 from nn.transformer import ACTIVATIONS
-from tinytensor import Tensor, ops
+from tinytensor import Tensor, backend, ops
+from tinytensor.ops.softmax import IGNORED
 
 # The published sizes: base and large of Devlin et al. 2018, the smaller ones of Turc et al. 2019 (arXiv:1908.08962).
 PRESETS: dict[str, dict] = {
@@ -198,8 +199,8 @@ def attention_mask(mask, shape: tuple[int, int]):
         return None
     if mask.shape != shape:
         raise ValueError(f"the mask has shape {mask.shape}, expected {shape} to match the ids")
-    mask = mask.astype(bool)
-    return None if mask.all() else mask[:, None, None, :]
+    mask = mask.astype(bool, copy=False)
+    return None if not backend.repeated() and mask.all() else mask[:, None, None, :]
 
 
 class MaskedHead(Module):
@@ -226,6 +227,7 @@ class BERTForPreTraining(Module):
 
     body_class = BERT
     sentence_head = True
+    repeatable = True  # a step does the same for every batch of one shape, so a CUDA graph can repeat it (--graph)
     untrained = ()  # the heads that a published file did not have, and that therefore start at random
 
     def __init__(self, config: BERTConfig):
@@ -252,8 +254,8 @@ class BERTForPreTraining(Module):
 
     def counts(self, batch: dict) -> dict[str, int]:
         """How many predictions each part of the loss is a mean of."""
-        counts = {"mlm": int((batch["targets"] != -100).sum())}
-        return counts | ({"nsp": len(batch["next"])} if self.nsp and "next" in batch else {})
+        counts = {"mlm": ops.count_targets(batch["targets"])}
+        return counts | ({"nsp": ops.count_targets(batch["next"])} if self.nsp and "next" in batch else {})
 
     def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
         """The mean over masked tokens of -log p(token), plus that over rows of -log p(next), in nats.
@@ -262,12 +264,13 @@ class BERTForPreTraining(Module):
         """
         counts = counts or self.counts(batch)
         encoded = self.bert(batch["ids"], batch.get("token_types"), batch.get("mask"))
-        targets = batch["targets"].reshape(-1)
-        chosen = np.flatnonzero(targets != -100)  # one token in seven: nothing is computed for the others
-        x = ops.embedding(encoded.hidden.reshape(-1, self.config.width), chosen)
+        targets, x = batch["targets"].reshape(-1), encoded.hidden.reshape(-1, self.config.width)
+        if not backend.repeated():  # how many are masked changes from batch to batch
+            chosen = np.flatnonzero(targets != IGNORED)  # one token in seven: nothing is computed for the others
+            x, targets = ops.embedding(x, chosen), targets[chosen]
         x = self.mlm.transform(x)  # (N, E)
-        nats = ops.linear_cross_entropy(x, self.output_table, targets[chosen], self.mlm.bias, reduction="sum")
-        loss = nats / max(1, counts["mlm"])
+        nats = ops.linear_cross_entropy(x, self.output_table, targets, self.mlm.bias, reduction="sum")
+        loss = nats / counts["mlm"]
         if "nsp" in counts:
             loss = loss + ops.cross_entropy(self.nsp(encoded.pooled), batch["next"], reduction="sum") / counts["nsp"]
         return loss

@@ -125,15 +125,23 @@ class CharacterEncoder(Module):
         self.widest = max(width for width, _ in config.filter_pairs)
 
     def __call__(self, ids: np.ndarray) -> Tensor:
-        """Each different word is encoded once, however often it occurs in `ids`."""
+        """Each different word is encoded once, however often it occurs in `ids`.
+
+        In a step that a CUDA graph repeats all are encoded, and whole, because how many differ is never the same.
+        """
+        if backend.repeated():
+            return self.encode(ids.reshape(-1, ids.shape[-1])).reshape(*ids.shape[:-1], -1)
         words, places = different_rows(backend.to_numpy(ids).reshape(-1, ids.shape[-1]))
         device = self.embedding.weight.xp.asarray
-        x = self.embedding(device(self.without_padding(words)))  # (N, characters, char_width)
+        return ops.embedding(self.encode(device(self.without_padding(words))), device(places.reshape(ids.shape[:-1])))
+
+    def encode(self, words) -> Tensor:
+        """(N, characters) -> (N, width)"""
+        x = self.embedding(words)  # (N, characters, char_width)
         x = self.convolutions(x)  # (N, filters)
         for highway in self.highways:
             x = highway(x)
-        x = self.projection(x) if self.projection else x
-        return ops.embedding(x, device(places.reshape(ids.shape[:-1])))
+        return self.projection(x) if self.projection else x
 
     def without_padding(self, words: np.ndarray) -> np.ndarray:
         """Only as many padded characters as the longest word's end needs to meet every filter once.
@@ -174,6 +182,15 @@ class ELMo(Module):
         self.softmax = _softmax(c) if c.vocab_size else None
         self.mix = _mix(c)
         self.state: dict | None = None  # what stateful reading left behind, a row for each sentence of the batch
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a step does the same for every batch of one shape, so that a CUDA graph can repeat it (--graph).
+
+        Not so the sampled and the adaptive softmax, whose work depends on the words; nor does CuPy join more than 8
+        arrays without a word from the CPU.
+        """
+        return self.config.softmax == "full" and len(self.config.filter_pairs) <= 8
 
     def __call__(self, sentences: list[list[str]], stateful: bool = False) -> tuple[list[Tensor], np.ndarray]:
         """(layers, mask) of B sentences, each a list of words, the longest of T words.
@@ -228,8 +245,7 @@ class ELMo(Module):
 
     def counts(self, batch: dict) -> dict[str, int]:
         """How many words the loss of a batch is a mean over, in each direction."""
-        count = lambda targets: int((targets != -100).sum())
-        return {"forward": count(batch["targets"]), "backward": count(batch["back_targets"])}
+        return {"forward": ops.count_targets(batch["targets"]), "backward": ops.count_targets(batch["back_targets"])}
 
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean of -log p over the next words and over the words before, in nats; half of the two's sum.
@@ -242,11 +258,14 @@ class ELMo(Module):
         if self.softmax is None:
             raise ValueError("this ELMo has no softmax (nor have the published weights); give it a vocab_size to train")
         counts = counts or self.counts(batch)
-        both = self.encoder(np.stack([batch["ids"], batch["back_ids"]]))
+        both = [batch["ids"], batch["back_ids"]]
+        if backend.repeated():  # what is made of the inputs must be made on the GPU, where they are found
+            both = [backend.beside(self.encoder.embedding.weight.data, ids) for ids in both]
+        both = self.encoder(backend.array_module(both[0]).stack(both))
         state = {name: batch[name] for name in ("state_h", "state_c") if name in batch}
         sides = self.read(both[0], both[1], state or self.new_state(len(batch["ids"])))
         losses = [
-            self.softmax.loss(self.dropout(outputs[-1]), batch[targets]) / max(1, counts[side])
+            self.softmax.loss(self.dropout(outputs[-1]), batch[targets]) / counts[side]
             for outputs, side, targets in zip(sides, ("forward", "backward"), ("targets", "back_targets"))
         ]
         return (losses[0] + losses[1]) / 2

@@ -17,6 +17,7 @@ T5 v1.1 (the presets "t5-v1.1-...", also mT5's and ByT5's form) has a gated GELU
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,8 @@ class T5Config(Config):
 class T5(Module):
     """(ids (B, S), decoder ids (B, T)) -> logits (B, T, V): the scores of the token after each one of the output."""
 
+    repeatable = True  # a step does the same for every batch of one shape, so a CUDA graph can repeat it (--graph)
+
     def __init__(self, config: T5Config):
         self.config = config
         self.embedding = Embedding(config.vocab_size, config.width, init.normal(1.0))
@@ -141,15 +144,17 @@ class T5(Module):
         batch: "ids" (B, S), optionally their "mask" (B, S), and "targets" (B, T), padded with -100, which do not count.
         counts: divide the sum by counts["targets"] instead of by the number of the batch's own targets.
         """
-        targets = batch["targets"]
+        targets, counts = batch["targets"], counts or self.counts(batch)
         memory, mask = self.encode(batch["ids"], batch.get("mask"))
-        hidden = self.decode(shift_right(targets, self.config.pad_id), memory, mask)
+        # A step that a CUDA graph repeats finds its inputs on the GPU, and what is made of them must be made there.
+        given = backend.beside(self.output_table.data, targets) if backend.repeated() else targets
+        hidden = self.decode(shift_right(given, self.config.pad_id), memory, mask)
         total = ops.linear_cross_entropy(hidden, self.output_table, targets, reduction="sum")
-        return total / max(1, (counts or self.counts(batch))["targets"])
+        return total / counts["targets"]
 
     def counts(self, batch: dict) -> dict[str, int]:
         """How many predictions the loss of a batch is the mean of."""
-        return {"targets": int((batch["targets"] != IGNORED).sum())}
+        return {"targets": ops.count_targets(batch["targets"])}
 
     def new_cache(self, batch: int, capacity: int = 512, *, source, source_mask=None) -> DecoderCache:
         """What is needed to write outputs of up to `capacity` tokens for `batch` inputs, source (B, S).
@@ -163,7 +168,7 @@ class T5(Module):
         own = [KVCache(batch, one.heads, capacity, one.head_width, like) for one in attentions]
         with no_grad():
             vectors, mask = self.encode(source, source_mask)
-            memory = {} if mask is None else {"mask": mask}
+            memory = {} if mask is None else {"mask": self.embedding.weight.xp.asarray(mask)}
             for layer, block in enumerate(self.decoder.blocks):
                 keys, values = block.cross.keys_values(vectors)
                 memory |= {f"keys.{layer}": keys.data, f"values.{layer}": values.data}
@@ -223,7 +228,10 @@ class Stack(Module):
         memory: for the decoder, what each block's cross-attention looks at: its keys, its values and their mask.
         """
         T = x.shape[1]
-        bias = self.positions(T, T + (cache.length if cache else 0))  # (H, T, S)
+        if cache and cache.place is not None:
+            bias, mask = self.positions.at(cache.place, cache.capacity), cache.written()
+        else:
+            bias = self.positions(T, T + (cache.length if cache else 0))  # (H, T, S)
         nothing = [None] * len(self.blocks)
         x, branch = self.dropout(x), None
         for block, looked_at, own in zip(self.blocks, memory or nothing, cache.layers if cache else nothing):
@@ -335,9 +343,16 @@ class RelativePositions(Module):
 
         The same distance stands along each diagonal, so a head has no more than T + S - 1 different numbers.
         """
-        distances = np.arange(T + S - 1) - (S - 1)  # key minus query, from the last query and the first key on
-        buckets = relative_position_bucket(distances, self.both_ways, len(self.weight), self.max_distance)
+        buckets = diagonal_buckets(T, S, self.both_ways, len(self.weight), self.max_distance)
         return ops.toeplitz(ops.embedding(self.weight, buckets).T, T, S)
+
+    def at(self, place, S: int) -> Tensor:
+        """(H, 1, S) for one query at `place`, (1,), and S keys; those behind it get the number of distance 0."""
+        xp = self.weight.xp
+        buckets = diagonal_buckets(1, S, self.both_ways, len(self.weight), self.max_distance)
+        numbers = ops.embedding(self.weight, buckets)  # (S, H)
+        away = xp.arange(S) - backend.beside(self.weight.data, place)  # the last row of `numbers` is for distance 0
+        return Tensor(xp.take(numbers.data, xp.minimum(away, 0) + (S - 1), axis=0).T[:, None])
 
 
 def relative_position_bucket(distance, both_ways: bool, buckets: int = 32, max_distance: int = 128) -> np.ndarray:
@@ -357,6 +372,15 @@ def relative_position_bucket(distance, both_ways: bool, buckets: int = 32, max_d
     growth = np.log(np.maximum(r, exact) / exact) / math.log(max_distance / exact)  # 0 at `exact`, 1 at max_distance
     far = np.minimum(exact + (growth * (buckets - exact)).astype(int), buckets - 1)
     return side + np.where(r < exact, r, far)
+
+
+@functools.lru_cache(maxsize=64)
+def diagonal_buckets(T: int, S: int, both_ways: bool, buckets: int, max_distance: int) -> np.ndarray:
+    """The buckets of all T + S - 1 distances between the last T of S positions and all S, from the lowest up."""
+    distances = np.arange(T + S - 1) - (S - 1)  # key minus query, from the last query and the first key on
+    found = relative_position_bucket(distances, both_ways, buckets, max_distance)
+    found.setflags(write=False)  # so a CUDA graph knows it for a constant
+    return found
 
 
 def _first_q(config: T5Config) -> init.Initializer:
@@ -381,8 +405,8 @@ def _attention_mask(mask, shape: tuple[int, ...]):
     mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
     if mask.shape != shape:
         raise ValueError(f"the mask has shape {mask.shape}, expected {shape} as the input's ids")
-    mask = mask.astype(bool)
-    return None if mask.all() else mask[:, None, None, :]
+    mask = mask.astype(bool, copy=False)
+    return None if not backend.repeated() and mask.all() else mask[:, None, None, :]
 
 
 def _check_ids(what: str, ids) -> None:

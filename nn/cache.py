@@ -125,7 +125,11 @@ class DecoderCache:
         for layer in self.layers:
             layer.select(rows)
         for name, array in self.memory.items():
-            self.memory[name] = array[backend.array_module(array).asarray(rows)]
+            chosen = array[backend.array_module(array).asarray(rows)]
+            if backend.device_of(array) == "cuda" and len(rows) == len(array):
+                array[...] = chosen  # where a CUDA graph goes on looking for it
+            else:
+                self.memory[name] = chosen
         if self.seen is not None:
             self.seen = self.seen[rows]
         return self

@@ -27,6 +27,7 @@ from train import checkpoint, parallel, precision
 from train.optim import SGD, Adafactor, AdamW, Optimizer, clip_scale
 from train.schedule import SHAPES, Schedule
 
+COUNT = "count of "  # begins the names of counts among a recorded step's inputs
 OPTIMIZERS = ("adamw", "sgd", "adafactor", "adafactor-relative")
 
 
@@ -59,7 +60,7 @@ class TrainConfig:
     worker_kind: str = option("auto", f"what they are: {', '.join(parallel.KINDS)} (auto takes the faster)")
     device: str = option("cpu", f"where the model computes: {', '.join(backend.DEVICES)}")
     dtype: str = option("float32", f"in what precision: {', '.join(precision.DTYPES)} (the narrow ones on a GPU)")
-    graph: bool = option(False, "on a GPU: record a GPT's step once and repeat it as a whole, which helps small models")
+    graph: bool = option(False, "on a GPU: record a step once and repeat it as a whole, which helps small models")
 
     def __post_init__(self):
         check_positive(self, "steps", "batch", "accumulate", "eval_every", "eval_batches", "save_every", "log_every")
@@ -111,8 +112,8 @@ class Trainer:
 
         The model's parameters move into shared memory if the workers are processes.
         """
-        if config.graph and not getattr(model, "repeatable", False):
-            what = f"the steps of a {type(model).__name__} differ from batch to batch"
+        if config.graph and not (getattr(model, "repeatable", False) and getattr(objective, "one_shape", False)):
+            what = f"the steps of this {type(model).__name__} differ from batch to batch"
             raise ValueError(f"{what}, and --graph repeats a recorded one; leave it out")
         objective.check(train_data, "training")
         objective.check(val_data, "held-out")
@@ -209,6 +210,7 @@ class Loop:
         self.grad = team.gradients[team.rank]
         self.flat.collect_gradients_in(self.grad, self.parameters)
         self.report = trainer.report if team.rank == 0 else None
+        self.state: dict = {}
         self.recorded = None  # the step from a batch to its gradient, as a CUDA graph
         if self.config.graph:
             from tinytensor.backend.gpu.graph import Recorded
@@ -286,7 +288,7 @@ class Loop:
         config, objective = self.config, self.trainer.objective
         loss, seen = 0.0, 0
         own = parallel.share(config.batch, rank, self.team.size)
-        state = {name: array[own].copy() for name, array in self.trainer.carried.items()}
+        state = self._state_of(own)
         self._forget_gradients()
         for number in range(step * config.accumulate, (step + 1) * config.accumulate):
             batch = objective.training_batch(self.trainer.train_data, number)
@@ -295,15 +297,25 @@ class Loop:
             place = parallel.share(rows, rank, self.team.size)
             if place.start == place.stop:
                 continue
-            mine = {name: array[place] for name, array in batch.items()} | state
+            mine = {name: array[place] for name, array in batch.items()}
             scale = np.asarray(self.trainer.loss_scale.value / config.accumulate, np.float32)
             with tt.random.seeded(config.seed, number, rank + 1) as rng:
                 if self.recorded:  # what changes from step to step goes in as one dict of arrays
-                    inputs = mine | {"loss_scale": scale}
-                    return float(self.recorded(inputs, self.model.counts(batch), rng)), seen, own, state
-                loss += float(self._add_gradient(mine, self.model.counts(batch), scale)) / config.accumulate
+                    counts = {COUNT + part: np.asarray(n, np.float32) for part, n in self.model.counts(batch).items()}
+                    inputs = mine | {"loss_scale": scale} | counts
+                    return float(self.recorded(inputs, None, rng)), seen, own, state
+                loss += float(self._add_gradient(mine | state, self.model.counts(batch), scale)) / config.accumulate
         self.flat.complete_gradients(self.parameters)
         return loss, seen, own, state
+
+    def _state_of(self, rows: slice) -> dict:
+        """A copy of what is carried along for these rows; for a CUDA graph always in the same place."""
+        carried = {name: array[rows] for name, array in self.trainer.carried.items()}
+        if not (self.recorded and self.state):
+            self.state = {name: array.copy() for name, array in carried.items()}
+        for name, array in carried.items():
+            self.state[name][...] = array
+        return self.state
 
     def _forget_gradients(self) -> None:
         for parameter in self.parameters:
@@ -315,9 +327,10 @@ class Loop:
         value.backward(scale)
         return value.data
 
-    def _whole_gradient(self, inputs: dict, counts: dict):
+    def _whole_gradient(self, inputs: dict, _):
         """The same from the beginning to the end of a step: what a CUDA graph repeats."""
-        batch = dict(inputs)
+        counts = {name.removeprefix(COUNT): n for name, n in inputs.items() if name.startswith(COUNT)}
+        batch = {name: array for name, array in inputs.items() if not name.startswith(COUNT)} | self.state
         scale = batch.pop("loss_scale")
         self._forget_gradients()
         loss = self._add_gradient(batch, counts, scale)

@@ -138,7 +138,7 @@ def check_graph(model: Module, mask) -> None:
     """One sentence if this model's steps cannot be recorded in a CUDA graph."""
     if model.parameters()[0].device != "cuda":
         raise ValueError("a CUDA graph records what a GPU does; add --device cuda, or leave out --graph")
-    if not getattr(model, "repeatable", False) or model.config.window:
+    if not getattr(model, "repeatable", False) or getattr(model.config, "window", None):
         raise ValueError(f"the steps of this {type(model).__name__} change from token to token; leave out --graph")
     if mask is not None:
         raise ValueError("prompts of unequal lengths cannot be continued by a CUDA graph; leave out --graph")

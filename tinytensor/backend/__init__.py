@@ -8,6 +8,7 @@ export the same functions. CuPy is imported only when a CuPy array or the device
 from __future__ import annotations
 
 import importlib
+import sys
 
 import numpy as np
 
@@ -58,6 +59,15 @@ def beside(array, value):
         return value
     value = np.asarray(value)  # CuPy's arrays refuse: nothing leaves the GPU silently
     return to_device(value, device_of(array))
+
+
+def repeated() -> bool:
+    """Whether what is computed now will be done again with other numbers, by a CUDA graph (gpu/graph.py).
+
+    Then shapes and the choice between two ways of computing may not depend on the numbers.
+    """
+    graph = sys.modules.get("tinytensor.backend.gpu.graph")
+    return graph is not None and graph.capture.recorder is not None
 
 
 def to_numpy(array) -> np.ndarray:

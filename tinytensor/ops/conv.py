@@ -6,7 +6,7 @@ answer over all places says how surely a piece occurs at all (Kim et al. 2016, a
 
 from __future__ import annotations
 
-from tinytensor.backend import array_module
+from tinytensor.backend import array_module, backend_of
 from tinytensor.ops.elementwise import check_alike
 from tinytensor.tensor import Tensor, record
 
@@ -66,7 +66,7 @@ def _convolve(x, weight):
     """conv1d without a bias, as one matrix product over all windows."""
     windows = _windows(x, weight.shape[2])
     N, places, C, K = windows.shape
-    y = windows.reshape(N * places, C * K) @ weight.reshape(len(weight), C * K).T
+    y = backend_of(x).matmul(windows.reshape(N * places, C * K), weight.reshape(len(weight), C * K).T)
     return y.reshape(N, places, len(weight))
 
 
@@ -74,9 +74,9 @@ def _gradients(g, x, weight):
     """dweight and dx of conv1d."""
     windows = _windows(x, weight.shape[2])
     N, places, C, K = windows.shape
-    rows = g.reshape(N * places, len(weight))
-    dw = (rows.T @ windows.reshape(N * places, C * K)).reshape(weight.shape)
-    dwindows = (rows @ weight.reshape(len(weight), C * K)).reshape(windows.shape)
+    rows, matmul = g.reshape(N * places, len(weight)), backend_of(x).matmul
+    dw = matmul(rows.T, windows.reshape(N * places, C * K)).reshape(weight.shape)
+    dwindows = matmul(rows, weight.reshape(len(weight), C * K)).reshape(windows.shape)
     dx = array_module(x).zeros(x.shape, x.dtype)
     for k in range(K):
         dx[:, k : k + places] += dwindows[..., k]

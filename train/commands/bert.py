@@ -30,7 +30,7 @@ SUMMARY = "train a BERT, a model that reads, on any text"
 RECIPE = pretrain.Recipe(
     family="bert",
     make_objective=lambda model, training, config, tokenizer: Masked(
-        tokenizer, model.context, training.batch, config, training.seed
+        tokenizer, model.context, training.batch, config, training.seed, one_shape=training.graph
     ),
     tokenizers={"wordpiece": WordPiece.train},
     usual=("wordpiece", "wordpiece"),

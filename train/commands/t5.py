@@ -58,7 +58,7 @@ class T5Objective:
         if self.objective == "next":
             return NextSequence(**size)
         if self.objective == "prefix":
-            return PrefixLM(**size, pad=model.pad_id, eos=model.eos_id)
+            return PrefixLM(**size, pad=model.pad_id, eos=model.eos_id, one_shape=training.graph)
         return Deshuffling(**size, eos=model.eos_id)
 
 

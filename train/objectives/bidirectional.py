@@ -35,6 +35,8 @@ class Bidirectional:
     spelling: np.ndarray
     vocab_size: int
 
+    one_shape = True  # of all training batches: what a CUDA graph asks for
+
     def check(self, words: np.ndarray, what: str) -> None:
         if len(words) <= self.context:
             raise ValueError(

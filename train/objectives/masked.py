@@ -18,6 +18,7 @@ import numpy as np
 from models.config import option
 from models.tokenizers import Tokenizer
 from tinytensor import random
+from tinytensor.ops.softmax import IGNORED
 from train.data.pairs import TASKS, Pair, pack
 from train.data.sentences import Documents
 from train.objectives.labelled import bucketed
@@ -59,6 +60,7 @@ class Masked:
 
     The data is a file of ids in which the tokenizer's separator ends sentences and documents (data/sentences.py).
     Batch `number` is a function of the seed and the number, so a resumed run goes on with the same batches.
+    one_shape: fill all training batches up to `batch` rows of `context` tokens, of which nothing is asked.
     """
 
     tokenizer: Tokenizer
@@ -66,6 +68,7 @@ class Masked:
     batch: int
     config: MaskedConfig = MaskedConfig()
     seed: int = 0
+    one_shape: bool = False
     _documents: dict = field(default_factory=dict, repr=False)  # id of a file -> (file, Documents)
     _passes: dict = field(default_factory=dict, repr=False)  # (id of a file, pass) -> (pairs, batches of pairs)
 
@@ -84,6 +87,10 @@ class Masked:
     @property
     def separator(self) -> int:
         return separator_of(self.tokenizer)
+
+    @property
+    def padding(self) -> int:
+        return self.tokenizer.special[self.tokenizer.pad_token].id if self.tokenizer.pad_token else 0
 
     def check(self, tokens: np.ndarray, what: str) -> None:
         documents = self.documents(tokens)
@@ -121,7 +128,18 @@ class Masked:
             turn %= self.config.duplicates
         pairs, batches = self.pairs_of_pass(tokens, turn)
         with random.seeded(self.seed, turn, place + 1) as draw:
-            return self.make([pairs[i] for i in batches[place % len(batches)]], self.documents(tokens), draw)
+            batch = self.make([pairs[i] for i in batches[place % len(batches)]], self.documents(tokens), draw)
+        return self.filled_up(batch) if self.one_shape else batch
+
+    def filled_up(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The batch as (batch, context) arrays: more padding, and rows that are nothing else."""
+        blank = {"ids": self.padding, "targets": IGNORED, "next": IGNORED}
+        whole = {}
+        for name, array in batch.items():
+            shape = (self.batch, self.context)[: array.ndim]
+            whole[name] = np.full(shape, blank.get(name, 0), array.dtype)
+            whole[name][tuple(map(slice, array.shape))] = array
+        return whole
 
     def evaluation_batches(self, tokens: np.ndarray, limit: int | None = None) -> list[np.ndarray]:
         """The first pass's pairs in groups of a batch: all of them, or `limit` groups spread evenly."""
@@ -141,12 +159,11 @@ class Masked:
         """Some pairs as a batch, masked."""
         rows = [self.tokenizer.dress(*pair.ids(documents)) for pair in pairs]
         shape = len(rows), max(len(ids) for ids, _ in rows)
-        pad = self.tokenizer.special[self.tokenizer.pad_token].id if self.tokenizer.pad_token else 0
-        ids, types, mask = np.full(shape, pad), np.zeros(shape, int), np.zeros(shape, bool)
+        ids, types, mask = np.full(shape, self.padding), np.zeros(shape, int), np.zeros(shape, bool)
         for row, (some, some_types) in enumerate(rows):
             ids[row, : len(some)], types[row, : len(some)], mask[row, : len(some)] = some, some_types, True
         chosen = self.choose(ids, mask, draw)
-        targets = np.where(chosen, ids, -100)
+        targets = np.where(chosen, ids, IGNORED)
         batch = {"ids": self.replace(ids, chosen, draw), "token_types": types, "mask": mask, "targets": targets}
         return batch if self.config.pairs == "none" else batch | {"next": np.array([pair.label for pair in pairs])}
 

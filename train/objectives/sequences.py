@@ -40,10 +40,12 @@ class PrefixLM(Windows):
     """`context` tokens, cut at a place that is drawn evenly; the encoder sees what is before it.
 
     {"ids": (B, S), "mask": (B, S), "targets": (B, T)}, S and T as long as the batch's longest parts with their ends.
+    one_shape: S and T are both `context` in every batch, as long as a part with its end can be.
     """
 
     pad: int = 0
     eos: int = 1
+    one_shape: bool = False
 
     @property
     def length(self) -> int:
@@ -54,8 +56,8 @@ class PrefixLM(Windows):
     def make(self, windows: np.ndarray, draw: np.random.Generator) -> dict[str, np.ndarray]:
         B, n = windows.shape
         cuts = draw.integers(1, n, size=B)  # tokens in the prefix
-        ids = np.full((B, cuts.max() + 1), self.pad)
-        targets = np.full((B, n - cuts.min() + 1), IGNORED)
+        ids = np.full((B, n if self.one_shape else cuts.max() + 1), self.pad)
+        targets = np.full((B, n if self.one_shape else n - cuts.min() + 1), IGNORED)
         for row, (window, cut) in enumerate(zip(windows, cuts)):
             ids[row, : cut + 1] = [*window[:cut], self.eos]
             targets[row, : n - cut + 1] = [*window[cut:], self.eos]

@@ -23,6 +23,8 @@ class Windows:
     batch: int
     seed: int = 0
 
+    one_shape = True  # of all training batches: what a CUDA graph asks for
+
     @property
     def length(self) -> int:
         """The tokens in a window."""

@@ -30,6 +30,7 @@ except ImportError:
     REAL = None
 
 tape: list | None = None                                   # of the operations of a graph that is being recorded
+before: list = []                                          # arrays they wrote into, and what was there
 
 
 def kept(operation):
@@ -113,6 +114,8 @@ class ndarray(np.ndarray):
     def __setitem__(self, index, value):
         refuse_numpy(value)
         own, index, value = on_cpu(self), on_cpu(index), on_cpu(value)
+        if tape is not None:
+            before.append((own, own.copy()))
         kept(lambda: own.__setitem__(index, value))
 
     def reshape(self, *shape, **how):
@@ -181,6 +184,8 @@ def wrap(function, moves=False):
             check_parameters("cupy", function.__name__, args, kwargs)
         if function.__name__ in WITH_CUBLAS:
             refuse_to_wait("CuPy calls cuBLAS")
+        if function.__name__ == "concatenate" and len(args[0]) > 8:
+            refuse_to_wait("copying the addresses of many arrays")
         if not moves:
             refuse_numpy(*args, *kwargs.values())
         elif any(type(value) is np.ndarray for value in args):
@@ -256,6 +261,9 @@ class Stream:
     def end_capture(self):
         global tape
         recorded, tape = tape, None
+        while before:                                      # a GPU has not done anything yet
+            array, old = before.pop()
+            array[...] = old
         return Graph(recorded)
 
 

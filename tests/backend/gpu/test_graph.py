@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import tinytensor as tt
-from models import GPT, GPTConfig
-from models.generate import beam_search, generate
+from models import GPT, T5, GPTConfig, T5Config
+from models.generate import answer_ids, beam_search, generate
+from models.generate.draft import Draft
 from tests.backend.gpu.reference import normal
 from tests.backend.gpu.test_whole_models import TINY
 from tinytensor import backend, ops
@@ -40,6 +41,20 @@ def test_a_repetition_reads_new_inputs_and_new_seeds(cuda):
     assert len(ran) == 3 + 6                               # twice to warm up, once recorded, and ours
 
 
+def test_an_array_from_the_cpu_that_never_changes_is_a_constant_of_the_step(cuda):
+    constant, onto_gpu = read_only(normal(9, (4, 5))), lambda array: backend.to_device(array, "cuda")
+    recorded = graph.Recorded(lambda inputs, _: onto_gpu(inputs["x"]) + onto_gpu(constant))
+    for number in range(5):
+        x = normal(number, (4, 5))
+        assert (backend.to_numpy(recorded({"x": x})) == x + constant).all()
+
+
+def read_only(array):
+    copy = array.copy()
+    copy.setflags(write=False)
+    return copy
+
+
 def test_what_cannot_be_repeated_is_refused_with_the_reason(cuda):
     def attempt(work, *batches):
         recorded = graph.Recorded(work)
@@ -51,6 +66,9 @@ def test_what_cannot_be_repeated_is_refused_with_the_reason(cuda):
     for work, why in (
         (lambda inputs, _: onto_gpu(inputs) * float(onto_gpu(inputs).sum()), "reading a number while"),
         (lambda inputs, _: backend.to_device(inputs["x"] + 1, "cuda"), "it makes arrays on the CPU on its way"),
+        (lambda inputs, _: backend.to_device(read_only(inputs["x"]), "cuda"), "it makes arrays on the CPU on its way"),
+        (lambda inputs, _: onto_gpu(inputs) @ onto_gpu(inputs).T, "CuPy calls cuBLAS while"),
+        (lambda inputs, _: onto_gpu(inputs)[onto_gpu(inputs) > 0], "counting what a mask chooses while"),
         (lambda inputs, _: onto_gpu(inputs) + cuda.asarray(x), "a copy from the CPU while"),
     ):
         with pytest.raises(ValueError, match=f"cannot be recorded in a CUDA graph: {why}.*leave out --graph"):
@@ -63,7 +81,7 @@ def test_what_cannot_be_repeated_is_refused_with_the_reason(cuda):
 def test_cublas_is_given_the_right_corner_step_and_turn_of_each_matrix(cuda, monkeypatch, dtype):
     """In every layout; cuBLAS's stand-in knows matrices by their documentation: an address, columns, and a step."""
     stream = cuda.cuda.Stream(non_blocking=True)
-    monkeypatch.setattr(graph.capture, "direct", True)
+    monkeypatch.setattr(graph.capture, "recorder", graph.Recorded(None))
     a, b = (cuda.asarray(normal(i, shape, dtype)) for i, shape in enumerate([(7, 5), (5, 9)]))
     wide, tall = (cuda.zeros(shape, dtype) for shape in ((7, 12), (12, 9)))
     wide[:, 2:7], tall[3:8] = a, b
@@ -105,13 +123,40 @@ def test_a_run_with_a_recorded_step_has_the_losses_of_one_without(cuda, tmp_path
     assert main(["gpt", "--resume", str(out), "--steps", "10"]) in (None, 0)
 
 
-def test_a_family_whose_steps_differ_is_refused_before_it_begins(cuda, tmp_path, capsys):
+T5_SHAPE = "--tokenizer bytes --layers 1 --heads 2 --head-width 8 --width 16 --hidden 32 --context 16"
+ELMO_SHAPE = "--layers 2 --width 8 --hidden 12 --char-width 4 --filters 1x4,2x4 --context 4 --dropout 0"
+
+
+@pytest.mark.parametrize("words", [
+    f"t5 {T5_SHAPE} --dropout 0.1",
+    f"t5 {T5_SHAPE} --objective prefix",
+    "bert --layers 1 --heads 2 --width 16 --context 24 --dropout 0 --attention-dropout 0",
+    f"elmo {ELMO_SHAPE}",
+])
+def test_other_families_runs_with_a_recorded_step_have_the_losses_of_those_without(cuda, tmp_path, words):
+    """Batches that differ in shape are filled up with padding, which counts for nothing."""
+    text = tmp_path / "text.txt"
+    lines = [f"the fox {verb} over {count} dogs." for verb in ("jumps", "runs", "looks") for count in "12345"]
+    text.write_text("\n\n".join("\n".join(lines[i : i + 3]) for i in range(0, 15, 3)) * 20)
+    curves = []
+    for more in ([], ["--graph"]):
+        run = ["--data", str(text), "--out", str(tmp_path / f"run{len(more)}"), "--device", "cuda", "--workers", "1"]
+        run += ["--steps", "5", "--batch", "3", "--log-every", "1", "--eval-every", "5", "--eval-batches", "1"]
+        assert main([*words.split(), *run, *more]) in (None, 0)
+        lines_of_run = map(json.loads, (tmp_path / f"run{len(more)}" / "metrics.jsonl").read_text().splitlines())
+        curves.append([line.get("loss", line.get("val_loss")) for line in lines_of_run])
+    assert len(curves[0]) == 6 and len(set(curves[0])) == 6
+    assert curves[1] == pytest.approx(curves[0], rel=2e-6)
+
+
+@pytest.mark.parametrize("words, what", [
+    ("elmo --layers 1 --width 8 --hidden 12 --char-width 4 --filters 1x4 --softmax sampled --samples 4", "ELMo")])
+def test_a_run_whose_steps_differ_is_refused_before_it_begins(cuda, tmp_path, capsys, words, what):
     text = tmp_path / "text.txt"
     text.write_text("the quick brown fox jumps over the lazy dog. it sleeps and the fox runs away from it. " * 100)
-    words = f"t5 --data {text} --out {tmp_path / 'run'} --layers 1 --heads 2 --head-width 8 --width 16 --hidden 32"
-    words += " --steps 4 --batch 2 --device cuda --workers 1 --graph"
+    words += f" --data {text} --out {tmp_path / 'run'} --steps 4 --batch 2 --device cuda --workers 1 --graph"
     assert main(words.split()) == 2
-    assert "the steps of a T5 differ from batch to batch, and --graph repeats" in capsys.readouterr().err
+    assert f"the steps of this {what} differ from batch to batch, and --graph repeats" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -120,6 +165,35 @@ def test_graphs_are_refused_where_they_make_no_sense():
         TrainConfig(graph=True)
     with pytest.raises(ValueError, match="records one batch, not 2 to an update; leave out --accumulate"):
         TrainConfig(graph=True, device="cuda", accumulate=2)
+
+
+@pytest.fixture
+def t5(cuda):
+    with tt.random.seeded(1):
+        return T5(T5Config(vocab_size=23, layers=2, heads=2, head_width=8, width=16, hidden=32)).to("cuda")
+
+
+def test_a_t5s_answers_are_the_same_with_a_recorded_step(t5):
+    source = np.array([[0, 5, 6, 7, 1], [0, 0, 8, 9, 1], [3, 4, 5, 6, 1]])
+    for how in ({"temperature": 0}, {"temperature": 0.9, "samples": 2}, {"beams": 3}):
+        answers = []
+        for recorded in (False, True):
+            with tt.random.seeded(3):
+                answers.append(answer_ids(t5, source, source != 0, 12, graph=recorded, **how))
+        assert answers[0].shape == answers[1].shape and (answers[0] == answers[1]).all()
+
+
+def test_the_scores_of_a_t5s_recorded_steps_are_those_of_plain_ones_at_every_distance(t5):
+    ids = np.random.default_rng(0).integers(2, 23, (2, 30))
+    scores = []
+    for recorded in (False, True):
+        draft = Draft(t5, ids[:, :1], None, 29, source=ids, source_mask=ids > 4, graph=recorded)
+        scores.append([])
+        for column in range(1, 30):
+            scores[-1].append(draft.scores())
+            draft.append(ids[:, column])
+    assert np.abs(np.array(scores[1]) - scores[0]).max() < 1e-5
+    assert np.abs(np.diff(scores[0], axis=0)).max(axis=(1, 2)).min() > 0.01
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import tinytensor as tt
-from models import GPT, GPTConfig
-from models.generate import generate
+from models import GPT, T5, GPTConfig, T5Config
+from models.generate import answer_ids, generate
 from tests.backend.gpu.reference import TOLERANCE, normal, wide
 from tinytensor import backend
 from tinytensor.backend import cpu
@@ -258,16 +258,25 @@ def test_recorded_products_equal_float64_in_every_layout(cupy, dtype):
                 assert_near(recorded({}), want, dtype, 2)
 
 
-@pytest.mark.parametrize("how", [["--dropout", "0.1"], ["--dropout", "0.1", "--dtype", "bfloat16"]])
+GPT_SHAPE = "gpt --layers 4 --heads 4 --width 128 --context 64 --batch 12 --dropout 0.1"
+
+
+@pytest.mark.parametrize("how", [
+    GPT_SHAPE,
+    f"{GPT_SHAPE} --dtype bfloat16",
+    "t5 --tokenizer bytes --context 64 --dropout 0.1",
+    "t5 --tokenizer bytes --context 64 --objective prefix --dtype bfloat16",
+    "bert --context 64",
+    "elmo --preset toy --context 10 --dropout 0",
+])
 def test_a_run_with_a_recorded_step_has_the_losses_of_one_without(cupy, tmp_path, how):
     text = tmp_path / "text.txt"
-    text.write_text("".join(f"{n} bottles of wine, {n * n} in all. " for n in range(3000)))
+    text.write_text("".join(f"{n} bottles of wine, {n * n} in all.\n\n" for n in range(3000)))
     curves = []
     for more in ([], ["--graph"]):
         out = tmp_path / f"run{len(more)}"
-        words = f"gpt --data {text} --out {out} --layers 4 --heads 4 --width 128 --context 64 --batch 12 --steps 40 "
-        words += "--log-every 1 --eval-every 20 --device cuda"
-        assert main([*words.split(), *how, *more]) in (None, 0)
+        words = f"{how} --data {text} --out {out} --steps 40 --log-every 1 --eval-every 20 --device cuda"
+        assert main([*words.split(), *more]) in (None, 0)
         lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
         curves.append([line.get("loss", line.get("val_loss")) for line in lines])
     assert curves[1] == pytest.approx(curves[0], rel=0.02)   # sums by atomics come in another order each time
@@ -278,3 +287,12 @@ def test_gpt_writes_the_same_with_a_recorded_step(cupy, model):
     ids = np.array([[1, 2, 3], [4, 5, 6]])                 # on past the context of 96
     texts = [generate(model, ids, 150, temperature=0, graph=graph) for graph in (False, True)]
     assert (texts[0] == texts[1]).all()
+
+
+def test_a_t5_answers_the_same_with_a_recorded_step(cupy):
+    with tt.random.seeded(0):
+        t5 = T5(T5Config(vocab_size=101, layers=2, heads=4, head_width=32, width=128, hidden=256)).to("cuda")
+    source = np.random.default_rng(0).integers(0, 101, (3, 40))
+    for how in ({"temperature": 0}, {"beams": 3}):
+        answers = [answer_ids(t5, source, source > 4, 60, graph=graph, **how) for graph in (False, True)]
+        assert answers[0].shape == answers[1].shape and (answers[0] == answers[1]).all()

@@ -6,7 +6,9 @@ addresses and with the same numbers. So
 
 - what changes from step to step is read from memory: the step's inputs, which begin as arrays on the CPU, and the seeds
   of dropout have places of their own on the GPU, which are filled anew before each repetition;
-- nothing in the step may wait for the GPU, or depend on what it computed there;
+- nothing in the step may wait for the GPU, or depend on what it computed there or on what is in the inputs; an array
+  made on the CPU is allowed only if it is the same in every step (an array with a memory of its own that may not be
+  written to), and lies on the GPU from the first call on;
 - the memory in between comes from a pool of the graph's own, and is given to nobody else.
 
 Matrix products go straight to cuBLAS (cublas.py), which CuPy refuses to call while a graph is being recorded; they do
@@ -29,11 +31,12 @@ class Capture(threading.local):
     """What is being recorded in this thread, if anything: asked by whoever passes numbers to a kernel."""
 
     def __init__(self):
-        self.recorder: Recorded | None = None
-        self.direct = False                                # whether products go straight to cuBLAS
+        self.recorder: Recorded | None = None              # whose step it is, in the calls before the recording too
+        self.recording = False
 
     @property
-    def recording(self) -> bool:
+    def direct(self) -> bool:
+        """Whether products go straight to cuBLAS."""
         return self.recorder is not None
 
     def seed(self, seed: int):
@@ -61,6 +64,7 @@ class Recorded:
         self.graph = self.result = self.known = None
         self.places: dict[str, object] = {}                # of the inputs
         self.by_address: dict[int, object] = {}            # of what was on the CPU there while recording
+        self.constants: dict[int, tuple] = {}              # address -> (an array that stays as it is, its place)
         self.seeds: list[int] = []
         self.places_of_seeds = None
 
@@ -80,8 +84,19 @@ class Recorded:
         return self.result
 
     def moved(self, array: np.ndarray):
-        """The place on the GPU of an input (or a view of all of it) that `work` wants there."""
-        place = self.by_address.get(array.ctypes.data)
+        """The place on the GPU of an input (or a view of all of it), or of a constant, that `work` wants there."""
+        import cupy
+
+        constant = not array.flags.writeable and array.flags.owndata
+        if not capture.recording:
+            place = cupy.asarray(array)
+            if constant:
+                self.constants[array.ctypes.data] = array, place
+            return place
+        if constant:
+            _, place = self.constants.get(array.ctypes.data, (None, None))
+        else:
+            place = self.by_address.get(array.ctypes.data)
         if place is None or place.nbytes != array.nbytes or not array.flags.c_contiguous:
             raise ValueError("it makes arrays on the CPU on its way")
         return place.reshape(array.shape)
@@ -110,11 +125,11 @@ class Recorded:
         cupy.cuda.get_current_stream().synchronize()
         with cupy.cuda.using_allocator(self.pool.malloc), self.stream:
             cublas.use(self.stream)
-            capture.direct = True
+            capture.recorder = self
             try:
                 result = function()
             finally:
-                capture.direct = False
+                capture.recorder = None
         self.stream.synchronize()
         return result
 
@@ -127,7 +142,7 @@ class Recorded:
 
         def record():
             self.stream.begin_capture()
-            capture.recorder = self
+            capture.recording = True
             try:
                 self.result = self.work(inputs, constants)
             except MemoryError:
@@ -135,7 +150,7 @@ class Recorded:
             except Exception as error:
                 raise ValueError(f"this step cannot be recorded in a CUDA graph: {error}; leave out --graph") from error
             finally:
-                capture.recorder = None
+                capture.recording = False
                 with contextlib.suppress(Exception):       # of what went wrong, the first error says more
                     self.graph = self.stream.end_capture()
 
@@ -153,4 +168,4 @@ def moved(array: np.ndarray):
     """An array from the CPU on the GPU; while a graph is being recorded, the place that its inputs have there."""
     import cupy
 
-    return capture.recorder.moved(array) if capture.recording else cupy.asarray(array)
+    return capture.recorder.moved(array) if capture.recorder else cupy.asarray(array)

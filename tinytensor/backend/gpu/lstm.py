@@ -9,6 +9,7 @@ import numpy as np
 from tinytensor.backend import array_module
 
 from .arrays import to_device_of
+from .cublas import matmul
 from .launch import blocks_for, c_name, launch
 
 
@@ -27,7 +28,7 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
     B, T, inputs = x.shape
     H, P = c0.shape[1], h0.shape[1]
     x = xp.ascontiguousarray(by_step(x, reverse))          # (T, B, I)
-    gates = (x.reshape(T * B, inputs) @ w_x.T).reshape(T, B, 4 * H)
+    gates = matmul(x.reshape(T * B, inputs), w_x.T).reshape(T, B, 4 * H)
     if bias is not None:
         gates += bias
     steps = Steps(x, mask, reverse)
@@ -36,10 +37,10 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
     tanh_c, m = xp.empty((T, B, H), x.dtype), xp.empty((T, B, H), x.dtype)
     for t in range(T):
         states = (h[t], h[t + 1]) if w_proj is None else (None, None)
-        steps.start("lstm_forward", B * H, t, (gates[t], h[t] @ w_h.T, c[t], c[t + 1], tanh_c[t], m[t], *states),
+        steps.start("lstm_forward", B * H, t, (gates[t], matmul(h[t], w_h.T), c[t], c[t + 1], tanh_c[t], m[t], *states),
                     (B, H, limit(cell_clip)))
         if w_proj is not None:
-            steps.start("lstm_project", B * P, t, (m[t] @ w_proj.T, h[t], h[t + 1]), (B, P, limit(proj_clip)))
+            steps.start("lstm_project", B * P, t, (matmul(m[t], w_proj.T), h[t], h[t + 1]), (B, P, limit(proj_clip)))
     y = by_row(h[1:], reverse).copy()                      # (B, T, P)
     if mask is not None:
         y *= to_device_of(x, mask)[:, :, None]
@@ -67,16 +68,16 @@ def lstm_backward(dy, dh_n, dc_n, saved):
     for t in range(T - 1, -1, -1):
         from_y = None if dy is None else dy[t]
         steps.start("lstm_split", B * P, t, (dh, from_y, P, h[t + 1], dout[t], rest), (B, P, clip))
-        dm = dout[t] if w_proj is None else dout[t] @ w_proj
+        dm = dout[t] if w_proj is None else matmul(dout[t], w_proj)
         steps.start("lstm_backward", B * H, t, (gates[t], tanh_c[t], c[t], c[t + 1], dm, dc, dgates[t]),
                     (B, H, limit(cell_clip)))
-        dh = dgates[t] @ w_h + rest
+        dh = matmul(dgates[t], w_h) + rest
     flat = dgates.reshape(T * B, 4 * H)
-    dx = xp.ascontiguousarray(by_row((flat @ w_x).reshape(x.shape), reverse))
-    dw_x = flat.T @ x.reshape(T * B, x.shape[2])
-    dw_h = flat.T @ h[:T].reshape(T * B, P)
+    dx = xp.ascontiguousarray(by_row(matmul(flat, w_x).reshape(x.shape), reverse))
+    dw_x = matmul(flat.T, x.reshape(T * B, x.shape[2]))
+    dw_h = matmul(flat.T, h[:T].reshape(T * B, P))
     dbias = flat.sum(axis=0) if has_bias else None
-    dw_proj = None if w_proj is None else dout.reshape(T * B, P).T @ m.reshape(T * B, H)
+    dw_proj = None if w_proj is None else matmul(dout.reshape(T * B, P).T, m.reshape(T * B, H))
     return dx, dw_x, dw_h, dbias, dw_proj, dh, dc
 
 
