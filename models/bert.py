@@ -61,7 +61,7 @@ class BERTConfig(Config):
 
     def __post_init__(self):
         check_positive(self, "vocab_size", "context", "layers", "heads", "width")
-        check_not_negative(self, "hidden", "token_types", "pad_id")
+        check_not_negative(self, "hidden", "token_types", "norm_eps", "init_std", "pad_id")
         check_shares(self, "dropout", "attention_dropout")
         check_heads(self.width, self.heads)
         if self.activation not in ACTIVATIONS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import field
 from typing import ClassVar, Self
 
@@ -32,8 +33,11 @@ def check_positive(config, *names: str) -> None:
 
 def check_not_negative(config, *names: str) -> None:
     for name in names:
-        if getattr(config, name) < 0:
-            raise ValueError(f"{name} must not be negative: {getattr(config, name)}")
+        value = getattr(config, name)
+        if value < 0:
+            raise ValueError(f"{name} must not be negative: {value}")
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, not {value}")
 
 
 def check_shares(config, *names: str) -> None:

@@ -84,6 +84,8 @@ class ELMoConfig(Config):
         check_positive(self, "width", "hidden", "layers", "char_width")
         check_not_negative(self, "vocab_size", "highways", "cell_clip", "proj_clip", "mix_l2")
         check_shares(self, "dropout", "mix_dropout")
+        if self.activation not in ("relu", "tanh"):
+            raise ValueError(f"unknown activation {self.activation!r}; choose relu or tanh")
         if self.softmax not in SOFTMAXES:
             raise ValueError(f"unknown softmax {self.softmax!r}; choose from {', '.join(SOFTMAXES)}")
         if self.width > self.hidden:

@@ -44,6 +44,7 @@ from nn import (
 )
 from nn.attention import check_heads
 from nn.cache import positions_of
+from nn.transformer import ACTIVATIONS
 from tinytensor import Tensor, no_grad, ops
 
 # The toys have nanoGPT's shapes for a laptop's CPU and for a GPU; the others are the published sizes. GPT-3's table
@@ -93,9 +94,11 @@ class GPTConfig(Config):
 
     def __post_init__(self):
         check_positive(self, "vocab_size", "context", "layers", "heads", "width")
-        check_not_negative(self, "hidden", "window")
+        check_not_negative(self, "hidden", "window", "norm_eps", "init_std")
         check_shares(self, "dropout")
         check_heads(self.width, self.heads)
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
 
 
 class GPT(Module):

@@ -76,7 +76,7 @@ class T5Config(Config):
 
     def __post_init__(self):
         check_positive(self, "vocab_size", "layers", "heads", "head_width", "width", "hidden")
-        check_not_negative(self, "decoder_layers")
+        check_not_negative(self, "decoder_layers", "norm_eps")
         if self.buckets < 4 or self.buckets % 2:
             raise ValueError(f"buckets must be an even number from 4 on, not {self.buckets}")
         if self.max_distance <= self.buckets // 2:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 
 from train.parallel import WorkerDied
@@ -43,8 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, WorkerDied, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except MemoryError as error:
-        print(f"error: out of memory ({error}); try a smaller --batch, --context or --width", file=sys.stderr)
+        print(f"error: out of memory ({error}); try a smaller model, --batch, --context or --tokens", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

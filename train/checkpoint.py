@@ -7,7 +7,7 @@
     train.bin, val.bin     the corpus as ids;   corpus.json: their sizes
     metrics.jsonl          one JSON object a line;   loss.png is drawn from it;   samples.txt: what the model wrote
 
-Every file is written under another name, flushed to the disk and then renamed, which replaces the old in one step.
+Every file is replaced in one step (models/files.py).
 trainer.safetensors alone holds all that a resumed run needs, so there is no moment at which a kill could leave
 files of different steps behind that do not fit together.
 """
@@ -16,14 +16,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from models import (
     GPT,
@@ -41,6 +37,8 @@ from models import (
     RoBERTaForPreTraining,
     T5Config,
 )
+from models.files import replace_file, write_text  # noqa: F401  (train/compress.py has replace_file from here)
+from models.pretrained.weights import read_metadata, read_safetensors, write_safetensors
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module, compressed
@@ -69,26 +67,12 @@ WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 TRAINER = "trainer.safetensors"
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file so that at every moment `path` holds either all of the old content or all of the new."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
 def save_config(run: Path, family: str, config) -> None:
-    text = json.dumps({"family": family, **dataclasses.asdict(config)}, indent=1) + "\n"
-    replace_file(run / "config.json", lambda path: path.write_text(text))
+    write_text(run / "config.json", json.dumps({"family": family, **dataclasses.asdict(config)}, indent=1) + "\n")
 
 
 def save_weights(run: Path, model: Module, which: str = "last") -> None:
-    arrays = compressed.state(model)
-    replace_file(run / WEIGHTS[which], lambda path: safetensors.numpy.save_file(arrays, path))
+    write_safetensors(run / WEIGHTS[which], compressed.state(model))
 
 
 def save_trainer(run: Path, model: Module, parts: dict[str, dict], progress: dict) -> None:
@@ -96,15 +80,14 @@ def save_trainer(run: Path, model: Module, parts: dict[str, dict], progress: dic
     arrays = {f"model.{name}": array for name, array in compressed.state(model).items()}
     for part, named in parts.items():
         arrays |= {f"{part}.{name}": backend.to_numpy(array) for name, array in named.items()}
-    about = {"progress": json.dumps(progress)}
-    replace_file(run / TRAINER, lambda path: safetensors.numpy.save_file(arrays, path, metadata=about))
+    write_safetensors(run / TRAINER, arrays, {"progress": json.dumps(progress)})
 
 
 def load_trainer(run: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict]:
     """(parts, progress) as save_trainer was given them, the part "model" among them; one without arrays is empty."""
-    arrays, about = _read_arrays(run / TRAINER)
+    arrays = _read_arrays(run / TRAINER)
     try:
-        progress = json.loads(about["progress"])
+        progress = json.loads(read_metadata(run / TRAINER)["progress"])
     except (KeyError, ValueError):
         raise ValueError(f"{run / TRAINER} does not say how far the run was; it is no checkpoint of ours") from None
     parts = defaultdict(dict)
@@ -118,12 +101,30 @@ def load_config(run: Path):
     """(family, config) from the run's config.json."""
     fields = _read_config(run)
     path, family = run / "config.json", fields.pop("family", None)
+    if family == "finetuned":
+        raise ValueError(f"{run} holds a model that was fine-tuned for a task; use it with: python -m train ask {run}")
     if family not in FAMILIES:
         raise ValueError(f"{path} describes a model of the family {family!r}; known are {', '.join(FAMILIES)}")
-    known = {field.name for field in dataclasses.fields(FAMILIES[family][1])}
-    if unknown := fields.keys() - known:
-        raise ValueError(f"{path} has settings that a {family} does not: {', '.join(sorted(unknown))}")
-    return family, FAMILIES[family][1](**fields)
+    return family, made_from(FAMILIES[family][1], fields, path)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder's config.json is one of ours: a published folder's says nothing of a family."""
+    try:
+        return "family" in json.loads((folder / "config.json").read_text())
+    except (OSError, TypeError, ValueError):
+        return False
+
+
+def made_from(config_class: type, fields: dict, path: Path):
+    """A dataclass from what a JSON file says its fields are."""
+    known = {field.name for field in dataclasses.fields(config_class)}
+    try:
+        if unknown := fields.keys() - known:
+            raise ValueError(f"a {config_class.__name__} has no {', '.join(sorted(unknown))}")
+        return config_class(**fields)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not hold the settings of this run: {error}") from None
 
 
 def _read_config(folder: Path) -> dict:
@@ -183,7 +184,7 @@ def family_of(model: Module) -> str:
 
 def read_weights(run: Path, which: str = "last") -> dict[str, np.ndarray]:
     """The last or best weights of a run."""
-    return _read_arrays(run / WEIGHTS[which])[0]
+    return _read_arrays(run / WEIGHTS[which])
 
 
 def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:
@@ -203,12 +204,9 @@ def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
         )
 
 
-def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All arrays of a safetensors file, and its metadata."""
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError:
-        raise ValueError(f"{path.parent} has no {path.name}: the run was stopped before its first checkpoint") from None
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} is truncated or damaged: {error}") from None
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if path.exists():
+        return read_safetensors(path)
+    if path.name == WEIGHTS["best"] and (path.parent / WEIGHTS["last"]).exists():
+        raise ValueError(f"{path.parent} has no {path.name}, only the last weights; leave out --best")
+    raise ValueError(f"{path.parent} has no {path.name}: the run was stopped before its first checkpoint")

@@ -13,10 +13,22 @@ import numpy as np
 import tinytensor as tt
 from nn import Module, evaluating
 from tinytensor import backend
+from train import checkpoint, finetune
 from train.data.sentences import split_sentences
 from train.data.text import TextFiles
+from train.tasks import MarkedInputs, TextInputs
 
 POOLS = ("mean", "cls")
+
+
+def reader(model: Module, tokenizer) -> tuple[Module, TextInputs]:
+    """(body, inputs) of a pretrained model that makes a vector of every token: all but the encoder-decoders."""
+    body, inputs = finetune.PREPARE[checkpoint.family_of(model)](model, tokenizer, 0)
+    if not hasattr(body, "features"):
+        raise ValueError(f"a {type(model).__name__} writes texts and makes no vectors of them; give an encoder")
+    if isinstance(inputs, MarkedInputs):  # the marks mean nothing before fine-tuning
+        inputs = TextInputs(tokenizer, inputs.max_length)
+    return body, inputs
 
 
 def embed(body: Module, inputs, texts: list[str], pool: str = "mean", batch: int = 32) -> np.ndarray:
@@ -28,6 +40,8 @@ def embed(body: Module, inputs, texts: list[str], pool: str = "mean", batch: int
     if pool not in POOLS:
         raise ValueError(f"unknown pool {pool!r}; choose from {', '.join(POOLS)}")
     rows = [inputs.text(text) for text in texts]
+    if empty := [text for text, row in zip(texts, rows) if not len(row["mask"])]:
+        raise ValueError(f"the text {empty[0]!r} has no token to make a vector of")
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["mask"]))
     vectors = np.zeros((len(texts), body.feature_width), np.float32)
     with evaluating(body), tt.no_grad():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
+from models.files import write_text
 from models.gpt_body import GPTBody
 from models.tokenizers import load as load_tokenizer
 from nn import Dropout, Module, evaluating
@@ -154,6 +156,11 @@ def begin(
         raise ValueError(f"a model of the family {family} cannot be fine-tuned; the families are {', '.join(PREPARE)}")
     if epochs < 1:
         raise ValueError(f"--epochs must be at least 1, not {epochs}")
+    if max_length < 0:
+        raise ValueError(f"--max-length must not be negative: {max_length}; 0 takes the context")
+    if not 0 <= language_loss < math.inf:
+        raise ValueError(f"--language-loss must be a share from 0 on, not {language_loss}")
+    TrainConfig(**({"steps": 1} | settings))  # bad values are named before any work is done
     if family == "t5" and frozen:
         raise ValueError("--frozen trains the head only, and a T5 has none; leave it out")
     task, examples, held_out = put_for(family, task, examples, held_out)
@@ -185,6 +192,8 @@ def begin(
 def put_for(family: str, task, examples: list[dict], held_out: list[dict]) -> tuple:
     """(task, examples, held-out examples) as a family learns them: a T5, and it alone, as texts to read and write."""
     if family == "t5" and task.kind != Text2Text.kind:
+        if getattr(task, "both_orders", False):
+            raise ValueError("--both-orders is for heads that read a pair twice, and a T5 has none; leave it out")
         examples, held_out = as_text2text(task, examples), as_text2text(task, held_out)
         return Text2Text.of(examples, held_out), examples, held_out
     if family != "t5" and task.kind == Text2Text.kind:
@@ -204,8 +213,7 @@ def save(folder: Path, tuned: FineTuned, dropout: float, lora: int = 0) -> None:
         "dropout": dropout,
         "lora": lora,
     }
-    text = json.dumps(about, indent=1) + "\n"
-    checkpoint.replace_file(folder / "config.json", lambda path: path.write_text(text))
+    write_text(folder / "config.json", json.dumps(about, indent=1) + "\n")
 
 
 def blank(folder: Path) -> tuple[str, Module, object]:
@@ -214,8 +222,8 @@ def blank(folder: Path) -> tuple[str, Module, object]:
     return about["body"], _blank_body(about, folder), load_tokenizer(folder)
 
 
-def load(folder: Path) -> FineTuned:
-    """The model in the folder of a fine-tuning run."""
+def load(folder: Path, which: str = "last") -> FineTuned:
+    """The model in the folder of a fine-tuning run, with its last or best weights."""
     about = _about(folder)
     model = _blank_body(about, folder)
     try:
@@ -228,7 +236,7 @@ def load(folder: Path) -> FineTuned:
     head = task.make_head(body, dropout)
     if about.get("lora"):
         add_adapters(head, about["lora"])
-    checkpoint.load_weights(head, checkpoint.read_weights(folder), folder)
+    checkpoint.load_weights(head, checkpoint.read_weights(folder, which), folder / checkpoint.WEIGHTS[which])
     if about.get("lora"):
         merge(head)
     return FineTuned(head.eval(), task, inputs, family)
@@ -240,7 +248,7 @@ def _about(folder: Path) -> dict:
         about = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise _not_described(folder, error) from None
-    if about.get("family") != "finetuned":
+    if not isinstance(about, dict) or about.get("family") != "finetuned":
         raise ValueError(f"{folder} is no fine-tuned model; make one with: python -m train finetune {folder}")
     return about
 
@@ -269,6 +277,8 @@ def read_record(folder: Path) -> dict:
     """What a run was asked to do, as the command wrote it down."""
     try:
         record = json.loads((folder / RECORD).read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{folder} has no {RECORD}, which says what a run was fine-tuned on") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder / RECORD} cannot be read, so {folder} cannot go on: {error}") from None
     files = {name: record[name] and Path(record[name]) for name in ("data", "held_out")}

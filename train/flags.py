@@ -40,6 +40,12 @@ def add_device_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=backend.DEVICES, default="cpu", help="where to compute: cpu, cuda [cpu]")
 
 
+def check_at_least_1(args: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        if (value := getattr(args, name)) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+
+
 def given(args: argparse.Namespace, config_class: type) -> dict:
     """The fields of a config that were given on the command line."""
     names = {field.name for field in dataclasses.fields(config_class)}

@@ -142,7 +142,8 @@ class Optimizer:
         for name, array in own.items():
             if name not in state or state[name].shape != array.shape:
                 found = state[name].shape if name in state else "missing"
-                raise ValueError(f"this optimizer state does not fit: {name} is {found}, expected {array.shape}")
+                kind = type(self).__name__
+                raise ValueError(f"the saved state is not {kind}'s: {name} is {found}, expected {array.shape}")
             array[...] = backend.array_module(array).asarray(state[name])
         self.steps = steps
 

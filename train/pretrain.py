@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tinytensor as tt
+from models.files import write_text
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import compressed
@@ -70,9 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     usual = for_text if for_stories == for_text else f"{for_stories} for the stories, {for_text} for your own text"
     parser.add_argument("--data", metavar="PATH", help="a UTF-8 text file or a folder of them [built-in stories]")
     parser.add_argument(
-        "--stories", metavar="N", type=int, default=recipe.stories,
-        help=f"how many characters of stories to make [{recipe.stories}]",
-    )  # fmt: skip
+        "--stories", metavar="N", type=int, help=f"how many characters of stories to make [{recipe.stories}]"
+    )
     parser.add_argument(
         "--out", metavar="RUN", type=Path, help=f"the run's folder, made by this command [runs/{family}-N]"
     )
@@ -129,7 +129,7 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Run:
     first, tokenizer = _first_weights(args, recipe) if args.init else (None, None)
     shape = dataclasses.asdict(first.config) if first else _shape(args, recipe)
     recipe.config_class(**shape)  # bad values are named before any file is read
-    source = FileSource(args.data) if args.data else StoriesSource(args.stories)
+    source = _source(args, recipe)
     if first is None:
         tokenizer = _tokenizer(args, recipe, source)
         if "vocab_size" not in given(args, recipe.config_class):
@@ -139,14 +139,14 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Run:
     model_config = recipe.config_class(**shape)
     folder = make_folder(args.out, recipe.family, args.overwrite)
     try:
-        corpus = build_corpus(source, recipe.encoder(tokenizer), folder)
+        checkpoint.save_config(folder, recipe.family, model_config)  # first: it says that the folder is a run's
         tokenizer.save(folder)
-        checkpoint.save_config(folder, recipe.family, model_config)
+        corpus = build_corpus(source, recipe.encoder(tokenizer), folder)
         _save_settings(folder, args.data, config, objective_config)
         with tt.random.seeded(config.seed):
             model = first or checkpoint.FAMILIES[recipe.family][0](model_config)
         run = _run(recipe, model, tokenizer, corpus, config, objective_config, folder)
-    except ValueError:
+    except BaseException:
         shutil.rmtree(folder)  # nothing was learned yet: leave no trace of a run that could not begin
         raise
     trainer = run.trainer
@@ -158,32 +158,34 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Run:
 def _resume(args: argparse.Namespace, recipe: Recipe) -> Run:
     """A run that was stopped, as it was at its last checkpoint. Settings given now replace those of the run."""
     folder = args.resume
-    for name in ("data", "out", "tokenizer", "preset", "init"):
-        if getattr(args, name) is not None:
+    for name in ("data", "stories", "out", "overwrite", "tokenizer", "preset", "init"):
+        if getattr(args, name) not in (None, False):
             raise ValueError(f"--resume goes on with the run's own data and model; leave out --{name}")
     family, model_config = checkpoint.load_config(folder)
     if family != recipe.family:
         raise ValueError(f"{folder} is a run of the family {family}; go on with: python -m train {family} --resume")
     settings = load_settings(folder)
-    kept = [(recipe.config_class, dataclasses.asdict(model_config))]
-    kept += [(recipe.objective, settings["objective"])] if recipe.objective else []
-    for config_class, values in kept:
-        for name, value in given(args, config_class).items():
-            if value != values[name]:
+    kept, objective_config = [model_config], None
+    if recipe.objective:
+        objective_config = checkpoint.made_from(recipe.objective, settings.get("objective"), folder / "trainer.json")
+        kept.append(objective_config)
+    for kept_config in kept:
+        for name, value in given(args, type(kept_config)).items():
+            if value != (before := getattr(kept_config, name)):
                 flag = "--" + name.replace("_", "-")
-                raise ValueError(f"{flag} {value} does not fit: {folder} was made with {values[name]}")
-    objective_config = recipe.objective and recipe.objective(**settings["objective"])
+                raise ValueError(f"{flag} {value} does not fit: {folder} was made with {before}")
     config = TrainConfig(**(settings["train"] | given(args, TrainConfig)))
     tokenizer = load_tokenizer(folder)
     checkpoint.check_vocabulary(tokenizer, model_config.vocab_size)
     model = checkpoint.FAMILIES[family][0](model_config)
-    compressed.fit(model, checkpoint.load_trainer(folder)[0])  # a model that was pruned has other shapes, and masks
+    parts, _ = checkpoint.load_trainer(folder)
+    compressed.fit(model, parts["model"])  # a model that was pruned has other shapes, and masks
     run = _run(recipe, model, tokenizer, open_corpus(folder), config, objective_config, folder)
     run.trainer.restore()
     done = run.trainer.progress.step
     if done >= config.steps:
         raise ValueError(f"{folder} has all of its {config.steps} steps; ask for more with --steps")
-    _save_settings(folder, settings["data"], config, objective_config)
+    _save_settings(folder, settings.get("data"), config, objective_config)
     print(f"going on after step {done} of {config.steps}; {run.trainer.workers} {run.trainer.kind}; in {folder}")
     return run
 
@@ -228,6 +230,15 @@ def _special_ids(config_class: type, tokenizer: Tokenizer) -> dict[str, int]:
     return {name: tokenizer.special[token].id for name, token in tokens.items() if token in tokenizer.special}
 
 
+def _source(args: argparse.Namespace, recipe: Recipe) -> FileSource | StoriesSource:
+    """The text to learn: the user's, or stories."""
+    if args.data is None:
+        return StoriesSource(recipe.stories if args.stories is None else args.stories)
+    if args.stories is not None:
+        raise ValueError("--stories makes a text to learn, and --data names one; leave out one of the two")
+    return FileSource(args.data)
+
+
 def make_folder(out: Path | None, family: str, overwrite: bool) -> Path:
     """A new, empty folder for a run: `out`, or the first runs/FAMILY-N that is free."""
     if out is None:
@@ -239,7 +250,7 @@ def make_folder(out: Path | None, family: str, overwrite: bool) -> Path:
         if out.exists():
             if not overwrite:
                 raise ValueError(f"{out} exists already; choose another --out, go on with --resume, or --overwrite it")
-            if not (out / "config.json").exists() and any(out.iterdir()):
+            if any(out.iterdir()) and not checkpoint.is_run(out):
                 raise ValueError(f"{out} does not look like a run, so it is not overwritten; choose another --out")
             shutil.rmtree(out)
         out.mkdir(parents=True)
@@ -252,12 +263,16 @@ def _save_settings(folder: Path, data: str | None, config: TrainConfig, objectiv
     settings = {"data": data, "train": dataclasses.asdict(config)}
     if objective_config is not None:
         settings["objective"] = dataclasses.asdict(objective_config)
-    text = json.dumps(settings, indent=1) + "\n"
-    checkpoint.replace_file(folder / "trainer.json", lambda path: path.write_text(text))
+    write_text(folder / "trainer.json", json.dumps(settings, indent=1) + "\n")
 
 
 def load_settings(folder: Path) -> dict:
+    """What a run was trained with: {"data": path or None, "train": fields of TrainConfig}, and perhaps "objective"."""
+    path = folder / "trainer.json"
     try:
-        return json.loads((folder / "trainer.json").read_text())
+        settings = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / 'trainer.json'} cannot be read: {error}") from None
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    settings = settings if isinstance(settings, dict) else {}
+    checkpoint.made_from(TrainConfig, settings.get("train"), path)
+    return settings

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from train.checkpoint import replace_file
+from models.files import replace_file
 
 PLOT_HINT = "for a picture of the losses: pip install matplotlib, then go on with --resume"
 
@@ -99,7 +99,8 @@ class Report:
         axes.set_ylabel(self.axis)
         axes.set_title(f"{path.parent.name}: training and held-out loss")
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
         replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
         return True
 
@@ -107,7 +108,12 @@ class Report:
 def describe_loss(nats: float, tokens: int, bytes: int) -> str:
     """A mean loss in the three units people use; `bytes` is the length of the text those tokens stand for."""
     bits = nats * tokens / bytes / math.log(2)
-    return f"{nats:.4f} nats per token, perplexity {math.exp(nats):.2f}, {bits:.3f} bits per byte"
+    return f"{nats:.4f} nats per token, perplexity {perplexity(nats):.2f}, {bits:.3f} bits per byte"
+
+
+def perplexity(nats: float) -> float:
+    """e^nats: among how many equally probable tokens a model with this mean loss might as well guess."""
+    return math.exp(nats) if nats < 700 else math.inf
 
 
 def _step_of(line: str) -> float:

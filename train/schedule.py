@@ -29,8 +29,11 @@ class Schedule:
     def __post_init__(self):
         if self.shape not in SHAPES:
             raise ValueError(f"unknown schedule {self.shape!r}; choose from {', '.join(SHAPES)}")
-        if self.lr < 0 or self.min_lr < 0:
-            raise ValueError(f"learning rates must not be negative: lr {self.lr}, min_lr {self.min_lr}")
+        if not (0 <= self.lr < math.inf and 0 <= self.min_lr < math.inf):
+            raise ValueError(f"learning rates must be numbers from 0 on: lr {self.lr}, min_lr {self.min_lr}")
+        if self.shape in ("cosine", "linear") and self.min_lr > self.lr:
+            rates = f"min_lr {self.min_lr:g} is above lr {self.lr:g}"
+            raise ValueError(f"{rates}, and the rate would rise; lower --min-lr too")
 
     def __call__(self, step: int) -> float:
         if step < self.warmup:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from models.config import check_not_negative, check_positive, option
+from models.config import check_not_negative, check_positive, check_shares, option
 from nn import Module, evaluating
 from tinytensor import backend
 from train import checkpoint, parallel, precision
@@ -64,7 +64,8 @@ class TrainConfig:
 
     def __post_init__(self):
         check_positive(self, "steps", "batch", "accumulate", "eval_every", "eval_batches", "save_every", "log_every")
-        check_not_negative(self, "workers", "seed", "warmup", "weight_decay", "clip")
+        check_not_negative(self, "workers", "seed", "warmup", "eps", "weight_decay", "clip")
+        check_shares(self, "beta1", "beta2", "momentum")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {self.optimizer!r}; choose from {', '.join(OPTIMIZERS)}")
         parallel.choose_kind(self.worker_kind, self.workers)
@@ -145,9 +146,10 @@ class Trainer:
     def restore(self) -> None:
         """Go back to the run's last checkpoint."""
         parts, progress = checkpoint.load_trainer(self.run)
+        self.progress = checkpoint.made_from(Progress, progress, self.run / checkpoint.TRAINER)
         with self.optimizer.flat.full_precision():
             checkpoint.load_weights(self.model, parts["model"], self.run / checkpoint.TRAINER)
-        self.optimizer.load_state(parts["optimizer"], progress["step"])
+        self.optimizer.load_state(parts["optimizer"], self.progress.step)
         for name, array in self.carried.items():
             saved = parts["carried"].get(name)
             if saved is None or saved.shape != array.shape:
@@ -156,7 +158,6 @@ class Trainer:
                     f"the checkpoint carries the state of {rows} rows; go on with that --batch, not {len(array)}"
                 )
             array[...] = backend.array_module(array).asarray(saved)
-        self.progress = Progress(**progress)
         self.loss_scale = precision.LossScale(self.config.dtype, self.progress.loss_scale)
 
     def save(self) -> None:
@@ -361,6 +362,8 @@ class Loop:
         keys = objective.evaluation_batches(data, limit)
         nats, count = evaluate(self.model, objective, data, keys[self.team.rank :: self.team.size])
         nats, count = self.team.sum(nats, count)
+        if not count:
+            raise ValueError("the held-out part has nothing to predict; give more of it")
         return nats / count
 
 

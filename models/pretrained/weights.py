@@ -7,7 +7,6 @@ when they are read. Integers stay as they are (some files hold counters and posi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,8 +14,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from models.files import replace_file, write_text
 from models.pretrained.torch_files import read_torch, widen
-from models.tokenizers.files import read_json, write_text
+from models.tokenizers.files import read_json
 
 SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
 CANDIDATES = (SINGLE, SHARDED, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -56,12 +56,8 @@ def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
 def write_folder(folder: str | Path, config: dict, arrays: Mapping[str, np.ndarray], shard_bytes: int = SHARD_BYTES):
     """Write config.json and model.safetensors; in several files where they are longer than shard_bytes together."""
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
-        _write_weights(folder, arrays, shard_bytes)
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be written: {error.strerror or error}") from None
+    write_text(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+    _write_weights(folder, arrays, shard_bytes)
 
 
 def _read_file(path: Path) -> dict[str, np.ndarray]:
@@ -100,6 +96,18 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return arrays | _read_bfloat16(path, brief)
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The strings by name that stand beside the arrays of a safetensors file."""
+    with safetensors.safe_open(path, framework="numpy") as file:
+        return file.metadata() or {}
+
+
+def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    """The file whole or not at all."""
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    replace_file(path, lambda beside: safetensors.numpy.save_file(arrays, beside, metadata=metadata))
+
+
 def _read_bfloat16(path: Path, names: set[str]) -> dict[str, np.ndarray]:
     """The file: 8 bytes with the length of a JSON header, the header, then the data that its offsets count in."""
     if not names:
@@ -126,23 +134,14 @@ def _write_weights(folder: Path, arrays: Mapping[str, np.ndarray], shard_bytes: 
         size += array.nbytes
     count = len(shards)
     files = [SINGLE] if count == 1 else [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
-    for old in folder.glob("*.safetensors"):
-        if old.name not in files:
-            old.unlink()  # of an earlier save with other shards
     for file, names in zip(files, shards):
-        _write_safetensors(folder / file, {name: np.ascontiguousarray(arrays[name]) for name in names})
+        write_safetensors(folder / file, {name: arrays[name] for name in names}, {"format": "pt"})
     if count == 1:
         (folder / SHARDED).unlink(missing_ok=True)
-        return
-    places = {name: file for file, names in zip(files, shards) for name in names}
-    total = sum(array.nbytes for array in arrays.values())
-    write_text(folder / SHARDED, json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2) + "\n")
-
-
-def _write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Under another name first, flushed, then renamed over the old file."""
-    beside = path.with_name(f".{path.name}.tmp")
-    safetensors.numpy.save_file(arrays, beside, metadata={"format": "pt"})
-    with open(beside, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    else:
+        about = {"total_size": sum(array.nbytes for array in arrays.values())}
+        places = {name: file for file, names in zip(files, shards) for name in names}
+        write_text(folder / SHARDED, json.dumps({"metadata": about, "weight_map": places}, indent=2) + "\n")
+    for old in (folder / SINGLE, *folder.glob("model-*-of-*.safetensors")):
+        if old.name not in files:
+            old.unlink(missing_ok=True)  # of an earlier save with other shards

@@ -226,6 +226,16 @@ class Tokenizer:
         return a[:keep_a], b[:keep_b]
 
 
+def distinct(special_tokens: Iterable[str], unknown: str | None = None) -> list[str]:
+    """The special tokens of a vocabulary to be learnt: no name twice, and among them the one for what is unknown."""
+    names = list(special_tokens)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"the special token {twice[0]!r} is named twice; name each once")
+    if unknown is not None and unknown not in names:
+        raise ValueError(f"{unknown!r} is not among the special tokens {names}; it stands for what cannot be spelt")
+    return names
+
+
 def no_text(text: str) -> ValueError:
     at = next(i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff")
     return ValueError(f"character {text[at]!r} at position {at} is half of a surrogate pair and stands for no text; "

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from .base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache
+from .base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache, distinct
 from .files import (
     TokenizerJson,
     read_json,
@@ -84,7 +84,7 @@ class ByteLevelBPE(Tokenizer):
         the same vocabulary, id for id, as the `tokenizers` library's BpeTrainer. progress(n) is called with the
         number of tokens so far.
         """
-        special_tokens = list(special_tokens)
+        special_tokens = distinct(special_tokens)
         alphabet = [bytes([BYTE_OF[character]]) for character in sorted(VISIBLE)]
         if vocab_size < 256 + len(special_tokens):
             raise ValueError(f"vocab_size {vocab_size} is smaller than the alphabet: 256 bytes and "

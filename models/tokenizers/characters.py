@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import Special, Tokenizer
+from .base import Special, Tokenizer, distinct
 from .files import read_own, tokenizer_file, write_json
 
 LAST_CODE_POINT = 0x10FFFF
@@ -36,7 +36,7 @@ class Characters(Tokenizer):
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int | None = None, special_tokens: Iterable[str] = ()):
         """The alphabet of the texts. vocab_size only checks that the alphabet fits into it."""
-        special_tokens = list(special_tokens)
+        special_tokens = distinct(special_tokens)
         alphabet = set()
         for text in [texts] if isinstance(texts, str) else texts:
             alphabet |= set(text)

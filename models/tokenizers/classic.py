@@ -12,7 +12,7 @@ Training gives ids to the characters by code point, then to the marked ones by c
 from collections.abc import Iterable
 from pathlib import Path
 
-from .base import Frame, Special, Tokenizer, WordCache
+from .base import Frame, Special, Tokenizer, WordCache, distinct
 from .bert_text import BertText
 from .files import TokenizerJson, read_json, read_merges, tokenizer_file, tokenizer_json, write_json, write_text
 from .pairs import first_symbols, learn_vocabulary, merge_word, ranks_of
@@ -46,7 +46,7 @@ class ClassicBPE(Tokenizer):
         alphabet: the single symbols in the order of their ids, if not the order above; symbols outside it, or
         outside the limit_alphabet most frequent characters, are left out of words.
         """
-        text = BertText(lowercase)
+        text, special_tokens = BertText(lowercase), distinct(special_tokens, "<unk>")
         counts = text.count_words(texts)
         tokens = first_symbols(counts, spell, special_tokens, alphabet, limit_alphabet)
         words = ((spell(word), count) for word, count in counts.items())

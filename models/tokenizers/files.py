@@ -6,8 +6,9 @@ decoder, post_processor and added tokens in one file) or the older files of its 
 """
 
 import json
-import os
 from pathlib import Path
+
+from models.files import write_text
 
 from .base import Frame, Special, Tokenizer
 
@@ -44,18 +45,6 @@ def read_own(path: str | Path, kind: str) -> dict:
     if not isinstance(spec, dict) or spec.get("type") != kind:
         raise ValueError(f"{path} does not hold a {kind} tokenizer; open it with models.tokenizers.load")
     return spec
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Whole or not at all: written beside its place, then renamed over it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    with open(beside, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def write_json(path: str | Path, value) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from . import spiece
-from .base import Frame, Special, Tokenizer, WordCache
+from .base import Frame, Special, Tokenizer, WordCache, distinct
 from .files import TokenizerJson, read_json, tokenizer_file, tokenizer_json, write_json
 from .normalize import MARK, align, normalizer, squeeze
 from .unigram_training import learn_pieces
@@ -67,7 +67,7 @@ class Unigram(Tokenizer):
 
         extra_ids: T5's sentinels <extra_id_0>, <extra_id_1>, ... at the end of the vocabulary, the first one last.
         """
-        special_tokens, sentinels = list(special_tokens), sentinel_names(extra_ids)
+        special_tokens, sentinels = distinct(special_tokens, "<unk>"), sentinel_names(extra_ids)
         normalize = normalizer(OWN_STEPS)
         wanted = vocab_size - len(special_tokens) - len(sentinels)
         pieces = learn_pieces(texts, lambda text: marked_words(normalize(text)), wanted, progress)

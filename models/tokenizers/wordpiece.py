@@ -13,7 +13,7 @@ Symbols get ids in a fixed order: characters that start words by code point, the
 from collections.abc import Iterable
 from pathlib import Path
 
-from .base import Frame, Special, Tokenizer, WordCache
+from .base import Frame, Special, Tokenizer, WordCache, distinct
 from .bert_text import BertText
 from .files import TokenizerJson, read_json, read_text, tokenizer_file, tokenizer_json, write_json, write_text
 from .pairs import first_symbols, learn_vocabulary
@@ -54,7 +54,7 @@ class WordPiece(Tokenizer):
         of their ids, if not the order above; symbols outside it, or outside the limit_alphabet most frequent
         characters, are left out of words.
         """
-        text = BertText(lowercase)
+        text, special_tokens = BertText(lowercase), distinct(special_tokens, "[UNK]")
         counts = text.count_words(texts)
         tokens = first_symbols(counts, spell, special_tokens, alphabet, limit_alphabet)
         words = ((spell(word), count) for word, count in counts.items())

@@ -82,6 +82,25 @@ def test_sparse_weights_are_stored_with_their_masks(trained, tmp_path):
     assert float(lines_of(tmp_path / "sparse")[-1]["share"]) < 0.6
 
 
+def test_a_pruned_model_that_learns_on_is_resumed_bit_for_bit_in_its_own_shape(trained, tmp_path):
+    """Of half the heads and with half of the other weights masked."""
+    for start, what, out in ((trained, "heads", "small"), (tmp_path / "small", "weights", "sparse")):
+        options = ["--what", what, "--steps", 2, "--limit", 1]
+        assert command("prune", start, "--out", tmp_path / out, *options) == 0
+    more = ["--data", trained.parent / "text.txt", "--init", tmp_path / "sparse", "--workers", 1]
+    more += ["--batch", 4, "--schedule", "constant"]
+    for out, steps in (("straight", 8), ("parts", 4)):
+        assert command("gpt", "--out", tmp_path / out, *more, "--steps", steps) == 0
+    assert command("gpt", "--resume", tmp_path / "parts", "--steps", 8) == 0
+    files = (tmp_path / out / "trainer.safetensors" for out in ("straight", "parts"))
+    expected, got = map(safetensors.numpy.load_file, files)
+    assert expected.keys() == got.keys() and "model.blocks.0.attention.qkv.weight.mask" in got
+    for name, array in expected.items():
+        np.testing.assert_array_equal(got[name], array, err_msg=name)
+    model, _ = checkpoint.load_model(tmp_path / "parts")
+    assert model.blocks[0].attention.heads == 2 and sparsity(model) == pytest.approx(0.5, abs=0.01)
+
+
 def test_iterative_pruning_masks_more_in_every_round_and_trains_after_each(trained, tmp_path):
     options = ["--amount", 0.75, "--when", "iterative", "--rounds", 2, "--steps", 30, "--limit", 2]
     assert command("prune", trained, "--out", tmp_path / "rounds", *options) == 0
@@ -151,7 +170,7 @@ def test_a_fine_tuned_run_knows_its_examples_and_takes_others(bert, tmp_path, ca
     assert "is quantized already" in capsys.readouterr().err
     (tmp_path / "own/finetune.json").unlink()
     assert command("quantize", tmp_path / "own", "--out", tmp_path / "again") == 2
-    assert "finetune.json cannot be read" in capsys.readouterr().err
+    assert "own has no finetune.json, which says what a run was fine-tuned on" in capsys.readouterr().err
     assert command("lottery", bert[1], "--out", tmp_path / "out", "--task", "sentiment", "--examples", 60) == 2
     assert "tickets are looked for in what starts from nothing" in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ from train.data import stories
 from train.data.stories import tasks
 from train.objectives.labelled import Labelled, bucketed
 from train.tasks import TASKS, Answer, Row, Tag, TextInputs
+from train.tasks.answer import place_of
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +140,19 @@ def test_words_that_fall_to_pieces_are_tagged_at_their_first_piece():
     assert Tag.of([example]).answer(example, [Tag.of([example]).decode(row, scores)]) == ["B-x", "O", "O"]
 
 
+def test_a_word_that_the_tokenizer_drops_keeps_its_place(tokenizer):
+    example = {"words": ["Mia", "\u200b", "ran"], "tags": ["B-x", "O", "I-x"]}
+    (row,) = Tag.of([example]).rows(example, TextInputs(tokenizer, 16))
+    unknown = row.notes[1]
+    assert len(row.notes) == 3 and row.arrays["ids"][unknown] == tokenizer.unk_id
+    assert (row.arrays["tags"] != -100).sum() == 3
+
+
+def test_an_answer_without_a_place_is_the_first_that_the_passage_has():
+    for start in ({}, {"start": None}, {"start": ""}, {"start": 4}, {"start": "4"}):
+        assert place_of({"question": "q", "context": "the cat, the cat", "answer": "cat"} | start) == (4, 7)
+
+
 def test_a_long_passage_is_read_in_overlapping_pieces_and_the_best_answer_wins(tokenizer):
     story = next(stories.stories(1)).text
     at = story.rindex(" ") + 1
@@ -167,6 +181,10 @@ def test_a_long_passage_is_read_in_overlapping_pieces_and_the_best_answer_wins(t
      ("tag", {"words": ["a"], "tags": ["O", "O"]}, "has 1 words but 2 tags"),
      ("answer", {"question": "q", "context": "abc", "answer": "d"}, "the context does not say 'd'"),
      ("choose", {"text": "t", "choices": ["a", "b"], "label": 2}, "the label 2 is none of the choices"),
+     ("choose", {"text": "t", "choices": ["a", "b"], "label": "b"}, "'label' of .* must be a whole number, not 'b'"),
+     ("classify", {"text": "t", "label": 1.5}, "'label' of .* must be a text or a whole number, not 1.5"),
+     ("classify", {"text": "t", "pair": 3, "label": "x"}, "'pair' of an example of classify must be a text, not 3"),
+     ("answer", {"question": "q", "context": "abc", "answer": "b", "start": "?"}, "'start' of .* a whole number"),
      ("regress", {"text": "t", "score": "much"}, "the score 'much' is not a number")],
 )  # fmt: skip
 def test_what_is_wrong_with_an_example_is_named(kind, example, message, tokenizer):

@@ -31,11 +31,11 @@ def test_texts_stand_between_marks_behind_the_vocabulary():
     assert inputs.text("abc")["ids"].tolist() == [50, *a, 52]
     assert inputs.text("abc", "de")["ids"].tolist() == [50, *a, 51, *b, 52]
     assert len(inputs.text("abc" * 9)["ids"]) == 9 and inputs.text("abc" * 9)["ids"][-1] == 52
-    both = text_or_pair(inputs, "abc", "de", both_orders=True)["ids"].tolist()
+    both = text_or_pair(inputs, {"text": "abc", "pair": "de"}, "classify", both_orders=True)["ids"].tolist()
     assert both == [[50, *a, 51, *b, 52], [50, *b, 51, *a, 52]]
     assert "<start>" not in TOKENIZER.special
     with pytest.raises(ValueError, match="both orders were asked for, but 'abc' has no pair"):
-        text_or_pair(inputs, "abc", None, both_orders=True)
+        text_or_pair(inputs, {"text": "abc"}, "classify", both_orders=True)
 
 
 def test_equal_seeds_begin_with_equal_weights(tmp_path):

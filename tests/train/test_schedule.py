@@ -52,6 +52,15 @@ def test_no_schedule_leaves_the_range_from_zero_to_lr(shape, warmup, steps, step
     assert 0 <= Schedule(0.1, steps, warmup, 0.01, shape)(step) <= 0.1
 
 
+def test_rates_that_are_no_numbers_or_would_rise_are_refused():
+    for lr in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="learning rates must be numbers from 0 on"):
+            Schedule(lr, 10)
+    with pytest.raises(ValueError, match=r"min_lr 0.0001 is above lr 1e-05, and the rate would rise; lower --min-lr"):
+        Schedule(1e-5, 10, min_lr=1e-4)
+    assert Schedule(1e-5, 10, min_lr=1e-4, shape="constant")(9) == 1e-5  # which has no end
+
+
 def test_an_unknown_shape_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match="unknown schedule 'cosinus'; choose from cosine, linear"):
         Schedule(0.1, 10, shape="cosinus")

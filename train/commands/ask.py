@@ -19,6 +19,7 @@ from train.flags import add_device_flag
 from train.tasks.files import read_examples
 
 SUMMARY = "ask a fine-tuned model"
+ANSWERS = ("label", "score", "tags", "answer", "start", "target")  # columns of a file that are not asked about
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +35,8 @@ def run(args: argparse.Namespace) -> None:
     tuned = finetune.load(args.run)
     tuned.model.to(args.device)
     if args.data:
-        for answer in tuned.answers(read_examples(args.data, tuned.task.kind)):
+        asked = [{n: v for n, v in e.items() if n not in ANSWERS} for e in read_examples(args.data, tuned.task.kind)]
+        for answer in tuned.answers(asked):
             print(json.dumps({"answer": answer}, ensure_ascii=False))
         return
     example = example_of(tuned.task.kind, args.texts)

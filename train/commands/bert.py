@@ -13,7 +13,6 @@ Then: python -m train fill, finetune, embed
 from __future__ import annotations
 
 import argparse
-import math
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from nn import Module, evaluating
 from train import pretrain
 from train.data.sentences import SentenceEncoder
 from train.objectives.masked import Masked, MaskedConfig, separator_of
+from train.report import perplexity
 
 SUMMARY = "train a BERT, a model that reads, on any text"
 
@@ -80,7 +80,7 @@ def measure(model: Module, objective: Masked, tokens: np.ndarray, batches: int =
 
 def describe(found: dict[str, float]) -> str:
     text = (
-        f"held-out masked tokens: {found['nats']:.4f} nats (perplexity {math.exp(found['nats']):.2f}), "
+        f"held-out masked tokens: {found['nats']:.4f} nats (perplexity {perplexity(found['nats']):.2f}), "
         f"{found['word_accuracy']:.1%} guessed right"
     )
     return text + (f"; pairs: {found['pair_accuracy']:.1%} told right" if "pair_accuracy" in found else "")

@@ -12,7 +12,6 @@ Then put it to use: python -m train finetune runs/elmo-1 --task tag --data FILE.
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +20,9 @@ import numpy as np
 from models.config import option
 from models.elmo import PRESETS, ELMoConfig
 from models.tokenizers import ElmoCharacters, Tokenizer, Words
-from train import pretrain
+from train import checkpoint, pretrain
 from train.objectives.bidirectional import Bidirectional
+from train.report import perplexity
 from train.trainer import TrainConfig
 
 SUMMARY = "train an ELMo, whose word vectors depend on the sentence"
@@ -61,8 +61,8 @@ RECIPE = pretrain.Recipe(
 def objective_of(folder: Path, model, tokenizer: Tokenizer, batch: int) -> Bidirectional:
     """The objective that a run was trained with, for evaluating `batch` rows at a time."""
     settings = pretrain.load_settings(folder)
-    training = TrainConfig(**(settings["train"] | {"batch": batch}))
-    return ELMoObjective(**settings["objective"]).make(model.config, training, tokenizer)
+    objective = checkpoint.made_from(ELMoObjective, settings.get("objective"), folder / "trainer.json")
+    return objective.make(model.config, TrainConfig(**(settings["train"] | {"batch": batch})), tokenizer)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +74,6 @@ def run(args: argparse.Namespace) -> None:
     if not pretrain.train(run):
         return
     loss = run.trainer.report.val_loss
-    print(f"held-out loss {loss:.4f} nats per word, perplexity {math.exp(loss):.2f}, the mean of both directions")
+    print(f"held-out loss {loss:.4f} nats per word, perplexity {perplexity(loss):.2f}, the mean of both directions")
     print(pretrain.describe_folder(run))
     print(f"to use it: python -m train finetune {run.folder} --task tag --data FILE.tsv")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from train import checkpoint, finetune
-from train.embedding import POOLS, embed, nearest, passages
-from train.flags import add_device_flag
+from models.files import replace_file
+from train import checkpoint
+from train.embedding import POOLS, embed, nearest, passages, reader
+from train.flags import add_device_flag, check_at_least_1
 from train.runs import newest_run
-from train.tasks import MarkedInputs, TextInputs
 
 SUMMARY = "search a folder of text by meaning"
 
@@ -35,16 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.query is None and args.out is None:
         raise ValueError("give something to look for, or --out FILE to keep the vectors")
+    check_at_least_1(args, "top", "batch")
+    if args.out and args.out.suffix != ".npz":
+        raise ValueError(f"--out {args.out} must end in .npz, NumPy's format for several arrays")
     model, tokenizer = checkpoint.load_model(args.model or newest_run("bert"))
-    family = checkpoint.family_of(model)
-    if family not in finetune.PREPARE:
-        known = ", ".join(finetune.PREPARE)
-        raise ValueError(f"a model of the family {family} has no sentence vectors; the families that do are {known}")
-    body, inputs = finetune.PREPARE[family](model, tokenizer, 0)
-    if not hasattr(body, "features"):
-        raise ValueError(f"a {type(model).__name__} writes texts and makes no vectors of them; give an encoder")
-    if isinstance(inputs, MarkedInputs):  # the marks mean nothing before fine-tuning
-        inputs = TextInputs(tokenizer, inputs.max_length)
+    body, inputs = reader(model, tokenizer)
     found = passages(args.data)
     if not found:
         raise ValueError(f"{args.data} holds no sentences")
@@ -52,9 +47,15 @@ def run(args: argparse.Namespace) -> None:
     body.to(args.device)
     vectors = embed(body, inputs, texts, args.pool, args.batch)
     if args.out:
-        np.savez(args.out, vectors=vectors, texts=np.array(texts), files=np.array([file for file, _ in found]))
+        arrays = dict(vectors=vectors, texts=np.array(texts), files=np.array([file for file, _ in found]))
+        replace_file(args.out, lambda path: write_arrays(path, arrays))
         print(f"{len(texts)} sentences and their vectors of {vectors.shape[1]} numbers are in {args.out}")
     if args.query is not None:
         (query,) = embed(body, inputs, [args.query], args.pool)
         for i, cosine in nearest(query, vectors, args.top):
             print(f"{cosine:.3f}  {texts[i]}  ({found[i][0]})")
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with open(path, "wb") as file:  # given a name, savez would add .npz to it
+        np.savez(file, **arrays)

@@ -8,17 +8,17 @@
 from __future__ import annotations
 
 import argparse
-import math
+import dataclasses
 from pathlib import Path
 
 from train import checkpoint
 from train.commands import elmo
 from train.data.corpus import encode_text, open_corpus
 from train.data.text import TextFiles
-from train.flags import add_device_flag
+from train.flags import add_device_flag, check_at_least_1
 from train.objectives.bidirectional import Bidirectional
 from train.objectives.causal import Causal
-from train.report import describe_loss
+from train.report import describe_loss, perplexity
 from train.trainer import evaluate_on_all_cores
 
 SUMMARY = "measure how well a trained model predicts a text"
@@ -38,19 +38,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    check_at_least_1(args, "batch")
     model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
     model.to(args.device)
+    objective = _objective(args, model, tokenizer)
     if args.data:
         tokens, split = encode_text(TextFiles(args.data).read(), tokenizer)
-    else:
+    elif (args.run / "corpus.json").exists():
         corpus = open_corpus(args.run)
         tokens, split = corpus.val, corpus.val_split
-    objective = _objective(args, model, tokenizer)
+    else:
+        raise ValueError(f"{args.run} has no text that it held out; name one with --data")
+    if len(tokens) <= objective.context:  # a short text is one window
+        objective = dataclasses.replace(objective, context=max(1, len(tokens) - 1))
     objective.check(tokens, "evaluated")
     nats, count = evaluate_on_all_cores(model, objective, tokens, objective.evaluation_batches(tokens))
+    if not count:
+        raise ValueError("the text has nothing to predict; give more of it")
     if isinstance(objective, Bidirectional):
-        loss = nats / count
-        print(f"{count:.0f} words each way: {loss:.4f} nats per word, perplexity {math.exp(loss):.2f}, both ways' mean")
+        loss = f"{nats / count:.4f} nats per word, perplexity {perplexity(nats / count):.2f}"
+        print(f"{count:.0f} words each way: {loss}, both ways' mean")
         return
     print(f"{count:.0f} of {split.tokens} tokens: {describe_loss(nats / count, split.tokens, split.bytes)}")
     if split.floor is not None:

@@ -14,7 +14,7 @@ import numpy as np
 import tinytensor as tt
 from tinytensor import backend
 from train import checkpoint
-from train.flags import add_device_flag
+from train.flags import add_device_flag, check_at_least_1
 from train.runs import newest_run
 
 SUMMARY = "let a BERT guess masked words"
@@ -29,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.top < 1:
-        raise ValueError(f"--top must be at least 1, not {args.top}")
+    check_at_least_1(args, "top")
     model, tokenizer = checkpoint.load_model(args.model or newest_run("bert"))
     if not hasattr(model, "mlm"):
         raise ValueError(f"a {type(model).__name__} fills in no words; give a BERT, RoBERTa, DistilBERT or ALBERT")
@@ -54,10 +53,10 @@ def fill(model, tokenizer, text: str, pair: str | None = None, top: int = 5) -> 
     with tt.no_grad():
         logits = model(batch.ids, batch.types, batch.mask).mlm_logits
     p = tt.ops.softmax(tt.Tensor(backend.to_numpy(logits.data)[0, places])).data
-    p[:, [token.id for token in tokenizer.special.values()]] = 0  # they stand for no word
-    best = p.argsort(axis=-1)[:, ::-1][:, :top]
+    special = [token.id for token in tokenizer.special.values()]
+    p[:, special] = 0  # they stand for no word
+    best = p.argsort(axis=-1)[:, ::-1][:, : min(top, p.shape[1] - len(special))]
     guesses = [[(tokenizer.tokens[i], float(row[i])) for i in some] for row, some in zip(p, best)]
     ids = batch.ids[0].copy()
     ids[places] = best[:, 0]
-    special = {token.id for token in tokenizer.special.values()}
     return tokenizer.decode([i for i in ids.tolist() if i not in special]).strip(), guesses

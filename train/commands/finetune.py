@@ -24,6 +24,7 @@ from pathlib import Path
 
 import tinytensor as tt
 from models import ELMo, ELMoConfig
+from models.files import write_text
 from nn import Module
 from train import checkpoint, finetune
 from train.data import toys
@@ -97,6 +98,7 @@ def run(args: argparse.Namespace) -> None:
     print("held out: " + ", ".join(f"{name} {value:.4f}" for name, value in report.scores.items()))
     if draw_confusion(report.tuned.task, report.held_out, report.answers, folder / "confusion.png"):
         print(f"which label was taken for which: {folder / 'confusion.png'}")
+    print(f'to ask it: python -m train ask {folder} "..."')
 
 
 def _begin(args: argparse.Namespace) -> Trainer:
@@ -108,6 +110,10 @@ def _begin(args: argparse.Namespace) -> Trainer:
     settings = finetune.TRAINING | given(args, TrainConfig)
     if record["lora"] < 0 or (record["lora"] and record["frozen"]):
         raise ValueError("--lora is the rank of the adapters to train, at least 1, and not together with --frozen")
+    if args.data is None and args.held_out:
+        raise ValueError("--held-out goes with --data; the stories' sets and the toys hold out examples of their own")
+    if args.data and "examples" in vars(args):
+        raise ValueError("--examples are made where there is no --data; leave out one of the two")
     if record["cap"] < 0:
         raise ValueError(f"--cap must not be negative: {record['cap']}; 0 takes all examples")
     examples = examples_of(**record)
@@ -122,12 +128,11 @@ def _begin(args: argparse.Namespace) -> Trainer:
     folder = make_folder(args.out, "finetune", args.overwrite)
     try:
         trainer = _trainer(folder, (checkpoint.family_of(model), model, tokenizer), task, examples, record, settings)
-    except ValueError:
+    except BaseException:
         shutil.rmtree(folder)  # nothing was learned yet
         raise
     record |= {"train": settings, "checksum": checksum(examples)}
-    text = json.dumps(record, indent=1, default=str) + "\n"
-    checkpoint.replace_file(folder / finetune.RECORD, lambda path: path.write_text(text))
+    write_text(folder / finetune.RECORD, json.dumps(record, indent=1, default=str) + "\n")
     counts = f"{len(examples[1])} examples to train on and {len(examples[2])} held out"
     print(f"{counts}; {trainer.config.steps} steps; in {folder}")
     return trainer
@@ -136,7 +141,8 @@ def _begin(args: argparse.Namespace) -> Trainer:
 def _resume(args: argparse.Namespace) -> Trainer:
     """A run that was stopped, as it was at its last checkpoint; more --epochs and settings of the training may be
     given."""
-    said = [name for name in ("model", "task", "data", "held_out", "out") if getattr(args, name) is not None]
+    fixed = ("model", "task", "data", "held_out", "out", "overwrite")
+    said = [name for name in fixed if getattr(args, name) not in (None, False)]
     said += [name for name in vars(args) if (name in OPTIONS and name != "epochs") or name.startswith("mix_")]
     if said:
         what = "MODEL" if said[0] == "model" else "--" + said[0].replace("_", "-")

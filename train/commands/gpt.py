@@ -11,8 +11,10 @@ Without any flag it learns from built-in stories, on all cores, in about two min
 from __future__ import annotations
 
 import argparse
+import re
 
 import tinytensor as tt
+from models.files import write_text
 from models.generate import generate
 from models.tokenizers import ByteLevelBPE, Characters
 from train import pretrain
@@ -50,7 +52,9 @@ def run(args: argparse.Namespace) -> None:
     if split.floor is not None:
         print(_compare_with_entropy(run, val_loss))
     print(pretrain.describe_folder(run))
-    print(f'to write more: python -m train sample {run.folder} --prompt "{text.split()[0]}"')
+    word = re.search(r"\w+", text)
+    prompt = f' --prompt "{word[0]}"' if word else ""
+    print(f"to write more: python -m train sample {run.folder}{prompt}")
 
 
 def _compare_with_entropy(run: pretrain.Run, val_loss: float) -> str:
@@ -85,5 +89,5 @@ def _write_samples(run: pretrain.Run, count: int = 3, tokens: int = 600) -> str:
     texts = [run.tokenizer.decode(row.tolist()).strip() for row in ids]
     rule = f"\n\n{'-' * 30}\n\n"
     heading = f"after {trainer.progress.step} steps, temperature 0.8:"
-    (run.folder / "samples.txt").write_text(f"{heading}\n\n{rule.join(texts)}\n")
+    write_text(run.folder / "samples.txt", f"{heading}\n\n{rule.join(texts)}\n")
     return texts[0]

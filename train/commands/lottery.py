@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 
-from train import checkpoint, compress
+from models.files import write_text
+from train import compress
 from train.flags import add_config_flags
 from train.lottery import Experiment, Outcome
 from train.trainer import TrainConfig
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
                 compress.finish_run(source, folder, network)
     text = outcome.table()
     print(text)
-    checkpoint.replace_file(folder / "lottery.md", lambda path: path.write_text(text + "\n"))
+    write_text(folder / "lottery.md", text + "\n")
     title = f"lottery tickets, weights rewound to step {rewind} of {config.steps}"
     curves = outcome.curves()
     compress.conclude(folder, lines, curves, "share of weights masked", "accuracy (%)", title)

@@ -18,10 +18,11 @@ import numpy as np
 import tinytensor as tt
 from models.tokenizers.words import WORD
 from tinytensor import backend
-from train import checkpoint, finetune
+from train import checkpoint
 from train.data.stories import corpus
 from train.data.text import TextFiles
-from train.flags import add_device_flag
+from train.embedding import reader
+from train.flags import add_device_flag, check_at_least_1
 
 SUMMARY = "find the words of a text that are most like a word in its sentence"
 STARRED = re.compile(r"\*([^*\s]+)\*")
@@ -38,12 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    check_at_least_1(args, "lines", "top")
     queries = [starred(sentence) for sentence in args.sentences]
     model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
-    family = checkpoint.family_of(model)
-    if family not in finetune.PREPARE:
-        raise ValueError(f"a {family} has no vectors of words; those that have: {', '.join(finetune.PREPARE)}")
-    body, inputs = finetune.PREPARE[family](model, tokenizer, 0)
+    body, inputs = reader(model, tokenizer)
     body.to(args.device)
     text = "".join(TextFiles(args.data).read()) if args.data else corpus(100 * args.lines, seed=3).text
     lines = [words for line in text.splitlines()[: args.lines] if (words := WORD.findall(line))]
@@ -53,6 +52,8 @@ def run(args: argparse.Namespace) -> None:
     for words, marked in queries:
         own, own_places = word_vectors(body, inputs, [words])
         for number in marked:
+            if (0, number) not in own_places:
+                raise ValueError(f"*{words[number]}* is word {number + 1}, behind all that the model reads at once")
             print(shown(words, number))
             cosines = vectors @ own[own_places.index((0, number))]
             for best in np.argsort(-cosines, kind="stable")[: args.top]:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from models.generate import Sampling, answer, stream_text, write
 from models.generate.draft import PAST_CONTEXT
 from nn import Module
 from train import checkpoint, finetune
-from train.flags import add_config_flags, add_device_flag, given
+from train.flags import add_config_flags, add_device_flag, check_at_least_1, given
+from train.tasks import Text2Text
 
 SUMMARY = "let a trained model write text"
 END = "<|endoftext|>"  # a special token of this name ends a text
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--past-context", choices=PAST_CONTEXT, help="what to do when the context is full [slide]")
     parser.add_argument("--beams", metavar="N", type=int, default=1, help="beam search: the N best texts live on [1]")
     parser.add_argument(
-        "--length-penalty", metavar="X", type=float, default=1.0, help="of beams: above 0 favours long texts [1.0]"
+        "--length-penalty", metavar="X", type=float, help="of beams: above 0 favours long texts [1.0]"
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="equal seeds write equal texts [0]")
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
@@ -46,12 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.tokens < 1 or args.samples < 1 or args.seed < 0 or args.beams < 1:
-        raise ValueError("--tokens, --samples and --beams must be at least 1, --seed at least 0")
+    check_at_least_1(args, "tokens", "samples", "beams")
+    if args.seed < 0:
+        raise ValueError(f"--seed must be at least 0, not {args.seed}")
+    if args.length_penalty is not None and not (args.beams > 1 and math.isfinite(args.length_penalty)):
+        raise ValueError(f"--length-penalty {args.length_penalty} must be a number, and goes with --beams")
     Sampling(**given(args, Sampling))  # bad values are named before any file is read
     model, tokenizer = load(args.run, "best" if args.best else "last")
     model.to(args.device)
-    holds = f"{args.run} holds a {type(model).__name__}"
+    name = type(model).__name__
+    holds = f"{args.run} holds {'an' if name[0] in 'AEO' else 'a'} {name}"
     if not hasattr(model, "step"):
         raise ValueError(f"{holds}, which reads but does not write")
     reads = isinstance(model, T5)
@@ -59,15 +65,17 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"{holds}, which answers: give the text to read with --input")
     if not reads and args.input is not None:
         raise ValueError(f"{holds}, which goes on from a --prompt; --input is for a T5")
-    if reads and (args.stop or args.past_context):
-        raise ValueError("--stop and --past-context are for a GPT; a T5 ends by itself, and has no longest text")
+    if reads and (args.stop or args.past_context or args.prompt is not None):
+        raise ValueError("--prompt, --stop and --past-context are for a GPT; a T5 reads an --input and ends by itself")
     write_answers(model, tokenizer, args) if reads else write_on(model, tokenizer, args)
 
 
 def load(folder: Path, which: str) -> tuple[Module, object]:
     """The model and tokenizer of a run, of a published folder, or of a T5 that was fine-tuned."""
     if finetune.is_finetuned(folder):
-        tuned = finetune.load(folder)
+        tuned = finetune.load(folder, which)
+        if tuned.task.kind != Text2Text.kind:
+            raise ValueError(f"{folder} was fine-tuned to {tuned.task.kind}; ask it with: python -m train ask {folder}")
         return tuned.model.body, tuned.inputs.tokenizer
     model, tokenizer = checkpoint.load_model(folder, which)
     return model.for_inference(), tokenizer
@@ -77,7 +85,8 @@ def chosen(args: argparse.Namespace, temperature: float) -> dict:
     """The keywords of `generate` that the flags ask for; the usual temperature unless beams are searched."""
     graph = {"graph": True} if args.graph else {}
     if args.beams > 1:
-        return dict(beams=args.beams, length_penalty=args.length_penalty) | graph | given(args, Sampling)
+        penalty = 1.0 if args.length_penalty is None else args.length_penalty
+        return dict(beams=args.beams, length_penalty=penalty) | graph | given(args, Sampling)
     return {"temperature": temperature} | graph | given(args, Sampling)
 
 

@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from models import GPT
+from models.files import write_text
 from models.score import Scores, score
 from models.tokenizers import Tokenizer
-from models.tokenizers.files import read_text, write_text
+from models.tokenizers.files import read_text
 from train import checkpoint
 from train.flags import add_device_flag
+from train.report import perplexity
 
 SUMMARY = "show how probable each token of a text is to a trained model"
 # From sure to surprised: (probability from which on it holds, terminal colour of 256, web colour).
@@ -102,5 +104,5 @@ def shade(chance: float) -> tuple[float, int, str]:
 def summary(scores: Scores, text: str) -> str:
     nats, first = -scores.log_probs.mean(), (scores.ranks == 1).mean()
     bits = -scores.log_probs.sum() / math.log(2) / len(text.encode())
-    return (f"{len(scores.ranks)} tokens predicted: {nats:.4f} nats each, perplexity {math.exp(nats):.2f}, "
+    return (f"{len(scores.ranks)} tokens predicted: {nats:.4f} nats each, perplexity {perplexity(nats):.2f}, "
             f"{bits:.4f} bits per byte; {100 * first:.0f}% were the model's first choice")  # fmt: skip

@@ -15,9 +15,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-import numpy as np
-
 from models.config import option
+from models.files import write_text
 from models.generate import answer_ids, answer_text
 from models.t5 import T5Config
 from models.tokenizers import Bytes, Tokenizer, Unigram
@@ -25,6 +24,7 @@ from train import pretrain
 from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM
 from train.objectives.spans import SpanCorruption
 from train.objectives.windows import Windows
+from train.report import perplexity
 from train.trainer import TrainConfig
 
 SUMMARY = "train a T5, a model that reads one text and writes another"
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         return
     print(f"\n{write_samples(run)}\n")
     loss = run.trainer.report.val_loss
-    print(f"held-out loss {loss:.4f} nats per token of the output, perplexity {np.exp(loss):.2f}")
+    print(f"held-out loss {loss:.4f} nats per token of the output, perplexity {perplexity(loss):.2f}")
     print(pretrain.describe_folder(run))
     print(f'to see what it writes: python -m train sample {run.folder} --input "..."')
 
@@ -105,5 +105,5 @@ def write_samples(run: pretrain.Run, count: int = 5) -> str:
         for rows in zip(batch["ids"], written, batch["targets"])
     ]
     rule = f"\n\n{'-' * 30}\n\n"
-    (run.folder / "samples.txt").write_text(f"after {trainer.progress.step} steps:\n\n{rule.join(texts)}\n")
+    write_text(run.folder / "samples.txt", f"after {trainer.progress.step} steps:\n\n{rule.join(texts)}\n")
     return texts[0]

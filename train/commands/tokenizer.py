@@ -1,8 +1,12 @@
-"""python -m train tokenizer: learns a vocabulary from text files and writes tokenizer.json.
+"""Learn a vocabulary from text files, and write tokenizer.json.
 
-The other commands take the result with --tokenizer FILE.
+  python -m train tokenizer --data book.txt --vocab-size 4096 --out tokens.json
+  python -m train tokenizer --data notes/ --kind wordpiece --cased --vocab-size 8000 --out words.json
+
+The commands that train a model take the result with --tokenizer FILE.
 """
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,20 +20,34 @@ KINDS = {"bpe": ByteLevelBPE, "classic": ClassicBPE, "wordpiece": WordPiece, "un
          "characters": Characters, "words": Words}
 
 
+# The kinds an option is for, by the keyword it is to their train().
+OPTIONS = {
+    "special_tokens": ("bpe", "classic", "wordpiece", "unigram", "characters"),
+    "pattern": ("bpe",),
+    "lowercase": ("wordpiece", "classic"),
+    "min_frequency": ("bpe", "classic", "wordpiece"),
+    "score": ("wordpiece",),
+    "extra_ids": ("unigram",),
+}
+
+
 def add_arguments(parser) -> None:
-    parser.add_argument("--kind", choices=KINDS, default="bpe", help="the scheme (default: bpe, byte-level)")
+    parser.add_argument("--kind", choices=KINDS, default="bpe", help="the scheme [bpe, byte-level]")
     parser.add_argument("--data", required=True, metavar="PATH", help="a UTF-8 text file or a folder of them")
     parser.add_argument("--vocab-size", type=int, metavar="N", help="tokens in the vocabulary, special ones included")
-    parser.add_argument("--out", required=True, metavar="PATH",
+    parser.add_argument("--out", required=True, metavar="PATH", type=Path,
                         help="a .json file, or a folder for tokenizer.json (wordpiece: or .txt; bpe: or .tiktoken)")
-    parser.add_argument("--special", nargs="*", metavar="TOKEN", help="special tokens, instead of the scheme's own")
-    parser.add_argument("--pattern", default="gpt2", help="bpe: how text is cut into words: gpt2, gpt4 or a pattern")
-    parser.add_argument("--cased", action="store_true", help="wordpiece, classic: keep capitals and accents")
-    parser.add_argument("--min-frequency", type=int, default=0, metavar="N",
-                        help="bpe, classic, wordpiece: merge no pair seen less often (default: 0)")
-    parser.add_argument("--score", choices=("frequency", "likelihood"), default="frequency",
-                        help="wordpiece: which pair to join next (default: frequency)")
-    parser.add_argument("--extra-ids", type=int, default=0, metavar="N", help="unigram: T5's sentinels (100 in T5)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+
+    def add(flag: str, help: str, **how) -> None:
+        parser.add_argument(flag, default=argparse.SUPPRESS, help=help, **how)
+
+    add("--special", "special tokens, instead of the scheme's own", dest="special_tokens", nargs="*", metavar="TOKEN")
+    add("--pattern", "bpe: how text is cut into words: gpt2, gpt4 or a pattern [gpt2]")
+    add("--cased", "wordpiece, classic: keep capitals and accents", dest="lowercase", action="store_false")
+    add("--min-frequency", "bpe, classic, wordpiece: merge no pair seen less often [0]", type=int, metavar="N")
+    add("--score", "wordpiece: which pair to join next [frequency]", choices=("frequency", "likelihood"))
+    add("--extra-ids", "unigram: T5's sentinels, 100 in T5 [0]", type=int, metavar="N")
 
 
 def run(args) -> None:
@@ -38,8 +56,9 @@ def run(args) -> None:
         raise ValueError(f"--kind {args.kind} needs --vocab-size; 4096 is a good start for a few megabytes of text")
     if args.vocab_size is not None and args.vocab_size < 1:
         raise ValueError(f"--vocab-size {args.vocab_size} is not positive")
-    make_room(Path(args.out), args.kind)
-    tokenizer = train(args, files)
+    options = options_of(args)
+    make_room(args.out, args.kind, args.overwrite)
+    tokenizer = train(args, files, options)
     tokenizer.save(args.out)
     print(f"{args.out}: {args.kind}, {tokenizer.vocab_size} tokens, "
           f"{characters_per_token(tokenizer, files):.2f} characters a token")
@@ -47,41 +66,45 @@ def run(args) -> None:
         print(f"the text has no more to join: {tokenizer.vocab_size} tokens instead of {args.vocab_size}")
 
 
-def make_room(out: Path, kind: str) -> None:
-    """The folder that `out` is, or stands in, so that nothing is learnt in vain."""
+def options_of(args) -> dict:
+    """The keywords for train() that flags were given for, each of which must mean something to the kind."""
+    given = {name: value for name, value in vars(args).items() if name in OPTIONS}
+    flags = {"special_tokens": "--special", "lowercase": "--cased"}
+    for name, value in given.items():
+        flag = flags.get(name, f"--{name.replace('_', '-')}")
+        if args.kind not in OPTIONS[name]:
+            raise ValueError(f"{flag} is for --kind {', '.join(OPTIONS[name])}, not {args.kind}; leave it out")
+        if name in ("min_frequency", "extra_ids") and value < 0:
+            raise ValueError(f"{flag} must not be negative: {value}")
+    return given
+
+
+def make_room(out: Path, kind: str, overwrite: bool) -> None:
+    """The folder that `out` is, or stands in, so that nothing is learnt in vain; and nothing that is there is lost."""
     own = {"wordpiece": ".txt", "bpe": ".tiktoken"}.get(kind)
     if out.suffix in (".txt", ".tiktoken") and out.suffix != own:
         raise ValueError(f"--out {out}: --kind {kind} is written to a .json file, or to a folder")
+    file = out if out.suffix in (".json", own) else out / "tokenizer.json"
     try:
-        (out.parent if out.suffix in (".json", own) else out).mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--out {out} cannot be made: {error.strerror}") from None
+    if file.exists() and not overwrite:
+        raise ValueError(f"{file} exists already; choose another --out, or --overwrite it")
 
 
-def train(args, files: TextFiles) -> Tokenizer:
-    options = {"special_tokens": args.special} if args.special is not None else {}
-    if args.kind == "bpe":
-        options |= {"pattern": args.pattern, "min_frequency": args.min_frequency}
-    elif args.kind in ("classic", "wordpiece"):
-        options |= {"lowercase": not args.cased, "min_frequency": args.min_frequency}
-    elif args.kind == "unigram":
-        options |= {"extra_ids": args.extra_ids}
-    if args.kind == "wordpiece":
-        options |= {"score": args.score}
-    if args.kind == "characters":
-        return Characters.train(reading(files), args.vocab_size, **options)
-    if args.kind == "words":
-        if options:
-            raise ValueError("--kind words has its own marks, <S>, </S> and <UNK>; leave out --special")
-        return Words.train(reading(files), args.vocab_size)
-    with tqdm(total=args.vocab_size, desc="learning", unit="token") as bar:
+def train(args, files: TextFiles, options: dict) -> Tokenizer:
+    scheme, pieces = KINDS[args.kind], reading(files)
+    if args.kind in ("characters", "words"):
+        return scheme.train(pieces, args.vocab_size, **options)
+    with tqdm(total=args.vocab_size, desc="learning", unit="token", disable=None) as bar:
         progress = lambda done: bar.update(done - bar.n)
-        return KINDS[args.kind].train(reading(files), args.vocab_size, **options, progress=progress)
+        return scheme.train(pieces, args.vocab_size, **options, progress=progress)
 
 
 def reading(files: TextFiles) -> Iterator[str]:
     """The pieces of the text, with a bar that shows how far it was read."""
-    with tqdm(total=files.size, desc="reading", unit="B", unit_scale=True) as bar:
+    with tqdm(total=files.size, desc="reading", unit="B", unit_scale=True, disable=None) as bar:
         for piece in files.read():
             bar.update(len(piece.encode()))
             yield piece

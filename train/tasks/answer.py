@@ -15,7 +15,7 @@ import numpy as np
 
 from models.heads import Answerer
 from train.tasks import metrics
-from train.tasks.inputs import Row, field
+from train.tasks.inputs import Row, field, whole_number
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Answer:
     @classmethod
     def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Answer:
         for example in (*examples, *held_out):
-            _place(example)
+            place_of(example)
         return cls()
 
     def rows(self, example: dict, inputs) -> list[Row]:
         context = field(example, "context", str, self.kind)
-        place = _place(example) if "answer" in example else None
+        place = place_of(example) if "answer" in example else None
         rows = []
         for arrays, offsets in inputs.passage(field(example, "question", str, self.kind), context):
             answerable = np.zeros(len(arrays["mask"]), bool)
@@ -80,12 +80,13 @@ class Answer:
         return "" if text.strip() == "no answer" else text.strip()
 
 
-def _place(example: dict) -> tuple[int, int] | None:
+def place_of(example: dict) -> tuple[int, int] | None:
     """(start, end) of the answer's characters in the context; None if there is no answer."""
     answer, context = field(example, "answer", str, Answer.kind), field(example, "context", str, Answer.kind)
     if not answer:
         return None
-    start = int(example.get("start", context.find(answer)))
+    given = example.get("start") not in (None, "")
+    start = whole_number(example, "start", Answer.kind) if given else context.find(answer)
     if start < 0 or context[start : start + len(answer)] != answer:
         raise ValueError(f"the context does not say {answer!r} at character {start}: {context[:60]!r}")
     return start, start + len(answer)

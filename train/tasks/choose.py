@@ -9,7 +9,7 @@ import numpy as np
 
 from models.heads import Chooser
 from train.tasks import metrics
-from train.tasks.inputs import Row, field
+from train.tasks.inputs import Row, field, whole_number
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Choose:
             raise ValueError(f"an example has {len(choices)} choices where the others have {self.choices}")
         arrays = inputs.pad([inputs.text(text, str(choice)) for choice in choices])  # (N, T) each
         if "label" in example:
-            label = int(field(example, "label", (int, str), self.kind))
+            label = whole_number(example, "label", self.kind)
             if not 0 <= label < self.choices:
                 raise ValueError(f"the label {label} is none of the choices 0..{self.choices - 1}")
             arrays["choice"] = np.int64(label)

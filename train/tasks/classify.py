@@ -33,7 +33,7 @@ class Classify:
         return cls(tuple(sorted({str(field(e, "label", (str, int), cls.kind)) for e in (*examples, *held_out)})))
 
     def rows(self, example: dict, inputs) -> list[Row]:
-        arrays = text_or_pair(inputs, field(example, "text", str, self.kind), example.get("pair"), self.both_orders)
+        arrays = text_or_pair(inputs, example, self.kind, self.both_orders)
         if "label" in example:
             arrays = arrays | {"label": np.int64(known(str(example["label"]), self.labels, "the label"))}
         return [Row(arrays)]

@@ -12,8 +12,10 @@ def read_examples(path: str | Path, kind: str) -> list[dict]:
     """The examples of a .jsonl, .json or .tsv file, as dicts with the names that the task of this kind knows."""
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would also cut inside of texts
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read as UTF-8 text: {error}") from None
     read = {".jsonl": _json_lines, ".json": _json_lines, ".tsv": _tsv}.get(path.suffix)
     if read is None:
@@ -43,8 +45,6 @@ def _json_lines(path: Path, lines: list[str]) -> list[dict]:
 
 
 def _tsv(path: Path, lines: list[str]) -> list[dict]:
-    if not lines:
-        return []
     names = lines[0].split("\t")
     examples = []
     for number, line in enumerate(lines[1:], start=2):

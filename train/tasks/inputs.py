@@ -16,6 +16,7 @@ import numpy as np
 from models.gpt_body import MARKS
 from models.tokenizers import Frame, Special, Tokenizer
 
+NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
 # what padding is made of
 FILL = {"ids": 0, "token_types": 0, "tags": -100, "targets": -100, "answerable": False, "mask": False}
 
@@ -54,8 +55,11 @@ class TextInputs:
         """
         ids, firsts = [], []
         room = self.max_length - len(self.tokenizer.dress([])[0])
+        if room < 1:
+            raise ValueError(f"{self.max_length} tokens are too few for a word between its marks; use 16 or more")
         for number, word in enumerate(words):
             pieces = self.tokenizer.encode(word if not number else self._spaced(word))
+            pieces = pieces or self._unknown  # of signs that the tokenizer drops: every word has its place
             if not pieces or len(ids) + len(pieces) > room:
                 break
             firsts.append(len(ids))
@@ -71,6 +75,8 @@ class TextInputs:
         asked = self.tokenizer.encode(question)[: self.max_length // 2]
         ids, offsets = self.tokenizer.encode_with_offsets(context)
         room = self.max_length - len(self.tokenizer.dress(asked, [])[0])
+        if room < 1:
+            raise ValueError(f"{self.max_length} tokens are too few for a question and a passage; use 16 or more")
         step = room - (stride or room // 3)
         frame = self.tokenizer.frame.pair
         before = sum(len(asked) if item == "A" else 1 for item in frame[: frame.index("B")])
@@ -101,6 +107,11 @@ class TextInputs:
     def _arrays(self, ids: list[int], types: list[int]) -> dict[str, np.ndarray]:
         return {"ids": np.array(ids), "token_types": np.array(types), "mask": np.ones(len(ids), bool)}
 
+    @property
+    def _unknown(self) -> list[int]:
+        """The token for what cannot be spelt, where the scheme has one."""
+        return [self.tokenizer.unk_id] if hasattr(self.tokenizer, "unk_id") else []
+
     def _spaced(self, word: str) -> str:
         """A word inside a text: byte-level tokens begin with the space before them, WordPiece's do not care."""
         return f" {word}"
@@ -124,8 +135,10 @@ class MarkedInputs(TextInputs):
         self.tokenizer = framed
 
 
-def text_or_pair(inputs, a: str, b: str | None, both_orders: bool = False) -> dict[str, np.ndarray]:
-    """The arrays of a text or pair, (T,) each; or (2, T), of a pair in both orders."""
+def text_or_pair(inputs, example: dict, what: str, both_orders: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of an example's text or pair, (T,) each; or (2, T), of a pair in both orders."""
+    a, b = field(example, "text", str, what), example.get("pair")
+    b = b if b is None else field(example, "pair", str, what)
     if not both_orders:
         return inputs.text(a, b)
     if b is None:
@@ -138,15 +151,24 @@ def _padded(array: np.ndarray, length: int, fill, axis: int) -> np.ndarray:
     return np.pad(array, [(0, missing if a == axis else 0) for a in range(array.ndim)], constant_values=fill)
 
 
-def field(example: dict, name: str, kind: type, what: str):
-    """example[name], which must be there and of a type; `what` says what it is for."""
+def field(example: dict, name: str, kind: type | tuple[type, ...], what: str):
+    """example[name], which must be there and of a type (or one of several); `what` says what it is for."""
     if name not in example:
         raise ValueError(f"an example of {what} needs {name!r}; this one has {', '.join(map(repr, example))}")
     value = example[name]
     if not isinstance(value, kind):
-        wanted = getattr(kind, "__name__", str(kind))
+        wanted = " or ".join(NAMES[one] for one in (kind if isinstance(kind, tuple) else (kind,)))
         raise ValueError(f"{name!r} of an example of {what} must be {wanted}, not {value!r}")
     return value
+
+
+def whole_number(example: dict, name: str, what: str) -> int:
+    """example[name], which a TSV file has as text."""
+    value = field(example, name, (int, str), what)
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{name!r} of an example of {what} must be a whole number, not {value!r}") from None
 
 
 def known(label: str, labels: Iterable[str], what: str) -> int:

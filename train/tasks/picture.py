@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.checkpoint import replace_file
+from models.files import replace_file
 from train.tasks import metrics
 from train.tasks.tag import listed
 

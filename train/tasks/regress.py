@@ -34,7 +34,7 @@ class Regress:
         return cls(float(scores.mean()), float(scores.std()) or 1.0)
 
     def rows(self, example: dict, inputs) -> list[Row]:
-        arrays = text_or_pair(inputs, field(example, "text", str, self.kind), example.get("pair"), self.both_orders)
+        arrays = text_or_pair(inputs, example, self.kind, self.both_orders)
         if "score" in example:
             arrays = arrays | {"score": np.float32((_number(example) - self.mean) / self.deviation)}
         return [Row(arrays)]

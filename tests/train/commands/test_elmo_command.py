@@ -112,4 +112,4 @@ def test_a_vocabulary_may_be_learned_beforehand(folder, capsys):
     assert model.config.vocab_size == words.vocab_size == 15
     flags = ["--data", "text.txt", "--vocab-size", "15", "--out", "words.json", "--special", "<X>"]
     assert main(["tokenizer", "--kind", "words", *flags]) == 2
-    assert "--kind words has its own marks" in capsys.readouterr().err
+    assert "--special is for --kind bpe, classic, wordpiece, unigram, characters, not words" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from train.__main__ import main
 TEXT = "Mia had a red ball. Ben had a blue hat. Mia gave Ben the red ball. Ben gave Mia the blue hat. " * 60
 TINY = ["--layers", 1, "--heads", 2, "--head-width", 8, "--width", 24, "--hidden", 48, "--vocab-size", 150,
         "--context", 24, "--batch", 8, "--workers", 1, "--eval-every", 50, "--lr", 1e-2,
-        "--optimizer", "adamw", "--warmup", 5, "--stories", 20_000]  # fmt: skip
+        "--optimizer", "adamw", "--warmup", 5]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_toys_and_the_stories_sets_are_tasks_of_a_t5(finished, tmp_path):
 @pytest.mark.parametrize("objective, tokenizer", [("next", "unigram"), ("prefix", "bytes"), ("deshuffle", "unigram")])
 def test_every_objective_trains_on_stories(objective, tokenizer, tmp_path):
     size = ["--vocab-size", 300] if tokenizer == "unigram" else []
-    flags = [*TINY[:10], *size, *TINY[12:], "--steps", 50, "--tokenizer", tokenizer]
+    flags = [*TINY[:10], *size, *TINY[12:], "--stories", 20_000, "--steps", 50, "--tokenizer", tokenizer]
     done = train("t5", "--out", "run", "--objective", objective, *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     model, learned = checkpoint.load_model(tmp_path / "run")

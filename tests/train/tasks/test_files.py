@@ -19,6 +19,14 @@ def test_json_lines_are_an_example_each(tmp_path):
     assert read_examples(path, "tag") == examples
 
 
+def test_only_the_ends_of_lines_end_examples(tmp_path):
+    text = "one\u2028two\x0cthree\x85"  # separators inside a text, to Unicode
+    for name, content in (("x.jsonl", json.dumps({"text": text}, ensure_ascii=False)), ("x.tsv", f"text\r\n{text}\r")):
+        path = tmp_path / name
+        path.write_text(content + "\n", encoding="utf-8", newline="")
+        assert read_examples(path, "classify") == [{"text": text}]
+
+
 @pytest.mark.parametrize(
     "name, text, message",
     [("x.tsv", "text\tlabel\na\tb\tc\n", r"line 2 of .* has 3 columns; the first line names 2"),

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from models.files import replace_file, write_text
+from models.pretrained import read_weights, write_folder
+from models.pretrained.weights import read_metadata, read_safetensors, write_safetensors
+
+
+def test_a_file_is_replaced_as_a_whole_and_its_folders_are_made(tmp_path):
+    path = tmp_path / "new" / "deep" / "file.txt"
+    write_text(path, "first\r\n")
+    write_text(path, "Schätze\n")
+    assert path.read_bytes() == "Schätze\n".encode()
+    assert [one.name for one in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_what_fails_in_the_middle_of_writing_leaves_the_old_content_and_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+
+    def fail(beside):
+        beside.write_text("half of the ne")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ValueError, match=r"file.txt cannot be written: No space left on device"):
+        replace_file(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    write_text(tmp_path / "file.txt", "no folder")
+    with pytest.raises(ValueError, match=r"file.txt/x cannot be written: .*file.txt is not a folder"):
+        write_text(tmp_path / "file.txt" / "x", "")
+    (tmp_path / ".w.safetensors.tmp").mkdir()
+    with pytest.raises(ValueError, match=r"w.safetensors cannot be written: .*directory"):
+        write_safetensors(tmp_path / "w.safetensors", {"a": np.zeros(3)})
+
+
+def test_arrays_of_any_layout_come_back_with_what_was_said_about_them(tmp_path):
+    arrays = {"turned": np.arange(6.0).reshape(2, 3).T, "one": np.array(0.5), "codes": np.array([3, 4], np.uint8)}
+    write_safetensors(tmp_path / "w", arrays, {"about": "three arrays"})
+    read = read_safetensors(tmp_path / "w")
+    assert read.keys() == arrays.keys() and read_metadata(tmp_path / "w") == {"about": "three arrays"}
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype and read[name].shape == array.shape
+        np.testing.assert_array_equal(read[name], array)
+
+
+def test_a_model_saved_over_an_older_one_leaves_files_that_are_none_of_its_own(tmp_path):
+    arrays = {name: np.ones(4, np.float32) for name in "ab"}
+    write_safetensors(tmp_path / "best.safetensors", arrays)
+    write_folder(tmp_path, {}, arrays, shard_bytes=16)
+    write_folder(tmp_path, {}, arrays)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["best.safetensors", "config.json", "model.safetensors"]
+    write_folder(tmp_path, {}, arrays, shard_bytes=16)
+    assert not (tmp_path / "model.safetensors").exists() and (tmp_path / "best.safetensors").exists()
+    assert read_weights(tmp_path).keys() == arrays.keys()
