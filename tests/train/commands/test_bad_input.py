@@ -74,6 +74,7 @@ BAD = {
     "finetune bert --task classify --data moods.tsv --examples 9": "--examples are made where there is no --data",
     "finetune t5 --task coherence --both-orders": "and a T5 has none; leave it out",
     "finetune --resume bert": "bert has no finetune.json, which says what a run was fine-tuned on",
+    "t5 --data text.txt --objective prefix --tokenizer gpt/tokenizer.json": "a T5 needs tokens for padding and the end",
     "tokenizer --data text.txt --vocab-size 300 --out gpt": "gpt/tokenizer.json exists already; choose another --out",
     "tokenizer --data text.txt --vocab-size 300 --out t.json --cased": "--cased is for --kind wordpiece, classic, not",
     "tokenizer --data text.txt --vocab-size 300 --out t.json --min-frequency -1": "must not be negative: -1",
