@@ -5,8 +5,8 @@
 
 One worker (and one thread in PyTorch) on its half of the batch, as each of two workers has it. Ours: every op and every
 gradient function is timed from outside; what is left of the step after them is the engine. PyTorch: its own profiler's
-time per kernel, and what is left of the wall time is its dispatcher and autograd. What PyTorch
-spells out, attention with dropout and the T5 of `transformers` with its norms, stands under products and the rest.
+time per kernel, and what is left of the wall time is its dispatcher and autograd. What PyTorch spells out, attention
+with dropout and the norms and attention of transformers' T5, stands under products and the rest.
 """
 
 from __future__ import annotations
