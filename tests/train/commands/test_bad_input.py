@@ -124,6 +124,17 @@ def test_settings_that_are_damaged_are_named(beside, capsys):
             path.write_text(whole)
 
 
+def test_a_damaged_record_of_a_fine_tuning_is_named(beside, capsys):
+    path = Path("tuned/finetune.json")
+    whole = path.read_text()
+    path.write_text(json.dumps({name: value for name, value in json.loads(whole).items() if name != "checksum"}))
+    try:
+        error = refused("finetune --resume tuned --epochs 2", capsys)
+    finally:
+        path.write_text(whole)
+    assert "finetune.json does not say what tuned was fine-tuned on: 'checksum'" in error
+
+
 def test_a_run_that_is_killed_while_its_text_is_read_may_be_overwritten(beside, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
