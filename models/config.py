@@ -7,9 +7,9 @@ from dataclasses import field
 from typing import ClassVar, Self
 
 
-def option(default, help: str):
-    """A dataclass field with a default and one line that says what it means."""
-    return field(default=default, metadata={"help": help})
+def option(default, help: str, metavar: str | None = None):
+    """A dataclass field with a default, one line that says what it means, and a word that stands for its value."""
+    return field(default=default, metadata={"help": help, "metavar": metavar})
 
 
 class Config:

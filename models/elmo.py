@@ -64,7 +64,7 @@ class ELMoConfig(Config):
     hidden: int = option(4096, "the cells of each LSTM; narrower outputs than that are projections")
     layers: int = option(2, "L, the LSTM layers in each direction")
     char_width: int = option(16, "the length of a character's vector")
-    filters: str = option("1x32,2x32,3x64,4x128,5x256,6x512,7x1024", "the convolutions, as WIDTHxCOUNT")
+    filters: str = option("1x32,2x32,3x64,4x128,5x256,6x512,7x1024", "the convolutions, as WIDTHxCOUNT", "LIST")
     activation: str = option("relu", "of the convolutions: relu or tanh")
     highways: int = option(2, "the highway layers above them")
     char_projection: bool = option(True, "a linear layer from the filters' answers to the width")
@@ -78,7 +78,7 @@ class ELMoConfig(Config):
     mix_norm: bool = option(False, "a task sees each layer with mean 0 and variance 1 over the batch")
     mix_dropout: float = option(0.0, "share dropped from what a task's mix gives it, in training")
     mix_l2: float = option(0.0, "how strongly a task's weights of the layers are pulled to the plain average")
-    cutoffs: str = option("", "where an adaptive softmax cuts the vocabulary, as N,N,... (default: V/8 and V/2)")
+    cutoffs: str = option("", "where an adaptive softmax cuts the vocabulary, as N,N,... [V/8, V/2]", "LIST")
 
     def __post_init__(self):
         check_positive(self, "width", "hidden", "layers", "char_width")

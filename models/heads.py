@@ -19,6 +19,7 @@ import numpy as np
 from models.generate.answers import answer_ids
 from nn import Dropout, Linear, Module
 from tinytensor import Tensor, ops
+from tinytensor.ops.softmax import IGNORED
 
 FAR_BELOW = -1e4  # added to the scores of places that must not be chosen
 
@@ -178,8 +179,10 @@ class Writer(Module):
         self.body, self.longest = body, longest
 
     def __call__(self, batch: dict) -> Tensor:
-        """The most probable token at each step, filled up with the end behind it."""
-        return Tensor(answer_ids(self.body, batch["ids"], batch.get("mask"), self.longest))
+        """The most probable token at each step; from the end on -100, which is no token."""
+        ids = answer_ids(self.body, batch["ids"], batch.get("mask"), self.longest)
+        ended = (ids == self.body.config.eos_id).cumsum(axis=1) > 0
+        return Tensor(np.where(ended, IGNORED, ids))
 
     def counts(self, batch: dict) -> dict[str, int]:
         return self.body.counts(batch)

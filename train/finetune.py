@@ -281,5 +281,8 @@ def read_record(folder: Path) -> dict:
         raise ValueError(f"{folder} has no {RECORD}, which says what a run was fine-tuned on") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder / RECORD} cannot be read, so {folder} cannot go on: {error}") from None
-    files = {name: record[name] and Path(record[name]) for name in ("data", "held_out")}
-    return record | files
+    try:
+        files = {name: record[name] and Path(record[name]) for name in ("data", "held_out")}
+        return record | files | {name: record[name] for name in ("task", "train", "checksum")}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / RECORD} does not say what {folder} was fine-tuned on: {error}") from None

@@ -26,13 +26,14 @@ def add_config_flags(
         kind = next(kind for kind in (*typing.get_args(types[field.name]), types[field.name]) if kind is not type(None))
         flag = "--" + field.name.replace("_", "-")
         help = f"{field.metadata['help']} [{default}]"
-        if default is None:
+        if default in (None, ""):
             help = field.metadata["help"]
         if kind is bool:
             help = f"{field.metadata['help']} [{'on' if default else 'off'}]"
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
         else:
-            group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar=_METAVARS[kind], help=help)
+            metavar = field.metadata["metavar"] or _METAVARS[kind]
+            group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar=metavar, help=help)
 
 
 def add_device_flag(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from nn import Module
+from nn import Module, shapes_only
 from nn.prune import apply_masks, prune
 from tinytensor import backend
 from train.compress import Glimpse, Source, weight_count
@@ -98,7 +98,8 @@ class Experiment:
         """The dense network whose number of weights comes nearest."""
         heads = getattr(self.source.model.config, "heads", 1)
         widths = range(heads, self.source.model.config.width + 1, heads)
-        counts = {width: weight_count(self.fresh(seed, width=width)) for width in widths}
+        with shapes_only():
+            counts = {width: weight_count(self.fresh(seed, width=width)) for width in widths}
         return self.fresh(seed, width=min(counts, key=lambda width: abs(counts[width] - weights)))
 
     def train(self, model: Module, seed: int, step: int, between: Callable | None = None) -> None:
@@ -110,7 +111,8 @@ class Experiment:
             trainer = Trainer(model, objective, *data, config, Path(folder), Unheard())
             trainer.progress.step = step
             trainer.between = between
-            trainer.train()
+            if (done := trainer.train().step) < config.steps:
+                raise ValueError(f"stopped after step {done} of {config.steps} of one network; nothing was compared")
             trainer.optimizer.flat.keep_full_precision()
 
     def test(self, model: Module) -> float:

@@ -33,8 +33,9 @@ def answer_ids(model: Module, source: np.ndarray, mask: np.ndarray | None, max_n
     return generate(model, starts, max_new_tokens, source=source, source_mask=mask, end=end, **how)[:, 1:]
 
 
-def answer_text(ids: np.ndarray, tokenizer: Tokenizer, end: int = 1) -> str:
-    """The text of one row up to its end; padding and ids that are no token (targets that do not count) are left out."""
+def answer_text(ids: np.ndarray, tokenizer: Tokenizer, end: int | None = None) -> str:
+    """The text of one row, up to the token `end`; padding and ids that are no token (targets that do not count) are
+    left out."""
     ids = ids.tolist()
     ids = ids[: ids.index(end)] if end in ids else ids
     pad = tokenizer.special_tokens.get(tokenizer.pad_token)

@@ -99,6 +99,8 @@ class Words(Tokenizer):
     @classmethod
     def load(cls, path: str | Path) -> "Words":
         spec = read_own(path, "Words")
+        if missing := {"tokens", "counts", "vocab_size"} - spec.keys():
+            raise ValueError(f"{tokenizer_file(path)} has no {', '.join(sorted(missing))}; copy it again")
         return cls(spec["tokens"], spec["counts"], spec["vocab_size"])
 
     from_pretrained = load

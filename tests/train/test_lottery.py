@@ -11,7 +11,7 @@ from tests.train.test_compress import command, lines_of, trained  # noqa: F401
 from train import checkpoint
 from train.compress import open_source, weight_count
 from train.lottery import KINDS, Experiment, Outcome
-from train.trainer import TrainConfig
+from train.trainer import TrainConfig, Trainer
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,28 @@ def test_the_command_leaves_the_ticket_the_table_and_the_comparison(trained, tmp
     assert [line["model"].split(",")[0] for line in lines_of(out)] == list(KINDS)
     assert "of 2 seeds" in (out / "lottery.md").read_text()
     assert sparsity(checkpoint.load_model(out)[0]) == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_network_whose_training_was_stopped_counts_for_nothing(trained, tmp_path, capsys, monkeypatch):  # noqa: F811
+    train = Trainer.train
+
+    def stopping_after_four(self):
+        self.between = lambda loop, step: setattr(self, "stop_asked", step == 3)
+        return train(self)
+
+    monkeypatch.setattr(Trainer, "train", stopping_after_four)
+    assert command("lottery", trained, "--out", tmp_path / "out", "--steps", 20, "--rounds", 1) == 2
+    assert "stopped after step 4 of 20 of one network; nothing was compared" in capsys.readouterr().err
+
+
+def test_shares_and_numbers_that_make_no_sense_are_refused(trained, capsys):  # noqa: F811
+    for flags, sentence in (
+        (["--take", "nan"], "--take nan is not a share in (0, 1)"),
+        (["--seeds", 0], "--seeds must be at least 1, not 0"),
+        (["--limit", 0], "--limit must be at least 1, not 0"),
+    ):
+        assert command("lottery", trained, *flags) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_a_rewind_beyond_the_training_is_refused(trained, tmp_path, capsys):  # noqa: F811

@@ -25,7 +25,7 @@ SUMMARY = "measure how well a trained model predicts a text"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run")
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run, or a published GPT's")
     parser.add_argument("--data", metavar="PATH", help="a text file or a folder of them [what the run held out]")
     parser.add_argument("--batch", metavar="N", type=int, default=16, help="windows evaluated at once [16]")
     parser.add_argument(

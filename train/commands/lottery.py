@@ -12,7 +12,7 @@ import argparse
 
 from models.files import write_text
 from train import compress
-from train.flags import add_config_flags
+from train.flags import add_config_flags, check_at_least_1
 from train.lottery import Experiment, Outcome
 from train.trainer import TrainConfig
 
@@ -33,13 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    check_at_least_1(args, "limit", "rounds", "seeds")
+    if not 0 < args.take < 1:
+        raise ValueError(f"--take {args.take} is not a share in (0, 1)")
     source = compress.open_source(args)
     config = source.training(args)
     rewind = config.steps // 10 if args.rewind is None else args.rewind
     if not 0 <= rewind < config.steps:
         raise ValueError(f"--rewind {rewind} is not one of the {config.steps} steps of training")
-    if not 0 < args.take < 1 or args.rounds < 1 or args.seeds < 1:
-        raise ValueError("--take must be a share in (0, 1); --rounds and --seeds at least 1")
     experiment = Experiment(source, config, args.rounds, args.take, rewind, args.limit)
     folder = compress.new_run(source, args.out, "lottery", args.overwrite)
     outcome, lines = Outcome(), []

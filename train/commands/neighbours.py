@@ -4,7 +4,7 @@
   python -m train neighbours runs/elmo-1 "A *play* by Shakespeare." "They *play* outside." --data book.txt
 
 A word that means two things has different neighbours in two sentences: its vector depends on what stands around it.
-Works with every model that has a vector for each word (ELMo, BERT).
+Works with every model that has a vector for each word: ELMo, the BERTs, GPT.
 """
 
 from __future__ import annotations

@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", metavar="N", type=int, default=500, help="how many to write at most [500]")
     parser.add_argument("--samples", metavar="N", type=int, default=1, help="how many texts [1]")
     parser.add_argument("--stop", metavar="TEXT", action="append", help="end before TEXT (may be repeated)")
-    parser.add_argument("--past-context", choices=PAST_CONTEXT, help="what to do when the context is full [slide]")
+    parser.add_argument(
+        "--past-context", choices=PAST_CONTEXT,
+        help="where the context is full: read its later half anew and go on (slide), or refuse to begin (fail) [slide]",
+    )  # fmt: skip
     parser.add_argument("--beams", metavar="N", type=int, default=1, help="beam search: the N best texts live on [1]")
     parser.add_argument(
         "--length-penalty", metavar="X", type=float, help="of beams: above 0 favours long texts [1.0]"

@@ -49,6 +49,8 @@ class T5Objective:
             raise ValueError(f"context must be at least 1, not {self.context}")
 
     def make(self, model: T5Config, training: TrainConfig, tokenizer: Tokenizer) -> Windows:
+        if tokenizer.pad_token is None or tokenizer.frame.single[-1] not in tokenizer.special:
+            raise ValueError(f"a T5 needs tokens for padding and the end; this {type(tokenizer).__name__} has none")
         size = dict(context=self.context, batch=training.batch, seed=training.seed)
         if self.objective == "spans":
             ids = tokenizer.special_tokens
@@ -100,10 +102,10 @@ def write_samples(run: pretrain.Run, count: int = 5) -> str:
     batch = objective.evaluation_batch(trainer.val_data, objective.evaluation_batches(trainer.val_data)[0])
     batch = {name: array[:count] for name, array in batch.items()}
     written = answer_ids(model, batch["ids"], batch.get("mask"), batch["targets"].shape[1])
-    texts = [
-        "\n".join(f"{what} {answer_text(row, tokenizer)}" for what, row in zip(("input: ", "output:", "wanted:"), rows))
-        for rows in zip(batch["ids"], written, batch["targets"])
-    ]
+    texts = []
+    for rows in zip(batch["ids"], written, batch["targets"]):
+        said = (answer_text(row, tokenizer, model.config.eos_id) for row in rows)
+        texts.append("\n".join(f"{what} {text}" for what, text in zip(("input: ", "output:", "wanted:"), said)))
     rule = f"\n\n{'-' * 30}\n\n"
     write_text(run.folder / "samples.txt", f"after {trainer.progress.step} steps:\n\n{rule.join(texts)}\n")
     return texts[0]

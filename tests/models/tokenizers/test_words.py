@@ -68,6 +68,12 @@ def test_arrays_hold_every_id_however_few_are_predicted():
     assert words.encode_array("69999").dtype == np.uint32
 
 
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "tokenizer.json").write_text('{"type": "Words", "tokens": ["<S>", "</S>", "<UNK>"]}')
+    with pytest.raises(ValueError, match=r"tokenizer.json has no counts, vocab_size; copy it again"):
+        Words.load(tmp_path)
+
+
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="vocab_size 3 has no room for a word"):
         Words.train([TEXT], 3)

@@ -74,6 +74,7 @@ BAD = {
     "finetune bert --task classify --data moods.tsv --examples 9": "--examples are made where there is no --data",
     "finetune t5 --task coherence --both-orders": "and a T5 has none; leave it out",
     "finetune --resume bert": "bert has no finetune.json, which says what a run was fine-tuned on",
+    "t5 --data text.txt --objective prefix --tokenizer gpt/tokenizer.json": "a T5 needs tokens for padding and the end",
     "tokenizer --data text.txt --vocab-size 300 --out gpt": "gpt/tokenizer.json exists already; choose another --out",
     "tokenizer --data text.txt --vocab-size 300 --out t.json --cased": "--cased is for --kind wordpiece, classic, not",
     "tokenizer --data text.txt --vocab-size 300 --out t.json --min-frequency -1": "must not be negative: -1",
@@ -121,6 +122,17 @@ def test_settings_that_are_damaged_are_named(beside, capsys):
             assert f"gpt/{name} does not hold the settings of this run" in refused("gpt --resume gpt", capsys)
         finally:
             path.write_text(whole)
+
+
+def test_a_damaged_record_of_a_fine_tuning_is_named(beside, capsys):
+    path = Path("tuned/finetune.json")
+    whole = path.read_text()
+    path.write_text(json.dumps({name: value for name, value in json.loads(whole).items() if name != "checksum"}))
+    try:
+        error = refused("finetune --resume tuned --epochs 2", capsys)
+    finally:
+        path.write_text(whole)
+    assert "finetune.json does not say what tuned was fine-tuned on: 'checksum'" in error
 
 
 def test_a_run_that_is_killed_while_its_text_is_read_may_be_overwritten(beside, tmp_path, monkeypatch):

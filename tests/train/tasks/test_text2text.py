@@ -8,7 +8,7 @@ import tinytensor as tt
 from models import BERTConfig, BERTForPreTraining
 from models.generate import answer
 from models.t5 import T5, T5Config
-from models.tokenizers import Bytes, Unigram, WordPiece
+from models.tokenizers import Bytes, Special, Unigram, WordPiece
 from tests.train.test_finetune import run
 from train import finetune
 from train.objectives.labelled import Labelled
@@ -51,6 +51,20 @@ def test_two_tasks_are_learned_at_once_and_the_folder_answers_like_the_trained_m
     assert tuned.answers(held_out) == trainer.report.answers
     asked = ["first: gab", "last: gab"]
     assert answer(tuned.model.body, Bytes(), asked) == tuned.answers([{"input": text} for text in asked])
+
+
+def test_an_answer_ends_at_the_models_own_end_token_whatever_its_id():
+    """Here 1 is a letter's token and 2 the end."""
+    tokenizer = Unigram([("<pad>", 0.0), ("\u2581a", -1.0), ("</s>", 0.0), ("b", -1.0), ("<unk>", 0.0)],
+                        {"<pad>": Special(0), "</s>": Special(2), "<unk>": Special(4)})  # fmt: skip
+    model = T5(T5Config(vocab_size=5, layers=1, heads=1, head_width=4, width=4, hidden=4, eos_id=2))
+    writer, inputs = Text2Text(6).make_head(model, 0.0), TextInputs(tokenizer, 8)
+    for script, text in (([1, 3, 2, 3], "ab"), ([2, 1], ""), ([1, 1, 1, 1, 1, 1], "a a a a a a")):
+        script = script + [0] * 6
+        model.step = lambda ids, cache, mask=None, script=script: np.eye(5)[[script.pop(0)]]
+        (row,) = Text2Text(6).rows({"input": "ab"}, inputs)
+        ids = writer(inputs.pad([row.arrays])).data[0]
+        assert Text2Text(6).decode(row, ids) == text
 
 
 def test_the_task_column_is_a_prefix_and_so_is_what_stands_before_a_colon():
