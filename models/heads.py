@@ -69,10 +69,12 @@ class Head(Module):
         loss = self.mean_loss(batch, counts)
         if hasattr(self.body, "penalty"):
             main, total = next(iter(counts.items()))
-            loss = loss + self.body.penalty() * (self.counts(batch)[main] / max(1, total))
+            penalty = self.body.penalty() * (self.counts(batch)[main] / max(1, total))
+            loss = loss + penalty.astype(loss.dtype)
         if "examples" in counts:
             own = self.body.own_loss()
-            loss = loss + own.sum() * (len(batch["mask"]) / own.size) / counts["examples"]
+            own = own.sum() * (len(batch["mask"]) / own.size) / counts["examples"]
+            loss = loss + own.astype(loss.dtype)
         return loss
 
 

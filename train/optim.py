@@ -25,11 +25,13 @@ class FlatParameters:
     Matrices (two or more axes) come first, so "decay only matrices" means: only the elements before `decayed`.
     Mixed precision (Micikevicius et al. 2018, arXiv:1710.03740): `data` and `grad` keep the precision the parameters
     came with, and the model computes with `rounded`, a copy of `data` in the narrower `dtype`. Updates are far smaller
-    than the parameters they change; added to 16 bits they would vanish.
+    than the parameters they change; added to 16 bits they would vanish. Parameters that are not trained have rounded
+    copies too, or they could not be multiplied with those that are.
     """
 
     def __init__(self, parameters: Iterable[Parameter], allocate: Callable | None = None, dtype=None):
         """allocate(n): a zeroed array of n elements; the trainer passes one that worker processes share."""
+        parameters = list(parameters)
         trained = [p for p in parameters if p.requires_grad]
         if not trained:
             raise ValueError("there is nothing to train: no parameter requires a gradient")
@@ -47,6 +49,9 @@ class FlatParameters:
         for parameter, place in zip(self.parameters, self.slices):
             self.data[place] = parameter.data.reshape(-1)
         self.rounded = None if dtype is None or dtype == self.data.dtype else self.data.astype(dtype)
+        self.frozen = [(p, p.data, p.data) for p in parameters if not p.requires_grad and p.dtype == own]
+        if self.rounded is not None:
+            self.frozen = [(p, whole, whole.astype(dtype)) for p, whole, _ in self.frozen]
         self._place_parameters(self.data if self.rounded is None else self.rounded)
         self.grad = self.allocate(self.size)
         self.collect_gradients_in(self.grad, self.parameters)
@@ -54,6 +59,8 @@ class FlatParameters:
     def _place_parameters(self, flat) -> None:
         for parameter, place in zip(self.parameters, self.slices):
             parameter.data = flat[place].reshape(parameter.shape)
+        for parameter, whole, rounded in self.frozen:
+            parameter.data = rounded if flat is self.rounded else whole
 
     @contextlib.contextmanager
     def full_precision(self) -> Iterator[None]:
@@ -66,6 +73,7 @@ class FlatParameters:
             yield
         finally:
             self.rounded[...] = self.data
+            self.frozen = [(p, p.data, p.data.astype(self.rounded.dtype)) for p, *_ in self.frozen]
             self._place_parameters(self.rounded)
 
     def keep_full_precision(self) -> None:

@@ -75,7 +75,7 @@ def is_number(value) -> bool:
 def add(a, b) -> Tensor:
     """a + b.   dL/da = dL/dy,   dL/db = dL/dy"""
     if is_number(b):
-        return record(a.data + _plain(b), (a,), lambda g: (g,))
+        return record(_rounded(a.data + _plain(b), a.dtype), (a,), lambda g: (g,))
     x, y = operands("add", a, b)
     return record(x + y, (a, b), lambda g: (unbroadcast(g, x.shape), unbroadcast(g, y.shape)))
 
@@ -92,7 +92,7 @@ def mul(a, b) -> Tensor:
     """a * b.   dL/da = dL/dy * b,   dL/db = dL/dy * a"""
     if is_number(b):
         b = _plain(b)
-        return record(a.data * b, (a,), lambda g: (g * b,))
+        return record(_rounded(a.data * b, a.dtype), (a,), lambda g: (_rounded(g * b, g.dtype),))
     x, y = operands("mul", a, b)
     return record(x * y, (a, b), lambda g: (unbroadcast(g * y, x.shape), unbroadcast(g * x, y.shape)))
 
@@ -101,7 +101,7 @@ def div(a, b) -> Tensor:
     """a / b.   dL/da = dL/dy / b,   dL/db = -dL/dy * a / b^2"""
     if is_number(b):
         b = _plain(b)
-        return record(a.data / b, (a,), lambda g: (g / b,))
+        return record(_rounded(a.data / b, a.dtype), (a,), lambda g: (_rounded(g / b, g.dtype),))
     x, y = operands("div", a, b)
     return record(x / y, (a, b), lambda g: (unbroadcast(g / y, x.shape), unbroadcast(-g * x / (y * y), y.shape)))
 
@@ -109,6 +109,11 @@ def div(a, b) -> Tensor:
 def _plain(number):
     """A Python number (or None): unlike NumPy's scalars it never changes the dtype of the array beside it."""
     return number.item() if isinstance(number, np.number) else number
+
+
+def _rounded(y, dtype):
+    """What came of an array of this float type and a plain number: NumPy and CuPy make float32 of bfloat16 and 0.5."""
+    return y.astype(dtype, copy=False) if backend.is_float(dtype) else y
 
 
 def neg(a: Tensor) -> Tensor:
@@ -121,7 +126,7 @@ def power(a: Tensor, exponent: int | float) -> Tensor:
     x, n = a.data, _plain(exponent)
     if n == 0:  # a^-1 below would make 0 * infinity at a = 0
         return record(a.xp.ones_like(x), (a,), lambda g: (a.xp.zeros_like(x),))
-    return record(x**n, (a,), lambda g: (g * n * x ** (n - 1),))
+    return record(_rounded(x**n, x.dtype), (a,), lambda g: (_rounded(g * n * x ** (n - 1), g.dtype),))
 
 
 def exp(a: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 
     shape = a.shape
     centred = a.data - a.data.mean(axis=axis, keepdims=True)
     y = (centred * centred).sum(axis=axis, keepdims=keepdims) / n
-    return record(y, (a,), lambda g: (_kept(g, shape, axis) * centred * (2 / n),))
+    return record(y, (a,), lambda g: (_kept(g, shape, axis) * centred * 2 / n,))
 
 
 def max(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:

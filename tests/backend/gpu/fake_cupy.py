@@ -82,6 +82,14 @@ def check_parameters(owner: str, name: str, args: tuple, kwargs: dict) -> None:
             raise TypeError(f"{owner}.{name}{signature}: {error}") from None
 
 
+def check_bfloat16(name: str, inputs) -> None:
+    """TypeError for a function that CuPy would compute in another type; it writes bfloat16 as E."""
+    if REAL is not None and any(getattr(array, "dtype", None) == "bfloat16" for array in inputs):
+        types = getattr(getattr(REAL, name), "types", None)
+        if isinstance(types, list) and not any("E" in one for one in types):
+            raise TypeError(f"CuPy has no {name} of bfloat16")
+
+
 class ndarray(np.ndarray):
     """An array "on the GPU"."""
 
@@ -94,8 +102,10 @@ class ndarray(np.ndarray):
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
         refuse_numpy(*inputs, *(out or ()), *options.values())
+        check_bfloat16(ufunc.__name__, inputs)
         if ufunc is np.matmul:
             refuse_to_wait("CuPy calls cuBLAS")
+            return on_gpu(matmul(*map(on_cpu, inputs), out=None if out is None else on_cpu(out[0])))
         if out is not None:
             options["out"] = tuple(on_cpu(o) for o in out)
         inputs, options = tuple(map(on_cpu, inputs)), {k: on_cpu(v) for k, v in options.items()}
@@ -196,6 +206,17 @@ def wrap(function, moves=False):
     return call
 
 
+def matmul(a, b, out=None):
+    """NumPy makes float32 of a product of bfloat16."""
+    if a.dtype != "bfloat16":
+        return np.matmul(a, b, out=out)
+    y = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
+    if out is None:
+        return y
+    out[...] = y
+    return out
+
+
 class Fake(types.ModuleType):
     """The module: NumPy's functions under CuPy's rules."""
 
@@ -204,7 +225,7 @@ class Fake(types.ModuleType):
     def __getattr__(self, name):
         if REAL is not None and not hasattr(REAL, name):
             raise AttributeError(f"CuPy has no {name}")
-        value = getattr(np, name)
+        value = matmul if name == "matmul" else getattr(np, name)
         if isinstance(value, type) or not callable(value):
             return value
         return wrap(value, moves=name in ("asarray", "array", "ascontiguousarray"))
@@ -286,6 +307,8 @@ class CuBLAS:
     def __init__(self):
         self.stream = self.workspace = None
         self.types = {0: np.float32, 1: np.float64, 2: np.float16}
+        with contextlib.suppress(ImportError):
+            self.types[14] = __import__("ml_dtypes").bfloat16
 
     def cublasCreate_v2(self, handle):
         return 0

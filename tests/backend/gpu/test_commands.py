@@ -10,7 +10,7 @@ import tinytensor as tt
 from models import BERTConfig, BERTForPreTraining
 from models.tokenizers import WordPiece
 from nn.prune import sparsity
-from train import checkpoint
+from train import checkpoint, finetune
 from train.__main__ import main
 
 LINES = ["the fox runs and the dog sleeps.", "a dog runs.", "the fox sleeps in the wood.", "a fox and a dog."]
@@ -156,3 +156,24 @@ def test_a_run_pruned_in_half_precision_keeps_its_float32_weights_and_its_mask(c
         assert parameter.dtype == np.float32 and not parameter.data[~parameter.mask].any()
         kept = parameter.data[parameter.mask]
         assert (kept != kept.astype(np.float16)).any()     # not the rounded copy that the model computed with
+
+
+@pytest.mark.parametrize("family, more", [("gpt", ["--lora", "2"]), ("elmo", ["--frozen"])])
+def test_what_is_not_trained_is_rounded_for_the_model_and_saved_as_it_was(cuda, tmp_path, monkeypatch, family, more):
+    monkeypatch.chdir(tmp_path)
+    shape, task, (head, *examples), _ = FAMILIES[family]
+    Path("text.txt").write_text("\n".join(LINES * 40))
+    Path("examples.tsv").write_text("\n".join([head, *examples * 6]) + "\n")
+    few = ["--batch", 4, "--workers", 1, "--log-every", 1]
+    call(family, "--data", "text.txt", "--out", "body", *shape.split(), *few, "--steps", 1, "--eval-batches", 1)
+    losses, weights = [], []
+    for dtype in ("float32", "float16"):
+        flags = ["--task", task, "--data", "examples.tsv", "--epochs", 1, "--head-dropout", 0]
+        call("finetune", "body", "--out", dtype, "--device", "cuda", "--dtype", dtype, *flags, *few, *more)
+        lines = map(json.loads, (Path(dtype) / "metrics.jsonl").read_text().splitlines())
+        losses.append([line["loss"] for line in lines if "loss" in line])
+        weights.append(dict(finetune.load(Path(dtype)).model.named_parameters()))
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3)
+    same = [name for name, p in weights[0].items() if np.array_equal(p.data, weights[1][name].data)]
+    assert len(same) >= 5                                  # what is frozen, but for what adapters were merged into
+    assert any((weights[1][name].data != weights[1][name].data.astype(np.float16)).any() for name in same)

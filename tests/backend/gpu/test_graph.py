@@ -115,8 +115,11 @@ def run(folder, device, *more):
     return [line.get("loss", line.get("val_loss")) for line in lines], out
 
 
-@pytest.mark.parametrize("how", [["--dropout", "0.2"], ["--dropout", "0", "--dtype", "float16"]])
+@pytest.mark.parametrize("how", [["--dropout", "0.2"], ["--dropout", "0", "--dtype", "float16"],
+                                 ["--dropout", "0.2", "--dtype", "bfloat16"]])
 def test_a_run_with_a_recorded_step_has_the_losses_of_one_without(cuda, tmp_path, how):
+    if "bfloat16" in how:
+        pytest.importorskip("ml_dtypes")
     right, _ = run(tmp_path, "cuda", *how)
     got, out = run(tmp_path, "cuda", *how, "--graph")
     assert got == pytest.approx(right, rel=1e-6)

@@ -1,6 +1,7 @@
 """Whole models and runs on the GPU's path: a stand-in for CuPy that refuses NumPy, and the emulator's kernels."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -169,20 +170,26 @@ def test_a_run_on_the_gpu_has_the_cpus_loss_curve_and_can_be_resumed(cuda, monke
     assert said[0] == said[1]
 
 
-def test_a_run_in_float16_keeps_float32_weights_and_comes_near_the_same_losses(cuda, monkeypatch, tmp_path):
+@pytest.mark.parametrize("dtype, name, near", [("float16", "__half", 5e-3), ("bfloat16", "__nv_bfloat16", 2e-2)])
+def test_a_run_in_16_bits_keeps_float32_weights_and_comes_near_the_same_losses(cuda, monkeypatch, tmp_path, dtype, name,
+                                                                                near):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
     _, right, _ = run_on("cpu", tmp_path, monkeypatch)
     started = []
     run = launch.run
     monkeypatch.setattr(launch, "run", lambda source, name, *more: started.append(name) or run(source, name, *more))
-    out, losses, _ = run_on("cuda", tmp_path, monkeypatch, "--dtype", "float16")
-    assert losses == pytest.approx(right, rel=5e-3)
-    assert {"float" in name for name in started if name.startswith(("attention", "norm", "gelu"))} == {False}
-    assert any(name == "adamw<float, float, __half>" for name in started)
+    out, losses, _ = run_on("cuda", tmp_path, monkeypatch, "--dtype", dtype)
+    assert losses == pytest.approx(right, rel=near)
+    kernels = [one for one in started if one.startswith(("attention", "norm", "gelu"))]
+    types = {re.search(r"<(\w+)", one)[1] for one in kernels}
+    assert types == {name}
+    assert f"adamw<float, float, {name}>" in started
     from safetensors.numpy import load_file
 
     weights = load_file(out / "model.safetensors")
     assert {a.dtype for a in weights.values()} == {np.dtype(np.float32)}
-    rounded = [np.array_equal(a, a.astype(np.float16)) for a in weights.values() if a.ndim == 2]
+    rounded = [np.array_equal(a, a.astype(precision.compute_dtype(dtype))) for a in weights.values() if a.ndim == 2]
     assert not any(rounded)                                # what is saved are the master weights, not their copy
 
 
