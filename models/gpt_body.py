@@ -14,6 +14,7 @@ import numpy as np
 
 from models.gpt import GPT
 from nn import Module, Parameter, init
+from nn.surgery import ShrunkEmbedding
 from tinytensor import Tensor, ops
 
 MARKS = ("<start>", "<delimiter>", "<classify>")
@@ -24,15 +25,24 @@ class GPTBody(Module):
 
     pools = True  # no layer stands between the last vector and a head's own
 
-    def __init__(self, gpt: GPT, language_weight: float = 0.5):
+    def __init__(self, gpt: GPT, language_weight: float = 0.5, marked: bool = True):
+        """marked: False for a model that is only to make vectors of texts without marks."""
         self.config = gpt.config  # as it was pretrained
         self.language_weight = language_weight
         self.gpt = gpt
         self._read: tuple[Tensor, np.ndarray, np.ndarray] | None = None
+        if marked:
+            self._add_marks(gpt)
+
+    def _add_marks(self, gpt: GPT) -> None:
+        if isinstance(gpt.token_embedding, ShrunkEmbedding):
+            gpt.token_embedding = gpt.token_embedding.whole()
         for layer in (gpt.token_embedding, *([gpt.head] if gpt.head else [])):
-            table = layer.weight.data
+            table, mask, xp = layer.weight.data, layer.weight.mask, layer.weight.xp
             marks = init.normal(gpt.config.init_std)((len(MARKS), table.shape[1])).astype(table.dtype)
-            layer.weight = Parameter(layer.weight.xp.concatenate([table, layer.weight.xp.asarray(marks)]))
+            layer.weight = Parameter(xp.concatenate([table, xp.asarray(marks)]))
+            if mask is not None:
+                layer.weight.mask = xp.concatenate([mask, xp.ones(marks.shape, bool)])
         gpt.config = dataclasses.replace(gpt.config, vocab_size=gpt.config.vocab_size + len(MARKS))
 
     @property

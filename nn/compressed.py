@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nn.embedding import Embedding
 from nn.module import Module, Parameter
 from nn.quantize import fit_quantized
 from nn.surgery import (
@@ -59,7 +60,10 @@ def load(model: Module, arrays: dict[str, np.ndarray]) -> None:
 
 
 def fit(model: Module, arrays: dict[str, np.ndarray]) -> None:
-    """Change the layers of a model of the full shape to those of a file's arrays; set the masks. Weights come later."""
+    """Change the layers of a model of the full shape to those of a file's arrays; set the masks. Weights come later.
+
+    Layers that are as in the file already stay, so that an optimizer that knows their parameters keeps them.
+    """
     device = model.parameters()[0].device
     for name, module in list(model.named_modules()):
         if is_attention(module):
@@ -90,7 +94,7 @@ def _rows(arrays: dict[str, np.ndarray], layer: str) -> int | None:
 
 
 def _fitted(module: Module, name: str, arrays: dict[str, np.ndarray]) -> Module:
-    if f"{name}.place" in arrays and hasattr(module, "weight"):
+    if f"{name}.place" in arrays and isinstance(module, Embedding):
         rows = arrays[f"{name}.rows{MASK}"].shape[0]
         return ShrunkEmbedding(Parameter(np.zeros((rows, module.weight.shape[1]), np.float32)), arrays[f"{name}.place"])
     return fit_quantized(module, name, arrays)

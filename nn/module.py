@@ -171,9 +171,9 @@ class Module:
         return self.eval()
 
     def requires_grad_(self, wanted: bool = True) -> Module:
-        """Freeze (False) or unfreeze all parameters."""
+        """Freeze (False) or unfreeze all parameters; those that are integers (of smaller models) have no gradient."""
         for parameter in self.parameters():
-            parameter.requires_grad = wanted
+            parameter.requires_grad = wanted and backend.is_float(parameter.dtype)
         return self
 
     def zero_grad(self) -> None:

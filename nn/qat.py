@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from nn.embedding import Embedding
+from nn.integers import encode, levels
 from nn.linear import Linear
 from nn.module import Module, Parameter
-from nn.quantize import INPUT_BITS, QuantizedEmbedding, QuantizedLinear, encode, levels, sample_inputs
+from nn.quantize import INPUT_BITS, QuantizedEmbedding, QuantizedLinear, sample_inputs
 from nn.surgery import replace_modules
 from tinytensor import Tensor, backend, ops
 

@@ -179,6 +179,14 @@ class ShrunkEmbedding(Module):
         rows = xp.concatenate([weight.data[kept], xp.zeros_like(weight.data[:1])])
         return cls(Parameter(rows), xp.where(kept, kept.cumsum() - 1, kept.sum()))
 
+    def whole(self) -> Embedding:
+        """The embedding that it was made of, with its masked rows."""
+        kept = self.rows.mask[:, :1][self.place.data]
+        embedding = Embedding(0, self.rows.shape[1])
+        embedding.weight = Parameter(self.weight.data, self.rows.requires_grad)
+        embedding.weight.mask = self.rows.xp.repeat(kept, self.rows.shape[1], axis=1)
+        return embedding
+
     @property
     def weight(self) -> Tensor:
         """The whole table (V, width), for a model that compares a vector with every row."""

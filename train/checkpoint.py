@@ -99,7 +99,7 @@ def load_trainer(run: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict]:
 
 def load_config(run: Path):
     """(family, config) from the run's config.json."""
-    fields = _read_config(run)
+    fields = read_config(run)
     path, family = run / "config.json", fields.pop("family", None)
     if family == "finetuned":
         raise ValueError(f"{run} holds a model that was fine-tuned for a task; use it with: python -m train ask {run}")
@@ -127,7 +127,7 @@ def made_from(config_class: type, fields: dict, path: Path):
         raise ValueError(f"{path} does not hold the settings of this run: {error}") from None
 
 
-def _read_config(folder: Path) -> dict:
+def read_config(folder: Path) -> dict:
     path = folder / "config.json"
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the folder of a run, such as runs/gpt-1")
@@ -148,7 +148,7 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     """
     if (folder / "options.json").exists():
         return _published_elmo(folder), ElmoCharacters()
-    kind = _read_config(folder).get("model_type")
+    kind = read_config(folder).get("model_type")
     if kind is None:
         model = _load_run(folder, which)
     elif kind in PUBLISHED:
@@ -207,6 +207,7 @@ def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if path.exists():
         return read_safetensors(path)
-    if path.name == WEIGHTS["best"] and (path.parent / WEIGHTS["last"]).exists():
-        raise ValueError(f"{path.parent} has no {path.name}, only the last weights; leave out --best")
+    if (path.parent / WEIGHTS["last"]).exists():
+        what = "only the last weights; leave out --best" if path.name == WEIGHTS["best"] else "so it cannot go on"
+        raise ValueError(f"{path.parent} has no {path.name}, {what}")
     raise ValueError(f"{path.parent} has no {path.name}: the run was stopped before its first checkpoint")

@@ -11,23 +11,25 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
+from models.gpt_body import GPTBody
 from nn import Module, evaluating
 from tinytensor import backend
 from train import checkpoint, finetune
 from train.data.sentences import split_sentences
 from train.data.text import TextFiles
-from train.tasks import MarkedInputs, TextInputs
+from train.tasks import TextInputs
 
 POOLS = ("mean", "cls")
 
 
 def reader(model: Module, tokenizer) -> tuple[Module, TextInputs]:
     """(body, inputs) of a pretrained model that makes a vector of every token: all but the encoder-decoders."""
-    body, inputs = finetune.PREPARE[checkpoint.family_of(model)](model, tokenizer, 0)
+    family = checkpoint.family_of(model)
+    if family == "gpt":  # whose marks mean nothing before fine-tuning
+        return GPTBody(model, marked=False), TextInputs(tokenizer, model.config.context)
+    body, inputs = finetune.PREPARE[family](model, tokenizer, 0)
     if not hasattr(body, "features"):
         raise ValueError(f"a {type(model).__name__} writes texts and makes no vectors of them; give an encoder")
-    if isinstance(inputs, MarkedInputs):  # the marks mean nothing before fine-tuning
-        inputs = TextInputs(tokenizer, inputs.max_length)
     return body, inputs
 
 

@@ -19,8 +19,9 @@ import tinytensor as tt
 from models.files import write_text
 from models.gpt_body import GPTBody
 from models.tokenizers import load as load_tokenizer
-from nn import Dropout, Module, evaluating
+from nn import Dropout, Module, compressed, evaluating
 from nn.lora import add_adapters, merge
+from nn.quantize import Quantized
 from tinytensor import backend
 from train import checkpoint
 from train.objectives.labelled import Labelled
@@ -143,8 +144,10 @@ def begin(
     lora: int = 0,
     language_loss: float = 0.5,
     cap: int = 0,
+    going_on: bool = False,
 ) -> Trainer:
-    """A trainer that is ready to fine-tune, in an existing empty folder.
+    """A trainer that is ready to fine-tune, in an existing empty folder; or, if going_on, in that of a run, whose
+    model gets the shapes that it had (it may have been pruned).
 
     pretrained: (family, model, tokenizer).   settings: fields of TrainConfig; steps and evaluations follow from epochs.
     frozen: train the head only.   lora: train the head and adapters of this rank (nn/lora.py).
@@ -152,8 +155,8 @@ def begin(
     cap: the most examples of one task of a mixture in an epoch (0: all).
     """
     family, model, tokenizer = pretrained
-    if family not in PREPARE:
-        raise ValueError(f"a model of the family {family} cannot be fine-tuned; the families are {', '.join(PREPARE)}")
+    if any(isinstance(module, Quantized) for module in model.modules()):
+        raise ValueError("the model's weights are integers, which do not learn; fine-tune the one it was made from")
     if epochs < 1:
         raise ValueError(f"--epochs must be at least 1, not {epochs}")
     if max_length < 0:
@@ -172,6 +175,8 @@ def begin(
         body.language_weight = 0.0 if frozen else language_loss
     with tt.random.seeded(seed, 1):
         tuned = FineTuned(task.make_head(body, dropout), task, inputs, family)
+    if going_on:
+        _fit(tuned.model, checkpoint.load_trainer(folder)[0]["model"])
     if lora:
         with tt.random.seeded(seed, 2):
             add_adapters(tuned.model, lora, trained=HEAD)
@@ -233,10 +238,11 @@ def load(folder: Path, which: str = "last") -> FineTuned:
     except (KeyError, TypeError) as error:
         raise _not_described(folder, error) from None
     body, inputs = PREPARE[family](model, load_tokenizer(folder), max_length)
-    head = task.make_head(body, dropout)
+    head, arrays = task.make_head(body, dropout), checkpoint.read_weights(folder, which)
     if about.get("lora"):
+        _fit(head, arrays)
         add_adapters(head, about["lora"])
-    checkpoint.load_weights(head, checkpoint.read_weights(folder, which), folder / checkpoint.WEIGHTS[which])
+    checkpoint.load_weights(head, arrays, folder / checkpoint.WEIGHTS[which])
     if about.get("lora"):
         merge(head)
     return FineTuned(head.eval(), task, inputs, family)
@@ -244,13 +250,15 @@ def load(folder: Path, which: str = "last") -> FineTuned:
 
 def _about(folder: Path) -> dict:
     """The config.json of a fine-tuning run."""
-    try:
-        about = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise _not_described(folder, error) from None
-    if not isinstance(about, dict) or about.get("family") != "finetuned":
+    about = checkpoint.read_config(folder)
+    if about.get("family") != "finetuned":
         raise ValueError(f"{folder} is no fine-tuned model; make one with: python -m train finetune {folder}")
     return about
+
+
+def _fit(head: Module, arrays: dict[str, np.ndarray]) -> None:
+    """Give a model the layers that a file's arrays are of, before it gets adapters, which call them `base`."""
+    compressed.fit(head, {name.replace(".base.", "."): array for name, array in arrays.items()})
 
 
 def _blank_body(about: dict, folder: Path) -> Module:

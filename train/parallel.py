@@ -26,6 +26,8 @@ from collections.abc import Callable
 import numpy as np
 import threadpoolctl
 
+from tinytensor import backend
+
 KINDS = ("auto", "threads", "processes")
 SPINS = 2000  # attempts before a waiting process lets the system put it to sleep
 PATIENCE = 0.2  # seconds of sleep between looks at whether the others still live
@@ -109,6 +111,24 @@ class Team:
 def share(n: int, rank: int, size: int) -> slice:
     """The part of n things in a row that worker `rank` of `size` has; together the parts are all of them."""
     return slice(n * rank // size, n * (rank + 1) // size)
+
+
+def sum_gradients(gradients: list, total, place: slice) -> float:
+    """Add up one stretch of all workers' gradients into `total` (one of them); returns the squared length there.
+
+    Block by block, so that the squares are taken while the sums are in the cache.
+    """
+    kernels = backend.backend_of(total)
+    if backend.device_of(total) == "cuda":  # a single worker, and one wait for the GPU
+        return float(kernels.squared_norm(total[place]))
+    others = [g for g in gradients if g is not total]
+    squared = 0.0
+    for start in range(place.start, place.stop, 1 << 17):
+        block = slice(start, min(start + (1 << 17), place.stop))
+        for other in others:
+            total[block] += other[block]
+        squared += kernels.squared_norm(total[block])
+    return squared
 
 
 def run(kind: str, size: int, gradients: list, work: Callable[[Team], object]):

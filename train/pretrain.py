@@ -19,6 +19,7 @@ from models.files import write_text
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import compressed
+from nn.quantize import Quantized
 from train import checkpoint
 from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus, open_corpus
 from train.flags import add_config_flags, given
@@ -205,6 +206,8 @@ def _first_weights(args: argparse.Namespace, recipe: Recipe):
         flag = "--" + said[0].replace("_", "-")
         raise ValueError(f"--init goes on with the tokenizer and the shape of {args.init}; leave out {flag}")
     model, tokenizer = checkpoint.load_model(args.init)
+    if any(isinstance(module, Quantized) for module in model.modules()):
+        raise ValueError(f"the weights of {args.init} are integers, which do not learn; name the run it was made from")
     if (family := checkpoint.family_of(model)) != recipe.family:
         raise ValueError(f"{args.init} holds a {family}; learn new text with: python -m train {family} --init")
     return model, tokenizer

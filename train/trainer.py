@@ -265,7 +265,7 @@ class Loop:
         loss, seen, rows, state = self._gradients(step, team.rank)
         loss, stop = team.sum(loss, float(trainer.stop_asked))
         place = team.stretch(self.flat.size)
-        squared = sum_gradients(team.gradients, self.grad, place)
+        squared = parallel.sum_gradients(team.gradients, self.grad, place)
         scale = trainer.loss_scale.value
         norm = math.sqrt(team.sum(squared)[0]) / scale
         optimizer.steps = step + 1
@@ -390,21 +390,3 @@ def evaluate_on_all_cores(
     work = lambda team: team.sum(*of(model, objective, data, keys[team.rank :: team.size]))
     workers = min(workers or parallel.core_count(), len(keys)) if model.parameters()[0].device == "cpu" else 1
     return parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
-
-
-def sum_gradients(gradients: list, total, place: slice) -> float:
-    """Add up one stretch of all workers' gradients into `total` (one of them); returns the squared length there.
-
-    Block by block, so that the squares are taken while the sums are in the cache.
-    """
-    kernels = backend.backend_of(total)
-    if backend.device_of(total) == "cuda":  # a single worker, and one wait for the GPU
-        return float(kernels.squared_norm(total[place]))
-    others = [g for g in gradients if g is not total]
-    squared = 0.0
-    for start in range(place.start, place.stop, 1 << 17):
-        block = slice(start, min(start + (1 << 17), place.stop))
-        for other in others:
-            total[block] += other[block]
-        squared += kernels.squared_norm(total[block])
-    return squared

@@ -73,6 +73,7 @@ def text_after(tokenizer: Tokenizer, start: list[int], new: list[int], ends: lis
         if token in ends:
             new = new[:place]
             break
+    new = [token for token in new if token < tokenizer.vocab_size]  # a model's table may have rows beyond the tokens
     # Decoded together: a tokenizer may put a space between two tokens that it would not put before the first.
     return tokenizer.decode(start + new)[len(tokenizer.decode(start)) :]
 

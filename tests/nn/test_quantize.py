@@ -9,17 +9,9 @@ from hypothesis import strategies as st
 import tinytensor as tt
 from models import GPT, GPTConfig
 from nn import LSTM, Embedding, Linear, Module, compressed
+from nn.integers import decode, encode, find_range, levels
 from nn.prune import prune, shrink
-from nn.quantize import (
-    Quantized,
-    QuantizedEmbedding,
-    QuantizedLinear,
-    decode,
-    encode,
-    find_range,
-    levels,
-    quantize,
-)
+from nn.quantize import Quantized, QuantizedEmbedding, QuantizedLinear, quantize
 from tests.helpers import assert_close
 
 CONFIG = dict(vocab_size=23, context=12, layers=2, heads=4, width=16, init_std=0.3)

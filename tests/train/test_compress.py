@@ -10,6 +10,7 @@ import safetensors.numpy
 
 import tinytensor as tt
 from models import GPT, GPTConfig
+from models.gpt_body import GPTBody
 from nn.prune import groups, sparsity
 from nn.quantize import Quantized
 from tests.helpers import assert_close
@@ -83,9 +84,9 @@ def test_sparse_weights_are_stored_with_their_masks(trained, tmp_path):
 
 
 def test_a_pruned_model_that_learns_on_is_resumed_bit_for_bit_in_its_own_shape(trained, tmp_path):
-    """Of half the heads and with half of the other weights masked."""
-    for start, what, out in ((trained, "heads", "small"), (tmp_path / "small", "weights", "sparse")):
-        options = ["--what", what, "--steps", 2, "--limit", 1]
+    """Of half the heads and table rows, and with half of the other weights masked."""
+    for start, what, out in ((trained, ("heads", "rows"), "small"), (tmp_path / "small", ("weights",), "sparse")):
+        options = [word for one in what for word in ("--what", one)] + ["--steps", 2, "--limit", 1]
         assert command("prune", start, "--out", tmp_path / out, *options) == 0
     more = ["--data", trained.parent / "text.txt", "--init", tmp_path / "sparse", "--workers", 1]
     more += ["--batch", 4, "--schedule", "constant"]
@@ -111,6 +112,59 @@ def test_iterative_pruning_masks_more_in_every_round_and_trains_after_each(train
     assert counts[2] == pytest.approx(counts[0] - 0.5 * masked, rel=0.01) and counts[3] == counts[1]
     assert float(lines[3]["loss"]) < float(lines[1]["loss"])
     assert (tmp_path / "rounds" / "metrics-round-1.jsonl").exists()
+
+
+@pytest.mark.parametrize("lora", [0, 2])
+def test_a_pruned_model_is_fine_tuned_stopped_resumed_and_asked(bert, lora, tmp_path, monkeypatch, capsys):
+    small = tmp_path / "small"
+    what = ["--what", "heads", "--what", "rows", "--steps", 1, "--limit", 1]
+    assert command("prune", bert[0], "--out", small, *what) == 0
+    tune = ["--task", "sentiment", "--examples", 40, "--epochs", 2, "--workers", 1, "--lora", lora]
+    assert command("finetune", small, "--out", tmp_path / "straight", *tune) == 0
+    train = Trainer.train
+
+    def stopping_after_four(self):
+        self.between = lambda loop, step: setattr(self, "stop_asked", step == 3)
+        return train(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", stopping_after_four)
+        assert command("finetune", small, "--out", tmp_path / "parts", *tune) == 0
+    assert command("finetune", "--resume", tmp_path / "parts") == 0
+    files = (tmp_path / out / "trainer.safetensors" for out in ("straight", "parts"))
+    expected, got = map(safetensors.numpy.load_file, files)
+    assert expected.keys() == got.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(got[name], array, err_msg=name)
+    tuned = finetune.load(tmp_path / "parts")
+    assert tuned.model.body.blocks[0].attention.heads == 1
+    assert tuned.answers([{"text": "Mia lost her kite."}])[0] in tuned.task.labels
+
+
+def test_a_gpt_without_some_rows_of_its_table_gets_marks_and_keeps_them_out(trained, tmp_path):
+    assert command("prune", trained, "--out", tmp_path / "small", "--what", "rows", "--steps", 1, "--limit", 1) == 0
+    gpt, _ = checkpoint.load_model(tmp_path / "small")
+    table = gpt.token_embedding.weight.data.copy()
+    body = GPTBody(gpt)
+    weight = body.gpt.token_embedding.weight
+    np.testing.assert_array_equal(weight.data[:-3], table)
+    assert len(weight) == len(table) + 3 and weight.data[-3:].any(axis=1).all()
+    masked = ~weight.mask
+    assert 0 < masked.any(axis=1).sum() == masked.all(axis=1).sum() and not weight.data[masked].any()
+
+
+def test_integers_do_not_learn(trained, tmp_path, capsys):
+    assert command("quantize", trained, "--out", tmp_path / "small", "--limit", 1) == 0
+    assert command("gpt", "--init", tmp_path / "small", "--data", trained.parent / "text.txt") == 2
+    assert "small are integers, which do not learn; name the run it was made from" in capsys.readouterr().err
+    assert command("finetune", tmp_path / "small", "--task", "sentiment", "--examples", 4, "--out", tmp_path / "x") == 2
+    assert "weights are integers, which do not learn; fine-tune the one" in capsys.readouterr().err
+    assert command("gpt", "--resume", tmp_path / "small", "--steps", 900) == 2
+    assert "has no trainer.safetensors, so it cannot go on" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+    text = trained.parent / "text.txt"
+    assert command("embed", text, "the cat sat on the mat.", "--model", tmp_path / "small", "--top", 1) == 0
+    assert capsys.readouterr().out.startswith("1.000  the cat sat on the mat.")
 
 
 def test_a_run_may_lose_whole_layers(trained, tmp_path):

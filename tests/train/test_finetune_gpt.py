@@ -113,7 +113,7 @@ def test_the_command_fine_tunes_a_run_on_files_of_pairs_in_both_orders(tmp_path,
     assert main(f"{command} --out tuned --language-loss 0.25".split()) == 0
     assert "accuracy" in capsys.readouterr().out
     tuned = finetune.load(tmp_path / "tuned")
-    assert tuned.task.both_orders and checkpoint._read_config(tmp_path / "tuned")["body"] == "gpt"
+    assert tuned.task.both_orders and checkpoint.read_config(tmp_path / "tuned")["body"] == "gpt"
     one, other = tuned.model.eval(), [{"text": a, "pair": b} for a, b in (("the cat", "a dog"), ("a dog", "the cat"))]
     scores = [one(tuned.pad([row.arrays for row in tuned.task.rows(example, tuned.inputs)])).data for example in other]
     np.testing.assert_allclose(*scores, atol=1e-5)

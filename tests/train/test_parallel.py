@@ -10,7 +10,6 @@ import tinytensor as tt
 from models import GPT, GPTConfig
 from train import parallel
 from train.optim import AdamW
-from train.trainer import sum_gradients
 
 KINDS = ["threads", pytest.param("processes", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"))]
 CONFIG = GPTConfig(vocab_size=11, context=8, layers=2, heads=2, width=8)
@@ -34,7 +33,7 @@ def gradient_of(kind: str, workers: int, batch: dict) -> np.ndarray:
         flat.complete_gradients(parameters)
         team.barrier()
         stretch = team.stretch(flat.size)
-        sum_gradients(team.gradients, team.gradients[team.rank], stretch)
+        parallel.sum_gradients(team.gradients, team.gradients[team.rank], stretch)
         flat.data[stretch] = team.gradients[team.rank][stretch]  # into the one array that all share
         team.barrier()
 

@@ -154,7 +154,8 @@ def _resume(args: argparse.Namespace) -> Trainer:
         source = record["data"] or f"the built-in {record['task']}"
         raise ValueError(f"the examples of {source} are not those that {folder} was begun with; fine-tune anew")
     settings = record["train"] | given(args, TrainConfig)
-    trainer = _trainer(folder, finetune.blank(folder), _task(record, *examples), examples, record, settings)
+    task = _task(record, *examples)
+    trainer = _trainer(folder, finetune.blank(folder), task, examples, record, settings, going_on=True)
     trainer.restore()
     done, steps = trainer.progress.step, trainer.config.steps
     if done >= steps:
@@ -163,10 +164,12 @@ def _resume(args: argparse.Namespace) -> Trainer:
     return trainer
 
 
-def _trainer(folder: Path, pretrained: tuple, task, examples: tuple, record: dict, settings: dict) -> Trainer:
+def _trainer(
+    folder: Path, pretrained: tuple, task, examples: tuple, record: dict, settings: dict, going_on: bool = False
+) -> Trainer:
     """What fine-tunes a model as the record of a run says."""
     options = {name: record[name] for name in ("epochs", "max_length", "frozen", "lora", "language_loss", "cap")}
-    options |= dict(settings=settings, dropout=record["head_dropout"])
+    options |= dict(settings=settings, dropout=record["head_dropout"], going_on=going_on)
     return finetune.begin(folder, pretrained, task, *examples[1:], **options)
 
 

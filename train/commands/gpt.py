@@ -86,7 +86,7 @@ def _write_samples(run: pretrain.Run, count: int = 3, tokens: int = 600) -> str:
     start = trainer.val_data[:1].astype(int)  # a token that texts of this kind begin with
     with tt.random.seeded(trainer.config.seed):
         ids = generate(trainer.model, [start] * count, tokens, temperature=0.8)
-    texts = [run.tokenizer.decode(row.tolist()).strip() for row in ids]
+    texts = [run.tokenizer.decode(row[row < run.tokenizer.vocab_size]).strip() for row in ids]
     rule = f"\n\n{'-' * 30}\n\n"
     heading = f"after {trainer.progress.step} steps, temperature 0.8:"
     write_text(run.folder / "samples.txt", f"{heading}\n\n{rule.join(texts)}\n")
