@@ -153,6 +153,7 @@ class BERT(Module):
             raise ValueError(f"{ids.shape[1]} tokens are more than the context of {self.config.context}")
         x = self.embed(ids, token_types)  # (B, T, C)
         mask = attention_mask(mask, ids.shape)
+        mask = None if mask is None else backend.beside(x.data, mask)  # once, not in every block
         for block in self.stack:
             x = block(x, mask)
         return Encoded(x, ops.tanh(self.pooler(x[:, 0])) if self.pooler else None)

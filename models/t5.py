@@ -114,10 +114,11 @@ class T5(Module):
         memory, mask = self.encode(input_ids, mask)
         return ops.linear(self.decode(decoder_input_ids, memory, mask), self.output_table)  # (B, T, V)
 
-    def encode(self, input_ids, mask=None) -> tuple[Tensor, np.ndarray | None]:
+    def encode(self, input_ids, mask=None) -> tuple[Tensor, object]:
         """The memory (B, S, C) that the decoder looks at, and its mask as attention wants it, (B, 1, 1, S)."""
         _check_ids("input", input_ids)
         mask = _attention_mask(mask, input_ids.shape)
+        mask = None if mask is None else backend.beside(self.embedding.weight.data, mask)  # once, not in every block
         return self.encoder(self.embedding(input_ids), mask), mask
 
     def decode(self, ids, memory: Tensor | None = None, mask=None, cache: DecoderCache | None = None) -> Tensor:
@@ -168,7 +169,7 @@ class T5(Module):
         own = [KVCache(batch, one.heads, capacity, one.head_width, like) for one in attentions]
         with no_grad():
             vectors, mask = self.encode(source, source_mask)
-            memory = {} if mask is None else {"mask": self.embedding.weight.xp.asarray(mask)}
+            memory = {} if mask is None else {"mask": mask}
             for layer, block in enumerate(self.decoder.blocks):
                 keys, values = block.cross.keys_values(vectors)
                 memory |= {f"keys.{layer}": keys.data, f"values.{layer}": values.data}
