@@ -153,20 +153,25 @@ def trace(model: Module, batch: dict) -> Trace:
 # The losses: sums over tokens or texts, so that the shards of a batch add up
 
 
+def wide(x: Tensor) -> Tensor:
+    """In 32 bits, where squares and small differences of 16-bit numbers do not get lost; the teacher has that many."""
+    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
+
+
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float, mask=None) -> Tensor:
     """T^2 KL(teacher || student) of probabilities softmax(logits / T), summed over all but the last axis.
 
     T^2 makes up for the gradient, which shrinks by as much, so that the weight of the loss means the same at every T.
     """
-    log_p = (teacher.detach() * (1 / temperature)).log_softmax()
-    log_q = (student * (1 / temperature)).log_softmax()
+    student, teacher = wide(student), wide(teacher.detach())
+    log_p, log_q = (teacher * (1 / temperature)).log_softmax(), (student * (1 / temperature)).log_softmax()
     nats = ((log_p - log_q) * log_p.exp()).sum(axis=-1)
     return _sum(nats, mask) * temperature**2
 
 
 def cosine_loss(student: Tensor, teacher: Tensor, mask=None) -> Tensor:
     """1 - cos(student, teacher), summed over tokens."""
-    teacher = teacher.detach()
+    student, teacher = wide(student), wide(teacher.detach())
     dot = (student * teacher).sum(axis=-1)
     lengths = ((student * student).sum(axis=-1) * (teacher * teacher).sum(axis=-1) + 1e-12).sqrt()
     return _sum(1 - dot / lengths, mask)
@@ -174,7 +179,7 @@ def cosine_loss(student: Tensor, teacher: Tensor, mask=None) -> Tensor:
 
 def square_loss(student: Tensor, teacher: Tensor, mask=None) -> Tensor:
     """The mean over a vector of (student - teacher)^2, summed over tokens."""
-    difference = student - teacher.detach()
+    difference = wide(student) - wide(teacher.detach())
     return _sum((difference * difference).mean(axis=-1), mask)
 
 
@@ -183,7 +188,7 @@ def attention_loss(student: tuple[Module, Tensor], teacher: tuple[Module, Tensor
 
     Summed over queries. Where the numbers of heads differ, it is their mean scores that are compared.
     """
-    a, b = attention_scores(*student), attention_scores(teacher[0], teacher[1].detach())
+    a, b = (attention_scores(layer, wide(qkv)) for layer, qkv in (student, (teacher[0], teacher[1].detach())))
     if a.shape[1] != b.shape[1]:
         a, b = (x.mean(axis=1, keepdims=True) for x in (a, b))
     difference = a - b

@@ -177,3 +177,14 @@ def test_what_is_not_trained_is_rounded_for_the_model_and_saved_as_it_was(cuda, 
     same = [name for name, p in weights[0].items() if np.array_equal(p.data, weights[1][name].data)]
     assert len(same) >= 5                                  # what is frozen, but for what adapters were merged into
     assert any((weights[1][name].data != weights[1][name].data.astype(np.float16)).any() for name in same)
+
+
+def test_a_student_in_half_precision_follows_its_teacher_in_full(cuda, gpt):
+    losses = []
+    for dtype in ("float32", "float16"):
+        parts = "--layers 1 --steps 3 --hidden 1 --attention 1 --embedding 1 --cosine 0 --limit 1 --eval-batches 1"
+        flags = ["--dtype", dtype, "--log-every", 1, "--written", 4, *parts.split()]
+        call("distill", gpt, "--out", dtype, "--device", "cuda", *flags)
+        lines = [json.loads(line) for path in sorted(Path(dtype).rglob("metrics.jsonl")) for line in path.open()]
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    assert len(losses[0]) >= 3 and losses[1] == pytest.approx(losses[0], rel=5e-3)
