@@ -119,6 +119,8 @@ class Optimizer:
 
     def __init__(self, parameters: Iterable[Parameter], lr: float, allocate: Callable | None = None, dtype=None):
         """dtype: what the model computes in, if narrower than its parameters; see FlatParameters."""
+        if not 0 <= lr < math.inf:
+            raise ValueError(f"lr must be a number from 0 on, not {lr}")
         self.flat = FlatParameters(parameters, allocate, dtype)
         self.lr = lr
         self.steps = 0  # updates done
@@ -173,6 +175,8 @@ class AdamW(Optimizer):
         allocate: Callable | None = None,
         dtype=None,
     ):
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must be shares in [0, 1), not {betas}")
         super().__init__(parameters, lr, allocate, dtype)
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         self.m = self.flat.allocate(self.flat.size)

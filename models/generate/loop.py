@@ -42,6 +42,8 @@ def generate(
     done before the others is filled up with its end.
     beams: with more than 1, beam search; see `beam_search` for length_penalty and early_stopping.
     """
+    if beams < 1:
+        raise ValueError(f"beams must be at least 1, not {beams}; 1 draws one token after another")
     single = not isinstance(ids, list) or not any(np.ndim(row) for row in ids)
     lengths = None
     if not single and len({np.shape(row) for row in ids}) > 1:

@@ -168,6 +168,15 @@ def test_short_gradients_are_not_clipped():
         np.testing.assert_array_equal(p.grad, value)
 
 
+def test_rates_and_betas_that_make_no_sense_are_refused():
+    parameters = Linear(2, 2).parameters()
+    for lr in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="lr must be a number from 0 on"):
+            SGD(parameters, lr)
+    with pytest.raises(ValueError, match=r"betas must be shares in \[0, 1\), not \(0.9, 1.0\)"):
+        AdamW(parameters, betas=(0.9, 1.0))
+
+
 def test_a_state_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"m is \(3,\), expected \(24,\)"):
         AdamW(parameters()).load_state({"m": np.zeros(3), "v": np.zeros(24)}, 1)

@@ -331,3 +331,8 @@ def test_greedy_writing_from_unequal_prompts_is_that_of_transformers(pair):
 def test_bad_prompts_are_named(model, ids, message):
     with pytest.raises(ValueError, match=message):
         generate(model, ids, 3)
+
+
+def test_no_beams_are_refused(model):
+    with pytest.raises(ValueError, match="beams must be at least 1, not 0"):
+        generate(model, [1, 2], 3, beams=0)
