@@ -37,7 +37,7 @@ from models import (
     RoBERTaForPreTraining,
     T5Config,
 )
-from models.files import replace_file, write_text  # noqa: F401  (train/compress.py has replace_file from here)
+from models.files import write_text
 from models.pretrained.weights import read_metadata, read_safetensors, write_safetensors
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer

@@ -22,6 +22,7 @@ from pathlib import Path
 import safetensors.numpy
 
 import tinytensor as tt
+from models.files import replace_file, write_text
 from models.t5 import shift_right
 from nn import Module, compressed, evaluating
 from nn.quantize import Quantized
@@ -29,7 +30,7 @@ from tinytensor import Tensor, backend, ops
 from tinytensor.ops.softmax import IGNORED
 from train import checkpoint, finetune, parallel, pretrain
 from train.data.corpus import open_corpus
-from train.flags import given
+from train.flags import check_at_least_1, given
 from train.objectives.labelled import Labelled
 from train.report import Report
 from train.tasks import TASKS
@@ -37,6 +38,7 @@ from train.tasks.examples import examples_of
 from train.trainer import TrainConfig, Trainer, evaluate, evaluate_on_all_cores
 
 TARGETS = ("targets", "label", "tags", "choice")  # what the right answers of a batch may be called
+OF_TASKS = ("task", "data", "held_out", "examples")  # flags about the examples of a fine-tuned run
 DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json", finetune.RECORD)
 
 
@@ -131,16 +133,29 @@ def add_arguments(parser: argparse.ArgumentParser, how: str) -> None:
     group.add_argument("--task", metavar="TASK", help="one of the stories' sets, or with --data a kind of task")
     group.add_argument("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
     group.add_argument("--held-out", metavar="FILE", type=Path, help="examples to measure on")
-    group.add_argument("--examples", metavar="N", type=int, default=1000, help="stories' training examples [1000]")
+    group.add_argument("--examples", metavar="N", type=int, help="stories' training examples [1000]")
 
 
 def open_source(args: argparse.Namespace) -> Source:
     """The run that a command was given, its model on the device that was asked for."""
     backend.cpu.tune_malloc()  # as for training, or page faults would be what is timed
+    check_at_least_1(args, "limit")
     device = given(args, TrainConfig).get("device", "cpu")
-    source = _finetuned_source(args) if finetune.is_finetuned(args.run) else _pretrained_source(args.run)
+    source = _source_of(args.run, {n: getattr(args, n) for n in OF_TASKS if getattr(args, n) is not None})
     source.model.to(device)
     return dataclasses.replace(source, device=device)
+
+
+def _source_of(folder: Path, examples: dict) -> Source:
+    """examples: what of OF_TASKS was given."""
+    first = next((f"--{name.replace('_', '-')}" for name in examples), None)
+    if finetune.is_finetuned(folder):
+        if examples and "task" not in examples:
+            raise ValueError(f"{first} says which examples to take of a task; add --task")
+        return _finetuned_source(folder, examples)
+    if examples:
+        raise ValueError(f"{first} is about runs that were fine-tuned for a task, which {folder} was not; leave it out")
+    return _pretrained_source(folder)
 
 
 def _pretrained_source(folder: Path) -> Source:
@@ -148,7 +163,8 @@ def _pretrained_source(folder: Path) -> Source:
     model, tokenizer = checkpoint.load_model(folder)
     recipe = importlib.import_module(f"train.commands.{family}").RECIPE
     settings = pretrain.load_settings(folder)
-    own = recipe.objective and recipe.objective(**settings["objective"])
+    path = folder / "trainer.json"
+    own = recipe.objective and checkpoint.made_from(recipe.objective, settings.get("objective"), path)
     corpus = open_corpus(folder)
     return Source(
         folder,
@@ -162,15 +178,15 @@ def _pretrained_source(folder: Path) -> Source:
     )
 
 
-def _finetuned_source(args: argparse.Namespace) -> Source:
+def _finetuned_source(folder: Path, examples: dict) -> Source:
     """A fine-tuned run, on the examples it had, unless others are named."""
-    tuned = finetune.load(args.run)
-    kind, *examples = examples_of(**(vars(args) if args.task else finetune.read_record(args.run)))
+    tuned = finetune.load(folder)
+    kind, *examples = examples_of(**(examples or finetune.read_record(folder)))
     _, *examples = finetune.put_for(tuned.family, TASKS[kind].of(*examples), *examples)
     training, held_out = (tuned.rows(some)[0] for some in examples)
-    dropout = json.loads((args.run / "config.json").read_text())["dropout"]
+    dropout = json.loads((folder / "config.json").read_text())["dropout"]
     return Source(
-        args.run,
+        folder,
         tuned.family,
         tuned.model,
         lambda config: Labelled(tuned.pad, config.batch, config.seed),
@@ -324,7 +340,7 @@ def conclude(folder: Path, lines: list[Measured], curves: dict, axis: str, unit:
     """Print the comparison, keep it in comparison.md, and draw the curves into comparison.png."""
     text = table(lines)
     print(text)
-    checkpoint.replace_file(folder / "comparison.md", lambda path: path.write_text(text + "\n"))
+    write_text(folder / "comparison.md", text + "\n")
     if draw(folder / "comparison.png", curves, axis, unit, title):
         print(f"the run is in {folder}, the picture in {folder / 'comparison.png'}")
     else:
@@ -352,7 +368,7 @@ def draw(path: Path, curves: dict[str, list[tuple]], x: str, y: str, title: str)
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend()
-    checkpoint.replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
+    replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
     return True
 
 

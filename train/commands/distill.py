@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> None:
     config = source.training(args, TRAINING)
     student = _student(args, teacher, config.seed)
     Distillation(student, teacher, follow)  # what does not fit is named here
+    if args.written < 0:
+        raise ValueError(f"--written must not be negative, not {args.written}: it is a number of texts")
     if args.written and not hasattr(teacher, "new_cache"):
         raise ValueError(f"--written needs a teacher that writes, which a {source.family} does not")
     folder = compress.new_run(dataclasses.replace(source, model=student), args.out, "distilled", args.overwrite)
