@@ -83,7 +83,7 @@ def test_a_mask_for_whole_texts_opens_or_closes_all_their_keys(dtype):
     check(2, 1, 20, 70, 64, dtype, mask=np.array([True, False])[:, None, None, None])
 
 
-@pytest.mark.parametrize("D", [80, 128])
+@pytest.mark.parametrize("D", [32, 80, 128])
 def test_other_head_widths_equal_float64(dtype, D):
     check(1, 1, 70, 70, D, dtype, causal=True)
     check(1, 1, 70, 90, D, dtype, bias=normal(9, (1, 1, 70, 90), dtype))

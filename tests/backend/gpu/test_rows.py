@@ -97,7 +97,7 @@ def test_softmax_of_masked_logits_equals_float64(emulated):
     check("softmax", x)
 
 
-@pytest.mark.parametrize("classes", [2, 65, 5000])
+@pytest.mark.parametrize("classes", [2, 65, 5000, 50257])
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "z_loss": 0.01}])
 def test_cross_entropy_equals_float64_and_ignores_what_it_should(dtype, classes, options):
     logits = normal(1, (6, classes), dtype, scale=4)
