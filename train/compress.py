@@ -141,13 +141,14 @@ def open_source(args: argparse.Namespace) -> Source:
     backend.cpu.tune_malloc()  # as for training, or page faults would be what is timed
     check_at_least_1(args, "limit")
     device = given(args, TrainConfig).get("device", "cpu")
-    source = _source_of(args.run, {n: getattr(args, n) for n in OF_TASKS if getattr(args, n) is not None})
+    source = source_of(args.run, {n: getattr(args, n) for n in OF_TASKS if getattr(args, n) is not None})
     source.model.to(device)
     return dataclasses.replace(source, device=device)
 
 
-def _source_of(folder: Path, examples: dict) -> Source:
-    """examples: what of OF_TASKS was given."""
+def source_of(folder: Path, examples: dict | None = None) -> Source:
+    """A finished run.   examples: for one that was fine-tuned, what of OF_TASKS says which other ones to take."""
+    examples = examples or {}
     first = next((f"--{name.replace('_', '-')}" for name in examples), None)
     if finetune.is_finetuned(folder):
         if examples and "task" not in examples:

@@ -1,7 +1,5 @@
 """Lottery tickets: every network of the experiment begins as the hypothesis says it must."""
 
-import argparse
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from nn.prune import sparsity
 from tests.helpers import assert_close
 from tests.train.test_compress import command, lines_of, trained  # noqa: F401
 from train import checkpoint
-from train.compress import open_source, weight_count
+from train.compress import source_of, weight_count
 from train.lottery import KINDS, Experiment, Outcome
 from train.trainer import TrainConfig, Trainer
 
@@ -18,7 +16,7 @@ from train.trainer import TrainConfig, Trainer
 def networks(trained):  # noqa: F811
     """(kind, sparsity) -> the network as it was when its training began, and at which step that was."""
     config = TrainConfig(steps=30, batch=4, lr=0.01, warmup=2, workers=1)
-    source = open_source(argparse.Namespace(run=trained))
+    source = source_of(trained)
     experiment = Experiment(source, config, rounds=2, take=0.5, rewind=6, test_batches=2)
     begun, order, plain = {}, [], experiment.train
 
