@@ -224,7 +224,7 @@ def our_step(cupy, config: GPTConfig, ids: np.ndarray, graph: bool) -> tuple[flo
     batch = {name: np.ascontiguousarray(array) for name, array in batch.items()}
     counts = model.counts(batch)
 
-    def gradient(batch: dict, counts: dict):
+    def gradient(batch: dict):
         optimizer.zero_grad()
         loss = model.loss(batch, counts)
         loss.backward()
@@ -234,7 +234,7 @@ def our_step(cupy, config: GPTConfig, ids: np.ndarray, graph: bool) -> tuple[flo
     recorded = Recorded(gradient) if graph else None
 
     def work():
-        (recorded or gradient)(batch, counts)
+        (recorded or gradient)(batch)
         norm = float(backend.backend_of(flat.grad).squared_norm(flat.grad)) ** 0.5
         optimizer.steps += 1
         optimizer.update(0, flat.size, flat.grad, 1e-4, clip_scale(norm, 1.0))

@@ -303,7 +303,7 @@ class Loop:
                 if self.recorded:  # what changes from step to step goes in as one dict of arrays
                     counts = {COUNT + part: np.asarray(n, np.float32) for part, n in self.model.counts(batch).items()}
                     inputs = mine | {"loss_scale": scale} | counts
-                    return float(self.recorded(inputs, None, rng)), seen, own, state
+                    return float(self.recorded(inputs, rng)), seen, own, state
                 loss += float(self._add_gradient(mine | state, self.model.counts(batch), scale)) / config.accumulate
         self.flat.complete_gradients(self.parameters)
         return loss, seen, own, state
@@ -313,6 +313,7 @@ class Loop:
         carried = {name: array[rows] for name, array in self.trainer.carried.items()}
         if not (self.recorded and self.state):
             self.state = {name: array.copy() for name, array in carried.items()}
+            return self.state
         for name, array in carried.items():
             self.state[name][...] = array
         return self.state
@@ -327,7 +328,7 @@ class Loop:
         value.backward(scale)
         return value.data
 
-    def _whole_gradient(self, inputs: dict, _):
+    def _whole_gradient(self, inputs: dict):
         """The same from the beginning to the end of a step: what a CUDA graph repeats."""
         counts = {name.removeprefix(COUNT): n for name, n in inputs.items() if name.startswith(COUNT)}
         batch = {name: array for name, array in inputs.items() if not name.startswith(COUNT)} | self.state

@@ -75,7 +75,7 @@ class Draft:
         self.cache.advance()
         return scores
 
-    def _step(self, inputs: dict, _):
+    def _step(self, inputs: dict):
         with self.cache.writing_at(inputs["place"]):
             return self.model.step(inputs["ids"], self.cache)
 

@@ -25,25 +25,25 @@ from train.trainer import TrainConfig
 def test_a_repetition_reads_new_inputs_and_new_seeds(cuda):
     weight = tt.Tensor(backend.to_device(normal(1, (6, 5)), "cuda"))
 
-    def work(inputs, constants):
+    def work(inputs):
         ran.append(1)
         x = tt.Tensor(backend.to_device(inputs["x"], "cuda"))
-        return (ops.dropout(ops.linear(x, weight), 0.5) * constants["scale"]).data
+        return (ops.dropout(ops.linear(x, weight), 0.5) * 2.0).data
 
     ran, recorded = [], graph.Recorded(work)
     for number in range(6):
         x = normal(number, (4, 5))
         with tt.random.seeded(number) as rng:
-            got = backend.to_numpy(recorded({"x": x}, {"scale": 2.0}, rng))
+            got = backend.to_numpy(recorded({"x": x}, rng))
         with tt.random.seeded(number):
-            want = backend.to_numpy(work({"x": x}, {"scale": 2.0}))
+            want = backend.to_numpy(work({"x": x}))
         assert np.abs(got - want).max() < 1e-6
     assert len(ran) == 3 + 6                               # twice to warm up, once recorded, and ours
 
 
 def test_an_array_from_the_cpu_that_never_changes_is_a_constant_of_the_step(cuda):
     constant, onto_gpu = read_only(normal(9, (4, 5))), lambda array: backend.to_device(array, "cuda")
-    recorded = graph.Recorded(lambda inputs, _: onto_gpu(inputs["x"]) + onto_gpu(constant))
+    recorded = graph.Recorded(lambda inputs: onto_gpu(inputs["x"]) + onto_gpu(constant))
     for number in range(5):
         x = normal(number, (4, 5))
         assert (backend.to_numpy(recorded({"x": x})) == x + constant).all()
@@ -64,17 +64,17 @@ def test_what_cannot_be_repeated_is_refused_with_the_reason(cuda):
     x = normal(1, (4, 5))
     onto_gpu = lambda inputs: backend.to_device(inputs["x"], "cuda")
     for work, why in (
-        (lambda inputs, _: onto_gpu(inputs) * float(onto_gpu(inputs).sum()), "reading a number while"),
-        (lambda inputs, _: backend.to_device(inputs["x"] + 1, "cuda"), "it makes arrays on the CPU on its way"),
-        (lambda inputs, _: backend.to_device(read_only(inputs["x"]), "cuda"), "it makes arrays on the CPU on its way"),
-        (lambda inputs, _: onto_gpu(inputs) @ onto_gpu(inputs).T, "CuPy calls cuBLAS while"),
-        (lambda inputs, _: onto_gpu(inputs)[onto_gpu(inputs) > 0], "counting what a mask chooses while"),
-        (lambda inputs, _: onto_gpu(inputs) + cuda.asarray(x), "a copy from the CPU while"),
+        (lambda inputs: onto_gpu(inputs) * float(onto_gpu(inputs).sum()), "reading a number while"),
+        (lambda inputs: backend.to_device(inputs["x"] + 1, "cuda"), "it makes arrays on the CPU on its way"),
+        (lambda inputs: backend.to_device(read_only(inputs["x"]), "cuda"), "it makes arrays on the CPU on its way"),
+        (lambda inputs: onto_gpu(inputs) @ onto_gpu(inputs).T, "CuPy calls cuBLAS while"),
+        (lambda inputs: onto_gpu(inputs)[onto_gpu(inputs) > 0], "counting what a mask chooses while"),
+        (lambda inputs: onto_gpu(inputs) + cuda.asarray(x), "a copy from the CPU while"),
     ):
         with pytest.raises(ValueError, match=f"cannot be recorded in a CUDA graph: {why}.*leave out --graph"):
             attempt(work, x, x, x)
     with pytest.raises(ValueError, match=r"repeats one step, whose .*\(4, 5\).* is .*\(3, 5\).* this time; leave out"):
-        attempt(lambda inputs, _: onto_gpu(inputs), x, x, x, x[:3])
+        attempt(lambda inputs: onto_gpu(inputs), x, x, x, x[:3])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])

@@ -253,7 +253,7 @@ def test_recorded_products_equal_float64_in_every_layout(cupy, dtype):
     want = wide(a) @ wide(b)
     for one in (left, cupy.ascontiguousarray(left.T).T, wide_left[:, 8:]):
         for two in (right, cupy.ascontiguousarray(right.T).T):
-            recorded = graph.Recorded(lambda inputs, _, one=one, two=two: cublas.matmul(one, two))
+            recorded = graph.Recorded(lambda inputs, one=one, two=two: cublas.matmul(one, two))
             for _ in range(4):
                 assert_near(recorded({}), want, dtype, 2)
 

@@ -48,9 +48,9 @@ capture = Capture()
 
 
 class Recorded:
-    """work(inputs, constants) -> array, recorded at the third call and started as a whole from then on.
+    """work(inputs) -> array, recorded at the third call and started as a whole from then on.
 
-    inputs: name -> array on the CPU, of the same shapes and types in every call.   constants: the same in every call.
+    inputs: name -> array on the CPU, of the same shapes and types in every call.
     Whatever else `work` reads must stay where it is, and it may draw random numbers from `rng` for seeds only. The
     answer is always the same array, until the next call.
     """
@@ -68,14 +68,14 @@ class Recorded:
         self.seeds: list[int] = []
         self.places_of_seeds = None
 
-    def __call__(self, inputs: dict[str, np.ndarray], constants=None, rng=None):
+    def __call__(self, inputs: dict[str, np.ndarray], rng=None):
         inputs = {name: np.asarray(array, order="C") for name, array in inputs.items()}
-        self._check({name: (array.shape, array.dtype) for name, array in inputs.items()}, constants)
+        self._check({name: (array.shape, array.dtype) for name, array in inputs.items()})
         self.calls += 1
         if self.calls <= WARM_UP:
-            return self._run(lambda: self.work(inputs, constants))
+            return self._run(lambda: self.work(inputs))
         if self.graph is None:
-            self._record(inputs, constants)
+            self._record(inputs)
         else:
             for name, array in inputs.items():
                 self.places[name].set(array)
@@ -109,11 +109,11 @@ class Recorded:
         index = self.seeds.index(seed)
         return self.places_of_seeds[index : index + 1]
 
-    def _check(self, shapes: dict, constants) -> None:
-        self.known = self.known or (shapes, constants)
-        if self.known != (shapes, constants):
-            pairs = [(self.known[0].get(name), now) for name, now in shapes.items()] + [(self.known[1], constants)]
-            was, now = next(pair for pair in pairs if pair[0] != pair[1])
+    def _check(self, shapes: dict) -> None:
+        self.known = self.known or shapes
+        if self.known != shapes:
+            name = next(name for name in self.known | shapes if self.known.get(name) != shapes.get(name))
+            was, now = self.known.get(name), shapes.get(name)
             raise ValueError(f"a CUDA graph repeats one step, whose {was} is {now} this time; leave out --graph")
 
     def _run(self, function: Callable):
@@ -133,7 +133,7 @@ class Recorded:
         self.stream.synchronize()
         return result
 
-    def _record(self, inputs: dict[str, np.ndarray], constants) -> None:
+    def _record(self, inputs: dict[str, np.ndarray]) -> None:
         import cupy
 
         self.places = {name: cupy.asarray(array) for name, array in inputs.items()}
@@ -144,7 +144,7 @@ class Recorded:
             self.stream.begin_capture()
             capture.recording = True
             try:
-                self.result = self.work(inputs, constants)
+                self.result = self.work(inputs)
             except MemoryError:
                 raise
             except Exception as error:
