@@ -22,7 +22,7 @@ import numpy as np
 from models.config import Config, check_not_negative, check_positive, check_shares, option
 from models.pretrained import bert as published
 from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, PostNormBlock, init
-from nn.attention import check_heads
+from nn.attention import attention_mask, check_heads
 from nn.transformer import ACTIVATIONS
 from tinytensor import Tensor, backend, ops
 from tinytensor.ops.softmax import IGNORED
@@ -152,8 +152,7 @@ class BERT(Module):
         if ids.shape[1] > self.config.context:
             raise ValueError(f"{ids.shape[1]} tokens are more than the context of {self.config.context}")
         x = self.embed(ids, token_types)  # (B, T, C)
-        mask = attention_mask(mask, ids.shape)
-        mask = None if mask is None else backend.beside(x.data, mask)  # once, not in every block
+        mask = attention_mask(mask, ids.shape, x.data)
         for block in self.stack:
             x = block(x, mask)
         return Encoded(x, ops.tanh(self.pooler(x[:, 0])) if self.pooler else None)
@@ -192,16 +191,6 @@ class BERT(Module):
     def dense(self, inputs: int, outputs: int) -> Linear:
         """A linear layer that starts as all of this model's do."""
         return Linear(inputs, outputs, weight_init=init.truncated_normal(self.config.init_std))
-
-
-def attention_mask(mask, shape: tuple[int, int]):
-    """(B, T), true on tokens -> (B, 1, 1, T) for attention; None if nothing is padding, which saves a pass."""
-    if mask is None:
-        return None
-    if mask.shape != shape:
-        raise ValueError(f"the mask has shape {mask.shape}, expected {shape} to match the ids")
-    mask = mask.astype(bool, copy=False)
-    return None if not backend.repeated() and mask.all() else mask[:, None, None, :]
 
 
 class MaskedHead(Module):

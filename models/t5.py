@@ -30,7 +30,7 @@ from models.config import Config, check_not_negative, check_positive, check_shar
 from models.pretrained import t5 as published
 from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init, shapes_only
-from nn.attention import merge_heads, split_heads
+from nn.attention import attention_mask, merge_heads, split_heads
 from nn.transformer import ACTIVATIONS
 from tinytensor import Tensor, backend, no_grad, ops
 from tinytensor.ops.attention import unpack_heads
@@ -117,8 +117,7 @@ class T5(Module):
     def encode(self, input_ids, mask=None) -> tuple[Tensor, object]:
         """The memory (B, S, C) that the decoder looks at, and its mask as attention wants it, (B, 1, 1, S)."""
         _check_ids("input", input_ids)
-        mask = _attention_mask(mask, input_ids.shape)
-        mask = None if mask is None else backend.beside(self.embedding.weight.data, mask)  # once, not in every block
+        mask = attention_mask(mask, input_ids.shape, self.embedding.weight.data)
         return self.encoder(self.embedding(input_ids), mask), mask
 
     def decode(self, ids, memory: Tensor | None = None, mask=None, cache: DecoderCache | None = None) -> Tensor:
@@ -182,7 +181,8 @@ class T5(Module):
         """
         with no_grad():
             seen = cache.see(ids.shape[1], mask)
-            last = self.decode(ids, None, None if seen is None else _attention_mask(seen, seen.shape), cache)[:, -1]
+            mask = None if seen is None else attention_mask(seen, seen.shape, self.embedding.weight.data)
+            last = self.decode(ids, None, mask, cache)[:, -1]
             return ops.linear(last, self.output_table).data
 
     # ---- published folders
@@ -397,17 +397,6 @@ def _first_qkv(config: T5Config) -> init.Initializer:
         return np.concatenate([q(third), kv(third), kv(third)])
 
     return fill
-
-
-def _attention_mask(mask, shape: tuple[int, ...]):
-    """(B, S) -> (B, 1, 1, S), or None where nothing is masked."""
-    if mask is None:
-        return None
-    mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
-    if mask.shape != shape:
-        raise ValueError(f"the mask has shape {mask.shape}, expected {shape} as the input's ids")
-    mask = mask.astype(bool, copy=False)
-    return None if not backend.repeated() and mask.all() else mask[:, None, None, :]
 
 
 def _check_ids(what: str, ids) -> None:

@@ -8,7 +8,7 @@ from nn import init
 from nn.cache import KVCache
 from nn.linear import Linear
 from nn.module import Module
-from tinytensor import Tensor, ops
+from tinytensor import Tensor, backend, ops
 from tinytensor.ops.attention import unpack_heads
 
 
@@ -107,6 +107,21 @@ def merge_heads(x: Tensor) -> Tensor:
 def padding_mask(lengths, T: int) -> np.ndarray:
     """(B,) lengths -> (B, 1, 1, T), True at the positions before each row's length."""
     return (np.arange(T) < np.asarray(lengths)[:, None])[:, None, None, :]
+
+
+def attention_mask(mask, shape: tuple[int, int], like):
+    """(B, T), true on tokens -> (B, 1, 1, T) for attention; None if nothing is padding, which saves a pass.
+
+    shape: that of the ids, which the mask must have.   like: an array of the model; the mask goes to its device here,
+    once, and not in every block.
+    """
+    if mask is None:
+        return None
+    mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
+    if mask.shape != shape:
+        raise ValueError(f"the mask has shape {mask.shape}, expected {shape} to match the ids")
+    mask = mask.astype(bool, copy=False)
+    return None if not backend.repeated() and mask.all() else backend.beside(like, mask[:, None, None, :])
 
 
 def check_heads(width: int, heads: int) -> None:

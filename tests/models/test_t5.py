@@ -113,7 +113,7 @@ def test_ids_and_masks_of_the_wrong_shape_are_named():
         model(np.array([1, 2, 3]), np.array([[0]]))
     with pytest.raises(ValueError, match=r"output ids of shape .*, not \(1, 0\)"):
         model(np.array([[1, 2, 3]]), np.zeros((1, 0), int))
-    with pytest.raises(ValueError, match=r"mask has shape \(1, 2\), expected \(1, 3\) as the input's ids"):
+    with pytest.raises(ValueError, match=r"mask has shape \(1, 2\), expected \(1, 3\) to match the ids"):
         model(np.array([[1, 2, 3]]), np.array([[0]]), np.ones((1, 2), bool))
 
 
