@@ -19,7 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.config import Config, check_not_negative, check_positive, check_shares, option
+from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
 from models.pretrained import bert as published
 from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, PostNormBlock, init
 from nn.attention import attention_mask, check_heads
@@ -64,8 +64,7 @@ class BERTConfig(Config):
         check_not_negative(self, "hidden", "token_types", "norm_eps", "init_std", "pad_id")
         check_shares(self, "dropout", "attention_dropout")
         check_heads(self.width, self.heads)
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
+        check_choice(self, "activation", ACTIVATIONS)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import field
 from typing import ClassVar, Self
 
@@ -29,6 +30,11 @@ def check_positive(config, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise ValueError(f"{name} must be at least 1, not {getattr(config, name)}")
+
+
+def check_choice(config, name: str, choices: Collection[str]) -> None:
+    if (value := getattr(config, name)) not in choices:
+        raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
 
 
 def check_not_negative(config, *names: str) -> None:

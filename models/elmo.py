@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.config import Config, check_not_negative, check_positive, check_shares, option
+from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
 from models.pretrained.elmo import read_published, write_published
 from models.tokenizers import ElmoCharacters
 from nn import (
@@ -84,10 +84,8 @@ class ELMoConfig(Config):
         check_positive(self, "width", "hidden", "layers", "char_width")
         check_not_negative(self, "vocab_size", "highways", "cell_clip", "proj_clip", "mix_l2")
         check_shares(self, "dropout", "mix_dropout")
-        if self.activation not in ("relu", "tanh"):
-            raise ValueError(f"unknown activation {self.activation!r}; choose relu or tanh")
-        if self.softmax not in SOFTMAXES:
-            raise ValueError(f"unknown softmax {self.softmax!r}; choose from {', '.join(SOFTMAXES)}")
+        check_choice(self, "activation", ("relu", "tanh"))
+        check_choice(self, "softmax", SOFTMAXES)
         if self.width > self.hidden:
             raise ValueError(f"width {self.width} is more than the {self.hidden} hidden cells; lower it to that")
         widest = max(width for width, _ in self.filter_pairs)

@@ -26,7 +26,7 @@ from typing import ClassVar
 import numpy as np
 
 from models import pretrained
-from models.config import Config, check_not_negative, check_positive, check_shares, option
+from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
 from models.pretrained import gpt as published
 from models.tokenizers import Tokenizer
 from nn import (
@@ -97,8 +97,7 @@ class GPTConfig(Config):
         check_not_negative(self, "hidden", "window", "norm_eps", "init_std")
         check_shares(self, "dropout")
         check_heads(self.width, self.heads)
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
+        check_choice(self, "activation", ACTIVATIONS)
 
 
 class GPT(Module):

@@ -26,7 +26,7 @@ from typing import ClassVar
 import numpy as np
 
 from models import pretrained
-from models.config import Config, check_not_negative, check_positive, check_shares, option
+from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
 from models.pretrained import t5 as published
 from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init, shapes_only
@@ -82,8 +82,7 @@ class T5Config(Config):
         if self.max_distance <= self.buckets // 2:
             raise ValueError(f"max_distance {self.max_distance} must be more than half of the {self.buckets} buckets")
         check_shares(self, "dropout")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
+        check_choice(self, "activation", ACTIVATIONS)
         for name in ("pad_id", "eos_id"):
             if not 0 <= getattr(self, name) < self.vocab_size:
                 raise ValueError(f"{name} {getattr(self, name)} is outside the vocabulary of {self.vocab_size} tokens")

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from models.config import check_not_negative, check_positive, check_shares, option
+from models.config import check_choice, check_not_negative, check_positive, check_shares, option
 from nn import Module, evaluating
 from tinytensor import backend
 from train import checkpoint, parallel, precision
@@ -66,8 +66,7 @@ class TrainConfig:
         check_positive(self, "steps", "batch", "accumulate", "eval_every", "eval_batches", "save_every", "log_every")
         check_not_negative(self, "workers", "seed", "warmup", "eps", "weight_decay", "clip")
         check_shares(self, "beta1", "beta2", "momentum")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}; choose from {', '.join(OPTIMIZERS)}")
+        check_choice(self, "optimizer", OPTIMIZERS)
         parallel.choose_kind(self.worker_kind, self.workers)
         precision.check_device(self.device, self.dtype, self.workers)
         if self.graph and self.device != "cuda":

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from models.config import option
+from models.config import check_choice, check_positive, option
 from models.files import write_text
 from models.generate import answer_ids, answer_text
 from models.t5 import T5Config
@@ -42,11 +42,8 @@ class T5Objective:
     mean_span: float = option(3.0, "spans: the mean length of what is cut out, in tokens")
 
     def __post_init__(self):
-        kinds = ("spans", "next", "prefix", "deshuffle")
-        if self.objective not in kinds:
-            raise ValueError(f"unknown objective {self.objective!r}; choose from {', '.join(kinds)}")
-        if self.context < 1:
-            raise ValueError(f"context must be at least 1, not {self.context}")
+        check_choice(self, "objective", ("spans", "next", "prefix", "deshuffle"))
+        check_positive(self, "context")
 
     def make(self, model: T5Config, training: TrainConfig, tokenizer: Tokenizer) -> Windows:
         if tokenizer.pad_token is None or tokenizer.frame.single[-1] not in tokenizer.special:

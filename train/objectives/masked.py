@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.config import option
+from models.config import check_choice, check_not_negative, check_positive, option
 from models.tokenizers import Tokenizer
 from tinytensor import random
 from tinytensor.ops.softmax import IGNORED
@@ -44,14 +44,10 @@ class MaskedConfig:
                 raise ValueError(f"{name} must be a share between 0 and 1, not {getattr(self, name)}")
         if self.mask_share == 0:
             raise ValueError("mask_share 0 leaves nothing to predict")
-        if self.max_predictions < 0:
-            raise ValueError(f"max_predictions must not be negative: {self.max_predictions}")
-        if self.duplicates < 1:
-            raise ValueError(f"duplicates must be at least 1, not {self.duplicates}")
-        if self.masking not in MASKINGS:
-            raise ValueError(f"unknown masking {self.masking!r}; choose from {', '.join(MASKINGS)}")
-        if self.pairs not in TASKS:
-            raise ValueError(f"unknown pairs {self.pairs!r}; choose from {', '.join(TASKS)}")
+        check_not_negative(self, "max_predictions")
+        check_positive(self, "duplicates")
+        check_choice(self, "masking", MASKINGS)
+        check_choice(self, "pairs", TASKS)
 
 
 @dataclass
