@@ -61,7 +61,7 @@ def quantize(
     Returns the model, changed in place; it can be used and saved, and is no longer trained.
     """
     _check(bits, per, group, ranges, activations, rounding, batches)
-    if any(isinstance(module, Quantized) for module in model.modules()):
+    if is_quantized(model):
         raise ValueError(f"this {type(model).__name__} is quantized already; quantize the one it was made from")
     how = dict(bits=bits, per=group if bits <= 4 else per, symmetric=symmetric, ranges=ranges)
     linear = [module for module in model.modules() if type(module) is Linear]
@@ -84,6 +84,11 @@ def quantize(
 
     replace_modules(model, change)
     return model.eval()
+
+
+def is_quantized(model: Module) -> bool:
+    """Whether any of its weights are integers, which do not learn."""
+    return any(isinstance(module, Quantized) for module in model.modules())
 
 
 # Layers

@@ -108,12 +108,12 @@ def load_config(run: Path):
     return family, made_from(FAMILIES[family][1], fields, path)
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder's config.json is one of ours: a published folder's says nothing of a family."""
+def family_in(folder: Path) -> str | None:
+    """What the config.json of a run says that it holds; None if there is none of ours: published ones do not say."""
     try:
-        return "family" in json.loads((folder / "config.json").read_text())
-    except (OSError, TypeError, ValueError):
-        return False
+        return read_config(folder).get("family")
+    except ValueError:
+        return None
 
 
 def made_from(config_class: type, fields: dict, path: Path):

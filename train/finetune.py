@@ -21,7 +21,7 @@ from models.gpt_body import GPTBody
 from models.tokenizers import load as load_tokenizer
 from nn import Dropout, Module, compressed, evaluating
 from nn.lora import add_adapters, merge
-from nn.quantize import Quantized
+from nn.quantize import is_quantized
 from tinytensor import backend
 from train import checkpoint
 from train.objectives.labelled import Labelled
@@ -155,7 +155,7 @@ def begin(
     cap: the most examples of one task of a mixture in an epoch (0: all).
     """
     family, model, tokenizer = pretrained
-    if any(isinstance(module, Quantized) for module in model.modules()):
+    if is_quantized(model):
         raise ValueError("the model's weights are integers, which do not learn; fine-tune the one it was made from")
     if epochs < 1:
         raise ValueError(f"--epochs must be at least 1, not {epochs}")
@@ -275,10 +275,7 @@ def _not_described(folder: Path, error: Exception) -> ValueError:
 
 def is_finetuned(folder: Path) -> bool:
     """Whether a folder's config.json is that of a fine-tuned model."""
-    try:
-        return json.loads((folder / "config.json").read_text()).get("family") == "finetuned"
-    except (OSError, ValueError, AttributeError):
-        return False
+    return checkpoint.family_in(folder) == "finetuned"
 
 
 def read_record(folder: Path) -> dict:

@@ -19,7 +19,7 @@ from models.files import write_text
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import compressed
-from nn.quantize import Quantized
+from nn.quantize import is_quantized
 from train import checkpoint
 from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus, open_corpus
 from train.flags import add_config_flags, given
@@ -206,7 +206,7 @@ def _first_weights(args: argparse.Namespace, recipe: Recipe):
         flag = "--" + said[0].replace("_", "-")
         raise ValueError(f"--init goes on with the tokenizer and the shape of {args.init}; leave out {flag}")
     model, tokenizer = checkpoint.load_model(args.init)
-    if any(isinstance(module, Quantized) for module in model.modules()):
+    if is_quantized(model):
         raise ValueError(f"the weights of {args.init} are integers, which do not learn; name the run it was made from")
     if (family := checkpoint.family_of(model)) != recipe.family:
         raise ValueError(f"{args.init} holds a {family}; learn new text with: python -m train {family} --init")
@@ -253,7 +253,7 @@ def make_folder(out: Path | None, family: str, overwrite: bool) -> Path:
         if out.exists():
             if not overwrite:
                 raise ValueError(f"{out} exists already; choose another --out, go on with --resume, or --overwrite it")
-            if any(out.iterdir()) and not checkpoint.is_run(out):
+            if any(out.iterdir()) and checkpoint.family_in(out) is None:
                 raise ValueError(f"{out} does not look like a run, so it is not overwritten; choose another --out")
             shutil.rmtree(out)
         out.mkdir(parents=True)
