@@ -49,9 +49,9 @@ class FlatParameters:
         for parameter, place in zip(self.parameters, self.slices):
             self.data[place] = parameter.data.reshape(-1)
         self.rounded = None if dtype is None or dtype == self.data.dtype else self.data.astype(dtype)
-        self.frozen = [(p, p.data, p.data) for p in parameters if not p.requires_grad and p.dtype == own]
+        self.frozen = []  # (parameter that is not trained, its values, the same rounded)
         if self.rounded is not None:
-            self.frozen = [(p, whole, whole.astype(dtype)) for p, whole, _ in self.frozen]
+            self._round_frozen([p for p in parameters if not p.requires_grad and p.dtype == own])
         self._place_parameters(self.data if self.rounded is None else self.rounded)
         self.grad = self.allocate(self.size)
         self.collect_gradients_in(self.grad, self.parameters)
@@ -61,6 +61,9 @@ class FlatParameters:
             parameter.data = flat[place].reshape(parameter.shape)
         for parameter, whole, rounded in self.frozen:
             parameter.data = rounded if flat is self.rounded else whole
+
+    def _round_frozen(self, parameters: Iterable[Parameter]) -> None:
+        self.frozen = [(p, p.data, p.data.astype(self.rounded.dtype)) for p in parameters]
 
     @contextlib.contextmanager
     def full_precision(self) -> Iterator[None]:
@@ -73,7 +76,7 @@ class FlatParameters:
             yield
         finally:
             self.rounded[...] = self.data
-            self.frozen = [(p, p.data, p.data.astype(self.rounded.dtype)) for p, *_ in self.frozen]
+            self._round_frozen([p for p, *_ in self.frozen])
             self._place_parameters(self.rounded)
 
     def keep_full_precision(self) -> None:
