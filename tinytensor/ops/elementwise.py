@@ -113,7 +113,7 @@ def _plain(number):
 
 def _rounded(y, dtype):
     """What came of an array of this float type and a plain number: NumPy and CuPy make float32 of bfloat16 and 0.5."""
-    return y.astype(dtype, copy=False) if backend.is_float(dtype) else y
+    return y if y.dtype == dtype or not backend.is_float(dtype) else y.astype(dtype)
 
 
 def neg(a: Tensor) -> Tensor:
