@@ -123,24 +123,30 @@ FAMILIES = {  # command and shape, the task's kind, two examples, what to ask
 }
 
 
-@pytest.mark.parametrize("family, more", [("gpt", []), ("gpt", ["--lora", "2"]), ("t5", []), ("elmo", ["--frozen"])])
-def test_each_family_is_fine_tuned_and_asked_on_the_gpu_as_on_the_cpu(cuda, tmp_path, monkeypatch, capsys, family,
-                                                                      more):
-    monkeypatch.chdir(tmp_path)
-    shape, task, (head, *examples), question = FAMILIES[family]
+def losses_of_fine_tuning(family, runs) -> list[list[float]]:
+    """What each of the runs, {folder: flags}, logs when it fine-tunes the same body of this family."""
+    shape, task, (head, *examples), _ = FAMILIES[family]
     Path("text.txt").write_text("\n".join(LINES * 40))
     Path("examples.tsv").write_text("\n".join([head, *examples * 6]) + "\n")
     few = ["--batch", 4, "--workers", 1, "--log-every", 1]
     call(family, "--data", "text.txt", "--out", "body", *shape.split(), *few, "--steps", 1, "--eval-batches", 1)
     losses = []
-    for device in ("cpu", "cuda"):
+    for folder, flags in runs.items():
         tt.manual_seed(0)                                  # as in a process of its own
-        flags = ["--task", task, "--data", "examples.tsv", "--epochs", 1, "--head-dropout", 0]
-        call("finetune", "body", "--out", device, "--device", device, *flags, *few, *more)
-        lines = map(json.loads, (Path(device) / "metrics.jsonl").read_text().splitlines())
+        fixed = ["--task", task, "--data", "examples.tsv", "--epochs", 1, "--head-dropout", 0]
+        call("finetune", "body", "--out", folder, *fixed, *few, *flags)
+        lines = map(json.loads, (Path(folder) / "metrics.jsonl").read_text().splitlines())
         losses.append([line["loss"] for line in lines if "loss" in line])
+    return losses
+
+
+@pytest.mark.parametrize("family, more", [("gpt", []), ("gpt", ["--lora", "2"]), ("t5", []), ("elmo", ["--frozen"])])
+def test_each_family_is_fine_tuned_and_asked_on_the_gpu_as_on_the_cpu(cuda, tmp_path, monkeypatch, capsys, family,
+                                                                      more):
+    monkeypatch.chdir(tmp_path)
+    losses = losses_of_fine_tuning(family, {device: ["--device", device, *more] for device in ("cpu", "cuda")})
     assert len(losses[0]) > 1 and losses[1] == pytest.approx(losses[0], rel=1e-4)
-    cpu, gpu = said(capsys, "ask", "cpu", question)
+    cpu, gpu = said(capsys, "ask", "cpu", FAMILIES[family][3])
     assert gpu == cpu
 
 
@@ -161,18 +167,10 @@ def test_a_run_pruned_in_half_precision_keeps_its_float32_weights_and_its_mask(c
 @pytest.mark.parametrize("family, more", [("gpt", ["--lora", "2"]), ("elmo", ["--frozen"])])
 def test_what_is_not_trained_is_rounded_for_the_model_and_saved_as_it_was(cuda, tmp_path, monkeypatch, family, more):
     monkeypatch.chdir(tmp_path)
-    shape, task, (head, *examples), _ = FAMILIES[family]
-    Path("text.txt").write_text("\n".join(LINES * 40))
-    Path("examples.tsv").write_text("\n".join([head, *examples * 6]) + "\n")
-    few = ["--batch", 4, "--workers", 1, "--log-every", 1]
-    call(family, "--data", "text.txt", "--out", "body", *shape.split(), *few, "--steps", 1, "--eval-batches", 1)
-    losses, weights = [], []
-    for dtype in ("float32", "float16"):
-        flags = ["--task", task, "--data", "examples.tsv", "--epochs", 1, "--head-dropout", 0]
-        call("finetune", "body", "--out", dtype, "--device", "cuda", "--dtype", dtype, *flags, *few, *more)
-        lines = map(json.loads, (Path(dtype) / "metrics.jsonl").read_text().splitlines())
-        losses.append([line["loss"] for line in lines if "loss" in line])
-        weights.append(dict(finetune.load(Path(dtype)).model.named_parameters()))
+    dtypes = ("float32", "float16")
+    runs = {dtype: ["--device", "cuda", "--dtype", dtype, *more] for dtype in dtypes}
+    losses = losses_of_fine_tuning(family, runs)
+    weights = [dict(finetune.load(Path(dtype)).model.named_parameters()) for dtype in dtypes]
     assert losses[1] == pytest.approx(losses[0], rel=5e-3)
     same = [name for name, p in weights[0].items() if np.array_equal(p.data, weights[1][name].data)]
     assert len(same) >= 5                                  # what is frozen, but for what adapters were merged into
