@@ -20,6 +20,7 @@ import tinytensor as tt
 from models.bert import PRESETS
 from models.tokenizers import WordPiece
 from nn import Module, evaluating
+from tinytensor.ops.softmax import IGNORED
 from train import pretrain
 from train.data.sentences import SentenceEncoder
 from train.objectives.masked import Masked, MaskedConfig, separator_of
@@ -66,7 +67,7 @@ def measure(model: Module, objective: Masked, tokens: np.ndarray, batches: int =
             batch = objective.evaluation_batch(tokens, key)
             encoded = model(batch["ids"], batch["token_types"], batch["mask"])
             targets = batch["targets"]
-            asked = targets != -100
+            asked = targets != IGNORED
             log_p = tt.ops.log_softmax(tt.Tensor(encoded.mlm_logits.numpy()[asked].astype(np.float32))).data
             sums["words"] += asked.sum()
             sums["nats"] -= log_p[np.arange(len(log_p)), targets[asked]].sum()

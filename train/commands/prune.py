@@ -75,7 +75,6 @@ def run(args: argparse.Namespace) -> None:
         prune(model, args.amount, "layers", **options)
     pruned = [each for each in what if each != "layers"]
 
-
     def mask(trainer, amount_at) -> None:
         steps = [Pruning(trainer, amount_at, each, **options) for each in pruned]
         trainer.between = lambda loop, step: [one(loop, step) for one in steps]

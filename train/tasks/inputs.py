@@ -15,10 +15,11 @@ import numpy as np
 
 from models.gpt_body import MARKS
 from models.tokenizers import Frame, Special, Tokenizer
+from tinytensor.ops.softmax import IGNORED
 
 NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
 # what padding is made of
-FILL = {"ids": 0, "token_types": 0, "tags": -100, "targets": -100, "answerable": False, "mask": False}
+FILL = {"ids": 0, "token_types": 0, "tags": IGNORED, "targets": IGNORED, "answerable": False, "mask": False}
 
 
 @dataclass
