@@ -77,6 +77,12 @@ def test_who_questions_are_answered_by_who_did_it():
     assert asked >= 20
 
 
+def test_no_question_is_about_one_person_twice():
+    for e in tasks.examples("questions", 1500, seed=9):
+        names = re.findall(r"[A-Z]\w+", e["question"])[1:]  # behind Who, What, Where, How
+        assert len(set(names)) == len(names), e["question"]
+
+
 def test_the_right_choice_is_the_storys_next_sentence():
     told = [story.text for _, story in zip(range(300), stories.stories(8))]
     for e in tasks.examples("next", 200, seed=8):

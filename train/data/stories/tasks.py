@@ -122,7 +122,11 @@ def questions(told: Iterator[Story], draw: random.Random) -> Iterator[dict]:
             possible = [q for q in unasked if set(re.findall(r"\{(.)\}", q)) <= cast.keys()]
             if not possible:
                 continue
-            question, span = draw.choice(possible).format(**cast), None
+            form = draw.choice(possible)
+            named = [name for role in re.findall(r"\{(.)\}", form) for name in cast[role].split(" and ")]
+            if len(set(named)) < len(named):  # the cast is that of several events: nobody asks what Hal got from Hal
+                continue
+            question, span = form.format(**cast), None
         answer = story.text[slice(*span)] if span else ""
         yield {"question": question, "context": context, "answer": answer, "start": span[0] - start if span else -1}
 
