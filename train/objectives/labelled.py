@@ -28,14 +28,17 @@ class Labelled:
     seed: int = 0
     cap: int = 0
     _plans: dict = field(default_factory=dict, repr=False)  # epoch -> its batches; only the last one is kept
+    _counted: tuple = field(default=(None, 0), repr=False)  # rows, and their steps per epoch: asked for at every step
 
     def check(self, rows: list[Row], what: str) -> None:
         if not rows:
             raise ValueError(f"the {what} part has no examples")
 
     def steps_per_epoch(self, rows: list[Row]) -> int:
-        groups = Counter(row.group for row in rows)
-        return math.ceil(sum(min(n, self.cap or n) for n in groups.values()) / self.batch)
+        if self._counted[0] is not rows:
+            groups = Counter(row.group for row in rows)
+            self._counted = rows, math.ceil(sum(min(n, self.cap or n) for n in groups.values()) / self.batch)
+        return self._counted[1]
 
     def training_batch(self, rows: list[Row], number: int) -> dict[str, np.ndarray]:
         epoch, place = divmod(number, self.steps_per_epoch(rows))

@@ -101,6 +101,8 @@ def test_a_cap_mixes_tasks_in_proportion_up_to_so_many_examples():
     assert len(set.union(*epochs)) > 150  # other ones of the large task each time: 200 of 300 are expected
     again = Labelled(objective.pad, 10, seed=1, cap=40)
     np.testing.assert_array_equal(again.training_batch(rows, 71)["ids"], batches[8])
+    assert objective.steps_per_epoch(rows[:320]) == 6  # of other rows, other steps: 40 + 20 examples
+    assert objective.steps_per_epoch(rows) == 9
     assert Labelled(objective.pad, 10, seed=1).steps_per_epoch(rows) == 35
 
 
