@@ -65,8 +65,8 @@ RECIPE = pretrain.Recipe(
     family="t5",
     make_objective=lambda model, training, objective, tokenizer: objective.make(model, training, tokenizer),
     tokenizers={
-        "unigram": lambda texts, vocab_size: Unigram.train(texts, vocab_size, extra_ids=SENTINELS),
         "bytes": lambda texts, vocab_size: Bytes(),
+        "unigram": lambda texts, vocab_size: Unigram.train(texts, vocab_size, extra_ids=SENTINELS),
     },
     usual=("unigram", "unigram"),
     vocab_size=1100,
