@@ -286,12 +286,14 @@ RECORDED = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_loss_and_gradients_are_the_recorded_ones(name):
     model = patterned(CONFIGS[name])
+    for parameter in model.parameters():  # in float64, so that no machine's way of adding up float32 matters
+        parameter.data = parameter.data.astype(np.float64)
     loss = model.loss(patterned_batch(CONFIGS[name]))
     loss.backward()
     expected_loss, expected_norms = RECORDED[name]
-    assert_close(loss.item(), expected_loss, 1e-6)
-    parameters = dict(model.named_parameters())
-    np.testing.assert_allclose([np.linalg.norm(parameters[n].grad) for n in WATCHED], expected_norms, rtol=2e-5)
+    assert_close(loss.item(), expected_loss, 1e-7)
+    parameters = dict(model.named_parameters())  # transformers' norms and softmax are float32 even so
+    np.testing.assert_allclose([np.linalg.norm(parameters[n].grad) for n in WATCHED], expected_norms, rtol=1e-5)
 
 
 # ---- published folders
