@@ -207,8 +207,8 @@ def wrap(function, moves=False):
 
 
 def matmul(a, b, out=None):
-    """NumPy makes float32 of a product of bfloat16."""
-    if a.dtype != "bfloat16":
+    """As cuBLAS, which adds up products of 16-bit numbers in float32; every product here is computed by this."""
+    if a.dtype.name not in ("float16", "bfloat16"):
         return np.matmul(a, b, out=out)
     y = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
     if out is None:
@@ -329,11 +329,11 @@ class CuBLAS:
         size_a, size_b = ((m, k), (k, m))[how_a], ((k, n), (n, k))[how_b]
         A, B, C = (self.matrix(*which) for which in ((a, type_a, step_a, size_a), (b, type_b, step_b, size_b),
                                                      (c, type_c, step_c, (m, n))))
-        one, zero, wide = alpha._obj.value, beta._obj.value, np.float64 if compute == 70 else np.float32
+        one, zero = alpha._obj.value, beta._obj.value
 
-        def run():
+        def run():                                         # columns there are rows here, as in `a @ b` of our arrays
             left, right = (X.T if how else X for X, how in ((A, how_a), (B, how_b)))
-            C[...] = one * (left.astype(wide) @ right.astype(wide)) + (zero * C if zero else 0)
+            C.T[...] = one * matmul(right.T, left.T) + (zero * C.T if zero else 0)
 
         kept(run)
         return 0
