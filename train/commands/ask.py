@@ -5,8 +5,8 @@
   python -m train ask runs/finetune-1 "Who lost a kite?" "Mia lost her kite."   answer: a question and a passage
   python -m train ask runs/finetune-1 "Mia lost her kite ."                     tag: words with spaces between
   python -m train ask runs/finetune-1 "It rained." "We got wet." "I slept."     choose: a text and the choices
-  python -m train ask runs/finetune-1 "reverse: stressed"                       text2text: a text like those it learned;
-  python -m train ask runs/finetune-1 "question: Who lost a kite? context: Mia lost her kite."    a T5's questions
+  python -m train ask runs/finetune-1 "reverse: stressed"                       text2text: a text like those it learned,
+  python -m train ask runs/finetune-1 "question: Who lost it? context: Mia."    as a T5 learns question and passage
   python -m train ask runs/finetune-1 --data questions.jsonl > answers.jsonl
 """
 

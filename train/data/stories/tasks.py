@@ -119,12 +119,12 @@ def questions(told: Iterator[Story], draw: random.Random) -> Iterator[dict]:
         if draw.random() < UNANSWERABLE:
             cast = {role: name for event in events for role, name in event.cast.items()}
             unasked = [q for kind, forms in QUESTIONS.items() for q, _ in forms if kind not in {e.kind for e in events}]
-            possible = [q for q in unasked if set(re.findall(r"\{(.)\}", q)) <= cast.keys()]
+            possible = [q for q in unasked if set(_named(q)) <= cast.keys()]
             if not possible:
                 continue
             form = draw.choice(possible)
-            named = [name for role in re.findall(r"\{(.)\}", form) for name in cast[role].split(" and ")]
-            if len(set(named)) < len(named):  # the cast is that of several events: nobody asks what Hal got from Hal
+            names = [name for role in _named(form) for name in cast[role].split(" and ")]
+            if len(set(names)) < len(names):  # the cast is that of several events: nobody asks what Hal got from Hal
                 continue
             question, span = form.format(**cast), None
         answer = story.text[slice(*span)] if span else ""
@@ -183,8 +183,13 @@ def _asked(story: Story, events: tuple[Event, ...]) -> Iterator[tuple[str, tuple
             continue
         for question, role in QUESTIONS.get(event.kind, ()):
             span = _span(story, events, event, role)
-            if span and set(re.findall(r"\{(.)\}", question)) <= event.cast.keys():
+            if span and set(_named(question)) <= event.cast.keys():
                 yield question.format(**event.cast), span
+
+
+def _named(form: str) -> list[str]:
+    """The roles whose names a form of QUESTIONS has places for."""
+    return re.findall(r"\{(.)\}", form)
 
 
 def _span(story: Story, events: tuple[Event, ...], event: Event, role: str) -> tuple[int, int] | None:
