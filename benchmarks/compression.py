@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from nn.prune import prune, shrink
-from nn.quantize import quantize
+from nn.compression.prune import prune, shrink
+from nn.compression.quantize import quantize
 from tinytensor import backend
 from train import checkpoint, parallel
 

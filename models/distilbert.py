@@ -1,7 +1,7 @@
 """DistilBERT: BERT with half of its layers, taught by the whole (Sanh et al. 2019, arXiv:1910.01108).
 
 What differs from BERT: no segments, no pooler, no sentence head; and no dropout on the attention's branch (there is one
-on its probabilities, and on the feed-forward branch). How it is taught is the business of train/distill.py.
+on its probabilities, and on the feed-forward branch). How it is taught is the business of train/compression/distill.py.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ class GPT(Module):
         """Empty memory for decoding `batch` sequences of up to `capacity` tokens (the context, if not said)."""
         c = self.config
         like = self.token_embedding.weight.data
-        D = c.width // c.heads  # of every head, in layers that lost some (nn/prune.py) too
+        D = c.width // c.heads  # of every head, in layers that lost some (nn/compression/prune.py) too
         layer = lambda block: KVCache(batch, block.attention.heads, capacity or c.context, D, like)
         return DecoderCache([layer(block) for block in self.blocks])
 

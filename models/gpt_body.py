@@ -14,7 +14,7 @@ import numpy as np
 
 from models.gpt import GPT
 from nn import Module, Parameter, init
-from nn.surgery import ShrunkEmbedding
+from nn.compression.surgery import ShrunkEmbedding
 from tinytensor import Tensor, ops
 
 MARKS = ("<start>", "<delimiter>", "<classify>")

@@ -273,7 +273,7 @@ class SelfAttention(Module):
 
     def __init__(self, config: T5Config, causal: bool):
         self.heads, self.head_width = config.heads, config.head_width
-        self.kept_heads = None  # which of all heads these are, where pruning took some away (nn/surgery.py)
+        self.kept_heads = None  # which of all heads these are, where pruning took some away (nn/compression/surgery.py)
         self.causal, self.drop = causal, config.dropout
         C, inner = config.width, config.heads * config.head_width
         self.qkv = Linear(C, 3 * inner, bias=False, weight_init=_first_qkv(config))

@@ -40,8 +40,8 @@ class Parameter(Tensor):
 
     An optimizer may give it a place in a long flat array for its data and one for its gradient (see train/optim.py);
     `gradient_place` is that second view. `grad` is None until a gradient has arrived, flat or not.
-    mask: None, or booleans of the parameter's shape, on its device, False where pruning (nn/prune.py) took a weight
-    away; optimizers leave a 0 there.
+    mask: None, or booleans of the parameter's shape, on its device, False where pruning took a weight
+    away (nn/compression); optimizers leave a 0 there.
     """
 
     __slots__ = ("gradient_place", "mask")

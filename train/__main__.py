@@ -1,6 +1,6 @@
 """The command line: python -m train COMMAND ...
 
-Each command is a file in train/commands with a SUMMARY, add_arguments(parser) and run(args). Whatever is wrong with
+Each command is a file in train/commands with a SUMMARY, add_arguments(parser) and main(args). Whatever is wrong with
 what the user gave comes up as a ValueError with one clear sentence, and ends the program with status 2.
 """
 
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         with explaining_lack_of_memory():
-            modules[args.command].run(args)
+            modules[args.command].main(args)
     except (ValueError, WorkerDied, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -41,7 +41,8 @@ from models.files import write_text
 from models.pretrained.weights import read_metadata, read_safetensors, write_safetensors
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
-from nn import Module, compressed
+from nn import Module
+from nn.compression import storage
 from tinytensor import backend
 
 FAMILIES = {
@@ -72,12 +73,12 @@ def save_config(run: Path, family: str, config) -> None:
 
 
 def save_weights(run: Path, model: Module, which: str = "last") -> None:
-    write_safetensors(run / WEIGHTS[which], compressed.state(model))
+    write_safetensors(run / WEIGHTS[which], storage.state(model))
 
 
 def save_trainer(run: Path, model: Module, parts: dict[str, dict], progress: dict) -> None:
     """Everything a resumed run starts from: weights, other arrays in named parts, and `progress`, a few numbers."""
-    arrays = {f"model.{name}": array for name, array in compressed.state(model).items()}
+    arrays = {f"model.{name}": array for name, array in storage.state(model).items()}
     for part, named in parts.items():
         arrays |= {f"{part}.{name}": backend.to_numpy(array) for name, array in named.items()}
     write_safetensors(run / TRAINER, arrays, {"progress": json.dumps(progress)})
@@ -188,9 +189,9 @@ def read_weights(run: Path, which: str = "last") -> dict[str, np.ndarray]:
 
 
 def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:
-    """Those of a pruned, shrunk or quantized model change the model's layers first (nn/compressed.py)."""
+    """Those of a pruned, shrunk or quantized model change the model's layers first (nn/compression/storage.py)."""
     try:
-        compressed.load(model, arrays)
+        storage.load(model, arrays)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

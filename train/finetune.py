@@ -19,9 +19,10 @@ import tinytensor as tt
 from models.files import write_text
 from models.gpt_body import GPTBody
 from models.tokenizers import load as load_tokenizer
-from nn import Dropout, Module, compressed, evaluating
-from nn.lora import add_adapters, merge
-from nn.quantize import is_quantized
+from nn import Dropout, Module, evaluating
+from nn.compression import storage
+from nn.compression.lora import add_adapters, merge
+from nn.compression.quantize import is_quantized
 from tinytensor import backend
 from train import checkpoint
 from train.objectives.labelled import Labelled
@@ -150,7 +151,7 @@ def begin(
     model gets the shapes that it had (it may have been pruned).
 
     pretrained: (family, model, tokenizer).   settings: fields of TrainConfig; steps and evaluations follow from epochs.
-    frozen: train the head only.   lora: train the head and adapters of this rank (nn/lora.py).
+    frozen: train the head only.   lora: train the head and adapters of this rank (nn/compression/lora.py).
     language_loss: the share of a GPT's own loss that goes on counting.
     cap: the most examples of one task of a mixture in an epoch (0: all).
     """
@@ -258,7 +259,7 @@ def _about(folder: Path) -> dict:
 
 def _fit(head: Module, arrays: dict[str, np.ndarray]) -> None:
     """Give a model the layers that a file's arrays are of, before it gets adapters, which call them `base`."""
-    compressed.fit(head, {name.replace(".base.", "."): array for name, array in arrays.items()})
+    storage.fit(head, {name.replace(".base.", "."): array for name, array in arrays.items()})
 
 
 def _blank_body(about: dict, folder: Path) -> Module:

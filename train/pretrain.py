@@ -18,8 +18,8 @@ import tinytensor as tt
 from models.files import write_text
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
-from nn import compressed
-from nn.quantize import is_quantized
+from nn.compression import storage
+from nn.compression.quantize import is_quantized
 from train import checkpoint
 from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus, open_corpus
 from train.flags import add_config_flags, given
@@ -180,7 +180,7 @@ def _resume(args: argparse.Namespace, recipe: Recipe) -> Run:
     checkpoint.check_vocabulary(tokenizer, model_config.vocab_size)
     model = checkpoint.FAMILIES[family][0](model_config)
     parts, _ = checkpoint.load_trainer(folder)
-    compressed.fit(model, parts["model"])  # a model that was pruned has other shapes, and masks
+    storage.fit(model, parts["model"])  # a model that was pruned has other shapes, and masks
     run = _run(recipe, model, tokenizer, open_corpus(folder), config, objective_config, folder)
     run.trainer.restore()
     done = run.trainer.progress.step

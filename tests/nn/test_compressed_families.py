@@ -20,9 +20,10 @@ from models import (
     T5Config,
 )
 from models.heads import Classifier
-from nn import LSTM, compressed
-from nn.prune import prune, shrink
-from nn.quantize import Quantized, QuantizedLSTM, quantize
+from nn import LSTM
+from nn.compression import storage
+from nn.compression.prune import prune, shrink
+from nn.compression.quantize import Quantized, QuantizedLSTM, quantize
 from tests.helpers import assert_close
 
 IDS = np.random.default_rng(0).integers(2, 23, (3, 9))
@@ -87,7 +88,7 @@ def test_shrinking_changes_the_size_and_not_the_loss(family, by):
     shrink(model)
     assert loss(model, batch) == pytest.approx(masked, abs=1e-5)
     assert model.parameter_count() < 0.85 * count
-    compressed.load(other, compressed.state(model))
+    storage.load(other, storage.state(model))
     assert loss(other, batch) == loss(model, batch)
 
 
@@ -99,7 +100,7 @@ def test_integers_lose_little_and_come_back_from_the_file(family, bits, toleranc
     assert loss(model, batch) == pytest.approx(before, rel=tolerance)
     assert sum(isinstance(module, Quantized) for module in model.modules()) > 8
     assert sum(p.data.nbytes for p in model.parameters()) < 0.6 * bytes_before
-    compressed.load(other, compressed.state(model))
+    storage.load(other, storage.state(model))
     assert loss(other, batch) == loss(model, batch)
 
 
@@ -111,7 +112,7 @@ def test_layers_go_from_every_stack(family):
     assert body.config.layers == (3 if shared else 1)
     assert shared or model.parameter_count() < other.parameter_count()
     again = Classifier(BERT(body.config), 3) if isinstance(model, Classifier) else type(model)(model.config)
-    compressed.load(again, compressed.state(model))
+    storage.load(again, storage.state(model))
     assert loss(again, batch) == loss(model, batch)
 
 
@@ -145,12 +146,12 @@ def test_an_elmo_in_integers_or_with_masked_weights_comes_back_from_its_file():
         assert 0 < np.abs(after - before).mean() < tolerance * np.abs(before).mean()
         assert loss(small, batch) == pytest.approx(loss(model, batch), rel=tolerance)
         again = ELMo(config)
-        compressed.load(again, compressed.state(small))
+        storage.load(again, storage.state(small))
         assert_close(again.eval()(sentences)[0][-1].data, after, 0)
         assert loss(again, batch) == loss(small, batch)
     prune(model, 0.6)
     assert all((p.data == 0).mean() > 0.55 for m in model.modules() if isinstance(m, LSTM)
                for p in m.parameters() if p.ndim == 2)  # fmt: skip
     again = ELMo(config)
-    compressed.load(again, compressed.state(model))
+    storage.load(again, storage.state(model))
     assert_close(again.eval()(sentences)[0][-1].data, model(sentences)[0][-1].data, 0)

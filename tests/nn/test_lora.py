@@ -3,7 +3,7 @@ import pytest
 
 from models import GPT, GPTConfig
 from nn import Linear
-from nn.lora import LoRALinear, adapter_state, add_adapters, load_adapters, merge
+from nn.compression.lora import LoRALinear, adapter_state, add_adapters, load_adapters, merge
 from tests.helpers import assert_close, gradient, tensor
 from tests.models.test_gpt import SMALL, randomized, some_ids
 from tests.nn.test_attention import double

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import tinytensor as tt
 from models import GPT, GPTConfig
 from nn import Embedding, FeedForward, Linear, SelfAttention
-from nn.prune import cubic, groups, prune, rounds, scores, shrink, sparsity
-from nn.surgery import Watcher, replace_modules, watch
+from nn.compression.prune import cubic, groups, prune, rounds, scores, shrink, sparsity
+from nn.compression.surgery import Watcher, replace_modules, watch
 from tests.helpers import assert_close
 from train.optim import SGD, Adafactor, AdamW
 

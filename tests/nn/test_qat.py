@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinytensor as tt
-from nn import compressed, qat
-from nn.quantize import Quantized, quantize
+from nn.compression import qat, storage
+from nn.compression.quantize import Quantized, quantize
 from tests.helpers import assert_close, tensor
 from tests.nn.test_quantize import batch, gpt
 from tinytensor import ops
@@ -70,7 +70,7 @@ def test_the_stored_integers_compute_what_the_model_was_trained_to(bits, group):
     # An input that lies within rounding of the middle between two integers may fall to either: one step in a few.
     assert np.abs(model(batch()["ids"]).data - trained).mean() < 1e-3 * np.abs(trained).mean()
     again = gpt(seed=5)
-    compressed.load(again, compressed.state(model))
+    storage.load(again, storage.state(model))
     assert_close(again(batch()["ids"]).data, model(batch()["ids"]).data, 0)
 
 

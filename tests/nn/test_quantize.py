@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 import tinytensor as tt
 from models import GPT, GPTConfig
-from nn import LSTM, Embedding, Linear, Module, compressed
-from nn.integers import decode, encode, find_range, levels
-from nn.prune import prune, shrink
-from nn.quantize import Quantized, QuantizedEmbedding, QuantizedLinear, quantize
+from nn import LSTM, Embedding, Linear, Module
+from nn.compression import storage
+from nn.compression.integers import decode, encode, find_range, levels
+from nn.compression.prune import prune, shrink
+from nn.compression.quantize import Quantized, QuantizedEmbedding, QuantizedLinear, quantize
 from tests.helpers import assert_close
 
 CONFIG = dict(vocab_size=23, context=12, layers=2, heads=4, width=16, init_std=0.3)
@@ -144,9 +145,9 @@ def test_a_quantized_model_is_close_to_its_original_and_its_file_gives_it_back(o
     quantize(model, **options, batches=[batch(1), batch(2)])
     after = model(ids).data
     assert 0 < np.abs(after - before).mean() / np.abs(before).mean() < closeness
-    safetensors.numpy.save_file(compressed.state(model), tmp_path / "w")
+    safetensors.numpy.save_file(storage.state(model), tmp_path / "w")
     again = gpt(seed=5)
-    compressed.load(again, safetensors.numpy.load_file(tmp_path / "w"))
+    storage.load(again, safetensors.numpy.load_file(tmp_path / "w"))
     assert_close(again(ids).data, after, 0)
     cache = again.new_cache(len(ids))
     again.step(ids[:, :4], cache)
@@ -156,9 +157,9 @@ def test_a_quantized_model_is_close_to_its_original_and_its_file_gives_it_back(o
 @pytest.mark.parametrize(("bits", "share"), [(8, 0.27), (4, 0.16)])
 def test_the_file_of_a_quantized_model_is_as_small_as_its_integers(bits, share, tmp_path):
     model = gpt(width=128, vocab_size=500, bias=False)
-    safetensors.numpy.save_file(compressed.state(model), tmp_path / "before")
+    safetensors.numpy.save_file(storage.state(model), tmp_path / "before")
     quantize(model, bits)
-    safetensors.numpy.save_file(compressed.state(model), tmp_path / "after")
+    safetensors.numpy.save_file(storage.state(model), tmp_path / "after")
     arrays = safetensors.numpy.load_file(tmp_path / "after")
     assert arrays["blocks.0.attention.qkv.codes"].dtype == (np.int8 if bits == 8 else np.uint8)
     assert (tmp_path / "after").stat().st_size < share * (tmp_path / "before").stat().st_size
@@ -189,7 +190,7 @@ def test_gptq_disturbs_the_outputs_less_than_rounding_to_nearest():
 
 
 def test_gptq_is_rounding_to_nearest_where_inputs_are_not_correlated():
-    from nn.gptq import gptq
+    from nn.compression.gptq import gptq
 
     weight = values(8, 20)
     how = lambda part: find_range(part, 4)
@@ -210,7 +211,7 @@ def test_an_lstm_with_integer_matrices_is_close_to_the_float_one(tmp_path):
     assert 0 < np.abs(after - before).max() < 0.01
     assert sum(p.data.nbytes for p in model.parameters()) < 0.5 * count
     again = Model()
-    compressed.load(again, compressed.state(model))
+    storage.load(again, storage.state(model))
     assert_close(again.lstm(x)[0].data, after, 0)
 
 
@@ -229,9 +230,9 @@ def test_masks_shrunk_layers_and_integers_come_back_from_one_file(tmp_path):
     shrink(model)
     prune(model, 0.7)
     expected = model(ids).data
-    safetensors.numpy.save_file(compressed.state(model), tmp_path / "w")
+    safetensors.numpy.save_file(storage.state(model), tmp_path / "w")
     again = gpt(seed=5)
-    compressed.load(again, safetensors.numpy.load_file(tmp_path / "w"))
+    storage.load(again, safetensors.numpy.load_file(tmp_path / "w"))
     assert_close(again(ids).data, expected, 0)
     for (name, p), (_, q) in zip(model.named_parameters(), again.named_parameters()):
         assert (p.mask is None) == (q.mask is None), name
@@ -240,21 +241,21 @@ def test_masks_shrunk_layers_and_integers_come_back_from_one_file(tmp_path):
     weight = model.blocks[0].feed_forward.into.weight.data
     assert (weight == 0).mean() > 0.65
     third = gpt(seed=6)
-    compressed.load(third, compressed.state(model))
+    storage.load(third, storage.state(model))
     assert_close(third(ids).data, model(ids).data, 0)
 
 
 def test_a_sparse_model_is_small_on_disk(tmp_path):
     model = gpt(width=128, vocab_size=100, bias=False)
-    safetensors.numpy.save_file(compressed.state(model), tmp_path / "before")
+    safetensors.numpy.save_file(storage.state(model), tmp_path / "before")
     prune(model, 0.9)
-    safetensors.numpy.save_file(compressed.state(model), tmp_path / "after")
+    safetensors.numpy.save_file(storage.state(model), tmp_path / "after")
     assert (tmp_path / "after").stat().st_size < 0.22 * (tmp_path / "before").stat().st_size
 
 
 def test_weights_of_another_model_are_refused_with_names():
     with pytest.raises(ValueError, match=r"do not fit GPT.*missing: blocks.1"):
-        compressed.load(gpt(), compressed.state(gpt(layers=1)))
+        storage.load(gpt(), storage.state(gpt(layers=1)))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 import tinytensor as tt
 from models import BERT
 from models.tokenizers import WordPiece
-from nn import compressed
-from nn.quantize import quantize
+from nn.compression import storage
+from nn.compression.quantize import quantize
 
 TEXTS = [
     "A cat sits on the mat.",
@@ -52,4 +52,4 @@ def test_the_published_sentence_model_in_8_bits_keeps_the_direction_of_its_vecto
 
 
 def _bytes(model) -> int:
-    return sum(array.nbytes for array in compressed.state(model).values())
+    return sum(array.nbytes for array in storage.state(model).values())

@@ -11,13 +11,14 @@ import safetensors.numpy
 import tinytensor as tt
 from models import GPT, GPTConfig
 from models.gpt_body import GPTBody
-from nn.prune import groups, sparsity
-from nn.quantize import Quantized
+from nn.compression.prune import groups, sparsity
+from nn.compression.quantize import Quantized
 from tests.helpers import assert_close
-from train import checkpoint, compress, finetune
+from train import checkpoint, finetune
 from train.__main__ import main
+from train.compression import compare
+from train.compression.prune import Pruning, gradually
 from train.objectives.causal import Causal
-from train.pruning import Pruning, gradually
 from train.trainer import TrainConfig, Trainer
 
 TEXT = "the cat sat on the mat. the dog sat on the log. the hen sat in the pen.\n" * 60
@@ -349,12 +350,12 @@ def test_gradual_pruning_ends_at_the_amount_before_the_last_steps():
 
 
 def test_the_weights_that_are_left_are_counted():
-    from nn.prune import prune
-    from nn.quantize import quantize
+    from nn.compression.prune import prune
+    from nn.compression.quantize import quantize
 
     tt.manual_seed(0)
     model = GPT(GPTConfig(vocab_size=11, context=8, layers=1, heads=2, width=8, bias=False))
     total = model.parameter_count()
     prune(model, 0.5)
-    assert compress.weight_count(model) == total - 12 * 64 // 2
-    assert compress.weight_count(quantize(model, 4)) == total
+    assert compare.weight_count(model) == total - 12 * 64 // 2
+    assert compare.weight_count(quantize(model, 4)) == total

@@ -10,7 +10,7 @@ from tests.helpers import assert_close, tensor
 from tests.train.test_compress import command, lines_of, trained  # noqa: F401
 from tinytensor.gradcheck import gradcheck
 from train import checkpoint
-from train.distill import (
+from train.compression.distill import (
     Distillation,
     DistillConfig,
     TeacherWritten,

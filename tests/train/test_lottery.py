@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from nn.prune import sparsity
+from nn.compression.prune import sparsity
 from tests.helpers import assert_close
 from tests.train.test_compress import command, lines_of, trained  # noqa: F401
 from train import checkpoint
-from train.compress import source_of, weight_count
-from train.lottery import KINDS, Experiment, Outcome
+from train.compression.compare import source_of, weight_count
+from train.compression.lottery import KINDS, Experiment, Outcome
 from train.trainer import TrainConfig, Trainer
 
 

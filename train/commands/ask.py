@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_flag(parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     if bool(args.texts) == bool(args.data):
         raise ValueError("give either texts or --data FILE")
     tuned = finetune.load(args.run)

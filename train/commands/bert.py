@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pretrain.add_arguments(parser, RECIPE)
 
 
-def run(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     run = pretrain.start(args, RECIPE)
     if not pretrain.train(run):
         return

@@ -12,9 +12,9 @@ import argparse
 import dataclasses
 
 import tinytensor as tt
-from nn.surgery import stacks
-from train import compress
-from train.distill import Distillation, DistillConfig, TeacherWritten, make_student, written_by
+from nn.compression.surgery import stacks
+from train.compression import compare
+from train.compression.distill import Distillation, DistillConfig, TeacherWritten, make_student, written_by
 from train.flags import add_config_flags, given
 from train.trainer import TrainConfig
 
@@ -25,7 +25,7 @@ PROMPT = 8  # tokens of the training text that each of the teacher's texts begin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    compress.add_arguments(parser, "distilled")
+    compare.add_arguments(parser, "distilled")
     parser.add_argument("--layers", metavar="N", type=int, help="layers of the student [half of the teacher's]")
     parser.add_argument(
         "--keep", metavar="X", type=float, default=1.0, help="share of the neurons that the student keeps [1.0]"
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, "the training", TrainConfig, TRAINING)
 
 
-def run(args: argparse.Namespace) -> None:
-    source = compress.open_source(args)
+def main(args: argparse.Namespace) -> None:
+    source = compare.open_source(args)
     teacher = source.model
     if not stacks(teacher):
         raise ValueError(f"a student follows blocks of a transformer; a {source.family} has none")
@@ -54,12 +54,12 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--written must not be negative, not {args.written}: it is a number of texts")
     if args.written and not hasattr(teacher, "new_cache"):
         raise ValueError(f"--written needs a teacher that writes, which a {source.family} does not")
-    folder = compress.new_run(dataclasses.replace(source, model=student), args.out, "distilled", args.overwrite)
-    lines = [compress.measure(source, "teacher", teacher, args.limit)]
+    folder = compare.new_run(dataclasses.replace(source, model=student), args.out, "distilled", args.overwrite)
+    lines = [compare.measure(source, "teacher", teacher, args.limit)]
     if args.alone:
-        alone = compress.duplicate(student)
-        compress.fine_tune(source, alone, folder, config)
-        lines.append(compress.measure(source, "student alone", alone, args.limit))
+        alone = compare.duplicate(student)
+        compare.fine_tune(source, alone, folder, config)
+        lines.append(compare.measure(source, "student alone", alone, args.limit))
         (folder / "metrics.jsonl").rename(folder / "metrics-alone.jsonl")
     learning = source
     if args.written and hasattr(teacher, "decoder"):
@@ -71,11 +71,11 @@ def run(args: argparse.Namespace) -> None:
         learning = dataclasses.replace(source, train_data=written_by(teacher, starts, config.seed))
     with tt.random.seeded(config.seed):
         both = Distillation(student, teacher, follow)
-    compress.fine_tune(learning, both, folder, config)
-    lines.append(compress.measure(source, "student, taught", student, args.limit))
-    compress.finish_run(source, folder, student)
+    compare.fine_tune(learning, both, folder, config)
+    lines.append(compare.measure(source, "student, taught", student, args.limit))
+    compare.finish_run(source, folder, student)
     curves = {m.name: [(m.parameters, m.score(source.unit))] for m in lines}
-    compress.conclude(folder, lines, curves, "parameters", source.unit, f"{source.folder.name} distilled")
+    compare.conclude(folder, lines, curves, "parameters", source.unit, f"{source.folder.name} distilled")
 
 
 def _student(args: argparse.Namespace, teacher, seed: int):

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_flag(parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     if args.query is None and args.out is None:
         raise ValueError("give something to look for, or --out FILE to keep the vectors")
     check_at_least_1(args, "top", "batch")

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_flag(parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     check_at_least_1(args, "batch")
     model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
     model.to(args.device)

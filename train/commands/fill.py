@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_flag(parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     check_at_least_1(args, "top")
     model, tokenizer = checkpoint.load_model(args.model or newest_run("bert"))
     if not hasattr(model, "mlm"):

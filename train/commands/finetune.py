@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, "the training", TrainConfig, shown, skip=FOLLOWS)
 
 
-def run(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     trainer = _resume(args) if args.resume else _begin(args)
     folder, steps, report = trainer.run, trainer.config.steps, trainer.report
     report.start(trainer.progress.step)

@@ -11,16 +11,16 @@ from __future__ import annotations
 import argparse
 
 from models.files import write_text
-from train import compress
+from train.compression import compare
+from train.compression.lottery import Experiment, Outcome
 from train.flags import add_config_flags, check_at_least_1
-from train.lottery import Experiment, Outcome
 from train.trainer import TrainConfig
 
 SUMMARY = "find the small networks inside a large one that train as well"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    compress.add_arguments(parser, "lottery")
+    compare.add_arguments(parser, "lottery")
     parser.add_argument("--rounds", metavar="N", type=int, default=6, help="rounds of pruning [6]")
     parser.add_argument(
         "--take", metavar="X", type=float, default=0.4, help="share of what is left that a round takes [0.4]"
@@ -32,32 +32,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, "the training of each network", TrainConfig, {"steps": "the run's own, like all others"})
 
 
-def run(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     check_at_least_1(args, "limit", "rounds", "seeds")
     if not 0 < args.take < 1:
         raise ValueError(f"--take {args.take} is not a share in (0, 1)")
-    source = compress.open_source(args)
+    source = compare.open_source(args)
     config = source.training(args)
     rewind = config.steps // 10 if args.rewind is None else args.rewind
     if not 0 <= rewind < config.steps:
         raise ValueError(f"--rewind {rewind} is not one of the {config.steps} steps of training")
     experiment = Experiment(source, config, args.rounds, args.take, rewind, args.limit)
-    folder = compress.new_run(source, args.out, "lottery", args.overwrite)
+    folder = compare.new_run(source, args.out, "lottery", args.overwrite)
     outcome, lines = Outcome(), []
     last = experiment.sparsities()[-1]
     for seed in range(config.seed, config.seed + args.seeds):
         for kind, sparsity, accuracy, network in experiment.results(seed):
-            weights = compress.weight_count(network)
+            weights = compare.weight_count(network)
             outcome.add(kind, sparsity, accuracy, weights)
             what = f"{sparsity:5.1%} masked  {kind:13}  {weights:9,} weights"
             print(f"seed {seed}  {what}  {accuracy:.2%} right", flush=True)
             if seed == config.seed and sparsity in (0.0, last):
-                lines.append(compress.measure(source, f"{kind}, {sparsity:.1%} masked", network, args.limit))
+                lines.append(compare.measure(source, f"{kind}, {sparsity:.1%} masked", network, args.limit))
             if seed == config.seed and kind == "ticket" and sparsity == last:
-                compress.finish_run(source, folder, network)
+                compare.finish_run(source, folder, network)
     text = outcome.table()
     print(text)
     write_text(folder / "lottery.md", text + "\n")
     title = f"lottery tickets, weights rewound to step {rewind} of {config.steps}"
     curves = outcome.curves()
-    compress.conclude(folder, lines, curves, "share of weights masked", "accuracy (%)", title)
+    compare.conclude(folder, lines, curves, "share of weights masked", "accuracy (%)", title)

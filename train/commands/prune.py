@@ -13,10 +13,10 @@ import argparse
 from functools import partial
 
 import tinytensor as tt
-from nn.prune import BY, WHAT, prune, rounds, shrink
-from train import compress
+from nn.compression.prune import BY, WHAT, prune, rounds, shrink
+from train.compression import compare
+from train.compression.prune import SCHEDULES, Pruning, gradually
 from train.flags import add_config_flags
-from train.pruning import SCHEDULES, Pruning, gradually
 from train.trainer import TrainConfig
 
 SUMMARY = "leave out of a trained model what it can do without"
@@ -26,7 +26,7 @@ CURVE = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    compress.add_arguments(parser, "pruned")
+    compare.add_arguments(parser, "pruned")
     parser.add_argument("--amount", metavar="X", type=float, default=0.5, help="the share to leave out [0.5]")
     parser.add_argument(
         "--what", action="append", choices=WHAT, help="what to leave out; may be given several times [weights]"
@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, "the training of what is left", TrainConfig, TRAINING)
 
 
-def run(args: argparse.Namespace) -> None:
-    source = compress.open_source(args)
+def main(args: argparse.Namespace) -> None:
+    source = compare.open_source(args)
     what = args.what or ["weights"]
     config = source.training(args, TRAINING)
     shares = rounds(args.amount, args.rounds) if args.when == "iterative" else [args.amount]
@@ -58,19 +58,19 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("movement is known only after some training; use --when cubic")
     if args.when != "one-shot" and {"layers", "2:4"} & set(what):
         raise ValueError("layers and 2:4 patterns go at once; use --when one-shot")
-    model = compress.duplicate(source.model)
+    model = compare.duplicate(source.model)
     for each in what if args.by != "movement" else []:  # whatever is wrong comes up here, before any folder is made
-        prune(compress.duplicate(source.model), args.amount, each, args.by, whole=args.whole, batches=batches)
-    folder = compress.new_run(source, args.out, "pruned", args.overwrite)
-    lines = [compress.measure(source, "before", source.model, args.limit)]
+        prune(compare.duplicate(source.model), args.amount, each, args.by, whole=args.whole, batches=batches)
+    folder = compare.new_run(source, args.out, "pruned", args.overwrite)
+    lines = [compare.measure(source, "before", source.model, args.limit)]
     options = dict(by=args.by, whole=args.whole, batches=batches)
 
     if args.by != "movement":
-        at_once = compress.duplicate(source.model)
+        at_once = compare.duplicate(source.model)
         for each in what:
             prune(at_once, args.amount, each, **options)
         shrink(at_once)
-        lines.append(compress.measure(source, f"{args.amount:.0%} pruned at once", at_once, args.limit))
+        lines.append(compare.measure(source, f"{args.amount:.0%} pruned at once", at_once, args.limit))
     if "layers" in what:  # these leave at once, and must be gone before the trainer sees the model
         prune(model, args.amount, "layers", **options)
     pruned = [each for each in what if each != "layers"]
@@ -82,22 +82,22 @@ def run(args: argparse.Namespace) -> None:
     trained = []
     for number, share in enumerate(shares, 1):
         amount_at = cubic or (lambda step, share=share: share)
-        compress.fine_tune(source, model, folder, config, partial(mask, amount_at=amount_at))
+        compare.fine_tune(source, model, folder, config, partial(mask, amount_at=amount_at))
         if number < len(shares):
             (folder / "metrics.jsonl").rename(folder / f"metrics-round-{number}.jsonl")
         else:
             shrink(model)
         name = f"{share:.0%} pruned, trained {config.steps} steps"
-        lines.append(compress.measure(source, name, model, args.limit))
+        lines.append(compare.measure(source, name, model, args.limit))
         trained.append((share, lines[-1].score(source.unit)))
-    compress.finish_run(source, folder, model)
+    compare.finish_run(source, folder, model)
     curves = _curves(source, what, args)
     curves[f"{args.when}, trained"] = trained
     axis = f"share of {' and '.join(what)} left out"
-    compress.conclude(folder, lines, curves, axis, source.unit, f"{source.folder.name} pruned")
+    compare.conclude(folder, lines, curves, axis, source.unit, f"{source.folder.name} pruned")
 
 
-def _curves(source: compress.Source, what: list[str], args: argparse.Namespace) -> dict[str, list[tuple]]:
+def _curves(source: compare.Source, what: list[str], args: argparse.Namespace) -> dict[str, list[tuple]]:
     """Quality against the share left out at once, without training: by the score, and by chance."""
     amounts = [0.5] if "2:4" in what else sorted({*CURVE, args.amount})
     by = "magnitude" if args.by == "movement" else args.by
@@ -106,7 +106,7 @@ def _curves(source: compress.Source, what: list[str], args: argparse.Namespace) 
     curves = {f"by {by}, not trained": list(start), "by chance, not trained": list(start)}
     for points, score in zip(curves.values(), (by, "random")):
         for amount in amounts:
-            model = compress.duplicate(source.model)
+            model = compare.duplicate(source.model)
             with tt.random.seeded(source.config.seed):
                 for each in what:
                     prune(model, amount, each, score, whole=args.whole, batches=batches)

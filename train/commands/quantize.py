@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 
-from nn import qat
-from nn.quantize import ACTIVATIONS, RANGES, quantize
-from train import compress
+from nn.compression import qat
+from nn.compression.quantize import ACTIVATIONS, RANGES, quantize
+from train.compression import compare
 from train.flags import add_config_flags, given
 from train.trainer import TrainConfig
 
@@ -22,7 +22,7 @@ TRAINING = dict(lr=3e-4, warmup=20)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    compress.add_arguments(parser, "quantized")
+    compare.add_arguments(parser, "quantized")
     parser.add_argument("--bits", metavar="N", type=int, default=8, help="bits of a weight, 2 to 8 [8]")
     parser.add_argument(
         "--per", choices=("channel", "tensor"), default="channel", help="what shares a scale, above 4 bits [channel]"
@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, "the training, if --steps are given", TrainConfig, shown)
 
 
-def run(args: argparse.Namespace) -> None:
-    source = compress.open_source(args)
+def main(args: argparse.Namespace) -> None:
+    source = compare.open_source(args)
     batches = source.batches(args.batches)
     options = dict(
         per=args.per,
@@ -56,24 +56,24 @@ def run(args: argparse.Namespace) -> None:
         embeddings=not args.no_embeddings,
         batches=batches,
     )
-    model = quantize(compress.duplicate(source.model), args.bits, rounding=args.rounding, **options)
-    folder = compress.new_run(source, args.out, "quantized", args.overwrite)
-    lines = [compress.measure(source, "before", source.model, args.limit)]
-    lines.append(compress.measure(source, f"{args.bits} bits, {args.rounding}", model, args.limit))
+    model = quantize(compare.duplicate(source.model), args.bits, rounding=args.rounding, **options)
+    folder = compare.new_run(source, args.out, "quantized", args.overwrite)
+    lines = [compare.measure(source, "before", source.model, args.limit)]
+    lines.append(compare.measure(source, f"{args.bits} bits, {args.rounding}", model, args.limit))
     if trained := "steps" in given(args, TrainConfig):
         config = source.training(args, TRAINING)
-        model = qat.prepare(compress.duplicate(source.model), args.bits, batches, args.group)
-        compress.fine_tune(source, model, folder, config)
+        model = qat.prepare(compare.duplicate(source.model), args.bits, batches, args.group)
+        compare.fine_tune(source, model, folder, config)
         qat.finish(model)
-        lines.append(compress.measure(source, f"{args.bits} bits, trained {config.steps} steps", model, args.limit))
-    compress.finish_run(source, folder, model)
+        lines.append(compare.measure(source, f"{args.bits} bits, trained {config.steps} steps", model, args.limit))
+    compare.finish_run(source, folder, model)
     before = source.score(source.model, args.limit)
     curves = {"before": [(bits, before) for bits in CURVE]}
     for rounding in ("nearest", "gptq"):
         curves[rounding] = []
         for bits in CURVE:
-            other = quantize(compress.duplicate(source.model), bits, rounding=rounding, **options)
+            other = quantize(compare.duplicate(source.model), bits, rounding=rounding, **options)
             curves[rounding].append((bits, source.score(other, args.limit)))
     if trained:
         curves["trained"] = [(args.bits, lines[-1].score(source.unit))]
-    compress.conclude(folder, lines, curves, "bits of a weight", source.unit, f"{source.folder.name} quantized")
+    compare.conclude(folder, lines, curves, "bits of a weight", source.unit, f"{source.folder.name} quantized")

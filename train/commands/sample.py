@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, "how to choose a token", Sampling, {"temperature": "0.8; with --input 0"})
 
 
-def run(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     check_at_least_1(args, "tokens", "samples", "beams")
     if args.seed < 0:
         raise ValueError(f"--seed must be at least 0, not {args.seed}")

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_flag(parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     if (args.text is None) == (args.file is None):
         raise ValueError("give the text to score: either --text or --file")
     text = args.text if args.file is None else read_text(args.file)

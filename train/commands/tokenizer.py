@@ -50,7 +50,7 @@ def add_arguments(parser) -> None:
     add("--extra-ids", "unigram: T5's sentinels, 100 in T5 [0]", type=int, metavar="N")
 
 
-def run(args) -> None:
+def main(args) -> None:
     files = TextFiles(args.data)
     if args.vocab_size is None and args.kind != "characters":
         raise ValueError(f"--kind {args.kind} needs --vocab-size; 4096 is a good start for a few megabytes of text")

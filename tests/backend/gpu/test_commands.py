@@ -9,7 +9,7 @@ import pytest
 import tinytensor as tt
 from models import BERTConfig, BERTForPreTraining
 from models.tokenizers import WordPiece
-from nn.prune import sparsity
+from nn.compression.prune import sparsity
 from train import checkpoint, finetune
 from train.__main__ import main
 

@@ -9,14 +9,15 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, T5, ELMo, ELMoConfig, GPTConfig, T5Config
-from nn import compressed, evaluating, qat
-from nn.lora import adapter_state, add_adapters, load_adapters, merge
-from nn.prune import prune, shrink
-from nn.quantize import quantize
+from nn import evaluating
+from nn.compression import qat, storage
+from nn.compression.lora import adapter_state, add_adapters, load_adapters, merge
+from nn.compression.prune import prune, shrink
+from nn.compression.quantize import quantize
 from tests.backend.gpu.reference import assert_close
 from tests.backend.gpu.test_whole_models import check_model
 from tinytensor import backend
-from train.distill import Distillation, DistillConfig, make_student
+from train.compression.distill import Distillation, DistillConfig, make_student
 
 IDS = np.random.default_rng(0).integers(2, 23, (3, 9))
 
@@ -58,10 +59,10 @@ def on_both(family, change, rel=1e-5):
             change(model, batch)
         assert {p.device for p in model.parameters()} == {device}
         assert {backend.device_of(p.mask) for p in model.parameters() if p.mask is not None} <= {device}
-        arrays = compressed.state(model)
+        arrays = storage.state(model)
         assert {type(array) for array in arrays.values()} == {np.ndarray}
         again, _ = family()
-        compressed.load(again.to(device), arrays)
+        storage.load(again.to(device), arrays)
         losses.append(loss_of(model, batch))
         assert loss_of(again, batch) == pytest.approx(losses[-1], rel=1e-6)
         done.append((model, arrays))

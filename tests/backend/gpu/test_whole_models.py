@@ -215,7 +215,7 @@ def test_a_command_that_runs_out_of_memory_on_the_gpu_says_the_same(cuda, monkey
     def run(args):
         raise cuda.cuda.memory.OutOfMemoryError("Out of memory allocating 9 bytes.")
 
-    monkeypatch.setattr("train.commands.score.run", run)
+    monkeypatch.setattr("train.commands.score.main", run)
     assert main(["score", "anything", "--text", "a", "--device", "cuda"]) == 2
     assert "1,026 MB of 8,192 MB are free; turn down --batch" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ from train.commands import tokenizer as command
 def run(*arguments):
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    command.run(parser.parse_args([str(one) for one in arguments]))
+    command.main(parser.parse_args([str(one) for one in arguments]))
 
 
 @pytest.fixture

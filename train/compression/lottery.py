@@ -24,9 +24,9 @@ import numpy as np
 
 import tinytensor as tt
 from nn import Module, shapes_only
-from nn.prune import apply_masks, prune
+from nn.compression.prune import apply_masks, prune
 from tinytensor import backend
-from train.compress import Glimpse, Source, weight_count
+from train.compression.compare import Glimpse, Source, weight_count
 from train.trainer import TrainConfig, Trainer
 
 KINDS = ("dense", "ticket", "reinitialised", "random mask", "small dense")

@@ -2,7 +2,7 @@
 
     x ~ scale * (q - zero_point),   q = clip(round(x / scale) + zero_point, lowest, highest)
 
-nn/quantize.py says what shares a scale. The range of the values may be found in three ways: by the lowest and highest
+quantize.py says what shares a scale. The range of the values may be found in three ways: by the lowest and highest
 (minmax: nothing is clipped), leaving out the rarest at both ends (percentile), or as that of the least squared error
 (mse): what is clipped is then worth the finer steps between.
 """

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nn.embedding import Embedding
-from nn.module import Module, Parameter
-from nn.quantize import fit_quantized
-from nn.surgery import (
+from nn.compression.quantize import fit_quantized
+from nn.compression.surgery import (
     ShrunkEmbedding,
     first_layers,
     head_width,
@@ -22,6 +20,8 @@ from nn.surgery import (
     keep_neurons,
     replace_modules,
 )
+from nn.embedding import Embedding
+from nn.module import Module, Parameter
 from tinytensor import backend
 
 MASK = ".mask"

@@ -24,8 +24,9 @@ import safetensors.numpy
 import tinytensor as tt
 from models.files import replace_file, write_text
 from models.t5 import shift_right
-from nn import Module, compressed, evaluating
-from nn.quantize import Quantized
+from nn import Module, evaluating
+from nn.compression import storage
+from nn.compression.quantize import Quantized
 from tinytensor import Tensor, backend, ops
 from tinytensor.ops.softmax import IGNORED
 from train import checkpoint, finetune, parallel, pretrain
@@ -245,7 +246,7 @@ def answers(model: Module, batch: dict) -> Tensor:
         return model(batch["ids"], shift_right(batch["targets"], model.config.pad_id), batch.get("mask"))
     if hasattr(model, "new_cache"):  # a GPT
         return model(batch["ids"])
-    raise ValueError(f"what a {type(model).__name__} answers is not known here; see answers in train/compress.py")
+    raise ValueError(f"what a {type(model).__name__} answers is not known here")
 
 
 def accuracy(model: Module, objective, data, keys: list) -> tuple[float, int]:
@@ -280,7 +281,7 @@ class Measured:
 def measure(source: Source, name: str, model: Module, limit: int | None = None) -> Measured:
     """How good (on `limit` batches of the held-out part, or all of it), large and fast a model is."""
     model.eval()
-    size = len(safetensors.numpy.save(compressed.state(model)))
+    size = len(safetensors.numpy.save(storage.state(model)))
     objective = source.make_objective(dataclasses.replace(source.config, batch=8))
     batch = objective.evaluation_batch(source.val_data, objective.evaluation_batches(source.val_data, 1)[0])
     seconds = time_forward(model, batch)

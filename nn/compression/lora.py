@@ -22,10 +22,10 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from nn import init
+from nn.compression.surgery import replace_modules
 from nn.dropout import Dropout
 from nn.linear import Linear
 from nn.module import Module, Parameter
-from nn.surgery import replace_modules
 from tinytensor import Tensor, backend, ops
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from nn.compression.surgery import watch
 from nn.module import Module, evaluating
-from nn.surgery import watch
 from tinytensor import backend, no_grad
 
 BLOCK = 128  # columns corrected one by one; those behind them get all corrections of a block in one product

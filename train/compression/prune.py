@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nn.prune import apply_masks, choose, cubic, groups, prune, scores
+from nn.compression.prune import apply_masks, choose, cubic, groups, prune, scores
 from tinytensor import backend
 from train import parallel
 
@@ -47,7 +47,7 @@ class Pruning:
         every: int = 10,
     ):
         """amount_at: step -> the share to have masked then.   every: steps between looks at whether more should go. For
-        the rest see nn.prune.prune, which does what is due before the first step."""
+        the rest see nn.compression.prune.prune, which does what is due before the first step."""
         steps = trainer.config.steps
         if what in ("layers", "2:4") and amount_at(0) != amount_at(steps):
             raise ValueError(f"{what} cannot go little by little; use one-shot")

@@ -26,11 +26,11 @@ import numpy as np
 from models.config import option
 from models.generate import generate
 from nn import Linear, Module
-from nn.prune import prune, shrink
-from nn.surgery import head_width, keep_layers, stacks, watch
+from nn.compression.prune import prune, shrink
+from nn.compression.surgery import head_width, keep_layers, stacks, watch
 from tinytensor import Tensor, no_grad, ops, random
 from tinytensor.ops.softmax import IGNORED
-from train.compress import TARGETS, answers
+from train.compression.compare import TARGETS, answers
 
 
 @dataclass(frozen=True)

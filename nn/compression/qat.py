@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nn.compression.integers import encode, levels
+from nn.compression.quantize import INPUT_BITS, QuantizedEmbedding, QuantizedLinear, sample_inputs
+from nn.compression.surgery import replace_modules
 from nn.embedding import Embedding
-from nn.integers import encode, levels
 from nn.linear import Linear
 from nn.module import Module, Parameter
-from nn.quantize import INPUT_BITS, QuantizedEmbedding, QuantizedLinear, sample_inputs
-from nn.surgery import replace_modules
 from tinytensor import Tensor, backend, ops
 
 

@@ -1,0 +1,12 @@
+"""Making models smaller: pruning, quantization, adapters, and the surgery that all of them need.
+
+    surgery.py    other layers in the place of some; layers with fewer heads, neurons, blocks
+    prune.py      which weights, neurons, heads, rows and layers a model can do without; masks
+    quantize.py   layers of small integers;   integers.py  numbers as integers and back;   gptq.py  better rounding
+    qat.py        training as if the weights were integers already
+    lora.py       adapters: two thin matrices trained beside each frozen one
+    storage.py    files of models that were made smaller
+"""
+
+from nn.compression.prune import prune, shrink
+from nn.compression.quantize import quantize

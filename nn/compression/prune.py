@@ -1,0 +1,378 @@
+"""Pruning: leaving out of a trained model what it can do without.
+
+What can go is counted in units: single weights, neurons (of feed-forward networks), attention heads, rows of the token
+table, whole layers. A score says how much each is worth; the units of the lowest scores are masked, which sets all
+their weights to 0 and keeps them there through further training (`Parameter.mask`). Masked weights save nothing by
+themselves; `shrink` then really takes masked neurons, heads and rows out of the matrices, and the model computes the
+same with less. Single weights that are masked are small on disk only (storage.py).
+
+Scores: magnitude (Han et al. 2015, arXiv:1506.02626), first-order Taylor (Molchanov et al. 2017, arXiv:1611.06440;
+Michel et al. 2019, arXiv:1905.10650, for heads), activation (for weights that is Wanda, Sun et al. 2023,
+arXiv:2306.11695), movement (Sanh et al. 2020, arXiv:2005.07683; gathered in training) and
+chance, the control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nn.compression.surgery import (
+    ShrunkEmbedding,
+    first_layers,
+    head_width,
+    is_attention,
+    is_feed_forward,
+    keep_heads,
+    keep_layers,
+    keep_neurons,
+    projections,
+    replace_modules,
+    stacks,
+    watch,
+)
+from nn.embedding import Embedding
+from nn.linear import Linear
+from nn.lstm import LSTM
+from nn.module import Module, Parameter, evaluating
+from tinytensor import backend, no_grad, random
+
+WHAT = ("weights", "2:4", "neurons", "heads", "rows", "layers")
+BY = ("magnitude", "gradient", "activation", "movement", "random")
+
+View = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class Group:
+    """Units of one layer, any of which may go.
+
+    parts: (parameter, view), where view(array of the parameter's shape) is a view of it with the units along axis 0.
+    reader: the layer whose inputs are the units' outputs (an embedding: whose ids);   least: how many must stay.
+    """
+
+    name: str
+    count: int
+    parts: list[tuple[Parameter, View]]
+    reader: Module | None = None
+    least: int = 0
+
+    def sums(self, value_of: Callable[[Parameter], np.ndarray]) -> np.ndarray:
+        """(count,): an array per parameter, added up over each unit, in float64."""
+        total = np.zeros(self.count)
+        for parameter, view in self.parts:
+            values = view(backend.to_numpy(value_of(parameter)))
+            total += values.reshape(self.count, -1).sum(axis=1, dtype=np.float64)
+        return total
+
+    def kept(self) -> np.ndarray:
+        """(count,): False where a unit is masked as a whole."""
+        return self.sums(lambda p: np.ones(p.shape, bool) if p.mask is None else p.mask) > 0
+
+    def keep_only(self, kept: np.ndarray) -> None:
+        """Mask the other units, in addition to what is masked already."""
+        for parameter, view in self.parts:
+            if parameter.mask is None:
+                parameter.mask = parameter.xp.ones(parameter.shape, bool)
+            view(parameter.mask)[parameter.xp.asarray(~kept)] = False
+
+
+def prune(
+    model: Module,
+    amount: float = 0.5,
+    what: str = "weights",
+    by: str | dict[str, np.ndarray] = "magnitude",
+    *,
+    whole: bool = False,
+    batches: Sequence[dict] = (),
+) -> Module:
+    """Mask units of the lowest scores until the share `amount` of them is masked (those of earlier calls included).
+
+    what: weights (of linear and LSTM layers), 2:4 (the two lower of every four neighbours in a row, a pattern that
+    GPUs have circuits for), neurons, heads, rows (of the token table) or layers, which are taken out at once.
+    by: magnitude, gradient, activation or random; or a dict, parameter name -> scores of its shape (movement's way).
+    whole: compare scores over the whole model; else the same share goes in each layer.
+    batches: what model.loss reads, for the scores by gradient and activation.
+    Returns the model, changed in place. At least one head, neuron, row and layer of each group stays.
+    """
+    _check(model, amount, what, by, batches)
+    if what == "layers":
+        return _prune_layers(model, amount, by, batches)
+    found = groups(model, what)
+    if not found:
+        raise ValueError(f"this {type(model).__name__} has no {what} to prune")
+    values = scores(model, found, by, batches)
+    if what == "2:4":
+        kept = [_two_of_four(score, group.parts[0][0].shape) for score, group in zip(values, found)]
+    else:
+        kept = choose(values, found, amount, whole)
+    for group, keep in zip(found, kept):
+        group.keep_only(keep)
+    apply_masks(model)
+    return model
+
+
+def choose(values: list[np.ndarray], found: list[Group], amount: float, whole: bool = False) -> list[np.ndarray]:
+    """Which units stay, per group: all but the share `amount` of the lowest values; what is masked goes first."""
+    values = [np.where(group.kept(), value, -np.inf) for value, group in zip(values, found)]
+    for value, group in zip(values, found):
+        value[np.argsort(-value, kind="stable")[: group.least]] = np.inf
+    if not whole:
+        return [_all_but_lowest(value, round(amount * len(value))) for value in values]
+    together = np.concatenate(values)
+    kept = _all_but_lowest(together, round(amount * len(together)))
+    return np.split(kept, np.cumsum([len(value) for value in values])[:-1])
+
+
+def _all_but_lowest(values: np.ndarray, number: int) -> np.ndarray:
+    kept = np.ones(len(values), bool)
+    if number:
+        kept[np.argpartition(values, number - 1)[:number]] = False
+    return kept | (values == np.inf)
+
+
+def _two_of_four(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The two higher of each four neighbours along the inputs."""
+    ranks = values.reshape(*shape[:-1], -1, 4).argsort(axis=-1, kind="stable").argsort(axis=-1)
+    return (ranks >= 2).reshape(-1)
+
+
+def apply_masks(model: Module) -> None:
+    """Set every masked weight to 0."""
+    for parameter in model.parameters():
+        if parameter.mask is not None:
+            parameter.data *= parameter.mask
+
+
+def sparsity(model: Module, what: str = "weights") -> float:
+    """The share of units that are masked."""
+    found = groups(model, what)
+    return 1 - sum(int(group.kept().sum()) for group in found) / max(1, sum(group.count for group in found))
+
+
+def cubic(step: int, first: int, last: int, amount: float) -> float:
+    """The share to have removed at `step`: 0 up to `first`, `amount` from `last` on, quickly at first in between.
+
+    amount * (1 - (1 - t)^3) with t running from 0 to 1 (Zhu & Gupta 2017, arXiv:1710.01878): much is superfluous in the
+    beginning, and the later a weight goes, the more the rest must learn to do without it.
+    """
+    t = min(1.0, max(0.0, (step - first) / max(1, last - first)))
+    return amount * (1 - (1 - t) ** 3)
+
+
+def rounds(amount: float, number: int) -> list[float]:
+    """The shares to have removed after each of `number` rounds, each taking the same part of what is left."""
+    return [1 - (1 - amount) ** (done / number) for done in range(1, number)] + [amount]
+
+
+# Where the units are
+
+
+def groups(model: Module, what: str) -> list[Group]:
+    """The units of a model, a group a layer. Layers are known by their parts: see is_attention and is_feed_forward."""
+    find = {"weights": _weights, "2:4": _fours, "neurons": _neurons, "heads": _heads, "rows": _rows}[what]
+    found, seen = [], set()
+    for name, module in model.named_modules():
+        if id(module) not in seen:  # a layer that several places share is one layer
+            seen.add(id(module))
+            found += find(name, module)
+    if what == "rows":  # the token table is the longest; positions and the like are no words
+        found = [group for group in found if group.count == max(g.count for g in found)]
+    return found
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1)
+
+
+def _weights(name: str, module: Module) -> list[Group]:
+    if isinstance(module, Linear):
+        weight, reader = module.weight, module
+        return [Group(f"{name}.weight", weight.size, [(weight, _flat)], reader)]
+    if isinstance(module, LSTM):
+        return [Group(f"{name}.{n}", p.size, [(p, _flat)]) for n, p in module.named_parameters() if p.ndim == 2]
+    return []
+
+
+def _fours(name: str, module: Module) -> list[Group]:
+    return _weights(name, module) if isinstance(module, Linear) and module.weight.shape[1] % 4 == 0 else []
+
+
+def _rows(name: str, module: Module) -> list[Group]:
+    if not isinstance(module, Embedding):
+        return []
+    return [Group(name, len(module.weight), [(module.weight, lambda a: a)], module, least=1)]
+
+
+def _neurons(name: str, module: Module) -> list[Group]:
+    if not is_feed_forward(module) or not isinstance(module.out, Linear):
+        return []
+    parts: list = [(module.out.weight, lambda a: a.T)]
+    for layer in first_layers(module):
+        parts += [(p, lambda a: a) for p in (layer.weight, layer.bias) if p is not None]
+    return [Group(name, module.out.weight.shape[1], parts, module.out, least=1)]
+
+
+def _heads(name: str, module: Module) -> list[Group]:
+    if not is_attention(module) or not isinstance(module.out, Linear):
+        return []
+    H, D = module.heads, head_width(module)
+    parts: list = [(module.out.weight, lambda a: a.reshape(len(a), H, D).swapaxes(0, 1))]  # (H, C, D)
+    for layer in projections(module):
+        parts.append((layer.weight, lambda a: a.reshape(-1, H, D, a.shape[1]).swapaxes(0, 1)))  # (H, 1 to 3, D, C)
+        if layer.bias is not None:
+            parts.append((layer.bias, lambda a: a.reshape(-1, H, D).swapaxes(0, 1)))
+    return [Group(name, H, parts, module.out, least=1)]
+
+
+# What they are worth
+
+
+def scores(model: Module, found: list[Group], by: str | dict, batches: Sequence[dict] = ()) -> list[np.ndarray]:
+    """A score per unit, an array a group.
+
+    magnitude: the root of the mean square of a unit's weights.
+    gradient: |sum over the unit of weight * gradient|, which is how much the loss would change if the unit were 0, to
+        first order; the mean over batches.
+    activation: the root mean square of the unit's output times the length of the weights that read it; for rows, how
+        often each is looked up.
+    """
+    if isinstance(by, dict):
+        by_id = {id(p): by[name] for name, p in model.named_parameters() if name in by}
+        return [group.sums(lambda p: by_id.get(id(p), np.zeros(p.shape))) for group in found]
+    if by == "magnitude":
+        sizes = [sum(p.size for p, _ in group.parts) / group.count for group in found]
+        return [np.sqrt(group.sums(lambda p: p.data * p.data) / size) for group, size in zip(found, sizes)]
+    if by == "gradient":
+        return _taylor(model, found, batches)
+    if by == "activation":
+        return _contributions(model, found, batches)
+    return [random.generator().random(group.count) for group in found]
+
+
+def _taylor(model: Module, found: list[Group], batches: Sequence[dict]) -> list[np.ndarray]:
+    total = [np.zeros(group.count) for group in found]
+    with evaluating(model):
+        for batch in batches:
+            model.zero_grad()
+            model.loss(batch).backward()
+            for value, group in zip(total, found):
+                value += np.abs(group.sums(lambda p: np.zeros(p.shape) if p.grad is None else p.data * p.grad))
+    model.zero_grad()
+    return [value / len(batches) for value in total]
+
+
+def _contributions(model: Module, found: list[Group], batches: Sequence[dict]) -> list[np.ndarray]:
+    """For a weight w_ij that reads x_j: |w_ij| * rms(x_j). For a neuron or head: the root of the sum of the squares."""
+    readers = {id(group.reader): group.reader for group in found}
+    if None in readers.values():
+        raise ValueError("by=\"activation\" needs layers that read the units one by one, which LSTMs are not")
+    squares, rows = dict.fromkeys(readers, 0.0), dict.fromkeys(readers, 0)
+
+    def see(layer: Module, arguments: tuple, result) -> None:
+        x = arguments[0]
+        if isinstance(layer, Embedding):  # the sum of squares of one-hot vectors
+            ids = backend.to_numpy(getattr(x, "data", x)).reshape(-1)
+            squares[id(layer)] += np.bincount(ids, minlength=len(layer.weight))
+        else:
+            x = x.data.reshape(-1, x.shape[-1])
+            squares[id(layer)] += backend.to_numpy((x * x).sum(axis=0, dtype=np.float64))
+            rows[id(layer)] += len(x)
+
+    with evaluating(model), no_grad(), watch(model, list(readers.values()), see):
+        for batch in batches:
+            model.loss(batch)
+    result = []
+    for group in found:
+        square, weight = squares[id(group.reader)], group.reader.weight
+        if not isinstance(group.reader, Embedding):
+            mean_square = square / max(1, rows[id(group.reader)])
+            square = np.square(backend.to_numpy(weight.data), dtype=np.float64) * mean_square
+        view = next(view for parameter, view in group.parts if parameter is weight)
+        result.append(np.sqrt(view(square).reshape(group.count, -1).sum(axis=1)))
+    return result
+
+
+# Taking them out
+
+
+def shrink(model: Module) -> Module:
+    """Take masked heads, neurons and embedding rows out of their matrices; the model computes what it did.
+
+    Returns the model, changed in place, with new and smaller parameters. Masks of single weights stay.
+    """
+    for _, module in list(model.named_modules()):
+        for find, keep in ((_heads, keep_heads), (_neurons, keep_neurons)):
+            for group in find("", module):
+                if not (read := _read_units(group)).all():
+                    keep(module, np.flatnonzero(read))
+
+    def smaller(module: Module) -> Module:
+        masked = isinstance(module, Embedding) and module.weight.mask is not None
+        return ShrunkEmbedding.of(module) if masked and not module.weight.mask.any(axis=1).all() else module
+
+    replace_modules(model, smaller)
+    return model
+
+
+def _read_units(group: Group) -> np.ndarray:
+    """Which units count: those that `out` reads with a weight that is not masked, and one at least."""
+    weight, view = group.parts[0]
+    if weight.mask is None:
+        return np.ones(group.count, bool)
+    read = view(backend.to_numpy(weight.mask)).reshape(group.count, -1).any(axis=1)
+    read[0] |= not read.any()
+    return read
+
+
+def _prune_layers(model: Module, amount: float, by: str | dict, batches: Sequence[dict]) -> Module:
+    for stack in stacks(model):
+        number = min(round(amount * len(stack.blocks)), len(stack.blocks) - 1)
+        values = _layer_scores(model, stack.blocks, by, batches)
+        keep_layers(model, stack, np.flatnonzero(_all_but_lowest(values, number)))
+    return model
+
+
+def _layer_scores(model: Module, blocks: list, by: str | dict, batches: Sequence[dict]) -> np.ndarray:
+    """As for other units, a layer being all its weights; by activation: how much it changes the stream, relatively."""
+    if by != "activation":
+        found = [Group("", 1, [(p, lambda a: a[None]) for p in block.parameters()]) for block in blocks]
+        return np.concatenate(scores(model, found, by, batches))
+    change = dict.fromkeys(map(id, blocks), 0.0)
+
+    def see(block: Module, arguments: tuple, result) -> None:
+        before, after = _stream(arguments), _stream(result if isinstance(result, tuple) else (result,))
+        change[id(block)] += float(np.linalg.norm(after - before) / max(1e-30, np.linalg.norm(before)))
+
+    with evaluating(model), no_grad(), watch(model, blocks, see):
+        for batch in batches:
+            model.loss(batch)
+    return np.array([change[id(block)] for block in blocks])
+
+
+def _stream(values: tuple) -> np.ndarray:
+    """The residual stream in what goes into a block or comes out of it: x, plus a branch that is yet to be added."""
+    x = backend.to_numpy(values[0].data)
+    branch = values[1] if len(values) > 1 else None
+    same = getattr(branch, "shape", None) == values[0].shape
+    return x + backend.to_numpy(branch.data) if same else x
+
+
+def _check(model: Module, amount: float, what: str, by: str | dict, batches: Sequence[dict]) -> None:
+    """One sentence about the first option that makes no sense."""
+    if what not in WHAT:
+        raise ValueError(f"cannot prune {what!r}; choose from {', '.join(WHAT)}")
+    if not 0 <= amount < 1:
+        raise ValueError(f"amount {amount} is not a share in [0, 1)")
+    if what == "2:4" and amount != 0.5:
+        raise ValueError(f"2:4 keeps two of four; amount must be 0.5, not {amount}")
+    if isinstance(by, dict):
+        return
+    if by not in BY:
+        raise ValueError(f"unknown score {by!r}; choose from {', '.join(BY)}, or give a dict of scores")
+    if by == "movement":
+        raise ValueError("movement is gathered while training; give its scores as a dict (train/compression/prune.py)")
+    if by in ("gradient", "activation") and not batches:
+        raise ValueError(f"scores by {by} need batches to run the model on; give batches=[...]")
