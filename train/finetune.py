@@ -18,6 +18,7 @@ import numpy as np
 import tinytensor as tt
 from models.files import write_text
 from models.gpt_body import GPTBody
+from models.inputs import CharacterInputs, MarkedInputs, TextInputs
 from models.tokenizers import load as load_tokenizer
 from nn import Dropout, Module, evaluating
 from nn.compression import storage
@@ -27,8 +28,7 @@ from tinytensor import backend
 from train import checkpoint
 from train.objectives.labelled import Labelled
 from train.report import Report
-from train.tasks import TASKS, MarkedInputs, Row, Text2Text, TextInputs
-from train.tasks.characters import CharacterInputs
+from train.tasks import TASKS, Row, Text2Text
 from train.tasks.text2text import as_text2text
 from train.trainer import TrainConfig, Trainer
 
@@ -67,7 +67,7 @@ def prepare_writer(model: Module, tokenizer, max_length: int):
 
 
 # family -> function(pretrained model, tokenizer, max_length or 0) -> (body, inputs); see models/heads.py and
-# tasks/inputs.py for what those are
+# models/inputs.py for what those are
 PREPARE: dict[str, Callable] = dict.fromkeys(("bert", "roberta", "distilbert", "albert"), prepare_encoder)
 PREPARE["gpt"] = prepare_decoder
 PREPARE["elmo"] = prepare_elmo

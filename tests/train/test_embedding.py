@@ -3,9 +3,9 @@ import pytest
 
 import tinytensor as tt
 from models import BERT, BERTConfig
+from models.inputs import TextInputs
 from models.tokenizers import WordPiece
 from train.embedding import embed, nearest, passages
-from train.tasks import TextInputs
 
 TEXTS = ["red cup", "a very long text about a red cup and a blue hat", "blue hat", "cup"]
 

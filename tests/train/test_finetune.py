@@ -5,12 +5,13 @@ import pytest
 
 import tinytensor as tt
 from models import BERTConfig, BERTForPreTraining
+from models.inputs import TextInputs
 from models.tokenizers import WordPiece
 from train import finetune
 from train.data import stories
 from train.data.stories import tasks
 from train.objectives.labelled import Labelled, bucketed
-from train.tasks import TASKS, Answer, Row, Tag, TextInputs
+from train.tasks import TASKS, Answer, Row, Tag
 from train.tasks.answer import place_of
 
 

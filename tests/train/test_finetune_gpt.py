@@ -5,13 +5,14 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, GPTConfig
+from models.inputs import MarkedInputs
 from models.tokenizers import ByteLevelBPE, Characters
 from tests.train.test_finetune import COLOURS, run
 from train import checkpoint, finetune
 from train.__main__ import main
 from train.data.stories import tasks
-from train.tasks import TASKS, MarkedInputs
-from train.tasks.inputs import text_or_pair
+from train.tasks import TASKS
+from train.tasks.rows import text_or_pair
 
 TOKENIZER = Characters.train("abcdefghijklmnopqrstuvwxyz MBST.'?,")
 

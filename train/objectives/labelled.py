@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinytensor import random
-from train.tasks.inputs import Row
+from train.tasks.rows import Row
 
 POOL = 50  # batches whose rows are sorted by length together
 

@@ -4,7 +4,7 @@ A task (`Classify`, `Tag`, ...) is all that is known of it besides the model: it
 and a model's scores an answer, and how good the answers are. Every task has
 
     Task.of(examples, held_out)      the task these examples pose
-    rows(example, inputs)            one or more Rows: what the body reads (inputs.py) and the targets
+    rows(example, inputs)            one or more Rows: what the body reads (models/inputs.py) and the targets
     make_head(body, dropout)         the body with the head that fits (models/heads.py)
     decode(row, scores)              what the model says about one Row
     answer(example, decoded)         the answer of an example, from what was said about its Rows
@@ -16,8 +16,8 @@ and a model's scores an answer, and how good the answers are. Every task has
 from train.tasks.answer import Answer
 from train.tasks.choose import Choose
 from train.tasks.classify import Classify
-from train.tasks.inputs import MarkedInputs, Row, TextInputs
 from train.tasks.regress import Regress
+from train.tasks.rows import Row
 from train.tasks.tag import Tag
 from train.tasks.text2text import Text2Text
 

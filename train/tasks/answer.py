@@ -15,7 +15,7 @@ import numpy as np
 
 from models.heads import Answerer
 from train.tasks import metrics
-from train.tasks.inputs import Row, field, whole_number
+from train.tasks.rows import Row, field, whole_number
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.heads import Chooser
 from train.tasks import metrics
-from train.tasks.inputs import Row, field, whole_number
+from train.tasks.rows import Row, field, whole_number
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.heads import Classifier
 from train.tasks import metrics
-from train.tasks.inputs import Row, field, known, text_or_pair
+from train.tasks.rows import Row, field, known, text_or_pair
 
 
 @dataclass(frozen=True)

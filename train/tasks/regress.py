@@ -10,7 +10,7 @@ import numpy as np
 
 from models.heads import Regressor
 from train.tasks import metrics
-from train.tasks.inputs import Row, field, text_or_pair
+from train.tasks.rows import Row, field, text_or_pair
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.heads import Tagger
 from train.tasks import metrics
-from train.tasks.inputs import Row, field, known
+from train.tasks.rows import Row, field, known
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from models.generate.answers import answer_text
 from models.heads import Writer
 from train.tasks import scores
-from train.tasks.inputs import Row, field
+from train.tasks.rows import Row, field
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ import pytest
 
 import tinytensor as tt
 from models import ELMo, ELMoConfig
+from models.inputs import CharacterInputs, dress, sentences_of
 from models.tokenizers import ElmoCharacters
 from tests.models.published_elmo import make_files
 from train import checkpoint, finetune
 from train.tasks import Classify, Tag
-from train.tasks.characters import CharacterInputs, dress, sentences_of
 
 TINY = dict(vocab_size=20, width=8, hidden=12, char_width=4, filters="1x8,2x8", highways=1, dropout=0.3)
 INPUTS = CharacterInputs(ElmoCharacters(), 100)

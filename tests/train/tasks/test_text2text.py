@@ -7,12 +7,13 @@ import pytest
 import tinytensor as tt
 from models import BERTConfig, BERTForPreTraining
 from models.generate import answer
+from models.inputs import TextInputs
 from models.t5 import T5, T5Config
 from models.tokenizers import Bytes, Special, Unigram, WordPiece
 from tests.train.test_finetune import run
 from train import finetune
 from train.objectives.labelled import Labelled
-from train.tasks import TASKS, Row, Tag, Text2Text, TextInputs
+from train.tasks import TASKS, Row, Tag, Text2Text
 from train.tasks.files import read_examples
 from train.tasks.text2text import as_text2text
 

@@ -1,39 +1,25 @@
-"""From the texts of an example to the arrays a body reads, and from rows to a batch.
+"""From texts to the arrays a body reads, and from rows to a batch.
 
 `TextInputs` serves bodies whose tokenizer's frame says what stands around a text ([CLS] A [SEP] B [SEP] for BERT),
-`MarkedInputs` a GPT, which gets marks of its own (start A delimiter B classify). A body that reads something else
-(ELMo: characters) brings a class with the same methods.
+`MarkedInputs` a GPT, which gets marks of its own (start A delimiter B classify), `CharacterInputs` an ELMo, which reads
+words by their characters, every sentence between its marks.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from models.gpt_body import MARKS
-from models.tokenizers import Frame, Special, Tokenizer
+from models.tokenizers import ElmoCharacters, Frame, Special, Tokenizer
+from models.tokenizers.words import SENTENCE, WORD, split_sentences
 from tinytensor.ops.softmax import IGNORED
 
-NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
 # what padding is made of
 FILL = {"ids": 0, "token_types": 0, "tags": IGNORED, "targets": IGNORED, "answerable": False, "mask": False}
-
-
-@dataclass
-class Row:
-    """One row of a batch: its arrays (of tokens, with the length first; or single numbers), and notes for decoding."""
-
-    arrays: dict[str, np.ndarray]
-    notes: object = None
-    group: str = ""  # rows of one group share a cap on how many are used in an epoch
-
-    @property
-    def length(self) -> int:
-        """Tokens; of the longest text where there are several to choose from."""
-        return self.arrays["mask"].shape[-1]
+FULL_STOPS, CLOSING = set(".!?"), set("\"'”’)")
 
 
 @dataclass
@@ -136,45 +122,67 @@ class MarkedInputs(TextInputs):
         self.tokenizer = framed
 
 
-def text_or_pair(inputs, example: dict, what: str, both_orders: bool = False) -> dict[str, np.ndarray]:
-    """The arrays of an example's text or pair, (T,) each; or (2, T), of a pair in both orders."""
-    a, b = field(example, "text", str, what), example.get("pair")
-    b = b if b is None else field(example, "pair", str, what)
-    if not both_orders:
-        return inputs.text(a, b)
-    if b is None:
-        raise ValueError(f"both orders were asked for, but {a[:40]!r} has no pair")
-    return inputs.pad([inputs.text(a, b), inputs.text(b, a)])
+@dataclass
+class CharacterInputs(TextInputs):
+    """Words as `characters` ids each: ids (T, characters), every sentence between <S> and </S>, as it was in training.
+
+    Texts are cut to `max_length` places, marks included. The tokenizer is only kept beside the model.
+    """
+
+    characters: int = 50
+
+    def text(self, a: str, b: str | None = None) -> dict[str, np.ndarray]:
+        dressed, _ = dress(split_sentences(a) + split_sentences(b or ""))
+        return self._spelled(dressed[: self.max_length])
+
+    def words(self, words: list[str]) -> tuple[dict[str, np.ndarray], list[int]]:
+        dressed, places = dress(sentences_of(words))
+        return self._spelled(dressed[: self.max_length]), [place for place in places if place < self.max_length]
+
+    def passage(self, question: str, context: str, stride: int = 0) -> list[tuple[dict[str, np.ndarray], dict]]:
+        asked = dress(split_sentences(question))[0][: self.max_length // 2]
+        found = [list(WORD.finditer(context, *sentence.span())) for sentence in SENTENCE.finditer(context)]
+        dressed, places = dress([[word.group() for word in words] for words in found if words])
+        spans = dict(zip(places, (word.span() for words in found for word in words)))
+        room = self.max_length - len(asked)
+        step = room - (stride or room // 3)
+        rows = []
+        for start in range(0, max(1, len(dressed) - room + step), step):
+            arrays = self._spelled(asked + dressed[start : start + room])
+            inside = {len(asked) + place - start: span for place, span in spans.items() if 0 <= place - start < room}
+            rows.append((arrays, inside))
+        return rows
+
+    @property
+    def pad_id(self) -> int:
+        return 0
+
+    def _spelled(self, words: list[str]) -> dict[str, np.ndarray]:
+        ids = ElmoCharacters(self.characters).encode_words(words).astype(np.int16)
+        return {"ids": ids, "mask": np.ones(len(words), bool)}
+
+
+def dress(sentences: list[list[str]]) -> tuple[list[str], list[int]]:
+    """(the words with <S> and </S> around each sentence, the place of each word there)."""
+    dressed, places = [], []
+    for words in sentences:
+        places += range(len(dressed) + 1, len(dressed) + 1 + len(words))
+        dressed += ["<S>", *words, "</S>"]
+    return dressed, places
+
+
+def sentences_of(words: list[str]) -> list[list[str]]:
+    """A list of words cut after every full stop (and the quotation mark that closes behind it) that a word follows."""
+    sentences, start = [], 0
+    for number in range(1, len(words)):
+        before, word = words[number - 1], words[number]
+        ended = before in FULL_STOPS or (before in CLOSING and number > 1 and words[number - 2] in FULL_STOPS)
+        if ended and word[:1].isalnum():
+            sentences.append(words[start:number])
+            start = number
+    return [*sentences, words[start:]] if words else []
 
 
 def _padded(array: np.ndarray, length: int, fill, axis: int) -> np.ndarray:
     missing = length - array.shape[axis]
     return np.pad(array, [(0, missing if a == axis else 0) for a in range(array.ndim)], constant_values=fill)
-
-
-def field(example: dict, name: str, kind: type | tuple[type, ...], what: str):
-    """example[name], which must be there and of a type (or one of several); `what` says what it is for."""
-    if name not in example:
-        raise ValueError(f"an example of {what} needs {name!r}; this one has {', '.join(map(repr, example))}")
-    value = example[name]
-    if not isinstance(value, kind):
-        wanted = " or ".join(NAMES[one] for one in (kind if isinstance(kind, tuple) else (kind,)))
-        raise ValueError(f"{name!r} of an example of {what} must be {wanted}, not {value!r}")
-    return value
-
-
-def whole_number(example: dict, name: str, what: str) -> int:
-    """example[name], which a TSV file has as text."""
-    value = field(example, name, (int, str), what)
-    try:
-        return int(value)
-    except ValueError:
-        raise ValueError(f"{name!r} of an example of {what} must be a whole number, not {value!r}") from None
-
-
-def known(label: str, labels: Iterable[str], what: str) -> int:
-    """The number of a label."""
-    labels = list(labels)
-    if label not in labels:
-        raise ValueError(f"{what} {label!r} is not among those trained on: {', '.join(labels)}")
-    return labels.index(label)
