@@ -20,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
+from models.contract import Body, Filler, Model
 from models.pretrained import bert as published
 from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, PostNormBlock, init
 from nn.attention import attention_mask, check_heads
@@ -99,7 +100,7 @@ class Embeddings(Module):
         return self.dropout(self.norm(x))
 
 
-class BERT(Module):
+class BERT(Module, Body):
     """ids (B, T), token_types (B, T), mask (B, T) -> Encoded. The mask is False (or 0) on padding."""
 
     config_class = BERTConfig
@@ -206,7 +207,7 @@ class MaskedHead(Module):
         return self.norm(self.activation(self.dense(x)))
 
 
-class BERTForPreTraining(Module):
+class BERTForPreTraining(Module, Model, Filler):
     """BERT with the heads it is pretrained with: masked words, and whether two texts belong together.
 
     A batch holds "ids", "token_types" and "mask", all (B, T); "targets" (B, T), the tokens behind the masks and -100
@@ -240,6 +241,19 @@ class BERTForPreTraining(Module):
         encoded.mlm_logits = ops.linear(self.mlm.transform(encoded.hidden), self.output_table, self.mlm.bias)
         encoded.nsp_logits = self.nsp(encoded.pooled) if self.nsp else None
         return encoded
+
+    def fill_scores(self, ids, token_types, mask) -> Tensor:
+        return self(ids, token_types, mask).mlm_logits
+
+    def scores(self, batch: dict) -> Tensor:
+        return self.fill_scores(batch["ids"], batch.get("token_types"), batch.get("mask"))
+
+    def right(self, batch: dict):
+        return batch["targets"]
+
+    def meaningful(self, batch: dict):
+        """What BERT thinks of every token is worth learning from, not of the masked ones alone."""
+        return batch["mask"]
 
     def counts(self, batch: dict) -> dict[str, int]:
         """How many predictions each part of the loss is a mean of."""

@@ -21,6 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
+from models.contract import Body, Model
 from models.pretrained.elmo import read_published, write_published
 from models.tokenizers import ElmoCharacters
 from nn import (
@@ -167,7 +168,7 @@ def different_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows[first].astype(np.int64), places
 
 
-class ELMo(Module):
+class ELMo(Module, Model, Body):
     """Sentences, as lists of words -> (layers, mask): see __call__."""
 
     def __init__(self, config: ELMoConfig):
@@ -240,6 +241,19 @@ class ELMo(Module):
                 outputs.append(inputs)
             sides.append(outputs)
         return tuple(sides)
+
+    def scores(self, batch: dict) -> Tensor:
+        """Of the words after each, by the forward half."""
+        x, _ = self.read(*2 * [self.encoder(batch["ids"])], self.new_state(len(batch["ids"])))
+        return ops.linear(x[-1], self.softmax.weight, self.softmax.bias)
+
+    def right(self, batch: dict):
+        return batch["targets"]
+
+    def as_body(self) -> ELMo:
+        """For a task: without the softmax, and without the dropout, which were for predicting words."""
+        self.softmax, self.dropout = None, Dropout(0.0)
+        return self
 
     def counts(self, batch: dict) -> dict[str, int]:
         """How many words the loss of a batch is a mean over, in each direction."""

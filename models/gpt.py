@@ -27,6 +27,7 @@ import numpy as np
 
 from models import pretrained
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
+from models.contract import LeftToRight, Model
 from models.pretrained import gpt as published
 from models.tokenizers import Tokenizer
 from nn import (
@@ -100,7 +101,7 @@ class GPTConfig(Config):
         check_choice(self, "activation", ACTIVATIONS)
 
 
-class GPT(Module):
+class GPT(Module, Model, LeftToRight):
     """ids (B, T) -> logits (B, T, V): at each position the scores of the token that comes next.
 
     mask: (B, T), False at padding, which may stand before or after a row's text: tokens are counted and seen as if it
@@ -181,6 +182,12 @@ class GPT(Module):
             at = self.position_embedding(positions)  # (B, T, C)
             seen = at.xp.asarray(seen)[:, None, None, :]
         return self.dropout(self.token_embedding(ids) + at), seen
+
+    def scores(self, batch: dict) -> Tensor:
+        return self(batch["ids"], batch.get("mask"))
+
+    def right(self, batch: dict):
+        return batch["targets"]
 
     def counts(self, batch: dict) -> dict[str, int]:
         """How many predictions the loss of a batch is the mean of."""

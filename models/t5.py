@@ -27,6 +27,7 @@ import numpy as np
 
 from models import pretrained
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
+from models.contract import Model, Writer
 from models.pretrained import t5 as published
 from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init, shapes_only
@@ -84,11 +85,11 @@ class T5Config(Config):
         check_shares(self, "dropout")
         check_choice(self, "activation", ACTIVATIONS)
         for name in ("pad_id", "eos_id"):
-            if not 0 <= getattr(self, name) < self.vocab_size:
-                raise ValueError(f"{name} {getattr(self, name)} is outside the vocabulary of {self.vocab_size} tokens")
+            if not 0 <= vars(self)[name] < self.vocab_size:
+                raise ValueError(f"{name} {vars(self)[name]} is outside the vocabulary of {self.vocab_size} tokens")
 
 
-class T5(Module):
+class T5(Module, Model, Writer):
     """(ids (B, S), decoder ids (B, T)) -> logits (B, T, V): the scores of the token after each one of the output."""
 
     repeatable = True  # a step does the same for every batch of one shape, so a CUDA graph can repeat it (--graph)
@@ -150,6 +151,14 @@ class T5(Module):
         hidden = self.decode(shift_right(given, self.config.pad_id), memory, mask)
         total = ops.linear_cross_entropy(hidden, self.output_table, targets, reduction="sum")
         return total / counts["targets"]
+
+    reads_source = True
+
+    def scores(self, batch: dict) -> Tensor:
+        return self(batch["ids"], shift_right(batch["targets"], self.config.pad_id), batch.get("mask"))
+
+    def right(self, batch: dict):
+        return batch["targets"]
 
     def counts(self, batch: dict) -> dict[str, int]:
         """How many predictions the loss of a batch is the mean of."""

@@ -140,6 +140,21 @@ class Tokenizer:
         return {name: token.id for name, token in self.special.items()}
 
     @property
+    def pad_id(self) -> int | None:
+        return self.special[self.pad_token].id if self.pad_token else None
+
+    @property
+    def end_id(self) -> int | None:
+        last = self.frame.single[-1]
+        return self.special[last].id if last in self.special else None
+
+    separator_id = end_id
+
+    @property
+    def mask_id(self) -> int | None:
+        return next((self.special[name].id for name in ("[MASK]", "<mask>") if name in self.special), None)
+
+    @property
     def dtype(self) -> type:
         return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
 

@@ -9,4 +9,4 @@
 """
 
 from nn.compression.prune import prune, shrink
-from nn.compression.quantize import quantize
+from nn.compression.quantize import is_quantized, quantize

@@ -155,7 +155,7 @@ def keep_layers(model: Module, stack: Module, kept: Sequence[int]) -> None:
     stack.blocks[:] = [stack.blocks[number] for number in kept]
     name = "decoder_layers" if stack is getattr(model, "decoder", None) else "layers"
     for module in model.modules():
-        config = getattr(module, "config", None)
+        config = vars(module).get("config")
         if dataclasses.is_dataclass(config) and hasattr(config, name):
             module.config = dataclasses.replace(config, **{name: len(stack.blocks)})
 

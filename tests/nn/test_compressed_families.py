@@ -19,12 +19,12 @@ from models import (
     GPTConfig,
     T5Config,
 )
-from models.heads import Classifier
 from nn import LSTM
 from nn.compression import storage
 from nn.compression.prune import prune, shrink
 from nn.compression.quantize import Quantized, QuantizedLSTM, quantize
 from tests.helpers import assert_close
+from train.tasks.classify import Classifier
 
 IDS = np.random.default_rng(0).integers(2, 23, (3, 9))
 

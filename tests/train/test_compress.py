@@ -159,7 +159,7 @@ def test_integers_do_not_learn(trained, tmp_path, capsys):
     assert command("gpt", "--init", tmp_path / "small", "--data", trained.parent / "text.txt") == 2
     assert "small are integers, which do not learn; name the run it was made from" in capsys.readouterr().err
     assert command("finetune", tmp_path / "small", "--task", "sentiment", "--examples", 4, "--out", tmp_path / "x") == 2
-    assert "weights are integers, which do not learn; fine-tune the one" in capsys.readouterr().err
+    assert "are integers, which do not learn; name the run" in capsys.readouterr().err
     assert command("gpt", "--resume", tmp_path / "small", "--steps", 900) == 2
     assert "has no trainer.safetensors, so it cannot go on" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()

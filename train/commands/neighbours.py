@@ -24,7 +24,6 @@ from train.data.text import TextFiles
 from train.embedding import reader
 from train.flags import add_device_flag, check_at_least_1
 
-SUMMARY = "find the words of a text that are most like a word in its sentence"
 STARRED = re.compile(r"\*([^*\s]+)\*")
 
 

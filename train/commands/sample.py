@@ -14,15 +14,13 @@ import sys
 from pathlib import Path
 
 import tinytensor as tt
-from models import T5
+from models.contract import Writer
 from models.generate import Sampling, answer, stream_text, write
 from models.generate.draft import PAST_CONTEXT
 from nn import Module
-from train import checkpoint, finetune
+from train import checkpoint
 from train.flags import add_config_flags, add_device_flag, check_at_least_1, given
-from train.tasks import Text2Text
 
-SUMMARY = "let a trained model write text"
 END = "<|endoftext|>"  # a special token of this name ends a text
 
 
@@ -61,9 +59,9 @@ def main(args: argparse.Namespace) -> None:
     model.to(args.device)
     name = type(model).__name__
     holds = f"{args.run} holds {'an' if name[0] in 'AEO' else 'a'} {name}"
-    if not hasattr(model, "step"):
+    if not isinstance(model, Writer):
         raise ValueError(f"{holds}, which reads but does not write")
-    reads = isinstance(model, T5)
+    reads = model.reads_source
     if reads and args.input is None:
         raise ValueError(f"{holds}, which answers: give the text to read with --input")
     if not reads and args.input is not None:
@@ -75,9 +73,11 @@ def main(args: argparse.Namespace) -> None:
 
 def load(folder: Path, which: str) -> tuple[Module, object]:
     """The model and tokenizer of a run, of a published folder, or of a T5 that was fine-tuned."""
-    if finetune.is_finetuned(folder):
+    if checkpoint.family_in(folder) == "finetuned":
+        from train import finetune
+
         tuned = finetune.load(folder, which)
-        if tuned.task.kind != Text2Text.kind:
+        if not isinstance(tuned.model.body, Writer):
             raise ValueError(f"{folder} was fine-tuned to {tuned.task.kind}; ask it with: python -m train ask {folder}")
         return tuned.model.body, tuned.inputs.tokenizer
     model, tokenizer = checkpoint.load_model(folder, which)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinytensor import random
-from train.tasks.rows import Row
+from train.tasks.task import Row
 
 POOL = 50  # batches whose rows are sorted by length together
 
@@ -23,6 +23,7 @@ class Labelled:
     examples does not crowd out the others it is mixed with.
     """
 
+    one_shape = False
     pad: Callable[[list[dict]], dict[str, np.ndarray]]
     batch: int
     seed: int = 0
