@@ -87,9 +87,9 @@ class Stopwatch:
         return run
 
     def with_timed_gradient(self, record):
-        def run(data, parents, backward):
-            part = PARTS.get(backward.__qualname__.split(".")[0])
-            return record(data, parents, self.timed(part, backward) if part else backward)
+        def run(name, data, parents, backward):
+            part = PARTS.get(name)
+            return record(name, data, parents, self.timed(part, backward) if part else backward)
 
         return run
 

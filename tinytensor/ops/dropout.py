@@ -20,7 +20,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return x
     kernels = backend_of(x.data)
     y, mask = kernels.dropout(x.data, p, random.generator())
-    return record(y, (x,), lambda g: (kernels.dropout_backward(g, mask, p),))
+    return record("dropout", y, (x,), lambda g: (kernels.dropout_backward(g, mask, p),))
 
 
 def check_share(name: str, p: float) -> None:

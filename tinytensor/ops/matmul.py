@@ -8,10 +8,6 @@ from tinytensor.backend import backend_of
 from tinytensor.ops.elementwise import alike, check_alike, check_broadcast, unbroadcast
 from tinytensor.tensor import Tensor, record
 
-# Up to this number of rows a product is faster row by row on a CPU, as in decoding a few texts at once: BLAS would
-# rearrange the whole matrix before it multiplies a few rows with it.
-FEW_ROWS = 4
-
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a @ b over the last two axes, the leading ones broadcast.
@@ -31,7 +27,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         dy = unbroadcast(_product(left.swapaxes(-1, -2), g), right.shape)
         return dx.reshape(x.shape), dy.reshape(y.shape)
 
-    return record(z, (a, b), backward)
+    return record("matmul", z, (a, b), backward)
 
 
 def _product(x, y):
@@ -62,8 +58,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     w = weight.data
     rows = x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # one product over all rows is the fastest
     kernels = backend_of(w)
-    few = 1 < len(rows) <= FEW_ROWS and weight.device == "cpu"
-    y = (rows[:, None] @ w.T)[:, 0] if few else kernels.matmul(rows, w.T)
+    y = kernels.matmul(rows, w.T)
     if bias is not None:
         y += bias.data
     shape, needs_dx = x.shape, x.requires_grad
@@ -76,4 +71,4 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return dw, dx, db
 
     # The weight first: its gradient may lie in its buffer already, and must count before x's if both are one tensor.
-    return record(y.reshape(*shape[:-1], w.shape[0]), (weight, x, bias), backward)
+    return record("linear", y.reshape(*shape[:-1], w.shape[0]), (weight, x, bias), backward)

@@ -6,9 +6,10 @@ a share of the batch instead. backend.gpu has the same names with the same signa
 """
 
 from .activation import gelu, gelu_backward
+from .arrays import matmul, tune_malloc
 from .attention import attention, attention_backward, attention_step
 from .dropout import dropout, dropout_backward
-from .embedding import embedding, embedding_backward
+from .embedding import embedding, embedding_backward, id_outside
 from .losses import (
     cross_entropy,
     cross_entropy_backward,
@@ -16,8 +17,6 @@ from .losses import (
     linear_cross_entropy_backward,
 )
 from .lstm import lstm, lstm_backward
-from .matmul import matmul
-from .memory import tune_malloc
 from .norm import normalize, normalize_backward
 from .optimizer import adamw, sgd, squared_norm
 from .quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4
@@ -26,7 +25,7 @@ from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backwar
 __all__ = [
     "adamw", "attention", "attention_backward", "attention_step", "cross_entropy", "cross_entropy_backward",
     "dropout", "dropout_backward", "embedding", "embedding_backward", "gelu", "gelu_backward",
-    "int4_matmul", "int8_matmul", "linear_cross_entropy", "linear_cross_entropy_backward",
+    "id_outside", "int4_matmul", "int8_matmul", "linear_cross_entropy", "linear_cross_entropy_backward",
     "log_softmax", "log_softmax_backward", "lstm", "lstm_backward", "matmul", "normalize", "normalize_backward",
     "pack_int4", "sgd", "softmax", "softmax_backward", "squared_norm", "tune_malloc", "unpack_int4",
 ]

@@ -8,7 +8,7 @@ from math import erfc, pi, sqrt
 
 import numpy as np
 
-from .blocks import BLOCK, flat_blocks
+from .arrays import as_rows, row_blocks
 
 # 1 - Phi(z) = exp(-z^2 / 2) / (2 p(z)) for z >= 0, with Phi the normal distribution function and this p (ascending):
 # a minimax fit with an error of 5e-8 in Phi and 8e-8 in z Phi(z), less than float32 rounding adds. Beyond its end at
@@ -28,24 +28,34 @@ def gelu(x, approximate, need_slope=True, bias=None):
     with a = sqrt(2 / pi), b = 0.044715 a: the usual x/2 (1 + tanh(a x + b x^3)), as 1/2 + tanh(u)/2 = sigmoid(2 u).
     bias: (C,), added to the last axis of x first; or None.
     """
-    if bias is not None:
-        x = x + bias
-    flat = np.ascontiguousarray(x).reshape(-1)
-    y = np.empty_like(flat)
-    slope = np.empty_like(flat) if need_slope else None
+    width = 1 if bias is None else bias.size
+    rows = np.ascontiguousarray(x).reshape(x.size // max(width, 1), width)
+    y = np.empty_like(rows)
+    slope = np.empty_like(rows) if need_slope else None
     gate = tanh_gate if approximate else normal_gate
-    scratch = np.empty(min(BLOCK, flat.size), flat.dtype)
+    blocks = row_blocks(*rows.shape)
+    scratch, moved = np.empty_like(rows[blocks[0]] if blocks else rows), None
+    if bias is not None:
+        moved = np.empty_like(scratch)
     # exp(-u) overflows to infinity where the gate is 0, which is what 1 / (1 + exp(-u)) needs there.
     with np.errstate(over="ignore"):
-        for block in flat_blocks(flat.size):
-            part = flat[block]
-            gate(part, y[block], slope[block] if need_slope else None, scratch[:part.size])
+        for block in blocks:
+            part = rows[block]
+            if bias is not None:
+                part = np.add(part, bias, out=moved[: len(part)])
+            gate(part, y[block], slope[block] if need_slope else None, scratch[: len(part)])
     return y.reshape(x.shape), None if slope is None else slope.reshape(x.shape)
 
 
-def gelu_backward(dy, slope):
-    """dx = dy * slope."""
-    return dy * slope
+def gelu_backward(dy, slope, need_bias=False):
+    """dx = dy * slope, and dbias = its sum over the rows; None if not needed.  Returns (dx, dbias)."""
+    if not need_bias:
+        return dy * slope, None
+    rows, slopes = as_rows(dy), as_rows(slope)
+    dx, dbias, ones = np.empty_like(rows), np.zeros(rows.shape[1], rows.dtype), np.ones(len(rows), rows.dtype)
+    for block in row_blocks(*rows.shape):
+        dbias += ones[block] @ np.multiply(rows[block], slopes[block], out=dx[block])
+    return dx.reshape(dy.shape), dbias
 
 
 def tanh_gate(x, y, slope, scratch):
@@ -53,8 +63,8 @@ def tanh_gate(x, y, slope, scratch):
     square = np.multiply(x, x, out=scratch)
     s = np.multiply(square, -2 * TANH_B, out=y)
     s -= 2 * TANH_A
-    s *= x                                                 # -2 (a x + b x^3)
-    np.exp(s, out=s)                                       # exp has vector code on every CPU; tanh is slow with AVX2
+    s *= x  # -2 (a x + b x^3)
+    np.exp(s, out=s)  # exp has vector code on every CPU; tanh is slow with AVX2
     s += 1
     np.divide(1, s, out=s)
     if slope is not None:
@@ -62,7 +72,7 @@ def tanh_gate(x, y, slope, scratch):
         square += 2 * TANH_A
         np.subtract(1, s, out=slope)
         slope *= s
-        slope *= x                                         # 0 for large x, before it meets the square
+        slope *= x  # 0 for large x, before it meets the square
         slope *= square
         slope += s
     y *= x
@@ -77,7 +87,7 @@ def normal_gate(x, y, slope, scratch):
         phi = normal_cdf_fit(x, density, y, slope)
     else:
         # float64 serves gradient checks: one call of the C library's erfc per element is exact and quick enough.
-        y[...] = [erfc(-v * sqrt(0.5)) / 2 for v in x.tolist()]
+        y[...] = np.reshape([erfc(-v * sqrt(0.5)) / 2 for v in x.ravel().tolist()], x.shape)
         phi = y
     if slope is not None:
         density *= 1 / sqrt(2 * pi)

@@ -10,14 +10,14 @@ they are left out before any work is done, as they are most of the rows in maske
 
 import numpy as np
 
-from .blocks import as_rows, row_blocks, scale_rows
+from .arrays import as_rows, row_blocks, scale_rows
 from .embedding import add_rows
 from .softmax import row_max
 
-SMALL_HEAD = 4                                             # classes per input channel, see linear_cross_entropy
+SMALL_HEAD = 4  # classes per input channel, see linear_cross_entropy
 
 
-def cross_entropy(logits, targets, *, ignore_index=-100, label_smoothing=0.0, z_loss=0.0):
+def cross_entropy(logits, targets, *, ignore_index, label_smoothing=0.0, z_loss=0.0):
     """losses (N,) of logits (N, V), integer targets (N,); 0 where the target is ignored.  Returns (losses, saved)."""
     z, targets, kept = drop_ignored(as_rows(logits), targets, ignore_index)
     N, V = z.shape
@@ -53,7 +53,7 @@ def cross_entropy_backward(dlosses, saved):
     return restore_ignored(dz, kept, rows)
 
 
-def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0):
+def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index, label_smoothing=0.0, z_loss=0.0):
     """losses (N,) of the logits x @ weight.T + bias, without ever normalizing the logits.  Returns (losses, saved).
 
     x: (N, C), weight: (V, C), targets: (N,), bias: (V,) or None.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .blocks import as_rows, row_blocks, scale_rows
+from .arrays import as_rows, row_blocks, scale_rows
 
 
 def softmax(x):

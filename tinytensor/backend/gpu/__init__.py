@@ -9,7 +9,7 @@ from .activation import gelu, gelu_backward
 from .attention import attention, attention_backward, attention_step
 from .cublas import matmul
 from .dropout import dropout, dropout_backward
-from .embedding import embedding, embedding_backward
+from .embedding import embedding, embedding_backward, id_outside
 from .losses import (
     cross_entropy,
     cross_entropy_backward,
@@ -26,7 +26,7 @@ from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backwar
 __all__ = [
     "adamw", "attention", "attention_backward", "attention_step", "cross_entropy", "cross_entropy_backward",
     "dropout", "dropout_backward", "embedding", "embedding_backward", "gelu", "gelu_backward",
-    "int4_matmul", "int8_matmul", "linear_cross_entropy", "linear_cross_entropy_backward",
+    "id_outside", "int4_matmul", "int8_matmul", "linear_cross_entropy", "linear_cross_entropy_backward",
     "log_softmax", "log_softmax_backward", "lstm", "lstm_backward", "matmul", "normalize", "normalize_backward",
     "pack_int4", "sgd", "softmax", "softmax_backward", "squared_norm", "tune_malloc", "unpack_int4",
 ]

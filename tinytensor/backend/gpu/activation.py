@@ -24,6 +24,7 @@ def gelu(x, approximate, need_slope=True, bias=None):
     return y, slope
 
 
-def gelu_backward(dy, slope):
-    """dx = dy * slope."""
-    return dy * slope
+def gelu_backward(dy, slope, need_bias=False):
+    """dx = dy * slope, and dbias = its sum over the rows; None if not needed.  Returns (dx, dbias)."""
+    dx = dy * slope
+    return dx, dx.sum(axis=tuple(range(dx.ndim - 1))) if need_bias else None

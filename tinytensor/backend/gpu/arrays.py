@@ -4,7 +4,7 @@ import numpy as np
 
 from tinytensor.backend import array_module, device_of, to_device
 
-MULTIPROCESSORS = 132                                      # of an H100; other GPUs run as many blocks in turns
+MULTIPROCESSORS = 132  # of an H100; other GPUs run as many blocks in turns
 
 
 def address(a) -> int:

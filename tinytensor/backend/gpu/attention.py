@@ -19,9 +19,9 @@ from .launch import blocks_for, c_name, launch, most_shared_memory
 
 TENSOR_CORE_WIDTHS = (32, 64, 96, 128)
 PLAIN_WIDTHS = (32, 64, 128, 256)
-FEW_QUERIES = 4                                            # up to here the decoding kernel reads the keys for each
+FEW_QUERIES = 4  # up to here the decoding kernel reads the keys for each
 KEYS_PER_SPLIT = 256
-BLOCKS_WANTED = 512                                        # enough to keep every GPU's multiprocessors reading
+BLOCKS_WANTED = 512  # enough to keep every GPU's multiprocessors reading
 
 
 class Rules(NamedTuple):
@@ -29,11 +29,11 @@ class Rules(NamedTuple):
 
     causal: bool
     window: int | None
-    limits: object                                         # (B,) int32: keys from here on are padding; or None
-    mask: object                                           # booleans that broadcast to (B, H, T, S), or None
-    bias: object                                           # numbers that broadcast to (B, H, T, S), or None
-    threshold: int                                         # dropout's share of 65536
-    seed: object                                           # see dropout.draw_seed
+    limits: object  # (B,) int32: keys from here on are padding; or None
+    mask: object  # booleans that broadcast to (B, H, T, S), or None
+    bias: object  # numbers that broadcast to (B, H, T, S), or None
+    threshold: int  # dropout's share of 65536
+    seed: object  # see dropout.draw_seed
 
     def arguments(self, q, k) -> tuple:
         """RULE_PARAMETERS in attention_rules.cuh."""
@@ -52,7 +52,7 @@ class Plan(NamedTuple):
 
     name: str
     file: str
-    rows: int                                              # of the tile that a block owns
+    rows: int  # of the tile that a block owns
     threads: int
     shared_bytes: int
 
@@ -93,7 +93,7 @@ def attention_backward(dy, saved, out=None, need_bias=False):
     delta = xp.empty((B, H, T), wide)
     launch("attention_backward.cu", f"attention_delta<{c_name(q)}>", (blocks_for(T, 4), H, B), 128,
            (dy, y, delta, *strides(dy), *strides(y), H, T, D))
-    summed = xp.zeros((B, H, T, D), wide)                  # dq is added up over the tiles of keys
+    summed = xp.zeros((B, H, T, D), wide)  # dq is added up over the tiles of keys
     dbias = xp.zeros(rules.bias.shape, wide) if need_bias else None
     if S > 0:
         plan = backward_plan(q, rules, most_shared_memory())
@@ -186,7 +186,7 @@ def backward_plan(q, rules, shared_memory) -> Plan:
 
 
 def tensor_core_backward(q, D_tile, warps, extras) -> Plan:
-    keys, queries = warps * 16, 32 if extras and D_tile > 64 else 64   # as many queries as the registers have room for
+    keys, queries = warps * 16, 32 if extras and D_tile > 64 else 64  # as many queries as the registers have room for
     name = f"attention_backward<{c_name(q)}, {D_tile}, {warps}, {int(extras)}>"
     return Plan(name, "attention_backward.cu", keys, warps * 32,
                 ((2 * keys + 4 * queries) * D_tile + queries * keys) * 2 + 4 * queries * 4)

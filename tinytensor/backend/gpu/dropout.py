@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tinytensor.backend import array_module
 
-from .graph import capture
+from .capture import capture
 from .launch import blocks_for, c_name, launch
 
 LEVELS = 1 << 16
@@ -42,7 +42,7 @@ def dropout_threshold(p: float) -> int:
 def draw_seed(rng):
     """A new seed: a number, or in a step that is being recorded the place where each repetition will find its own."""
     seed = int(rng.integers(1 << 63))
-    return capture.seed(seed) if capture.recording else seed
+    return capture.recorder.place_of_seed(seed) if capture.recording else seed
 
 
 def seed_arguments(seed) -> tuple:

@@ -1,17 +1,29 @@
 """Embedding: pick rows of a table; the gradient adds rows up by id, in one order and without atomics."""
 
-from tinytensor.backend import array_module
+import numpy as np
+
+from tinytensor.backend import array_module, cpu
 
 from .arrays import integers, to_device_of
+from .capture import capture
 from .launch import blocks_for, c_name, launch
 from .rows import as_rows
 
-SORTED_BY_RANK = 1 << 17                                  # up to so many ids
+SORTED_BY_RANK = 1 << 17  # up to so many ids
 
 
 def embedding(weight, ids):
     """y = weight[ids].  weight: (V, C); ids: integers of any shape.  Returns (*ids.shape, C)."""
     return array_module(weight).take(weight, to_device_of(weight, ids), axis=0)
+
+
+def id_outside(ids, count, ignored=None):
+    """One of the ids that are neither in [0, count) nor `ignored`; None if there is none.
+
+    Those on the GPU of a step that is to be repeated are not looked at: that would be to wait for the GPU.
+    """
+    unseen = capture.recorder and not isinstance(ids, np.ndarray)
+    return None if unseen else cpu.id_outside(ids, count, ignored)
 
 
 def embedding_backward(dy, ids, rows, out=None):

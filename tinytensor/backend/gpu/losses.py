@@ -13,7 +13,7 @@ from .launch import blocks_for, c_name, launch
 from .rows import as_rows, part_size, threads_for
 
 
-def cross_entropy(logits, targets, *, ignore_index=-100, label_smoothing=0.0, z_loss=0.0):
+def cross_entropy(logits, targets, *, ignore_index, label_smoothing=0.0, z_loss=0.0):
     """losses (N,) of logits (N, V), integer targets (N,); 0 where the target is ignored.  Returns (losses, saved)."""
     xp, rows, targets = array_module(logits), as_rows(logits), integers(logits, targets)
     (N, V), size = rows.shape, part_size(rows.shape[1], rows)
@@ -39,7 +39,7 @@ def backward_into(dlogits, dlosses, saved):
     return dlogits
 
 
-def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0):
+def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index, label_smoothing=0.0, z_loss=0.0):
     """losses (N,) of the logits x @ weight.T + bias.  Returns (losses, saved).
 
     x: (N, C), weight: (V, C), targets: (N,), bias: (V,) or None. The logits are the only (N, V) array there is:

@@ -27,7 +27,7 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
     xp = array_module(x)
     B, T, inputs = x.shape
     H, P = c0.shape[1], h0.shape[1]
-    x = xp.ascontiguousarray(by_step(x, reverse))          # (T, B, I)
+    x = xp.ascontiguousarray(by_step(x, reverse))  # (T, B, I)
     gates = matmul(x.reshape(T * B, inputs), w_x.T).reshape(T, B, 4 * H)
     if bias is not None:
         gates += bias
@@ -41,7 +41,7 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
                     (B, H, limit(cell_clip)))
         if w_proj is not None:
             steps.start("lstm_project", B * P, t, (matmul(m[t], w_proj.T), h[t], h[t + 1]), (B, P, limit(proj_clip)))
-    y = by_row(h[1:], reverse).copy()                      # (B, T, P)
+    y = by_row(h[1:], reverse).copy()  # (B, T, P)
     if mask is not None:
         y *= to_device_of(x, mask)[:, :, None]
     saved = x, gates, h, c, tanh_c, m, w_x, w_h, bias is not None, w_proj, mask, reverse, cell_clip, proj_clip
@@ -59,7 +59,7 @@ def lstm_backward(dy, dh_n, dc_n, saved):
     H, P = c.shape[2], h.shape[2]
     steps = Steps(x, mask, reverse)
     if dy is not None:
-        dy = xp.ascontiguousarray(by_step(dy, reverse))    # (T, B, P)
+        dy = xp.ascontiguousarray(by_step(dy, reverse))  # (T, B, P)
     dh = xp.zeros((B, P), x.dtype) if dh_n is None else xp.ascontiguousarray(dh_n)
     dc = xp.zeros((B, H), x.dtype) if dc_n is None else dc_n.copy()
     dgates, dout, rest = xp.empty_like(gates), xp.empty((T, B, P), x.dtype), xp.empty((B, P), x.dtype)

@@ -8,7 +8,7 @@ from .launch import blocks_for, c_name, launch
 from .rows import as_rows, part_size, threads_for
 
 MOST_THREADS = 512
-MOST_VALUES = 16                                           # of a row in the registers of a thread
+MOST_VALUES = 16  # of a row in the registers of a thread
 
 
 def normalize(x, branch, weight, bias, eps, *, centre, dropout=0.0, rng=None):

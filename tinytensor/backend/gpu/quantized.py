@@ -7,7 +7,7 @@ from tinytensor.backend import array_module
 from .launch import blocks_for, launch
 
 TILE = 64
-STEP = 64                                                  # columns at a time; 4-bit weights come in groups of 32 n
+STEP = 64  # columns at a time; 4-bit weights come in groups of 32 n
 
 
 def int8_matmul(x, w):
@@ -27,7 +27,7 @@ def int4_matmul(x, packed, scale):
     xp = array_module(x)
     (N, K), (M, G) = x.shape, scale.shape
     group = K // G
-    if group % 32 or K % STEP:                             # each group on its own, filled up with zeros
+    if group % 32 or K % STEP:  # each group on its own, filled up with zeros
         whole = -(-group // STEP) * STEP
         codes = unpack_int4(packed).reshape(M * G, group)
         packed = pack_int4(padded(codes, whole)).reshape(M, G * whole // 2)
