@@ -8,7 +8,7 @@ from math import erfc, pi, sqrt
 
 import numpy as np
 
-from .arrays import as_rows, row_blocks
+from .arrays import BLOCK, as_rows, row_blocks
 
 # 1 - Phi(z) = exp(-z^2 / 2) / (2 p(z)) for z >= 0, with Phi the normal distribution function and this p (ascending):
 # a minimax fit with an error of 5e-8 in Phi and 8e-8 in z Phi(z), less than float32 rounding adds. Beyond its end at
@@ -33,10 +33,8 @@ def gelu(x, approximate, need_slope=True, bias=None):
     y = np.empty_like(rows)
     slope = np.empty_like(rows) if need_slope else None
     gate = tanh_gate if approximate else normal_gate
-    blocks = row_blocks(*rows.shape)
-    scratch, moved = np.empty_like(rows[blocks[0]] if blocks else rows), None
-    if bias is not None:
-        moved = np.empty_like(scratch)
+    blocks = row_blocks(*rows.shape, BLOCK // 2)  # up to five arrays are in work at once
+    scratch, moved = (np.empty_like(rows[blocks[0]] if blocks else rows) for _ in range(2))
     # exp(-u) overflows to infinity where the gate is 0, which is what 1 / (1 + exp(-u)) needs there.
     with np.errstate(over="ignore"):
         for block in blocks:
