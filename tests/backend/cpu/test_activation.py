@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tests.backend.cpu.reference import DTYPES, assert_close, normal, quick, scattered
 from tinytensor.backend import cpu
-
-from .reference import DTYPES, assert_close, normal, quick, scattered
 
 
 def exact(x):

@@ -3,11 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.backend.cpu.reference import DTYPES, assert_close, normal, numeric_gradient, quick, scattered
 from tests.helpers import last_keys
 from tinytensor.backend import cpu
 from tinytensor.ops.attention import plain_attention
-
-from .reference import DTYPES, assert_close, normal, numeric_gradient, quick, scattered
 
 
 def reference(q, k, v, scale, causal=False, window=None, mask=None, bias=0.0):

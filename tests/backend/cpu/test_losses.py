@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.backend.cpu.reference import DTYPES, assert_close, normal, numeric_gradient, quick, scattered
 from tinytensor.backend import cpu
 from tinytensor.ops.softmax import IGNORED, plain_cross_entropy
-
-from .reference import DTYPES, assert_close, normal, numeric_gradient, quick, scattered
 
 cross_entropy = partial(cpu.cross_entropy, ignore_index=IGNORED)
 linear_cross_entropy = partial(cpu.linear_cross_entropy, ignore_index=IGNORED)

@@ -2,9 +2,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from tests.backend.cpu.reference import normal
 from tinytensor.backend import cpu
-
-from .reference import normal
 
 
 def everything(seed):

@@ -8,7 +8,7 @@ from math import erfc, pi, sqrt
 
 import numpy as np
 
-from .arrays import BLOCK, as_rows, row_blocks
+from tinytensor.backend.cpu.arrays import BLOCK, as_rows, row_blocks
 
 # 1 - Phi(z) = exp(-z^2 / 2) / (2 p(z)) for z >= 0, with Phi the normal distribution function and this p (ascending):
 # a minimax fit with an error of 5e-8 in Phi and 8e-8 in z Phi(z), less than float32 rounding adds. Beyond its end at

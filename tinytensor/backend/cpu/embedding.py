@@ -7,7 +7,7 @@ for 1024 ids of 1024). Sorting with add.reduceat is level on few ids and takes 1
 
 import numpy as np
 
-from .arrays import as_rows
+from tinytensor.backend.cpu.arrays import as_rows
 
 ONE_HOT_WORK = 16 << 20  # multiplications up to which the one-hot product is faster
 

@@ -10,9 +10,9 @@ they are left out before any work is done, as they are most of the rows in maske
 
 import numpy as np
 
-from .arrays import as_rows, row_blocks, scale_rows
-from .embedding import add_rows
-from .softmax import row_max
+from tinytensor.backend.cpu.arrays import as_rows, row_blocks, scale_rows
+from tinytensor.backend.cpu.embedding import add_rows
+from tinytensor.backend.cpu.softmax import row_max
 
 SMALL_HEAD = 4  # classes per input channel, see linear_cross_entropy
 
@@ -62,15 +62,13 @@ def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index, label_s
     them instead. Where V is at most SMALL_HEAD C that saves nothing, and the logits take the plain way, as they do with
     smoothing or z_loss.
     """
+    rows = len(x)
+    x, targets, kept = drop_ignored(as_rows(x), targets, ignore_index)
     if label_smoothing or z_loss or len(weight) <= SMALL_HEAD * weight.shape[1]:
-        rows = len(x)
-        x, targets, kept = drop_ignored(as_rows(x), targets, ignore_index)
         z = x @ weight.T
         losses, saved = cross_entropy(z if bias is None else np.add(z, bias, out=z), targets,
                                       ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss)
         return restore_ignored(losses, kept, rows), (x, weight, bias is not None, saved, kept, rows)
-    rows = len(x)
-    x, targets, kept = drop_ignored(as_rows(x), targets, ignore_index)
     logits = lambda x: x @ weight.T if bias is None else x @ weight.T + bias
     e = x @ weight.T
     picked = e[np.arange(len(x)), targets]

@@ -8,7 +8,7 @@ length, and the chunks added up as int32.
 
 import numpy as np
 
-from .arrays import row_blocks
+from tinytensor.backend.cpu.arrays import row_blocks
 
 EXACT = 2**10  # products of two int8 values that add up to at most 2^24
 
@@ -58,7 +58,7 @@ def pack_int4(codes):
 
 def unpack_int4(packed):
     """(..., K/2) uint8 -> (..., K) int8. Shifting a nibble up and arithmetically down again extends its sign."""
-    codes = np.empty((*packed.shape[:-1], 2 * packed.shape[-1]), np.int8)
+    codes = np.empty_like(packed, np.int8, shape=(*packed.shape[:-1], 2 * packed.shape[-1]))
     codes[..., ::2] = (packed << 4).view(np.int8) >> 4
     codes[..., 1::2] = packed.view(np.int8) >> 4
     return codes

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .arrays import as_rows, row_blocks, scale_rows
+from tinytensor.backend.cpu.arrays import as_rows, row_blocks, scale_rows
 
 
 def softmax(x):

@@ -1,18 +1,12 @@
 """GELU (Hendrycks & Gimpel 2016), exact and in its tanh form, with its slope taken on the way: cuda/elementwise.cu."""
 
 from tinytensor.backend import array_module
-
-from .launch import blocks_for, c_name, launch
-from .rows import part_size
+from tinytensor.backend.gpu.arrays import part_size
+from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
 
 
 def gelu(x, approximate, need_slope=True, bias=None):
-    """GELU of x + bias and its slope, elementwise.  Returns (y, slope); slope is None if not needed.
-
-    exact:        y = x Phi(x),                            slope = Phi(x) + x exp(-x^2 / 2) / sqrt(2 pi)
-    approximate:  y = x s,  s = sigmoid(2 (a x + b x^3)),  slope = s + x s (1 - s) (2 a + 6 b x^2)
-    bias: (C,), added to the last axis of x first, in the same pass; or None.
-    """
+    """GELU of x + bias and its slope, in one pass: see backend.cpu.gelu.  Returns (y, slope or None)."""
     xp = array_module(x)
     x = xp.ascontiguousarray(x)
     y = xp.empty_like(x)
@@ -25,6 +19,6 @@ def gelu(x, approximate, need_slope=True, bias=None):
 
 
 def gelu_backward(dy, slope, need_bias=False):
-    """dx = dy * slope, and dbias = its sum over the rows; None if not needed.  Returns (dx, dbias)."""
+    """dx = dy * slope, and dbias = its sum over the rows if needed.  Returns (dx, dbias or None)."""
     dx = dy * slope
     return dx, dx.sum(axis=tuple(range(dx.ndim - 1))) if need_bias else None

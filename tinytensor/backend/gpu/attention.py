@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tinytensor.backend import array_module
-
-from .arrays import address, to_device_of
-from .dropout import draw_seed, dropout_threshold, seed_arguments
-from .launch import blocks_for, c_name, launch, most_shared_memory
+from tinytensor.backend.cpu.attention import four_axes
+from tinytensor.backend.gpu.arrays import address, to_device_of, wide_dtype
+from tinytensor.backend.gpu.dropout import draw_seed, dropout_threshold, seed_arguments
+from tinytensor.backend.gpu.launch import blocks_for, c_name, launch, most_shared_memory
 
 TENSOR_CORE_WIDTHS = (32, 64, 96, 128)
 PLAIN_WIDTHS = (32, 64, 128, 256)
@@ -58,13 +58,9 @@ class Plan(NamedTuple):
 
 
 def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None, dropout=0.0, rng=None, keep=True):
-    """softmax(scale q k^T + bias) v.  Returns (y, saved).
+    """softmax(scale q k^T + bias) v, see backend.cpu.attention.  Returns (y, saved).
 
-    q: (B, H, T, D); k, v: (B, H, S, D).  y: (B, H, T, D), a view of (B, T, H, D), so merging the heads copies nothing.
-    causal: query t sees keys s <= t + S - T; window: only the last `window` of those.
-    mask: booleans that broadcast to (B, H, T, S), True = may attend. Rows with nothing to attend to give zeros.
-    bias: numbers that broadcast to (B, H, T, S).  dropout: on the probabilities, with a seed drawn from rng.
-    keep: of no importance here; the probabilities are never kept.
+    dropout: with a seed drawn from rng.   keep: of no importance here; the probabilities are never kept.
     """
     xp = array_module(q)
     mask = None if mask is None else four_axes(to_device_of(q, mask))
@@ -80,11 +76,7 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
 
 
 def attention_backward(dy, saved, out=None, need_bias=False):
-    """(dq, dk, dv, dbias or None) from dy (B, H, T, D).
-
-    out: three arrays to write dq, dk and dv into, such as views of one (B, T, 3, H, D) array.
-    dbias has the bias's own shape, summed over what was broadcast.
-    """
+    """(dq, dk, dv, dbias or None) from dy (B, H, T, D): see backend.cpu.attention_backward."""
     q, k, v, y, log_sums, scale, rules, bias_shape = saved
     xp = array_module(q)
     (B, H, T, D), S, wide = q.shape, k.shape[2], log_sums.dtype
@@ -111,10 +103,7 @@ def attention_backward(dy, saved, out=None, need_bias=False):
 
 
 def attention_step(q, k, v, *, scale, lengths=None, bias=None):
-    """Decoding: a few queries q (B, H, T, D) against a cache k, v (B, H, S, D), forward only.  Returns y like q.
-
-    lengths (B,): how many keys of each row of the batch are valid (all if None).  bias broadcasts to (B, H, T, S).
-    """
+    """Decoding, forward only: see backend.cpu.attention_step."""
     xp = array_module(q)
     limits = None if lengths is None else xp.asarray(lengths, np.int32)
     rules = Rules(False, None, limits, None, None if bias is None else four_axes(bias), 0, 0)
@@ -126,9 +115,8 @@ def forward(q, k, v, scale, rules):
     """(y, log_sums) by whichever kernel suits."""
     xp = array_module(q)
     (B, H, T, D), S = q.shape, k.shape[2]
-    wide = np.dtype(np.float64 if q.dtype == np.float64 else np.float32)
     y = empty_heads(q, xp)
-    log_sums = xp.empty((B, H, T), wide)
+    log_sums = xp.empty((B, H, T), wide_dtype(q))
     if T <= FEW_QUERIES and S > T:
         decode(q, k, v, y, log_sums, scale, rules)
         return y, log_sums
@@ -247,11 +235,6 @@ def broadcast_strides(a) -> tuple:
     if a is None:
         return (0, 0, 0, 0)
     return tuple(0 if n == 1 else step // a.dtype.itemsize for n, step in zip(a.shape, a.strides))
-
-
-def four_axes(a):
-    """a with leading axes of length 1, so that it has four."""
-    return a.reshape((1,) * (4 - a.ndim) + a.shape)
 
 
 def last_true(mask, batch, xp):

@@ -6,9 +6,8 @@ The mask is a function of a seed and the element's number (cuda/random.cuh): bac
 from __future__ import annotations
 
 from tinytensor.backend import array_module
-
-from .capture import capture
-from .launch import blocks_for, c_name, launch
+from tinytensor.backend.gpu.capture import capture
+from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
 
 LEVELS = 1 << 16
 

@@ -1,11 +1,9 @@
 """Embedding: pick rows of a table; the gradient adds rows up by id, in one order and without atomics."""
 
 from tinytensor.backend import array_module, cpu, device_of
-
-from .arrays import integers, to_device_of
-from .capture import capture
-from .launch import blocks_for, c_name, launch
-from .rows import as_rows
+from tinytensor.backend.gpu.arrays import as_rows, integers, to_device_of
+from tinytensor.backend.gpu.capture import capture
+from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
 
 SORTED_BY_RANK = 1 << 17  # up to so many ids
 
@@ -25,10 +23,7 @@ def id_outside(ids, count, ignored=None):
 
 
 def embedding_backward(dy, ids, rows, out=None):
-    """dweight[i] = the sum of dy where ids == i.  dy: (*ids.shape, C).  Returns (rows, C), in `out` if given.
-
-    ids must be in [0, rows).
-    """
+    """dweight[i] = the sum of dy where ids == i: see backend.cpu.embedding_backward."""
     xp, dy, ids = array_module(dy), as_rows(dy), integers(dy, ids)
     if out is None:
         out = xp.empty((rows, dy.shape[1]), dy.dtype)

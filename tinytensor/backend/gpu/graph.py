@@ -22,8 +22,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import cublas
-from .capture import capture
+from tinytensor.backend.gpu import cublas
+from tinytensor.backend.gpu.capture import capture
 
 WARM_UP = 2  # calls that just run: they compile and load what is needed
 MOST_SEEDS = 4096

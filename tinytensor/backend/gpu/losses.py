@@ -6,15 +6,13 @@ Losses of 16-bit logits are float32. Rows whose target is ignore_index have loss
 """
 
 from tinytensor.backend import array_module
-
-from .arrays import integers, wide_dtype
-from .cublas import matmul
-from .launch import blocks_for, c_name, launch
-from .rows import as_rows, part_size, threads_for
+from tinytensor.backend.gpu.arrays import as_rows, integers, part_size, threads_for, wide_dtype
+from tinytensor.backend.gpu.cublas import matmul
+from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
 
 
 def cross_entropy(logits, targets, *, ignore_index, label_smoothing=0.0, z_loss=0.0):
-    """losses (N,) of logits (N, V), integer targets (N,); 0 where the target is ignored.  Returns (losses, saved)."""
+    """losses (N,) of logits (N, V), integer targets (N,): see backend.cpu.cross_entropy.  Returns (losses, saved)."""
     xp, rows, targets = array_module(logits), as_rows(logits), integers(logits, targets)
     (N, V), size = rows.shape, part_size(rows.shape[1], rows)
     losses, log_sums = (xp.empty(N, wide_dtype(rows)) for _ in range(2))
@@ -25,7 +23,7 @@ def cross_entropy(logits, targets, *, ignore_index, label_smoothing=0.0, z_loss=
 
 
 def cross_entropy_backward(dlosses, saved):
-    """dlogits (N, V) = dloss ((1 + 2 z_loss log Z) exp(z) / Z - (1 - smoothing) onehot(target) - smoothing / V)."""
+    """dlogits (N, V): see backend.cpu.cross_entropy_backward."""
     return backward_into(array_module(dlosses).empty_like(saved[0]), dlosses, saved)
 
 
@@ -40,10 +38,9 @@ def backward_into(dlogits, dlosses, saved):
 
 
 def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index, label_smoothing=0.0, z_loss=0.0):
-    """losses (N,) of the logits x @ weight.T + bias.  Returns (losses, saved).
+    """losses (N,) of the logits x @ weight.T + bias: see backend.cpu.linear_cross_entropy.  Returns (losses, saved).
 
-    x: (N, C), weight: (V, C), targets: (N,), bias: (V,) or None. The logits are the only (N, V) array there is:
-    backward turns them into their own gradient.
+    The logits are the only (N, V) array there is: backward turns them into their own gradient.
     """
     x = as_rows(x)
     logits = matmul(x, weight.T)
@@ -55,10 +52,7 @@ def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index, label_s
 
 
 def linear_cross_entropy_backward(dlosses, saved, out=None):
-    """dx = dlogits @ weight, dweight = dlogits.T @ x, dbias = the sum of dlogits over the rows.
-
-    Returns (dx, dweight, dbias); dweight (V, C) is written into `out` if given; dbias is None without a bias.
-    """
+    """(dx, dweight, dbias or None); dweight (V, C) is written into `out` if given."""
     x, weight, biased, saved = saved
     dlogits = backward_into(saved[0], dlosses, saved)
     dweight = matmul(dlogits.T, x, out=out)

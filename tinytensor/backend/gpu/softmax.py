@@ -1,9 +1,8 @@
 """Softmax and log-softmax over the last axis: cuda/softmax.cu."""
 
 from tinytensor.backend import array_module
-
-from .launch import blocks_for, c_name, launch
-from .rows import as_rows, part_size, threads_for
+from tinytensor.backend.gpu.arrays import as_rows, part_size, threads_for
+from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
 
 
 def softmax(x):
