@@ -133,7 +133,7 @@ def copy_bandwidth(cupy) -> float:
 def rows(cupy, torch) -> list[str]:
     """Norms and cross-entropy, as a share of the bandwidth of a copy."""
     from tinytensor.backend import gpu
-    from tinytensor.backend.gpu.losses import backward_into
+    from tinytensor.backend.gpu.softmax import cross_entropy_into
 
     bfloat16 = compute_dtype("bfloat16")
     copy = copy_bandwidth(cupy)
@@ -156,7 +156,7 @@ def rows(cupy, torch) -> list[str]:
         ("its gradient", lambda: gpu.normalize_backward(x, branch, dropped), 5 * x.nbytes),
         ("RMS norm", lambda: norm(x, None, None, centre=False), 2 * x.nbytes),
         ("cross-entropy, 50257 classes", lambda: gpu.cross_entropy(logits, targets, ignore_index=-100), logits.nbytes),
-        ("its gradient, in place", lambda: backward_into(logits, ones, loss_saved), 2 * logits.nbytes),
+        ("its gradient, in place", lambda: cross_entropy_into(logits, ones, loss_saved), 2 * logits.nbytes),
     ):
         speed = moved / milliseconds(work, cupy) / 1e6
         lines.append(f"| {name} | {speed:.0f} | {at_least(0.8, speed / copy)} |")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinytensor import backend
+from tinytensor import backend, random
 from tinytensor.tensor import Tensor, raw, record
 
 
@@ -212,6 +212,25 @@ def gelu(a: Tensor, approximate: bool = False, bias: Tensor | None = None) -> Te
     y, slope = kernels.gelu(a.data, approximate, need_slope=needed, bias=raw(bias))
 
     return record("gelu", y, (a, bias), lambda g: kernels.gelu_backward(g, slope, need_bias=bias is not None))
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """y = x * keep / (1 - p), each element of keep 1 with probability 1 - p, else 0.   dL/dx = dL/dy * keep / (1 - p)
+
+    So that no element is relied on alone (Srivastava et al. 2014); the survivors are scaled up, for training only.
+    p: the share to drop, 0 <= p < 1. Draws from this thread's stream (tinytensor.random).
+    """
+    check_share("dropout", p)
+    if p == 0:
+        return x
+    kernels = backend.backend_of(x.data)
+    y, mask = kernels.dropout(x.data, p, random.generator())
+    return record("dropout", y, (x,), lambda g: (kernels.dropout_backward(g, mask, p),))
+
+
+def check_share(name: str, p: float) -> None:
+    if not 0 <= p < 1:
+        raise ValueError(f"{name}: p={p} is not a share in [0, 1)")
 
 
 def maximum(a, b) -> Tensor:

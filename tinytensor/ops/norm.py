@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from tinytensor import random
 from tinytensor.backend import array_module, backend_of
-from tinytensor.ops.dropout import check_share
-from tinytensor.ops.elementwise import check_alike
+from tinytensor.ops.elementwise import check_alike, check_share
 from tinytensor.tensor import Tensor, raw, record, record_many
 
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinytensor.backend.cpu.arrays import BLOCK
-from tinytensor.backend.cpu.dropout import keep_mask
+from tinytensor.backend.cpu.elementwise import keep_mask
 
 CAUSAL_STRIP = 64  # query rows in a strip: few, so little above the diagonal
 STRIP = 256  # without a triangle more rows mean fewer sums over strips

@@ -8,7 +8,7 @@ vector: BLAS reads a row faster than mean(axis=1) does.
 import numpy as np
 
 from tinytensor.backend.cpu.arrays import as_rows, row_blocks, scale_rows
-from tinytensor.backend.cpu.dropout import keep_mask
+from tinytensor.backend.cpu.elementwise import keep_mask
 
 
 def normalize(x, branch, weight, bias, eps, *, centre, dropout=0.0, rng=None):

@@ -14,7 +14,7 @@ import numpy as np
 from tinytensor.backend import array_module
 from tinytensor.backend.cpu.attention import four_axes
 from tinytensor.backend.gpu.arrays import address, to_device_of, wide_dtype
-from tinytensor.backend.gpu.dropout import draw_seed, dropout_threshold, seed_arguments
+from tinytensor.backend.gpu.elementwise import draw_seed, dropout_threshold, seed_arguments
 from tinytensor.backend.gpu.launch import blocks_for, c_name, launch, most_shared_memory
 
 TENSOR_CORE_WIDTHS = (32, 64, 96, 128)

@@ -2,7 +2,7 @@
 
 from tinytensor.backend import array_module
 from tinytensor.backend.gpu.arrays import MULTIPROCESSORS, as_rows, part_size, threads_for, wide_dtype
-from tinytensor.backend.gpu.dropout import draw_seed, dropout_threshold, seed_arguments
+from tinytensor.backend.gpu.elementwise import draw_seed, dropout_threshold, seed_arguments
 from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
 
 MOST_THREADS = 512

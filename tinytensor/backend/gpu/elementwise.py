@@ -1,15 +1,32 @@
-"""Dropout (Srivastava et al. 2014), inverted, without a mask in memory.
+"""GELU with its slope, and dropout without a mask in memory: cuda/elementwise.cu.
 
-The mask is a function of a seed and the element's number (cuda/random.cuh): backward needs to know the seed only.
+Dropout's mask is a function of a seed and the element's number (cuda/random.cuh): backward needs to know the seed only.
 """
 
-from __future__ import annotations
-
 from tinytensor.backend import array_module
+from tinytensor.backend.cpu.elementwise import LEVELS
+from tinytensor.backend.gpu.arrays import part_size
 from tinytensor.backend.gpu.capture import capture
 from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
 
-LEVELS = 1 << 16
+
+def gelu(x, approximate, need_slope=True, bias=None):
+    """GELU of x + bias and its slope, in one pass: see backend.cpu.gelu.  Returns (y, slope or None)."""
+    xp = array_module(x)
+    x = xp.ascontiguousarray(x)
+    y = xp.empty_like(x)
+    slope = xp.empty_like(x) if need_slope else None
+    width = x.shape[-1] if x.ndim else 1
+    size = part_size(width, x, bias) if x.ndim else 1
+    launch("elementwise.cu", f"gelu_forward<{c_name(x)}, {size}, {int(approximate)}>",
+           (blocks_for(x.size, 256 * size),), 256, (x, bias, y, slope, x.size, width))
+    return y, slope
+
+
+def gelu_backward(dy, slope, need_bias=False):
+    """dx = dy * slope, and dbias = its sum over the rows if needed.  Returns (dx, dbias or None)."""
+    dx = dy * slope
+    return dx, dx.sum(axis=tuple(range(dx.ndim - 1))) if need_bias else None
 
 
 def dropout(x, p, rng):

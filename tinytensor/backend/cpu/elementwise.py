@@ -1,10 +1,11 @@
-"""GELU (Hendrycks & Gimpel 2016), exact and in its tanh form, with its slope taken on the way.
+"""GELU with its slope taken on the way, and dropout.
 
-The slope needs the same exponential as the value, so forward computes both while a block is in the cache, and backward
-is a single multiplication.
+GELU (Hendrycks & Gimpel 2016), exact and in its tanh form: the slope needs the exponential of the value, so forward
+computes both while a block is in the cache, and backward is a single multiplication.
+Dropout (Srivastava et al. 2014), inverted: what is kept is scaled up, so that evaluation needs no scaling.
 """
 
-from math import erfc, pi, sqrt
+from math import erfc, pi, prod, sqrt
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from tinytensor.backend.cpu.arrays import BLOCK, as_rows, row_blocks
 # multiplications.
 TAIL_FIT = (1.00000009, 0.797877995, 0.136692667, -0.0242600558, 2.79178169e-4, 1.14668634e-3, -2.87024170e-4,
             2.46064097e-5)
+
+LEVELS = 1 << 16  # how finely dropout's share is rounded
 
 TANH_A, TANH_B = sqrt(2 / pi), sqrt(2 / pi) * 0.044715
 
@@ -110,3 +113,33 @@ def normal_cdf_fit(x, density, out, scratch):
     phi += 1
     phi *= 0.5
     return phi
+
+
+def dropout(x, p, rng):
+    """y = x * mask / (1 - p), where each element of mask is False with probability p.  Returns (y, mask).
+
+    0 <= p <= 1. rng: np.random.Generator.
+    """
+    mask = keep_mask(x.shape, p, rng)
+    return dropout_backward(x, mask, p), mask
+
+
+def dropout_backward(dy, mask, p):
+    """dx = dy * mask / (1 - p)."""
+    if p >= 1:
+        return np.zeros_like(dy)
+    dx = dy * mask
+    dx *= 1 / (1 - p)
+    return dx
+
+
+def keep_mask(shape, p, rng):
+    """Booleans that are False with probability p, to within 1 / 65536.
+
+    One 64-bit random word decides four elements: 16 bits each, compared with p. A float per element takes 4 times as
+    long to draw.
+    """
+    size = prod(shape)
+    words = rng.integers(0, 1 << 64, -(-size // 4), dtype=np.uint64).view(np.uint16)[:size].reshape(shape)
+    threshold = round(p * LEVELS)
+    return words >= threshold if threshold < LEVELS else np.zeros(shape, bool)
