@@ -149,6 +149,9 @@ def test_gelu_with_its_bias_and_slope_equals_float64(dtype, approximate):
         right_y, right_slope = cpu.gelu(wide(x), approximate, bias=wide(given))
         assert_close(y, right_y)
         assert_close(slope, right_slope)
+    dx, dbias = gpu.gelu_backward(dy := normal(3, (3, 40), dtype), slope, need_bias=True)
+    assert_close(dx, wide(dy) * right_slope)
+    assert_close(dbias, (wide(dy) * right_slope).sum(axis=0), factor=2)
 
 
 def test_dropout_keeps_its_share_scaled_and_backward_keeps_the_same(dtype):
