@@ -133,7 +133,7 @@ def copy_bandwidth(cupy) -> float:
 def rows(cupy, torch) -> list[str]:
     """Norms and cross-entropy, as a share of the bandwidth of a copy."""
     from tinytensor.backend import gpu
-    from tinytensor.backend.gpu.losses import backward_into
+    from tinytensor.backend.gpu.softmax import cross_entropy_into
 
     bfloat16 = compute_dtype("bfloat16")
     copy = copy_bandwidth(cupy)
@@ -146,7 +146,7 @@ def rows(cupy, torch) -> list[str]:
     _, _, saved = norm(x, branch, bias, centre=True)
     drop = dict(dropout=0.1, rng=np.random.default_rng(0))
     _, _, dropped = norm(x, branch, bias, centre=True, **drop)
-    losses, loss_saved = gpu.cross_entropy(logits, targets)
+    losses, loss_saved = gpu.cross_entropy(logits, targets, ignore_index=-100)
     ones = cupy.ones_like(losses)
     for name, work, moved in (
         ("layer norm", lambda: norm(x, None, bias, centre=True), 2 * x.nbytes),
@@ -155,8 +155,8 @@ def rows(cupy, torch) -> list[str]:
         ("dropout + residual + layer norm", lambda: norm(x, branch, bias, centre=True, **drop), 4 * x.nbytes),
         ("its gradient", lambda: gpu.normalize_backward(x, branch, dropped), 5 * x.nbytes),
         ("RMS norm", lambda: norm(x, None, None, centre=False), 2 * x.nbytes),
-        ("cross-entropy, 50257 classes", lambda: gpu.cross_entropy(logits, targets), logits.nbytes),
-        ("its gradient, in place", lambda: backward_into(logits, ones, loss_saved), 2 * logits.nbytes),
+        ("cross-entropy, 50257 classes", lambda: gpu.cross_entropy(logits, targets, ignore_index=-100), logits.nbytes),
+        ("its gradient, in place", lambda: cross_entropy_into(logits, ones, loss_saved), 2 * logits.nbytes),
     ):
         speed = moved / milliseconds(work, cupy) / 1e6
         lines.append(f"| {name} | {speed:.0f} | {at_least(0.8, speed / copy)} |")

@@ -65,7 +65,7 @@ class Stopwatch:
 
     def __init__(self):
         self.spent: dict[str, float] = defaultdict(float)
-        for family in ("attention", "dropout", "elementwise", "embedding", "matmul", "norm", "shape", "softmax"):
+        for family in ("attention", "elementwise", "matmul", "norm", "shape", "softmax"):
             module = importlib.import_module(f"tinytensor.ops.{family}")
             for name in ("record", "record_many"):
                 if hasattr(module, name):
@@ -87,9 +87,9 @@ class Stopwatch:
         return run
 
     def with_timed_gradient(self, record):
-        def run(data, parents, backward):
-            part = PARTS.get(backward.__qualname__.split(".")[0])
-            return record(data, parents, self.timed(part, backward) if part else backward)
+        def run(name, data, parents, backward):
+            part = PARTS.get(name)
+            return record(name, data, parents, self.timed(part, backward) if part else backward)
 
         return run
 

@@ -5,7 +5,7 @@
 
 The two take turns in one process, so that a machine that slows down slows both; the figures are medians. Peak memory
 is measured in a process of its own for each side, as the growth over what the imports took. malloc is tuned the same
-way for both (see backend/cpu/memory.py).
+way for both (see tune_malloc in backend/cpu/arrays.py).
 """
 
 from __future__ import annotations

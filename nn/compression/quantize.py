@@ -197,7 +197,7 @@ class QuantizedLinear(Quantized):
         if self.bias is not None:
             y += self.bias.data
         backward = lambda g: ((g.reshape(y.shape) @ self.floats()).reshape(x.shape),)
-        return record(y.reshape(*x.shape[:-1], y.shape[1]), (x,), backward)
+        return record("quantized_linear", y.reshape(*x.shape[:-1], y.shape[1]), (x,), backward)
 
     def _integers(self, x):
         """x (N, K) float -> x @ weight^T (N, M) float, through products of integers."""
