@@ -20,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
+from models.contract import Model
 from models.pretrained import bert as published
 from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, PostNormBlock, init
 from nn.attention import attention_mask, check_heads
@@ -206,7 +207,7 @@ class MaskedHead(Module):
         return self.norm(self.activation(self.dense(x)))
 
 
-class BERTForPreTraining(Module):
+class BERTForPreTraining(Module, Model):
     """BERT with the heads it is pretrained with: masked words, and whether two texts belong together.
 
     A batch holds "ids", "token_types" and "mask", all (B, T); "targets" (B, T), the tokens behind the masks and -100

@@ -21,6 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
+from models.contract import Model
 from models.pretrained.elmo import read_published, write_published
 from models.tokenizers import ElmoCharacters
 from nn import (
@@ -167,7 +168,7 @@ def different_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows[first].astype(np.int64), places
 
 
-class ELMo(Module):
+class ELMo(Module, Model):
     """Sentences, as lists of words -> (layers, mask): see __call__."""
 
     def __init__(self, config: ELMoConfig):

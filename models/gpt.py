@@ -27,6 +27,7 @@ import numpy as np
 
 from models import pretrained
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
+from models.contract import Model
 from models.pretrained import gpt as published
 from models.tokenizers import Tokenizer
 from nn import (
@@ -100,7 +101,7 @@ class GPTConfig(Config):
         check_choice(self, "activation", ACTIVATIONS)
 
 
-class GPT(Module):
+class GPT(Module, Model):
     """ids (B, T) -> logits (B, T, V): at each position the scores of the token that comes next.
 
     mask: (B, T), False at padding, which may stand before or after a row's text: tokens are counted and seen as if it

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.contract import Model
 from models.generate.answers import answer_ids
 from nn import Dropout, Linear, Module
 from tinytensor import Tensor, ops
@@ -24,7 +25,7 @@ from tinytensor.ops.softmax import IGNORED
 FAR_BELOW = -1e4  # added to the scores of places that must not be chosen
 
 
-class Head(Module):
+class Head(Module, Model):
     """A body, dropout and one linear layer. What the layer reads, and the loss, differ from task to task."""
 
     def __init__(self, body: Module, outputs: int, dropout: float, pooled: bool):
@@ -172,7 +173,7 @@ class Chooser(Head):
         return ops.cross_entropy(self(batch), batch["choice"], reduction="sum") / counts["choice"]
 
 
-class Writer(Module):
+class Writer(Module, Model):
     """No head at all: an encoder-decoder, which writes its answer (T5).   Token ids (B, n), up to `longest` of them;
     targets: "targets" (B, T), padded with -100
     """

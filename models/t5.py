@@ -27,6 +27,7 @@ import numpy as np
 
 from models import pretrained
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
+from models.contract import Model
 from models.pretrained import t5 as published
 from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init, shapes_only
@@ -88,7 +89,7 @@ class T5Config(Config):
                 raise ValueError(f"{name} {getattr(self, name)} is outside the vocabulary of {self.vocab_size} tokens")
 
 
-class T5(Module):
+class T5(Module, Model):
     """(ids (B, S), decoder ids (B, T)) -> logits (B, T, V): the scores of the token after each one of the output."""
 
     repeatable = True  # a step does the same for every batch of one shape, so a CUDA graph can repeat it (--graph)

@@ -12,7 +12,6 @@ import os
 import sys
 
 from train.parallel import WorkerDied
-from train.precision import explaining_lack_of_memory
 
 COMMANDS = (
     "gpt", "bert", "t5", "elmo", "finetune", "ask", "sample", "score", "fill", "embed", "neighbours", "eval",
@@ -39,8 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     args = parser.parse_args(arguments)
     try:
-        with explaining_lack_of_memory():
-            modules[args.command].main(args)
+        modules[args.command].main(args)
     except (ValueError, WorkerDied, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -51,7 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except MemoryError as error:
-        print(f"error: out of memory ({error}); try a smaller model, --batch, --context or --tokens", file=sys.stderr)
+        what = f"out of memory ({error}); try a smaller model, --batch, --context or --tokens"
+        if type(error).__module__.startswith("cupy"):
+            from train.precision import lack_of_memory
+
+            what = lack_of_memory(error)
+        print(f"error: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -252,7 +252,7 @@ def test_a_stop_signal_saves_and_ends_cleanly(folder, number):
     assert read_progress(folder / "run")[1]["step"] >= 1
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
 def test_a_killed_worker_ends_the_run_with_a_sentence_and_leaves_the_checkpoint(folder):
     options = [*TINY, "--steps", 100000, "--save-every", 5, "--workers", 2, "--worker-kind", "processes"]
     process = start("gpt", "--data", "text.txt", "--out", "run", *options, cwd=folder)
@@ -267,7 +267,7 @@ def test_a_killed_worker_ends_the_run_with_a_sentence_and_leaves_the_checkpoint(
     assert train("sample", "run", "--tokens", 1, cwd=folder).returncode == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
 def test_a_killed_leader_takes_its_workers_along(folder):
     options = [*TINY, "--steps", 100000, "--save-every", 5, "--workers", 3, "--worker-kind", "processes"]
     process = start("gpt", "--data", "text.txt", "--out", "run", *options, cwd=folder)

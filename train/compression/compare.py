@@ -229,7 +229,7 @@ def fine_tune(source: Source, model: Module, folder: Path, config: TrainConfig, 
     if progress.step < config.steps:
         raise ValueError(f"stopped after step {progress.step} of {config.steps}; nothing was compared")
     trainer.report.draw(folder / "loss.png")
-    trainer.optimizer.flat.keep_full_precision()
+    trainer.flat.keep_full_precision()
     model.eval()
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.config import option
+from models.contract import Model
 from models.generate import generate
 from nn import Linear, Module
 from nn.compression.prune import prune, shrink
@@ -53,7 +54,7 @@ class DistillConfig:
             raise ValueError(f"the weights of the losses must not be negative, nor all 0: {weights}")
 
 
-class Distillation(Module):
+class Distillation(Module, Model):
     """A student with its teacher looking on, as a model for the Trainer. Only student and projections are trained.
 
     In evaluation the loss is the student's own.
