@@ -251,22 +251,26 @@ class Loop:
 
     def step(self, step: int, lr: float) -> tuple[float, float, int, bool]:
         """One update. Returns (loss, gradient norm before clipping, tokens seen, whether to stop after it)."""
-        trainer, comm, flat, optimizer = self.trainer, self.comm, self.flat, self.optimizer
+        trainer, comm, optimizer, scale = self.trainer, self.comm, self.optimizer, self._loss_scale()
+        # Batch, loss, backward: the gradient of this worker's share of the rows is in self.grad.
         loss, tokens, state = self._gradient(step, comm.rank)
-        own = comm.reduce_scatter(self.grad, optimizer.parts)  # this worker's part of the sum over all
+        # Reduce: `own`, this worker's part of self.grad, becomes the sum over all workers.
+        own = comm.reduce_scatter(self.grad, optimizer.parts)
         squared = float(backend.backend_of(own).squared_norm(own))
         loss, squared, stop = comm.all_reduce(np.array([loss, squared, trainer.stop_asked], float)).tolist()
-        norm = math.sqrt(squared) / self._loss_scale()
+        # Clip, update this worker's part of the parameters.
+        norm = math.sqrt(squared) / scale
         optimizer.steps = step + 1
         if math.isfinite(loss) and math.isfinite(norm):
-            optimizer.update(self.grad, lr, clip_scale(norm, self.config.clip) / self._loss_scale())
+            optimizer.update(self.grad, lr, clip_scale(norm, self.config.clip) / scale)
             if trainer.loss_scale:
                 trainer.loss_scale.succeeded()
         elif not (math.isfinite(loss) and trainer.loss_scale and trainer.loss_scale.overflowed()):
             self._give_up(step, lr, loss, norm)
         for name, array in state.items():  # only now: a step that was given up has carried nothing on
             trainer.carried[name][self._rows(comm.rank)] = array
-        comm.all_gather(flat.data, optimizer.parts)
+        # Gather: all workers get all parts.
+        comm.all_gather(self.flat.data, optimizer.parts)
         return loss, norm, tokens, stop > 0
 
     def _gradient(self, step: int, rank: int) -> tuple[float, int, dict]:
