@@ -24,7 +24,7 @@ import tinytensor as tt
 from models import GPT, GPTConfig
 from models.generate import generate
 from tinytensor import backend
-from train.optim import AdamW, clip_scale
+from train.optim import AdamW, FlatParameters, clip_scale
 from train.precision import compute_dtype, peak_bytes
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
@@ -219,7 +219,7 @@ def our_step(cupy, config: GPTConfig, ids: np.ndarray, graph: bool) -> tuple[flo
     from tinytensor.backend.gpu.graph import Recorded
 
     model = GPT(config).to("cuda")
-    optimizer = AdamW(model.parameters(), lr=1e-4, dtype=compute_dtype("bfloat16"))
+    optimizer = AdamW(FlatParameters(model.parameters(), compute_dtype("bfloat16")), lr=1e-4)
     flat, batch = optimizer.flat, {"ids": ids[:, :-1], "targets": ids[:, 1:]}
     batch = {name: np.ascontiguousarray(array) for name, array in batch.items()}
     counts = model.counts(batch)
@@ -237,9 +237,9 @@ def our_step(cupy, config: GPTConfig, ids: np.ndarray, graph: bool) -> tuple[flo
         (recorded or gradient)(batch)
         norm = float(backend.backend_of(flat.grad).squared_norm(flat.grad)) ** 0.5
         optimizer.steps += 1
-        optimizer.update(0, flat.size, flat.grad, 1e-4, clip_scale(norm, 1.0))
+        optimizer.update(flat.grad, 1e-4, clip_scale(norm, 1.0))
 
-    return milliseconds(work, cupy, 10), peak_bytes("cuda", recorded)
+    return milliseconds(work, cupy, 10), peak_bytes(recorded)
 
 
 def decode(cupy, torch, tokens: int = 200) -> list[str]:

@@ -38,7 +38,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         text, run = Path(folder) / "text.txt", str(Path(folder) / "run")
         text.write_text("the cat sat on the mat. the dog sat on the log.\n" * 400)
-        small = "--layers 2 --heads 2 --width 16 --context 32 --steps 20 --batch 4 --eval-every 10 --workers 1".split()
+        shape = ["--layers", "2", "--heads", "2", "--width", "16", "--context", "32"]
+        small = [*shape, "--steps", "20", "--batch", "4", "--eval-every", "10", "--workers", "1"]
         sys.setprofile(see)
         try:
             status = command(["gpt", "--data", str(text), "--out", run, *small])

@@ -61,11 +61,9 @@ def overview() -> argparse.ArgumentParser:
 def run(command, args: argparse.Namespace) -> int:
     """The exit status of command(args), with one sentence about what went wrong."""
     from train.parallel import WorkerDied
-    from train.precision import explaining_lack_of_memory
 
     try:
-        with explaining_lack_of_memory():
-            command(args)
+        command(args)
     except (ValueError, WorkerDied, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -76,7 +74,12 @@ def run(command, args: argparse.Namespace) -> int:
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except MemoryError as error:
-        print(f"error: out of memory ({error}); try a smaller model, --batch, --context or --tokens", file=sys.stderr)
+        what = f"out of memory ({error}); try a smaller model, --batch, --context or --tokens"
+        if type(error).__module__.startswith("cupy"):
+            from train.precision import lack_of_memory
+
+            what = lack_of_memory(error)
+        print(f"error: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -296,7 +296,7 @@ def test_movement_keeps_the_weights_that_training_makes_larger(tmp_path):
     one = trainer(tmp_path, steps=10)
     pruning = Pruning(one, gradually(0.5, 10, 0), by="movement", every=1)
     weight = one.model.blocks[0].feed_forward.into.weight
-    place = one.optimizer.flat.slices[[p is weight for p in one.optimizer.flat.parameters].index(True)]
+    place = one.flat.slices[[p is weight for p in one.flat.parameters].index(True)]
     hidden, scores = weight.data.copy(), np.zeros(weight.shape)
 
     def between(loop, step):

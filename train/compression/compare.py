@@ -215,7 +215,7 @@ def fine_tune(source: Source, model: Model, folder: Path, config: TrainConfig, p
     prepare(trainer)
     if not runs.train(trainer):
         raise ValueError(f"stopped after step {trainer.progress.step} of {config.steps}; nothing was compared")
-    trainer.optimizer.flat.keep_full_precision()
+    trainer.flat.keep_full_precision()
     model.eval()
 
 

@@ -61,7 +61,7 @@ class Experiment:
             start |= _weights(model)
 
         def remember(loop, step: int) -> None:
-            if step == self.rewind and loop.team.rank == 0:
+            if step == self.rewind and loop.comm.rank == 0:
                 with loop.flat.full_precision():
                     start.update(_weights(model))
 
@@ -114,7 +114,7 @@ class Experiment:
             trainer.between = between
             if (done := trainer.train().step) < config.steps:
                 raise ValueError(f"stopped after step {done} of {config.steps} of one network; nothing was compared")
-            trainer.optimizer.flat.keep_full_precision()
+            trainer.flat.keep_full_precision()
 
     def test(self, model: Module) -> float:
         return self.source.accuracy(model, self.test_batches)

@@ -8,7 +8,7 @@ The trainer asks an objective for these, and knows nothing else about it:
     evaluation_batches(data, limit)    a key for every batch of one pass over the data, or for `limit` of them spread
                                        evenly over it
     evaluation_batch(data, key)        the batch of a key
-    one_shape                          (asked only for --graph) whether all training batches have one shape
+    one_shape                          (a CUDA graph asks for it) whether all training batches have one shape
 
 A batch is a dict of arrays whose first axis is the batch; batch["ids"] holds the tokens read, (B, T) or (B, T, ...).
 The model turns it into a loss. A loss is a mean, or a sum of several (BERT's two), and `model.counts(batch)` says how

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class Labelled:
     batch: int
     seed: int = 0
     cap: int = 0
+    one_shape: ClassVar[bool] = False
     _plans: dict = field(default_factory=dict, repr=False)  # epoch -> its batches; only the last one is kept
     _counted: tuple = field(default=(None, 0), repr=False)  # rows, and their steps per epoch: asked for at every step
 
