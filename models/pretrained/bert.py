@@ -1,19 +1,15 @@
-"""BERT, RoBERTa, DistilBERT and ALBERT: their published names and configs, and loading and saving for all four.
+"""BERT, RoBERTa, DistilBERT and ALBERT as published: their config fields and the names of their weights.
 
 A file may hold the body alone or with heads, with or without the body's prefix. Names are those `transformers` writes.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
 
+from models.pretrained.family import Arrays, Family
 from models.pretrained.names import Names
-from models.pretrained.weights import check_kind, read_config, read_weights, write_folder
-from nn import shapes_only
-from tinytensor import backend
-
-ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu",
-               "silu": "silu", "swish": "silu"}  # fmt: skip
 
 
 def _bert_body(prefix: str) -> dict:
@@ -51,6 +47,7 @@ NAMES = {
             "mlm.bias": "cls.predictions.bias",
             "nsp": "cls.seq_relationship",
         },
+        body="bert.",
         prefix="bert.",
         ignored=(*BUFFERS, *TASK_HEADS),
         tied={
@@ -61,6 +58,7 @@ NAMES = {
     "roberta": Names(
         _bert_body("roberta.")
         | {"mlm.dense": "lm_head.dense", "mlm.norm": "lm_head.layer_norm", "mlm.bias": "lm_head.bias"},
+        body="bert.",
         prefix="roberta.",
         ignored=(*BUFFERS, *TASK_HEADS),
         tied={
@@ -81,6 +79,7 @@ NAMES = {
             "mlm.norm": "vocab_layer_norm",
             "mlm.bias": "vocab_projector.bias",
         },
+        body="bert.",
         prefix="distilbert.",
         ignored=(*BUFFERS, *TASK_HEADS),
         tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
@@ -109,6 +108,7 @@ NAMES = {
             "mlm.bias": "predictions.bias",
             "nsp": "sop_classifier.classifier",
         },
+        body="bert.",
         prefix="albert.",
         ignored=(*BUFFERS, *TASK_HEADS),
         tied={
@@ -129,7 +129,6 @@ BERT_FIELDS = {
     "token_types": ("type_vocab_size", 2),
     "dropout": ("hidden_dropout_prob", 0.1),
     "attention_dropout": ("attention_probs_dropout_prob", 0.1),
-    "activation": ("hidden_act", "gelu"),
     "norm_eps": ("layer_norm_eps", 1e-12),
     "init_std": ("initializer_range", 0.02),
     "pad_id": ("pad_token_id", 0),
@@ -146,7 +145,6 @@ FIELDS = {
         "context": ("max_position_embeddings", 512),
         "dropout": ("dropout", 0.1),
         "attention_dropout": ("attention_dropout", 0.1),
-        "activation": ("activation", "gelu"),
         "init_std": ("initializer_range", 0.02),
         "pad_id": ("pad_token_id", 0),
     },
@@ -158,68 +156,68 @@ FIELDS = {
         "hidden": ("intermediate_size", 16384),
         "dropout": ("hidden_dropout_prob", 0.0),
         "attention_dropout": ("attention_probs_dropout_prob", 0.0),
-        "activation": ("hidden_act", "gelu_new"),
         "embedding_width": ("embedding_size", 128),
         "groups": ("num_hidden_groups", 1),
         "inner": ("inner_group_num", 1),
     },
 }
-HEADS = ("mlm.", "nsp.")
-ARCHITECTURES = {"bert": "Bert", "roberta": "Roberta", "distilbert": "DistilBert", "albert": "Albert"}
+ACTIVATIONS = {
+    "gelu": {"activation": "gelu"},
+    "gelu_new": {"activation": "gelu_tanh"},
+    "gelu_pytorch_tanh": {"activation": "gelu_tanh"},
+    "relu": {"activation": "relu"},
+    "silu": {"activation": "silu"},
+    "swish": {"activation": "silu"},
+}
+# the field that names the activation, and its value where a file does not say
+ACTIVATION = {
+    "bert": ("hidden_act", "gelu"),
+    "roberta": ("hidden_act", "gelu"),
+    "distilbert": ("activation", "gelu"),
+    "albert": ("hidden_act", "gelu_new"),
+}
+ABSOLUTE = ("absolute", "this model has absolute positions only")
 
 
-def load(cls, folder: str | Path):
-    """An instance of `cls`, a body or a body with heads (its `bert`), from a folder of its family."""
-    fields, published = read_config(folder), read_weights(folder)
-    with_heads = hasattr(cls, "body_class")
-    body_class = cls.body_class if with_heads else cls
-    family = check_kind(fields, body_class.family)
-    pooler = any("pooler" in name for name in published) or (with_heads and cls.sentence_head)
-    config = body_class.config_class(**our_config(family, fields), pooler=pooler)
-    with shapes_only():
-        model = cls(config)
-    wanted = {name.removeprefix("bert."): parameter.shape for name, parameter in model.named_parameters()}
-    found = NAMES[family].read(published, wanted, ("mlm.*", "nsp.*", "pooler.*") if with_heads else ())
-    full = {name if not with_heads or name.startswith(HEADS) else f"bert.{name}": a for name, a in found.items()}
-    if absent := wanted.keys() - found.keys():
-        full = cls(config).state_dict() | full
-    model.load_state_dict(full, assign=True)
-    model.untrained = tuple(sorted({name.partition(".")[0] for name in absent}))
-    return model.eval()
+def _first_position(kind: str, config: Mapping) -> int:
+    """RoBERTa's position table begins with rows that no token gets."""
+    return config["pad_id"] + 1 if kind == "roberta" else 0
 
 
-def save(model, folder: str | Path) -> None:
-    """Write a model as `transformers` would."""
-    body = model.bert if hasattr(model, "bert") else model
-    state = {name.removeprefix("bert."): backend.to_numpy(array) for name, array in model.state_dict().items()}
-    kind = "Model" if body is model else "ForPreTraining" if model.sentence_head else "ForMaskedLM"
-    config = published_config(body.family, body.config) | {"architectures": [ARCHITECTURES[body.family] + kind]}
-    write_folder(folder, config, NAMES[body.family].write(state))
+def _read(kind: str, ours: dict, fields: Mapping, arrays: Arrays) -> Arrays:
+    ours["context"] -= _first_position(kind, ours)
+    ours["pooler"] = any("pooler" in name for name in arrays)
+    return arrays
 
 
-def our_config(family: str, fields: dict) -> dict:
-    """Our config's fields, but for the pooler, from a published config.json."""
-    ours = {name: fields.get(theirs, default) for name, (theirs, default) in FIELDS[family].items()}
-    if ours["activation"] not in ACTIVATIONS:
-        raise ValueError(f"the config's activation is {ours['activation']!r}; known are {', '.join(ACTIVATIONS)}")
-    kind = fields.get("position_embedding_type", "absolute")
-    if kind != "absolute":
-        raise ValueError(f"the config's position_embedding_type is {kind!r}; this model has absolute positions only")
-    if family == "roberta":
-        ours["context"] -= ours["pad_id"] + 1  # its position table begins with rows that no token gets
-    return ours | {"activation": ACTIVATIONS[ours["activation"]]}
+def _write(kind: str, fields: dict, config) -> None:
+    fields[FIELDS[kind]["hidden"][0]] = config.hidden or 4 * config.width
+    fields["max_position_embeddings"] += _first_position(kind, vars(config))
 
 
-def published_config(family: str, config) -> dict:
-    """The published fields of one of our configs."""
-    fields = {theirs: getattr(config, ours) for ours, (theirs, _) in FIELDS[family].items()}
-    names = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
-    for key in ("hidden_act", "activation"):
-        if key in fields:
-            fields[key] = names[fields[key]]
-    if family == "roberta":
-        fields["max_position_embeddings"] += config.pad_id + 1
-    for key in ("intermediate_size", "hidden_dim"):
-        if key in fields:
-            fields[key] = fields[key] or 4 * config.width
-    return fields | {"model_type": family, "tie_word_embeddings": True}
+FAMILIES = {
+    kind: Family(
+        kind,
+        names=lambda config, kind=kind: NAMES[kind],
+        fields=fields,
+        activation=ACTIVATION[kind],
+        activations=ACTIVATIONS,
+        # what transformers' DistilBERT has, but no field for
+        fixed={"token_types": 0, "norm_eps": 1e-12} if kind == "distilbert" else {},
+        demands={"position_embedding_type": ABSOLUTE},
+        constants={"tie_word_embeddings": True},
+        read=partial(_read, kind),
+        write=partial(_write, kind),
+    )
+    for kind, fields in FIELDS.items()
+}
+
+
+def only(kind: str) -> dict[str, Family]:
+    """The one kind that a class of models reads."""
+    return {kind: FAMILIES[kind]}
+
+
+def called(kind: str, heads: str) -> dict[str, list[str]]:
+    """The published field with the class of `transformers` for a body ("Model") or a body with heads."""
+    return {"architectures": [{"distilbert": "DistilBert"}.get(kind, kind.capitalize()) + heads]}

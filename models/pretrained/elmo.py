@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from models.files import replace_file, write_text
+
 
 def read_published(options: str | Path, weights: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
     """(the fields of an ELMoConfig, its state dict without softmax and mix) from options.json and the hdf5 file."""
@@ -30,10 +32,15 @@ def read_published(options: str | Path, weights: str | Path) -> tuple[dict, dict
 
 def write_published(options: str | Path, weights: str | Path, fields: dict, state: dict[str, np.ndarray]) -> None:
     """Write both files, from the config's fields and the state dict."""
-    Path(options).write_text(json.dumps(write_options(fields), indent=1) + "\n")
-    with _h5py().File(weights, "w") as file:
-        for name, array in to_published(state, fields).items():
-            file[name] = np.ascontiguousarray(array)
+    h5py, arrays = _h5py(), to_published(state, fields)
+
+    def write(path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = np.ascontiguousarray(array)
+
+    write_text(options, json.dumps(write_options(fields), indent=1) + "\n")
+    replace_file(weights, write)
 
 
 def read_options(path: str | Path) -> dict:

@@ -6,6 +6,7 @@ leave out; both use the token table as the output table, so lm_head.weight may b
 
 from __future__ import annotations
 
+from models.pretrained.family import Family
 from models.pretrained.names import Names, Transposed
 
 BLOCK = {
@@ -39,67 +40,72 @@ NAMES = {
         tied={"lm_head.weight": "transformer.wte.weight"},
     ),
 }  # fmt: skip
-# GPT-1's "gelu" is the tanh form in the published code, and in transformers.
-ACTIVATIONS = {
-    "openai-gpt": {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"},
-    "gpt2": {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "silu": "silu"},
-}
-SIZES = {
-    "vocab_size": ("vocab_size", {"openai-gpt": 40478, "gpt2": 50257}),
-    "context": ("n_positions", {"openai-gpt": 512, "gpt2": 1024}),
-    "width": ("n_embd", {"openai-gpt": 768, "gpt2": 768}),
-    "layers": ("n_layer", {"openai-gpt": 12, "gpt2": 12}),
-    "heads": ("n_head", {"openai-gpt": 12, "gpt2": 12}),
-}
 
 
-def read_fields(kind: str, published: dict) -> dict:
-    """The fields of our GPTConfig from those of a config.json; what is left out there has the published default."""
-    if published.get("scale_attn_by_inverse_layer_idx") or not published.get("scale_attn_weights", True):
-        raise ValueError("this GPT-2 scales its attention by layer or not at all, which GPT here does not compute")
-    spelled = published.get("afn", "gelu") if kind == "openai-gpt" else published.get("activation_function", "gelu_new")
-    if spelled not in ACTIVATIONS[kind]:
-        raise ValueError(f"unknown activation {spelled!r}; {kind} is read with {', '.join(ACTIVATIONS[kind])}")
-    fields = {ours: published.get(name, defaults[kind]) for ours, (name, defaults) in SIZES.items()}
-    return fields | {
-        "hidden": published.get("n_inner") or 0,
-        "dropout": published.get("resid_pdrop", 0.1),
-        "tied": published.get("tie_word_embeddings", True),
-        "activation": ACTIVATIONS[kind][spelled],
-        "norm_eps": published.get("layer_norm_epsilon", 1e-5),
-        "init_std": published.get("initializer_range", 0.02),
-        "post_norm": kind == "openai-gpt",
+def _fields(vocab_size: int, context: int) -> dict[str, tuple[str, object]]:
+    return {
+        "vocab_size": ("vocab_size", vocab_size),
+        "context": ("n_positions", context),
+        "width": ("n_embd", 768),
+        "layers": ("n_layer", 12),
+        "heads": ("n_head", 12),
+        "dropout": ("resid_pdrop", 0.1),
+        "tied": ("tie_word_embeddings", True),
+        "norm_eps": ("layer_norm_epsilon", 1e-5),
+        "init_std": ("initializer_range", 0.02),
     }
 
 
-def write_fields(config, end: int | None = None) -> dict:
-    """config.json for a GPTConfig: openai-gpt if it normalizes after each branch, else gpt2.
+def _write(fields: dict, config) -> None:
+    fields |= {"n_ctx": config.context, "embd_pdrop": config.dropout, "attn_pdrop": config.dropout}
 
-    end: the token that stands between texts, if there is one; GPT-2's is its last.
-    """
-    kind = "openai-gpt" if config.post_norm else "gpt2"
-    if config.window:
-        raise ValueError("transformers' GPT-2 has no banded layers; a model with a window stays in its run's format")
-    if config.post_norm and config.hidden not in (0, 4 * config.width):
+
+def _write_gpt1(fields: dict, config) -> None:
+    if config.hidden not in (0, 4 * config.width):
         raise ValueError(f"transformers' GPT-1 has feed-forward networks of 4 x width, not hidden {config.hidden}")
-    spelled: dict[str, str] = {}
-    for name, ours in ACTIVATIONS[kind].items():
-        spelled.setdefault(ours, name)  # the first spelling counts
-    if config.activation not in spelled:
-        raise ValueError(f"transformers' {kind} knows the activations {', '.join(spelled)}, not {config.activation}")
-    fields = {name: getattr(config, ours) for ours, (name, _) in SIZES.items()}
-    fields |= {f"{place}_pdrop": config.dropout for place in ("embd", "attn", "resid")}
-    fields |= {
-        "model_type": kind,
-        "architectures": ["OpenAIGPTLMHeadModel" if config.post_norm else "GPT2LMHeadModel"],
-        "n_ctx": config.context,
-        "layer_norm_epsilon": config.norm_eps,
-        "initializer_range": config.init_std,
-        "tie_word_embeddings": config.tied,
-        "torch_dtype": "float32",
-        ("afn" if config.post_norm else "activation_function"): spelled[config.activation],
-    }
-    if kind == "gpt2":
-        end = 50256 if end is None and config.vocab_size == 50257 else end
-        fields |= {"n_inner": config.hidden or None, "bos_token_id": end, "eos_token_id": end}
-    return fields
+    _write(fields, config)
+
+
+def _write_gpt2(fields: dict, config) -> None:
+    _write(fields, config)
+    end = 50256 if config.vocab_size == 50257 else None  # the token between texts is GPT-2's last
+    fields |= {"n_inner": config.hidden or None, "bos_token_id": end, "eos_token_id": end}
+
+
+SCALES = "this GPT-2 scales its attention by layer or not at all, which GPT here does not compute"
+FAMILIES = {
+    "openai-gpt": Family(
+        "openai-gpt",
+        names=lambda config: NAMES["openai-gpt"],
+        fields=_fields(40478, 512),
+        activation=("afn", "gelu"),
+        activations={  # its "gelu" is the tanh form in the published code, and in transformers
+            "gelu": {"activation": "gelu_tanh"},
+            "relu": {"activation": "relu"},
+            "silu": {"activation": "silu"},
+            "swish": {"activation": "silu"},
+        },
+        fixed={"post_norm": True, "window": 0},
+        always={"bias": True},
+        constants={"architectures": ["OpenAIGPTLMHeadModel"], "torch_dtype": "float32"},
+        write=_write_gpt1,
+    ),
+    "gpt2": Family(
+        "gpt2",
+        names=lambda config: NAMES["gpt2"],
+        fields=_fields(50257, 1024) | {"hidden": ("n_inner", None)},
+        activation=("activation_function", "gelu_new"),
+        activations={
+            "gelu_new": {"activation": "gelu_tanh"},
+            "gelu_pytorch_tanh": {"activation": "gelu_tanh"},
+            "gelu": {"activation": "gelu"},
+            "relu": {"activation": "relu"},
+            "silu": {"activation": "silu"},
+        },
+        fixed={"post_norm": False, "window": 0},
+        always={"bias": True},
+        demands={"scale_attn_by_inverse_layer_idx": (False, SCALES), "scale_attn_weights": (True, SCALES)},
+        constants={"architectures": ["GPT2LMHeadModel"], "torch_dtype": "float32"},
+        write=_write_gpt2,
+    ),
+}

@@ -38,12 +38,14 @@ class Names:
     table: our module or parameter -> the published name, Transposed(name), or a tuple of names. Names are those of the
         full model as `transformers` writes it, with the body's prefix ("bert.", "transformer.").
     prefix: of the body; files of a bare body leave it out, and are read all the same.
+    body: our own prefix of the body in a model with heads, which the table leaves out.
     ignored: published names that say nothing (buffers of old versions), as shell patterns.
     tied: published name -> the name whose array it shares unless the model has one of its own: it may be absent.
     """
 
     table: Mapping[str, str | Transposed | tuple[str, ...]]
     prefix: str = ""
+    body: str = ""
     ignored: Iterable[str] = ()
     tied: Mapping[str, str] = field(default_factory=dict)
 
@@ -85,7 +87,7 @@ class Names:
     def published(self, ours: str) -> tuple[tuple[str, ...], bool]:
         """(the published names that make up our parameter, whether they are stored transposed)."""
         numbers = re.findall(r"\.(\d+)(?=\.)", ours)
-        pattern = re.sub(r"\.\d+(?=\.)", ".*", ours)
+        pattern = re.sub(r"\.\d+(?=\.)", ".*", ours.removeprefix(self.body))
         module, _, leaf = pattern.rpartition(".")
         rule, ending = (self.table[pattern], "") if pattern in self.table else (self.table.get(module), f".{leaf}")
         if rule is None:

@@ -274,32 +274,28 @@ class QuantizedLSTM(Module):
 
     @classmethod
     def of(cls, layer: Module, **how) -> QuantizedLSTM:
-        names = [name for name, p in layer.named_parameters() if p.ndim == 2]
-        matrices = {name: Quantized(*Quantized.matrix(getattr(layer, name).data, **how)) for name in names}
-        return cls(layer, matrices)
+        arrays = {name: p.data for name, p in layer.named_parameters() if p.ndim == 2}
+        return cls(layer, {name: Quantized(*Quantized.matrix(array, **how)) for name, array in arrays.items()})
 
     @classmethod
-    def fitted(cls, layer: Module, names: list[str], prefix: str, arrays: dict) -> QuantizedLSTM:
-        """For the arrays of a file."""
-        matrices = {}
-        for name in names:
-            codes, scale, zero = (arrays.get(f"{prefix}.matrices.{name}.{f}") for f in ("codes", "scale", "zero_point"))
-            matrices[name] = Quantized(codes, scale, zero, getattr(layer, name).shape[1])
-        return cls(layer, matrices)
+    def fitted(cls, layer: Module, columns: dict[str, int], prefix: str, arrays: dict) -> QuantizedLSTM:
+        """For the arrays of a file. columns: of each of the LSTM's matrices."""
+        part = lambda name, field: arrays.get(f"{prefix}.matrices.{name}.{field}")
+        read = lambda name, n: Quantized(*(part(name, field) for field in ("codes", "scale", "zero_point")), n)
+        return cls(layer, {name: read(name, n) for name, n in columns.items()})
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, x: Tensor, state=None, mask=None):
         for name, matrix in self.matrices.items():
             setattr(self.layer, name, matrix.weight)
         try:
-            return self.layer(*args, **kwargs)
+            return self.layer(x, state, mask)
         finally:
             for name in self.matrices:
                 setattr(self.layer, name, None)
 
-    def __getattr__(self, name: str):
-        if name == "layer":  # not there yet: this object is just being made or copied
-            raise AttributeError(name)
-        return getattr(self.layer, name)
+    def floats(self) -> dict:
+        """The parameters of the LSTM that this one is, as arrays by name."""
+        return self.layer.state_dict() | {name: matrix.floats() for name, matrix in self.matrices.items()}
 
 
 def fit_quantized(module: Module, name: str, arrays: dict[str, np.ndarray]) -> Module:
@@ -317,9 +313,9 @@ def fit_quantized(module: Module, name: str, arrays: dict[str, np.ndarray]) -> M
                 setattr(layer, field, _constant(part(field)))
         return layer
     if isinstance(module, LSTM):
-        names = [n for n, p in module.named_parameters() if p.ndim == 2]
-        if f"{name}.matrices.{names[0]}.codes" in arrays:
-            return QuantizedLSTM.fitted(module, names, name, arrays)
+        columns = {matrix: p.shape[1] for matrix, p in module.named_parameters() if p.ndim == 2}
+        if all(f"{name}.matrices.{matrix}.codes" in arrays for matrix in columns):
+            return QuantizedLSTM.fitted(module, columns, name, arrays)
     return module
 
 

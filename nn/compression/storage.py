@@ -7,9 +7,13 @@ layer has fewer rows. `load` takes a model of the full shape and changes its lay
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from nn.compression.quantize import fit_quantized
+from nn.compression.lora import LoRALinear
+from nn.compression.qat import TrainedLinear
+from nn.compression.quantize import Quantized, QuantizedLinear, QuantizedLSTM, fit_quantized
 from nn.compression.surgery import (
     ShrunkEmbedding,
     first_layers,
@@ -18,7 +22,9 @@ from nn.compression.surgery import (
     is_feed_forward,
     keep_heads,
     keep_neurons,
+    projections,
     replace_modules,
+    stretches,
 )
 from nn.embedding import Embedding
 from nn.module import Module, Parameter
@@ -98,3 +104,73 @@ def _fitted(module: Module, name: str, arrays: dict[str, np.ndarray]) -> Module:
         rows = arrays[f"{name}.rows{MASK}"].shape[0]
         return ShrunkEmbedding(Parameter(np.zeros((rows, module.weight.shape[1]), np.float32)), arrays[f"{name}.place"])
     return fit_quantized(module, name, arrays)
+
+
+# Back to ordinary models, which others can read
+
+
+def plain_state(model: Module, full: Module) -> dict[str, np.ndarray]:
+    """The weights of `full`, an ordinary model of the same class, that make it compute what `model` does.
+
+    model: pruned, shrunk, with adapters, or with weights as integers, in any combination.   full: only its shapes and
+    names matter; it has at least as many heads and neurons in each layer. What `model` lost of them is filled up with
+    zeros, also in the columns of `out` that read them, so that it adds nothing; biases that it does not have are zeros.
+    ValueError, if layers round their inputs too, which no weights of an ordinary model do.
+    """
+    for module in model.modules():
+        rounds = isinstance(module, QuantizedLinear) and module.input_scale is not None
+        if rounds or isinstance(module, TrainedLinear):
+            raise ValueError(
+                f"this {type(model).__name__} rounds what goes into its layers to 8 bits, which no published model "
+                'does; write the model it was made from, or quantize that with activations="none"'
+            )
+    state = {name: backend.to_numpy(array) for name, array in model.state_dict().items()}
+    names: dict[int, str] = {}
+    for name, module in model.named_modules():
+        names.setdefault(id(module), name)
+        if isinstance(module, (ShrunkEmbedding, LoRALinear, Quantized)):
+            state[f"{name}.weight"] = backend.to_numpy(module.weight.data)
+        if isinstance(module, LoRALinear) and module.bias is not None:
+            state[f"{name}.bias"] = backend.to_numpy(module.bias.data)
+        if isinstance(module, QuantizedLSTM):
+            state |= {f"{name}.{part}": backend.to_numpy(array) for part, array in module.floats().items()}
+    wholes = dict(full.named_modules())
+    for name, module in model.named_modules():
+        if is_attention(module):
+            whole, D = wholes[name], head_width(wholes[name])
+            kept = state.get(f"{name}.kept_heads", np.arange(module.heads))
+            first, places, size = projections(module), stretches(kept, D), whole.heads * D
+        elif is_feed_forward(module):
+            first, size = first_layers(module), len(first_layers(wholes[name])[0].weight)
+            places = np.arange(len(state[f"{names[id(first[0])]}.weight"]))
+        else:
+            continue
+        if state[f"{name}.out.weight"].shape[1] < size:
+            _spread(state, [names[id(layer)] for layer in first], f"{name}.out", places, size)
+    zeros = {name: np.zeros(p.shape, p.dtype) for name, p in full.named_parameters() if name.endswith(".bias")}
+    return zeros | {name: state[name] for name in full.state_dict() if name in state or name not in zeros}
+
+
+def _spread(state: dict[str, np.ndarray], first: Sequence[str], last: str, places: np.ndarray, size: int) -> None:
+    """Put the rows of the layers `first` and the columns of `last` at these places of `size`, and zeros elsewhere."""
+    for name in [f"{layer}.{part}" for layer in first for part in ("weight", "bias")]:
+        if name in state:
+            parts = state[name].reshape(-1, len(places), *state[name].shape[1:])  # q, k, v one after the other
+            whole = np.zeros((len(parts), size, *parts.shape[2:]), parts.dtype)
+            whole[:, places] = parts
+            state[name] = whole.reshape(-1, *parts.shape[2:])
+    columns = state[f"{last}.weight"]
+    state[f"{last}.weight"] = np.zeros((len(columns), size), columns.dtype)
+    state[f"{last}.weight"][:, places] = columns
+
+
+def most_neurons(model: Module) -> int:
+    """The most neurons that any feed-forward network has."""
+    return max(first_layers(module)[0].weight.shape[0] for module in model.modules() if is_feed_forward(module))
+
+
+def heads_alike(model: Module) -> np.ndarray | None:
+    """The numbers of the heads that are left, if some are lost, and the same in all attention of the model."""
+    kept = {tuple(array) for name, array in state(model).items() if name.endswith(".kept_heads")}
+    counts = {module.heads for module in model.modules() if is_attention(module)}
+    return np.array(kept.pop()) if len(kept) == len(counts) == 1 else None
