@@ -328,7 +328,10 @@ def _read_units(group: Group) -> np.ndarray:
 
 
 def _prune_layers(model: Module, amount: float, by: str | dict, batches: Sequence[dict]) -> Module:
-    for stack in stacks(model):
+    found = stacks(model)
+    if not found or not all(isinstance(block, Module) for stack in found for block in stack.blocks):
+        raise ValueError(f"this {type(model).__name__} has no layers to prune, each a block of its own")
+    for stack in found:
         number = min(round(amount * len(stack.blocks)), len(stack.blocks) - 1)
         values = _layer_scores(model, stack.blocks, by, batches)
         keep_layers(model, stack, np.flatnonzero(_all_but_lowest(values, number)))
