@@ -182,7 +182,7 @@ class BERT(Module):
     @classmethod
     def from_pretrained(cls, folder: str | Path):
         """The model in a folder in Hugging Face's layout: config.json and weights, under any published names."""
-        return pretrained.load(cls, cls.config_class, published.only(cls.family), folder, {})[0]
+        return pretrained.load(cls, cls.config_class, {cls.family: published.FAMILIES[cls.family]}, folder, {})[0]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write such a folder, which `transformers` loads too; see pretrained.save."""
@@ -270,7 +270,7 @@ class BERTForPreTraining(Module):
         """The model in a folder in Hugging Face's layout. Heads that the files do not have start at random."""
         body, changes = cls.body_class, {"pooler": True} if cls.sentence_head else {}
         optional = ("mlm.*", "nsp.*", "bert.pooler.*")
-        families = published.only(body.family)
+        families = {body.family: published.FAMILIES[body.family]}
         model, absent = pretrained.load(cls, body.config_class, families, folder, changes, optional)
         model.untrained = tuple(sorted({name.removeprefix("bert.").partition(".")[0] for name in absent}))
         return model

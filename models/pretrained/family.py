@@ -16,6 +16,14 @@ from nn import Module, shapes_only
 from nn.compression import storage
 
 Arrays = Mapping[str, np.ndarray]
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +32,8 @@ class Family:
 
     names: of the parameters, given our config.
     fields: our config's field -> (the published one, its value where a file does not say; None: our default).
-    activation: the published field that names the activation, and its value where a file does not say.
-    activations: each published word for one -> our config's fields; the first word for the same fields is written.
+    activations: each published word for one -> ours. The first of several words for the same is written.
+    activation_of: our config's activation, as `activations` has it.
     fixed: our config's fields that have one value in all models of this kind.
     always: those with which a model is written, whatever its own: the biases it then lacks are zeros.
     demands: published field -> (the value that a model of ours computes with, what to say about any other).
@@ -40,8 +48,8 @@ class Family:
     kind: str
     names: Callable[[object], Names]
     fields: Mapping[str, tuple[str, object]]
-    activation: tuple[str, str]
-    activations: Mapping[str, Mapping[str, object]]
+    activations: Mapping[str, str] = dataclasses.field(default_factory=lambda: ACTIVATIONS)
+    activation_of: Callable[[object], str] = lambda config: config.activation
     always: Mapping[str, object] = dataclasses.field(default_factory=dict)
     fixed: Mapping[str, object] = dataclasses.field(default_factory=dict)
     demands: Mapping[str, tuple[object, str]] = dataclasses.field(default_factory=dict)
@@ -56,11 +64,11 @@ class Family:
             if published.get(name, value) not in (value, None):
                 raise ValueError(f"the config's {name} is {published[name]!r}; {why}")
         found = {name: published.get(theirs, default) for name, (theirs, default) in self.fields.items()}
-        field, default = self.activation
-        word = published.get(field, default)
-        if word not in self.activations:
-            raise ValueError(f"the config's {field} is {word!r}; this model has {', '.join(self.activations)}")
-        ours = {name: value for name, value in found.items() if value is not None} | self.activations[word] | self.fixed
+        ours = {name: value for name, value in found.items() if value is not None} | self.fixed
+        if (word := ours["activation"]) not in self.activations:
+            field, known = self.fields["activation"][0], ", ".join(self.activations)
+            raise ValueError(f"the config's {field} is {word!r}; this model has {known}")
+        ours["activation"] = self.activations[word]
         return ours, self.read(ours, published, arrays)
 
     def published_fields(self, config) -> dict:
@@ -69,19 +77,13 @@ class Family:
             if getattr(config, name) != value:
                 raise ValueError(f"a published {self.kind} always has {name} {value}, not {getattr(config, name)}")
         fields = {theirs: getattr(config, ours) for ours, (theirs, _) in self.fields.items()} | self.constants
-        meant = {name: getattr(config, name) for name in next(iter(self.activations.values()))}
-        word = next((word for word, meaning in self.activations.items() if meaning == meant), None)
-        if word is None:
-            known = ", ".join(dict.fromkeys(_described(meaning) for meaning in self.activations.values()))
-            raise ValueError(f"a published {self.kind} has the activations {known}, not {_described(meant)}")
-        fields |= {"model_type": self.kind, self.activation[0]: word}
+        words = {ours: word for word, ours in reversed(self.activations.items())}
+        if (activation := self.activation_of(config)) not in words:
+            known = ", ".join(dict.fromkeys(self.activations.values()))
+            raise ValueError(f"a published {self.kind} has the activations {known}, not {activation}")
+        fields |= {"model_type": self.kind, self.fields["activation"][0]: words[activation]}
         self.write(fields, config)
         return fields
-
-
-def _described(meaning: Mapping[str, object]) -> str:
-    """"gated relu" for {"gated": True, "activation": "relu"}."""
-    return " ".join(name if value is True else str(value) for name, value in meaning.items() if value)
 
 
 def load(

@@ -18,58 +18,46 @@ BLOCK = {
     "blocks.*.feed_forward.out": Transposed("transformer.h.*.mlp.c_proj"),
     "head": "lm_head",
 }
-MASKS = ("*.attn.bias", "*.attn.masked_bias")  # old files kept the causal mask
+
+
+def _names(table: dict, *ignored: str) -> Names:
+    words = table["token_embedding"]
+    ignored = (*ignored, "*.attn.bias", "*.attn.masked_bias")  # old files kept the causal mask
+    return Names(BLOCK | table, prefix="transformer.", ignored=ignored, tied={"lm_head.weight": f"{words}.weight"})
+
+
 NAMES = {
-    "openai-gpt": Names(
-        BLOCK | {
-            "token_embedding": "transformer.tokens_embed",
-            "position_embedding": "transformer.positions_embed",
-        },
-        prefix="transformer.",
-        ignored=(*MASKS, "transformer.position_ids"),
-        tied={"lm_head.weight": "transformer.tokens_embed.weight"},
+    "openai-gpt": _names(
+        {"token_embedding": "transformer.tokens_embed", "position_embedding": "transformer.positions_embed"},
+        "transformer.position_ids",
     ),
-    "gpt2": Names(
-        BLOCK | {
-            "token_embedding": "transformer.wte",
-            "position_embedding": "transformer.wpe",
-            "norm": "transformer.ln_f",
-        },
-        prefix="transformer.",
-        ignored=MASKS,
-        tied={"lm_head.weight": "transformer.wte.weight"},
+    "gpt2": _names(
+        {"token_embedding": "transformer.wte", "position_embedding": "transformer.wpe", "norm": "transformer.ln_f"}
     ),
-}  # fmt: skip
-
-
-def _fields(vocab_size: int, context: int) -> dict[str, tuple[str, object]]:
-    return {
-        "vocab_size": ("vocab_size", vocab_size),
-        "context": ("n_positions", context),
-        "width": ("n_embd", 768),
-        "layers": ("n_layer", 12),
-        "heads": ("n_head", 12),
-        "dropout": ("resid_pdrop", 0.1),
-        "tied": ("tie_word_embeddings", True),
-        "norm_eps": ("layer_norm_epsilon", 1e-5),
-        "init_std": ("initializer_range", 0.02),
-    }
+}
+FIELDS = {
+    "vocab_size": ("vocab_size", 50257),
+    "context": ("n_positions", 1024),
+    "width": ("n_embd", 768),
+    "layers": ("n_layer", 12),
+    "heads": ("n_head", 12),
+    "hidden": ("n_inner", None),
+    "dropout": ("resid_pdrop", 0.1),
+    "tied": ("tie_word_embeddings", True),
+    "activation": ("activation_function", "gelu_new"),
+    "norm_eps": ("layer_norm_epsilon", 1e-5),
+    "init_std": ("initializer_range", 0.02),
+}
+GPT1_FIELDS = {"vocab_size": ("vocab_size", 40478), "context": ("n_positions", 512), "activation": ("afn", "gelu")}
 
 
 def _write(fields: dict, config) -> None:
     fields |= {"n_ctx": config.context, "embd_pdrop": config.dropout, "attn_pdrop": config.dropout}
-
-
-def _write_gpt1(fields: dict, config) -> None:
-    if config.hidden not in (0, 4 * config.width):
+    if not config.post_norm:
+        end = 50256 if config.vocab_size == 50257 else None  # the token between texts is GPT-2's last
+        fields |= {"n_inner": config.hidden or None, "bos_token_id": end, "eos_token_id": end}
+    elif config.hidden not in (0, 4 * config.width):
         raise ValueError(f"transformers' GPT-1 has feed-forward networks of 4 x width, not hidden {config.hidden}")
-    _write(fields, config)
-
-
-def _write_gpt2(fields: dict, config) -> None:
-    _write(fields, config)
-    end = 50256 if config.vocab_size == 50257 else None  # the token between texts is GPT-2's last
-    fields |= {"n_inner": config.hidden or None, "bos_token_id": end, "eos_token_id": end}
 
 
 SCALES = "this GPT-2 scales its attention by layer or not at all, which GPT here does not compute"
@@ -77,35 +65,22 @@ FAMILIES = {
     "openai-gpt": Family(
         "openai-gpt",
         names=lambda config: NAMES["openai-gpt"],
-        fields=_fields(40478, 512),
-        activation=("afn", "gelu"),
-        activations={  # its "gelu" is the tanh form in the published code, and in transformers
-            "gelu": {"activation": "gelu_tanh"},
-            "relu": {"activation": "relu"},
-            "silu": {"activation": "silu"},
-            "swish": {"activation": "silu"},
-        },
+        fields={name: field for name, field in FIELDS.items() if name != "hidden"} | GPT1_FIELDS,
+        # its "gelu" is the tanh form in the published code, and in transformers
+        activations={"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"},
         fixed={"post_norm": True, "window": 0},
         always={"bias": True},
         constants={"architectures": ["OpenAIGPTLMHeadModel"], "torch_dtype": "float32"},
-        write=_write_gpt1,
+        write=_write,
     ),
     "gpt2": Family(
         "gpt2",
         names=lambda config: NAMES["gpt2"],
-        fields=_fields(50257, 1024) | {"hidden": ("n_inner", None)},
-        activation=("activation_function", "gelu_new"),
-        activations={
-            "gelu_new": {"activation": "gelu_tanh"},
-            "gelu_pytorch_tanh": {"activation": "gelu_tanh"},
-            "gelu": {"activation": "gelu"},
-            "relu": {"activation": "relu"},
-            "silu": {"activation": "silu"},
-        },
+        fields=FIELDS,
         fixed={"post_norm": False, "window": 0},
         always={"bias": True},
         demands={"scale_attn_by_inverse_layer_idx": (False, SCALES), "scale_attn_weights": (True, SCALES)},
         constants={"architectures": ["GPT2LMHeadModel"], "torch_dtype": "float32"},
-        write=_write_gpt2,
+        write=_write,
     ),
 }

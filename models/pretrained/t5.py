@@ -69,19 +69,20 @@ FIELDS = {
     "hidden": ("d_ff", 2048),
     "buckets": ("relative_attention_num_buckets", 32),
     "max_distance": ("relative_attention_max_distance", 128),
+    "activation": ("feed_forward_proj", "relu"),
     "dropout": ("dropout_rate", 0.1),
     "norm_eps": ("layer_norm_epsilon", 1e-6),
     "pad_id": ("pad_token_id", 0),
     "eos_id": ("eos_token_id", 1),
 }
 ACTIVATIONS = {
-    "relu": {"gated": False, "activation": "relu"},
-    "gelu": {"gated": False, "activation": "gelu"},
-    "gelu_new": {"gated": False, "activation": "gelu_tanh"},
-    "silu": {"gated": False, "activation": "silu"},
-    "gated-relu": {"gated": True, "activation": "relu"},
-    "gated-gelu": {"gated": True, "activation": "gelu_tanh"},
-    "gated-silu": {"gated": True, "activation": "silu"},
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "silu": "silu",
+    "gated-relu": "gated relu",
+    "gated-gelu": "gated gelu_tanh",
+    "gated-silu": "gated silu",
 }
 
 
@@ -92,6 +93,8 @@ def names(gated: bool) -> Names:
 
 def _read(ours: dict, fields: Mapping, arrays: Arrays) -> Arrays:
     """Says whether the output table is the embedding; answers the arrays with the lm_head to use if it is not."""
+    gated, _, ours["activation"] = ours["activation"].rpartition(" ")
+    ours["gated"] = bool(gated)
     if ours.get("decoder_layers") == ours["layers"]:
         ours["decoder_layers"] = 0
     start = fields.get("decoder_start_token_id", ours["pad_id"])
@@ -122,8 +125,8 @@ FAMILY = Family(
     "t5",
     names=lambda config: names(config.gated),
     fields=FIELDS,
-    activation=("feed_forward_proj", "relu"),
     activations=ACTIVATIONS,
+    activation_of=lambda config: f"gated {config.activation}" if config.gated else config.activation,
     constants={"is_encoder_decoder": True, "architectures": ["T5ForConditionalGeneration"]},
     by_head=("*.positions.weight",),
     read=_read,

@@ -131,7 +131,7 @@ def test_the_tokenizer_travels_along(tmp_path):
 
 @pytest.mark.parametrize(
     "kind, published, message",
-    [("gpt2", dict(activation_function="mish"), "activation_function is 'mish'; this model has gelu_new"),
+    [("gpt2", dict(activation_function="mish"), "activation_function is 'mish'; this model has gelu, gelu_new"),
      ("gpt2", dict(scale_attn_by_inverse_layer_idx=True), "scales its attention by layer or not at all"),
      ("gpt2", dict(scale_attn_weights=False), "scales its attention by layer or not at all")],
 )  # fmt: skip
