@@ -113,20 +113,17 @@ FIELDS = {
 }
 
 
-def _first_position(kind: str, pad_id: int) -> int:
-    """RoBERTa's position table begins with rows that no token gets."""
-    return pad_id + 1 if kind == "roberta" else 0
-
-
 def _read(kind: str, ours: dict, fields: Mapping, arrays: Arrays) -> Arrays:
-    ours["context"] -= _first_position(kind, ours["pad_id"])
+    if kind == "roberta":
+        ours["context"] -= ours["pad_id"] + 1  # its position table begins with rows that no token gets
     ours["pooler"] = any("pooler" in name for name in arrays)
     return arrays
 
 
 def _write(kind: str, fields: dict, config) -> None:
     fields[FIELDS[kind]["hidden"][0]] = config.hidden or 4 * config.width
-    fields["max_position_embeddings"] += _first_position(kind, config.pad_id)
+    if kind == "roberta":
+        fields["max_position_embeddings"] += config.pad_id + 1
 
 
 FAMILIES = {

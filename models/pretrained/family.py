@@ -50,8 +50,8 @@ class Family:
     fields: Mapping[str, tuple[str, object]]
     activations: Mapping[str, str] = dataclasses.field(default_factory=lambda: ACTIVATIONS)
     activation_of: Callable[[object], str] = lambda config: config.activation
-    always: Mapping[str, object] = dataclasses.field(default_factory=dict)
     fixed: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    always: Mapping[str, object] = dataclasses.field(default_factory=dict)
     demands: Mapping[str, tuple[object, str]] = dataclasses.field(default_factory=dict)
     constants: Mapping[str, object] = dataclasses.field(default_factory=dict)
     by_head: Iterable[str] = ()
@@ -61,14 +61,15 @@ class Family:
     def our_fields(self, published: Mapping, arrays: Arrays) -> tuple[dict, Arrays]:
         """(our config's fields from those of a config.json, the arrays to be read by the table of names)."""
         for name, (value, why) in self.demands.items():
-            if published.get(name, value) not in (value, None):
+            if published.get(name, value) != value:
                 raise ValueError(f"the config's {name} is {published[name]!r}; {why}")
-        found = {name: published.get(theirs, default) for name, (theirs, default) in self.fields.items()}
-        ours = {name: value for name, value in found.items() if value is not None} | self.fixed
-        if (word := ours["activation"]) not in self.activations:
-            field, known = self.fields["activation"][0], ", ".join(self.activations)
-            raise ValueError(f"the config's {field} is {word!r}; this model has {known}")
-        ours["activation"] = self.activations[word]
+        ours = dict(self.fixed)
+        for name, (theirs, default) in self.fields.items():
+            value = default if published.get(theirs) is None else published[theirs]
+            if name == "activation" and value not in self.activations:
+                raise ValueError(f"the config's {theirs} is {value!r}; this model has {', '.join(self.activations)}")
+            if value is not None:
+                ours[name] = self.activations[value] if name == "activation" else value
         return ours, self.read(ours, published, arrays)
 
     def published_fields(self, config) -> dict:

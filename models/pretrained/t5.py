@@ -15,28 +15,19 @@ from models.pretrained.family import Arrays, Family
 from models.pretrained.names import Names
 
 
-def _attention(ours: str, theirs: str) -> dict:
-    return {f"{ours}.qkv": (f"{theirs}.q", f"{theirs}.k", f"{theirs}.v"), f"{ours}.out": f"{theirs}.o"}
-
-
-def _feed_forward(ours: str, theirs: str) -> dict:
-    dense = f"{theirs}.DenseReluDense"  # the name stayed when the ReLU went
-    return {
-        f"{ours}.norm2": f"{theirs}.layer_norm",
-        f"{ours}.feed_forward.gate": f"{dense}.wi_0",
-        f"{ours}.feed_forward.into": f"{dense}.wi_1",
-        f"{ours}.feed_forward.out": f"{dense}.wo",
-    }
-
-
 def _stack(name: str, last: int) -> dict:
     """What encoder and decoder have in common; the feed-forward network is a block's layer number `last`."""
     ours, theirs = f"{name}.blocks.*", f"{name}.block.*"
+    attention, dense = f"{theirs}.layer.0.SelfAttention", f"{theirs}.layer.{last}.DenseReluDense"
     return {
         f"{name}.positions.weight": f"{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
         f"{ours}.norm1": f"{theirs}.layer.0.layer_norm",
-        **_attention(f"{ours}.attention", f"{theirs}.layer.0.SelfAttention"),
-        **_feed_forward(ours, f"{theirs}.layer.{last}"),
+        f"{ours}.attention.qkv": (f"{attention}.q", f"{attention}.k", f"{attention}.v"),
+        f"{ours}.attention.out": f"{attention}.o",
+        f"{ours}.norm2": f"{theirs}.layer.{last}.layer_norm",
+        f"{ours}.feed_forward.gate": f"{dense}.wi_0",  # the name stayed when the ReLU went
+        f"{ours}.feed_forward.into": f"{dense}.wi_1",
+        f"{ours}.feed_forward.out": f"{dense}.wo",
         f"{name}.norm": f"{name}.final_layer_norm",
     }
 

@@ -171,6 +171,6 @@ def most_neurons(model: Module) -> int:
 
 def heads_alike(model: Module) -> np.ndarray | None:
     """The numbers of the heads that are left, if some are lost, and the same in all attention of the model."""
-    kept = {tuple(array) for name, array in state(model).items() if name.endswith(".kept_heads")}
+    kept = {tuple(p.data.tolist()) for name, p in model.named_parameters() if name.endswith(".kept_heads")}
     counts = {module.heads for module in model.modules() if is_attention(module)}
     return np.array(kept.pop()) if len(kept) == len(counts) == 1 else None
