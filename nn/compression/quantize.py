@@ -308,9 +308,8 @@ def fit_quantized(module: Module, name: str, arrays: dict[str, np.ndarray]) -> M
         if isinstance(module, FullSoftmax):
             return QuantizedSoftmax(*matrix, module.bias)
         layer = QuantizedLinear(*matrix, module.bias)
-        for field in ("input_scale", "input_zero", "row_sums"):
-            if part(field) is not None:
-                setattr(layer, field, _constant(part(field)))
+        inputs = (part(field) for field in ("input_scale", "input_zero", "row_sums"))
+        layer.input_scale, layer.input_zero, layer.row_sums = (a if a is None else _constant(a) for a in inputs)
         return layer
     if isinstance(module, LSTM):
         columns = {matrix: p.shape[1] for matrix, p in module.named_parameters() if p.ndim == 2}

@@ -1,8 +1,10 @@
-"""Files of pruned, shrunk and quantized models: what is in them says how the model must be made to fit.
+"""Weights of models that were made smaller: in files of our own, and as those of an ordinary model, for all others.
 
 A masked parameter is stored as the values that were kept, in order, and a bit per element that says which those are
 ("NAME.mask"), so that sparse weights are small on disk. A quantized layer has `codes` instead of a `weight`. A shrunk
-layer has fewer rows. `load` takes a model of the full shape and changes its layers to what the file has.
+layer has fewer rows. So what is in a file says how the model must be made to fit: `load` takes a model of the full
+shape and changes its layers to what the file has. `plain_state` goes the other way: the weights with which an ordinary
+model, as `transformers` has it, computes the same.
 """
 
 from __future__ import annotations
@@ -70,18 +72,17 @@ def fit(model: Module, arrays: dict[str, np.ndarray]) -> None:
 
     Layers that are as in the file already stay, so that an optimizer that knows their parameters keeps them.
     """
-    device = model.parameters()[0].device
+    device, names = model.parameters()[0].device, {id(module): name for name, module in model.named_modules()}
     for name, module in list(model.named_modules()):
         if is_attention(module):
-            rows = _rows(arrays, f"{name}.{'q' if hasattr(module, 'q') else 'qkv'}")
-            heads = (rows or 0) // (head_width(module) * (1 if hasattr(module, "q") else 3))
+            first, *others = projections(module)  # qkv; or q, and kv
+            heads = (_rows(arrays, names[id(first)]) or 0) // (head_width(module) * (1 if others else 3))
             if 0 < heads < module.heads:
                 keep_heads(module, np.arange(heads))
         elif is_feed_forward(module):
             neurons = _rows(arrays, f"{name}.into") or 0
             if 0 < neurons < len(first_layers(module)[0].weight):
                 keep_neurons(module, np.arange(neurons))
-    names = {id(module): name for name, module in model.named_modules()}
     replace_modules(model, lambda module: _fitted(module, names.get(id(module), ""), arrays))
     for name, parameter in model.named_parameters():
         parameter.data = backend.to_device(parameter.data, device)
