@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nn.compression.lora import LoRALinear
-from nn.compression.qat import TrainedLinear
+from nn.compression.qat import TrainedQuantized
 from nn.compression.quantize import Quantized, QuantizedLinear, QuantizedLSTM, fit_quantized
 from nn.compression.surgery import (
     ShrunkEmbedding,
@@ -120,49 +120,49 @@ def plain_state(model: Module, full: Module) -> dict[str, np.ndarray]:
     """
     for module in model.modules():
         rounds = isinstance(module, QuantizedLinear) and module.input_scale is not None
-        if rounds or isinstance(module, TrainedLinear):
+        if rounds or isinstance(module, TrainedQuantized):
             raise ValueError(
                 f"this {type(model).__name__} rounds what goes into its layers to 8 bits, which no published model "
                 'does; write the model it was made from, or quantize that with activations="none"'
             )
-    state = {name: backend.to_numpy(array) for name, array in model.state_dict().items()}
+    weights = {name: backend.to_numpy(array) for name, array in model.state_dict().items()}
     names: dict[int, str] = {}
     for name, module in model.named_modules():
         names.setdefault(id(module), name)
         if isinstance(module, (ShrunkEmbedding, LoRALinear, Quantized)):
-            state[f"{name}.weight"] = backend.to_numpy(module.weight.data)
+            weights[f"{name}.weight"] = backend.to_numpy(module.weight.data)
         if isinstance(module, LoRALinear) and module.bias is not None:
-            state[f"{name}.bias"] = backend.to_numpy(module.bias.data)
+            weights[f"{name}.bias"] = backend.to_numpy(module.bias.data)
         if isinstance(module, QuantizedLSTM):
-            state |= {f"{name}.{part}": backend.to_numpy(array) for part, array in module.floats().items()}
+            weights |= {f"{name}.{part}": backend.to_numpy(array) for part, array in module.floats().items()}
     wholes = dict(full.named_modules())
     for name, module in model.named_modules():
         if is_attention(module):
             whole, D = wholes[name], head_width(wholes[name])
-            kept = state.get(f"{name}.kept_heads", np.arange(module.heads))
+            kept = weights.get(f"{name}.kept_heads", np.arange(module.heads))
             first, places, size = projections(module), stretches(kept, D), whole.heads * D
         elif is_feed_forward(module):
             first, size = first_layers(module), len(first_layers(wholes[name])[0].weight)
-            places = np.arange(len(state[f"{names[id(first[0])]}.weight"]))
+            places = np.arange(len(weights[f"{names[id(first[0])]}.weight"]))
         else:
             continue
-        if state[f"{name}.out.weight"].shape[1] < size:
-            _spread(state, [names[id(layer)] for layer in first], f"{name}.out", places, size)
+        if weights[f"{name}.out.weight"].shape[1] < size:
+            _spread(weights, [names[id(layer)] for layer in first], f"{name}.out", places, size)
     zeros = {name: np.zeros(p.shape, p.dtype) for name, p in full.named_parameters() if name.endswith(".bias")}
-    return zeros | {name: state[name] for name in full.state_dict() if name in state or name not in zeros}
+    return zeros | {name: weights[name] for name in full.state_dict() if name in weights or name not in zeros}
 
 
-def _spread(state: dict[str, np.ndarray], first: Sequence[str], last: str, places: np.ndarray, size: int) -> None:
+def _spread(weights: dict[str, np.ndarray], first: Sequence[str], last: str, places: np.ndarray, size: int) -> None:
     """Put the rows of the layers `first` and the columns of `last` at these places of `size`, and zeros elsewhere."""
     for name in [f"{layer}.{part}" for layer in first for part in ("weight", "bias")]:
-        if name in state:
-            parts = state[name].reshape(-1, len(places), *state[name].shape[1:])  # q, k, v one after the other
+        if name in weights:
+            parts = weights[name].reshape(-1, len(places), *weights[name].shape[1:])  # q, k, v one after the other
             whole = np.zeros((len(parts), size, *parts.shape[2:]), parts.dtype)
             whole[:, places] = parts
-            state[name] = whole.reshape(-1, *parts.shape[2:])
-    columns = state[f"{last}.weight"]
-    state[f"{last}.weight"] = np.zeros((len(columns), size), columns.dtype)
-    state[f"{last}.weight"][:, places] = columns
+            weights[name] = whole.reshape(-1, *parts.shape[2:])
+    columns = weights[f"{last}.weight"]
+    weights[f"{last}.weight"] = np.zeros((len(columns), size), columns.dtype)
+    weights[f"{last}.weight"][:, places] = columns
 
 
 def most_neurons(model: Module) -> int:
