@@ -186,7 +186,8 @@ class BERT(Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write such a folder, which `transformers` loads too; see pretrained.save."""
-        pretrained.save(self, published.FAMILIES[self.family], folder, published.called(self.family, "Model"))
+        called = published.called(self.family, "Model", self.config)
+        pretrained.save(self, published.FAMILIES[self.family], folder, called)
 
     def dense(self, inputs: int, outputs: int) -> Linear:
         """A linear layer that starts as all of this model's do."""
@@ -278,4 +279,4 @@ class BERTForPreTraining(Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write such a folder, which `transformers` loads too; see pretrained.save."""
         kind, family = "ForPreTraining" if self.sentence_head else "ForMaskedLM", self.bert.family
-        pretrained.save(self, published.FAMILIES[family], folder, published.called(family, kind))
+        pretrained.save(self, published.FAMILIES[family], folder, published.called(family, kind, self.config))

@@ -211,8 +211,7 @@ class GPT(Module):
     @classmethod
     def from_pretrained(cls, folder: str | Path, **changes) -> GPT:
         """The GPT-1 or GPT-2 in a Hugging Face folder, ready for inference; changes: config fields, such as dropout."""
-        model, _ = pretrained.load(cls, GPTConfig, published.FAMILIES, folder, changes)
-        return model.for_inference()
+        return pretrained.load(cls, GPTConfig, published.FAMILIES, folder, changes)[0].for_inference()
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write a folder that `transformers` opens as GPT-1 or GPT-2. A missing bias is written as zeros.

@@ -8,7 +8,6 @@ position pad_id, so the first `pad_id + 1` rows of the position table belong to 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -54,19 +53,3 @@ class RoBERTaForPreTraining(BERTForPreTraining):
 
     body_class = RoBERTa
     sentence_head = False
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> RoBERTaForPreTraining:
-        model = super().from_pretrained(folder)
-        if "mlm" not in model.untrained:
-            _check_head(model.config)
-        return model
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        _check_head(self.config)
-        super().save_pretrained(folder)
-
-
-def _check_head(config: RoBERTaConfig) -> None:
-    if config.activation != "gelu":
-        raise ValueError(f"a published RoBERTa's head always has the activation gelu, not {config.activation}")

@@ -188,8 +188,7 @@ class T5(Module):
     @classmethod
     def from_pretrained(cls, folder: str | Path, **changes) -> T5:
         """The T5 in a Hugging Face folder, in evaluation mode; changes: config fields, such as dropout."""
-        model, _ = pretrained.load(cls, T5Config, published.FAMILIES, folder, changes)
-        return model
+        return pretrained.load(cls, T5Config, published.FAMILIES, folder, changes)[0]
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write a folder that `transformers` opens as T5ForConditionalGeneration; see pretrained.save."""

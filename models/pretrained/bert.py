@@ -142,6 +142,8 @@ FAMILIES = {
 }
 
 
-def called(kind: str, heads: str) -> dict[str, list[str]]:
+def called(kind: str, heads: str, config) -> dict[str, list[str]]:
     """The published field with the class of `transformers` for a body ("Model") or a body with heads."""
+    if kind == "roberta" and heads != "Model" and config.activation != "gelu":
+        raise ValueError(f"a published RoBERTa's head always has the activation gelu, not {config.activation}")
     return {"architectures": [{"distilbert": "DistilBert"}.get(kind, kind.capitalize()) + heads]}

@@ -124,12 +124,11 @@ class Quantized(Module):
         if products is None:
             codes = encode(alike, scale, zero, bits, symmetric).reshape(weight.shape)
             scale, zero = scale[..., 0], zero[..., 0]
-        elif bits <= 4:
-            codes, scale, zero = gptq(weight, products, per, lambda part: find_range(part, bits, symmetric, ranges),
-                                      lambda part, *how: encode(part, *how, bits, symmetric), decode)  # fmt: skip
         else:
-            codes, scale, zero = gptq(weight, products, None, lambda part: (scale[..., 0], zero[..., 0]),
-                                      lambda part, *how: encode(part, *how, bits, symmetric), decode)  # fmt: skip
+            found, group = (scale[..., 0], zero[..., 0]), per if bits <= 4 else None
+            ranged = lambda part: find_range(part, bits, symmetric, ranges) if group else found
+            encoded = lambda part, *how: encode(part, *how, bits, symmetric)
+            codes, scale, zero = gptq(weight, products, group, ranged, encoded, decode)
         codes, scale, zero = (backend.to_device(array, device) for array in (codes, scale, zero))
         codes = backend.backend_of(codes).pack_int4(codes) if bits <= 4 else codes
         return codes, scale, None if symmetric else zero, columns
@@ -171,7 +170,7 @@ class QuantizedLinear(Quantized):
         self.input_scale = self.input_zero = self.row_sums = None
 
     @classmethod
-    def of(cls, layer: Linear, products=None, **how) -> QuantizedLinear:
+    def of(cls, layer: Linear | FullSoftmax, products=None, **how) -> QuantizedLinear:
         return cls(*cls.matrix(layer.weight.data, products, **how), layer.bias)
 
     def quantize_inputs(self, sample=None, ranges: str = "minmax") -> None:
@@ -245,16 +244,8 @@ class QuantizedEmbedding(Quantized):
         return Tensor(self.floats(ids.data if isinstance(ids, Tensor) else self.codes.xp.asarray(ids)))
 
 
-class QuantizedSoftmax(Quantized):
+class QuantizedSoftmax(QuantizedLinear):
     """ELMo's softmax over words with its table as integers, for evaluation: see nn.softmax.FullSoftmax."""
-
-    def __init__(self, codes, scale, zero_point, columns: int, bias: Parameter):
-        super().__init__(codes, scale, zero_point, columns)
-        self.bias = bias
-
-    @classmethod
-    def of(cls, layer: FullSoftmax, **how) -> QuantizedSoftmax:
-        return cls(*cls.matrix(layer.weight.data, **how), layer.bias)
 
     def loss(self, x: Tensor, targets: np.ndarray) -> Tensor:
         logits = ops.linear(x, self.weight, self.bias)
@@ -305,9 +296,7 @@ def fit_quantized(module: Module, name: str, arrays: dict[str, np.ndarray]) -> M
         matrix = part("codes"), part("scale"), part("zero_point"), module.weight.shape[1]
         if isinstance(module, Embedding):
             return QuantizedEmbedding(*matrix)
-        if isinstance(module, FullSoftmax):
-            return QuantizedSoftmax(*matrix, module.bias)
-        layer = QuantizedLinear(*matrix, module.bias)
+        layer = (QuantizedSoftmax if isinstance(module, FullSoftmax) else QuantizedLinear)(*matrix, module.bias)
         inputs = (part(field) for field in ("input_scale", "input_zero", "row_sums"))
         layer.input_scale, layer.input_zero, layer.row_sums = (a if a is None else _constant(a) for a in inputs)
         return layer
