@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from models import pretrained
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
 from models.contract import Body, Filler, Model
 from models.pretrained import bert as published
@@ -182,11 +183,12 @@ class BERT(Module, Body):
     @classmethod
     def from_pretrained(cls, folder: str | Path):
         """The model in a folder in Hugging Face's layout: config.json and weights, under any published names."""
-        return published.load(cls, folder)
+        return pretrained.load(cls, cls.config_class, {cls.family: published.FAMILIES[cls.family]}, folder, {})[0]
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write such a folder, which `transformers` loads too."""
-        published.save(self, folder)
+        """Write such a folder, which `transformers` loads too; see pretrained.save."""
+        called = published.called(self.family, "Model", self.config)
+        pretrained.save(self, published.FAMILIES[self.family], folder, called)
 
     def dense(self, inputs: int, outputs: int) -> Linear:
         """A linear layer that starts as all of this model's do."""
@@ -281,8 +283,14 @@ class BERTForPreTraining(Module, Model, Filler):
     @classmethod
     def from_pretrained(cls, folder: str | Path):
         """The model in a folder in Hugging Face's layout. Heads that the files do not have start at random."""
-        return published.load(cls, folder)
+        body, changes = cls.body_class, {"pooler": True} if cls.sentence_head else {}
+        optional = ("mlm.*", "nsp.*", "bert.pooler.*")
+        families = {body.family: published.FAMILIES[body.family]}
+        model, absent = pretrained.load(cls, body.config_class, families, folder, changes, optional)
+        model.untrained = tuple(sorted({name.removeprefix("bert.").partition(".")[0] for name in absent}))
+        return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write such a folder, which `transformers` loads too."""
-        published.save(self, folder)
+        """Write such a folder, which `transformers` loads too; see pretrained.save."""
+        kind, family = "ForPreTraining" if self.sentence_head else "ForMaskedLM", self.bert.family
+        pretrained.save(self, published.FAMILIES[family], folder, published.called(family, kind, self.config))

@@ -37,7 +37,9 @@ from nn import (
     SampledSoftmax,
     ScalarMix,
     init,
+    shapes_only,
 )
+from nn.compression import storage
 from tinytensor import Tensor, backend, ops
 
 SOFTMAXES = ("full", "sampled", "adaptive")
@@ -353,9 +355,13 @@ class ELMo(Module, Model, Body):
         return model.eval()
 
     def save_pretrained(self, options: str | Path, weights: str | Path) -> None:
-        """Write both files in the published format, which has no place for the softmax and the mix."""
-        state = {name: backend.to_numpy(array) for name, array in self.state_dict().items()}
-        write_published(options, weights, asdict(self.config), state)
+        """Write both files in the published format, which has no place for the softmax and the mix.
+
+        A model that was made smaller computes the same there (nn/compression/storage.py: plain_state).
+        """
+        with shapes_only():
+            full = ELMo(replace(self.config, vocab_size=0))
+        write_published(options, weights, asdict(self.config), storage.plain_state(self, full))
 
 
 def _lstm(c: ELMoConfig, reverse: bool) -> LSTM:

@@ -16,7 +16,6 @@ T5 v1.1 (the presets "t5-v1.1-...", also mT5's and ByT5's form) has a gated GELU
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from models.config import Config, check_choice, check_not_negative, check_positi
 from models.contract import Model, Writer
 from models.pretrained import t5 as published
 from models.tokenizers import Tokenizer
-from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init, shapes_only
+from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init
 from nn.attention import attention_mask, merge_heads, split_heads
 from nn.transformer import ACTIVATIONS
 from tinytensor import Tensor, backend, no_grad, ops
@@ -198,21 +197,11 @@ class T5(Module, Model, Writer):
     @classmethod
     def from_pretrained(cls, folder: str | Path, **changes) -> T5:
         """The T5 in a Hugging Face folder, in evaluation mode; changes: config fields, such as dropout."""
-        fields = pretrained.read_config(folder)
-        pretrained.check_kind(fields, "t5", "mt5")
-        tied, arrays = published.read_head(fields, pretrained.read_weights(folder))
-        config = T5Config(**(published.read_fields(fields) | {"tied": tied} | changes))
-        with shapes_only():
-            model = cls(config)
-        model.load_state_dict(published.names(config.gated).read(arrays, model.state_dict()), assign=True)
-        return model.eval()
+        return pretrained.load(cls, T5Config, published.FAMILIES, folder, changes)[0]
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
-        """Write a folder that `transformers` opens as T5ForConditionalGeneration."""
-        fields = published.write_fields(dataclasses.asdict(self.config))
-        pretrained.write_folder(folder, fields, published.names(self.config.gated).write(self.state_dict()))
-        if tokenizer:
-            tokenizer.save(folder)
+        """Write a folder that `transformers` opens as T5ForConditionalGeneration; see pretrained.save."""
+        pretrained.save(self, published.FAMILY, folder, {}, tokenizer)
 
 
 def shift_right(targets, start_id: int):

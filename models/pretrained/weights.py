@@ -53,13 +53,6 @@ def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
     return _read_shards(found) if found.name.endswith(".index.json") else _read_file(found)
 
 
-def write_folder(folder: str | Path, config: dict, arrays: Mapping[str, np.ndarray], shard_bytes: int = SHARD_BYTES):
-    """Write config.json and model.safetensors; in several files where they are longer than shard_bytes together."""
-    folder = Path(folder)
-    write_text(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
-    _write_weights(folder, arrays, shard_bytes)
-
-
 def _read_file(path: Path) -> dict[str, np.ndarray]:
     arrays = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
     return {name: a.astype(np.float32, copy=False) if a.dtype.kind == "f" else a for name, a in arrays.items()}
@@ -123,7 +116,10 @@ def _read_bfloat16(path: Path, names: set[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _write_weights(folder: Path, arrays: Mapping[str, np.ndarray], shard_bytes: int) -> None:
+def write_folder(folder: str | Path, config: dict, arrays: Mapping[str, np.ndarray], shard_bytes: int = SHARD_BYTES):
+    """Write config.json and model.safetensors; in several files where they are longer than shard_bytes together."""
+    folder = Path(folder)
+    write_text(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
     shards: list[list[str]] = [[]]
     size = 0
     for name, array in arrays.items():

@@ -37,7 +37,7 @@ from nn.embedding import Embedding
 from nn.linear import Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter, evaluating
-from tinytensor import backend, no_grad, random
+from tinytensor import Tensor, backend, no_grad, random
 
 WHAT = ("weights", "2:4", "neurons", "heads", "rows", "layers")
 BY = ("magnitude", "gradient", "activation", "movement", "random")
@@ -274,7 +274,7 @@ def _contributions(model: Module, found: list[Group], batches: Sequence[dict]) -
     def see(layer: Module, arguments: tuple, result) -> None:
         x = arguments[0]
         if isinstance(layer, Embedding):  # the sum of squares of one-hot vectors
-            ids = backend.to_numpy(getattr(x, "data", x)).reshape(-1)
+            ids = backend.to_numpy(x.data if isinstance(x, Tensor) else x).reshape(-1)
             squares[id(layer)] += np.bincount(ids, minlength=len(layer.weight))
         else:
             x = x.data.reshape(-1, x.shape[-1])
@@ -328,7 +328,10 @@ def _read_units(group: Group) -> np.ndarray:
 
 
 def _prune_layers(model: Module, amount: float, by: str | dict, batches: Sequence[dict]) -> Module:
-    for stack in stacks(model):
+    found = stacks(model)
+    if not found or not all(isinstance(block, Module) for stack in found for block in stack.blocks):
+        raise ValueError(f"this {type(model).__name__} has no layers to prune, each a block of its own")
+    for stack in found:
         number = min(round(amount * len(stack.blocks)), len(stack.blocks) - 1)
         values = _layer_scores(model, stack.blocks, by, batches)
         keep_layers(model, stack, np.flatnonzero(_all_but_lowest(values, number)))
@@ -356,7 +359,7 @@ def _stream(values: tuple) -> np.ndarray:
     """The residual stream in what goes into a block or comes out of it: x, plus a branch that is yet to be added."""
     x = backend.to_numpy(values[0].data)
     branch = values[1] if len(values) > 1 else None
-    same = getattr(branch, "shape", None) == values[0].shape
+    same = isinstance(branch, Tensor) and branch.shape == values[0].shape
     return x + backend.to_numpy(branch.data) if same else x
 
 
