@@ -7,7 +7,6 @@ are. A fine-tuned model's folder is a run's, with the task and the body's family
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from models.files import write_text
+from models.files import read_json, write_json
 from models.gpt_body import GPTBody
 from models.inputs import CharacterInputs, MarkedInputs, TextInputs
 from models.tokenizers import load as load_tokenizer
@@ -219,7 +218,7 @@ def save(folder: Path, tuned: FineTuned, dropout: float, lora: int = 0) -> None:
         "dropout": dropout,
         "lora": lora,
     }
-    write_text(folder / "config.json", json.dumps(about, indent=1) + "\n")
+    write_json(folder / "config.json", about)
 
 
 def blank(folder: Path) -> tuple[str, Module, object]:
@@ -281,12 +280,9 @@ def is_finetuned(folder: Path) -> bool:
 
 def read_record(folder: Path) -> dict:
     """What a run was asked to do, as the command wrote it down."""
-    try:
-        record = json.loads((folder / RECORD).read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{folder} has no {RECORD}, which says what a run was fine-tuned on") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / RECORD} cannot be read, so {folder} cannot go on: {error}") from None
+    if not (folder / RECORD).exists():
+        raise ValueError(f"{folder} has no {RECORD}, which says what a run was fine-tuned on")
+    record = read_json(folder / RECORD, f"what {folder} was fine-tuned on")
     try:
         files = {name: record[name] and Path(record[name]) for name in ("data", "held_out")}
         return record | files | {name: record[name] for name in ("task", "train", "checksum")}

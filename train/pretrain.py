@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import tinytensor as tt
-from models.files import write_text
+from models.files import read_json, write_json
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn.compression import storage
@@ -266,16 +265,12 @@ def _save_settings(folder: Path, data: str | None, config: TrainConfig, objectiv
     settings = {"data": data, "train": dataclasses.asdict(config)}
     if objective_config is not None:
         settings["objective"] = dataclasses.asdict(objective_config)
-    write_text(folder / "trainer.json", json.dumps(settings, indent=1) + "\n")
+    write_json(folder / "trainer.json", settings)
 
 
 def load_settings(folder: Path) -> dict:
     """What a run was trained with: {"data": path or None, "train": fields of TrainConfig}, and perhaps "objective"."""
     path = folder / "trainer.json"
-    try:
-        settings = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    settings = settings if isinstance(settings, dict) else {}
+    settings = read_json(path, "the settings of this run")
     checkpoint.made_from(TrainConfig, settings.get("train"), path)
     return settings

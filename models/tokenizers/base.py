@@ -19,7 +19,7 @@ import numpy as np
 
 WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 CACHED_WORDS = 1 << 18
-PARALLEL_FROM = 2_000_000      # characters in a batch from which starting a second process pays for itself
+PARALLEL_FROM = 2_000_000  # characters in a batch from which starting a second process pays for itself
 
 
 @dataclass
@@ -256,7 +256,7 @@ class WordCache(dict):
         return ids
 
     def ids(self, words: list[str]) -> Iterator[int]:
-        if len(self) > CACHED_WORDS:                    # text with endless new words must not fill the memory
+        if len(self) > CACHED_WORDS:  # text with endless new words must not fill the memory
             self.clear()
         return chain.from_iterable(map(self.__getitem__, words))
 

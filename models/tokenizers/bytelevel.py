@@ -10,24 +10,18 @@ Against the original code: words are remembered with their ids, so each distinct
 take a heap; and training keeps pair counts up to date instead of counting again (pairs.py).
 """
 
+from __future__ import annotations
+
 import base64
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from .base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache, distinct
-from .files import (
-    TokenizerJson,
-    read_json,
-    read_merges,
-    read_text,
-    tokenizer_file,
-    tokenizer_json,
-    write_json,
-    write_text,
-)
-from .pairs import count_words, learn_vocabulary, merge_word, ranks_of
-from .split import GPT2, Splitter
+from models.files import read_json, read_text, write_json, write_text
+from models.tokenizers.base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache, distinct
+from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
+from models.tokenizers.split import GPT2, Splitter
+from models.tokenizers.tokenizer_json import WHAT, TokenizerJson, read_merges, tokenizer_file, tokenizer_json
 
 
 def visible_bytes() -> list[str]:
@@ -77,7 +71,7 @@ class ByteLevelBPE(Tokenizer):
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = ("<|endoftext|>",),
-              pattern: str = "gpt2", min_frequency: int = 0, progress=None) -> "ByteLevelBPE":
+              pattern: str = "gpt2", min_frequency: int = 0, progress=None) -> ByteLevelBPE:
         """Learns merges from the texts until the vocabulary has vocab_size tokens, or no pair is left to merge.
 
         Ids: special tokens, the 256 bytes in the order of their visible characters, then merges as they are learnt:
@@ -91,7 +85,7 @@ class ByteLevelBPE(Tokenizer):
                              f"{len(special_tokens)} special tokens; use at least {256 + len(special_tokens)}")
         counts = count_words(texts, Splitter(pattern).blocks)
         single = [bytes([byte]) for byte in range(256)]
-        tokens = [*special_tokens, *alphabet]           # the names are text, so that no merge can spell one
+        tokens = [*special_tokens, *alphabet]  # the names are text, so that no merge can spell one
         words = (([single[byte] for byte in word.encode()], count) for word, count in counts.items())
         merges = learn_vocabulary(tokens, words, vocab_size, min_frequency=min_frequency, progress=progress)
         vocab = {token: i for i, token in enumerate(tokens) if i >= len(special_tokens)}
@@ -176,7 +170,7 @@ class ByteLevelBPE(Tokenizer):
 
     @classmethod
     def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None,
-             pattern: str = "gpt2") -> "ByteLevelBPE":
+             pattern: str = "gpt2") -> ByteLevelBPE:
         """Reads tokenizer.json, a folder with it or with vocab.json + merges.txt, or tiktoken's rank file.
 
         special_tokens (ids by name) and pattern are for the files that do not say them: the last two kinds.
@@ -205,7 +199,7 @@ class ByteLevelBPE(Tokenizer):
     @classmethod
     def from_vocab_and_merges(cls, folder, special_tokens=None, pattern="gpt2"):
         """vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge."""
-        vocab, path = read_json(folder / "vocab.json"), folder / "merges.txt"
+        vocab, path = read_json(folder / "vocab.json", WHAT), folder / "merges.txt"
         merges = [(as_bytes(left, path), as_bytes(right, path)) for left, right in read_merges(path)]
         ordinary = {*VISIBLE, *(show(left + right) for left, right in merges), *(show(left) for left, _ in merges)}
         special = {name: Special(i, lstrip=name == "<mask>") for name, i in vocab.items() if name not in ordinary}
@@ -217,7 +211,7 @@ class ByteLevelBPE(Tokenizer):
 
     @classmethod
     def from_ranks(cls, ranks: dict[bytes, int], special_tokens: dict[str, int] | None = None,
-                   pattern: str = "gpt2") -> "ByteLevelBPE":
+                   pattern: str = "gpt2") -> ByteLevelBPE:
         """A vocabulary whose ids are its merge order. Each merge is recovered by merging the token's own bytes with
         the merges before it: two pieces must be left, and they are the pair that made it."""
         rank_of, joined, merges = {}, [], []
@@ -253,7 +247,7 @@ def as_bytes(token: str, path: Path) -> bytes:
 
 def read_ranks(path: Path) -> dict[bytes, int]:
     ranks = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path, WHAT).splitlines(), 1):
         try:
             token, rank = line.split()
             ranks[base64.b64decode(token, validate=True)] = int(rank)

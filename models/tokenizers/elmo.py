@@ -6,12 +6,15 @@ words of their own, <S> and </S>, whose only byte is 256 or 257. All ids are sto
 sentences.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from .files import read_own, tokenizer_file, write_json
+from models.files import write_json
+from models.tokenizers.tokenizer_json import read_own, tokenizer_file
 
 SENTENCE_START, SENTENCE_END, WORD_START, WORD_END, PADDING = range(256, 261)
 MARKS = {"<S>": [SENTENCE_START], "</S>": [SENTENCE_END]}
@@ -65,7 +68,7 @@ class ElmoCharacters:
         write_json(tokenizer_file(path), {"type": "ElmoCharacters", "characters": self.characters})
 
     @classmethod
-    def load(cls, path: str | Path) -> "ElmoCharacters":
+    def load(cls, path: str | Path) -> ElmoCharacters:
         return cls(read_own(path, "ElmoCharacters").get("characters", 50))
 
     from_pretrained = load

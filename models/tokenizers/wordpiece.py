@@ -10,17 +10,20 @@ Symbols get ids in a fixed order: characters that start words by code point, the
 (`tokenizers` gives the latter ids in an order that changes from run to run).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 
-from .base import Frame, Special, Tokenizer, WordCache, distinct
-from .bert_text import BertText
-from .files import TokenizerJson, read_json, read_text, tokenizer_file, tokenizer_json, write_json, write_text
-from .pairs import first_symbols, learn_vocabulary
+from models.files import read_json, read_text, write_json, write_text
+from models.tokenizers.base import Frame, Special, Tokenizer, WordCache, distinct
+from models.tokenizers.bert_text import BertText
+from models.tokenizers.pairs import first_symbols, learn_vocabulary
+from models.tokenizers.tokenizer_json import WHAT, TokenizerJson, tokenizer_file, tokenizer_json
 
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP]"], [0, 0, 0, 1, 1])
-LEFT_SIGNS = (".", "?", "!", ",")                       # written without a space before them when decoding
+LEFT_SIGNS = (".", "?", "!", ",")  # written without a space before them when decoding
 
 
 class WordPiece(Tokenizer):
@@ -47,7 +50,7 @@ class WordPiece(Tokenizer):
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = BERT_TOKENS,
               lowercase: bool = True, min_frequency: int = 0, score: str = "frequency",
-              alphabet: Iterable[str] | None = None, limit_alphabet: int | None = None, progress=None) -> "WordPiece":
+              alphabet: Iterable[str] | None = None, limit_alphabet: int | None = None, progress=None) -> WordPiece:
         """Learns a vocabulary: special tokens, single characters, then joined pieces as they are found.
 
         score: "frequency" (as `tokenizers`) or "likelihood" (the papers). alphabet: the single symbols in the order
@@ -119,7 +122,7 @@ class WordPiece(Tokenizer):
                    "max_input_chars_per_word": self.max_characters, "vocab": self.vocab}))
 
     @classmethod
-    def load(cls, path: str | Path, lowercase: bool | None = None) -> "WordPiece":
+    def load(cls, path: str | Path, lowercase: bool | None = None) -> WordPiece:
         """Reads tokenizer.json, vocab.txt, or a folder with either.
 
         vocab.txt does not say whether text is lower-cased: tokenizer_config.json beside it may (do_lower_case), or
@@ -131,8 +134,8 @@ class WordPiece(Tokenizer):
         if path.suffix == ".txt":
             config = path.with_name("tokenizer_config.json")
             if lowercase is None:
-                lowercase = read_json(config).get("do_lower_case", True) if config.exists() else True
-            lines = read_text(path).removesuffix("\n").split("\n")
+                lowercase = read_json(config, WHAT).get("do_lower_case", True) if config.exists() else True
+            lines = read_text(path, WHAT).removesuffix("\n").split("\n")
             return cls({line.rstrip("\r"): i for i, line in enumerate(lines)}, text=BertText(lowercase))
         spec = TokenizerJson(tokenizer_file(path), "WordPiece")
         text = BertText.from_json(spec.only_step("normalizer", "normalizers", "BertNormalizer"))

@@ -6,6 +6,8 @@ it reads by characters. So a word too rare to be predicted still has an id, by w
 </S>. The published vocabulary is sorted this way too: a sampled softmax relies on it.
 """
 
+from __future__ import annotations
+
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -13,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import Special, Tokenizer
-from .files import read_own, tokenizer_file, write_json
+from models.files import write_json
+from models.tokenizers.base import Special, Tokenizer
+from models.tokenizers.tokenizer_json import read_own, tokenizer_file
 
 SPECIAL = ["<S>", "</S>", "<UNK>"]
 START, END, UNKNOWN = range(3)
@@ -35,7 +38,7 @@ class Words(Tokenizer):
         self.ids = {token: id for id, token in enumerate(tokens)}
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> "Words":
+    def train(cls, texts: Iterable[str], vocab_size: int) -> Words:
         """The vocab_size most frequent words of the texts, marks included, and after them all others."""
         if vocab_size < 4:
             raise ValueError(f"vocab_size {vocab_size} has no room for a word beside <S>, </S>, <UNK>; use 4 or more")
@@ -97,7 +100,7 @@ class Words(Tokenizer):
                                           "counts": self.counts})
 
     @classmethod
-    def load(cls, path: str | Path) -> "Words":
+    def load(cls, path: str | Path) -> Words:
         spec = read_own(path, "Words")
         if missing := {"tokens", "counts", "vocab_size"} - spec.keys():
             raise ValueError(f"{tokenizer_file(path)} has no {', '.join(sorted(missing))}; copy it again")

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
 import tinytensor as tt
 from models import ELMo, ELMoConfig
-from models.files import write_text
+from models.files import write_json
 from nn import Module
 from train import checkpoint, finetune
 from train.data import toys
@@ -132,7 +131,7 @@ def _begin(args: argparse.Namespace) -> Trainer:
         shutil.rmtree(folder)  # nothing was learned yet
         raise
     record |= {"train": settings, "checksum": checksum(examples)}
-    write_text(folder / finetune.RECORD, json.dumps(record, indent=1, default=str) + "\n")
+    write_json(folder / finetune.RECORD, record)
     counts = f"{len(examples[1])} examples to train on and {len(examples[2])} held out"
     print(f"{counts}; {trainer.config.steps} steps; in {folder}")
     return trainer

@@ -10,7 +10,6 @@ import argparse
 import copy
 import dataclasses
 import importlib
-import json
 import math
 import shutil
 import statistics
@@ -186,7 +185,7 @@ def _finetuned_source(folder: Path, examples: dict) -> Source:
     kind, *examples = examples_of(**(examples or finetune.read_record(folder)))
     _, *examples = finetune.put_for(tuned.family, TASKS[kind].of(*examples), *examples)
     training, held_out = (tuned.rows(some)[0] for some in examples)
-    dropout = json.loads((folder / "config.json").read_text())["dropout"]
+    dropout = checkpoint.read_config(folder)["dropout"]
     return Source(
         folder,
         tuned.family,

@@ -8,14 +8,13 @@ loss, in nats per character, of a model that knows all about how they were made,
 from __future__ import annotations
 
 import bisect
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from models.files import write_text
+from models.files import read_json, write_json
 from models.tokenizers import Tokenizer
 from train.data import stories
 from train.data.text import TextFiles
@@ -83,14 +82,14 @@ def build_corpus(source, tokenizer: Tokenizer, folder: Path) -> Corpus:
     for name, pieces, nats in zip(("train", "val"), source.parts(), source.nats):
         splits[name] = asdict(_encode(pieces, tokenizer, folder / f"{name}.bin", nats))
     about = splits | {"dtype": np.dtype(tokenizer.dtype).name}
-    write_text(folder / "corpus.json", json.dumps(about, indent=1) + "\n")
+    write_json(folder / "corpus.json", about)
     return open_corpus(folder)
 
 
 def open_corpus(folder: Path) -> Corpus:
     """The corpus that build_corpus left in a folder."""
     try:
-        about = json.loads((folder / "corpus.json").read_text())
+        about = read_json(folder / "corpus.json", "the sizes of a corpus")
         splits = [Split(**about[name]) for name in ("train", "val")]
         maps = [
             np.memmap(folder / f"{name}.bin", about["dtype"], "r") if split.tokens else np.zeros(0, about["dtype"])

@@ -12,24 +12,24 @@ from dataclasses import dataclass, field
 @dataclass(eq=False)
 class Person:
     name: str = ""
-    kind: str = ""                            # girl, boy, pet, or "many" for everyone together
-    mood: str = ""                            # a feeling still to be told: sad, cross, scared, happy
-    feeling: str = ""                         # the word last used for it
-    cause: tuple = ()                         # what is behind it: (key of words.CAUSES, person or None, thing or None)
-    detail: str = ""                          # the noise heard, the limb hurt
+    kind: str = ""  # girl, boy, pet, or "many" for everyone together
+    mood: str = ""  # a feeling still to be told: sad, cross, scared, happy
+    feeling: str = ""  # the word last used for it
+    cause: tuple = ()  # what is behind it: (key of words.CAUSES, person or None, thing or None)
+    detail: str = ""  # the noise heard, the limb hurt
 
 
 @dataclass(eq=False)
 class Thing:
     name: str = ""
-    kind: str = "one"                         # or "many": boots are many
+    kind: str = "one"  # or "many": boots are many
     colour: str = ""
-    owner: Person | None = None               # whose it is
-    holder: Person | None = None              # who has it now
-    spot: str = ""                            # where it lies when nobody has it
+    owner: Person | None = None  # whose it is
+    holder: Person | None = None  # who has it now
+    spot: str = ""  # where it lies when nobody has it
 
 
-Move = tuple                                  # (weight, kind, *cast)
+Move = tuple  # (weight, kind, *cast)
 
 
 @dataclass(eq=False)
@@ -38,13 +38,13 @@ class World:
     things: list[Thing] = field(default_factory=list)
     everyone: Person = field(default_factory=lambda: Person(kind="many"))
     place: str = ""
-    topic: Person | None = None               # who the last sentence was about: "she"
-    focus: Thing | None = None                # what it was about: "it"
-    trouble: tuple = ()                       # what is wrong: (kind, who suffers, who did it, thing)
-    tried: list[str] = field(default_factory=list)          # what has been said and done about it
-    troubles: int = 0                         # how many there have been
-    next: list[Move] = field(default_factory=list)          # one of these must follow at once: an answer, an ending
-    told: int = 0                             # events so far
+    topic: Person | None = None  # who the last sentence was about: "she"
+    focus: Thing | None = None  # what it was about: "it"
+    trouble: tuple = ()  # what is wrong: (kind, who suffers, who did it, thing)
+    tried: list[str] = field(default_factory=list)  # what has been said and done about it
+    troubles: int = 0  # how many there have been
+    next: list[Move] = field(default_factory=list)  # one of these must follow at once: an answer, an ending
+    told: int = 0  # events so far
     over: bool = False
 
     def speakers(self) -> list[Person]:
@@ -73,7 +73,7 @@ def moves(world: World) -> Iterator[Move]:
 def calm(world: World) -> Iterator[Move]:
     """While nothing is wrong: quiet things to do, what may go wrong, and the end."""
     speakers = world.speakers()
-    fragile = not world.troubles and len(speakers) > 1       # things may go wrong, and someone is there to help
+    fragile = not world.troubles and len(speakers) > 1  # things may go wrong, and someone is there to help
     ending = 20 if world.troubles else 0
     yield 6, "weather"
     if len(world.people) < 3:

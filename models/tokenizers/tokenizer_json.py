@@ -1,16 +1,18 @@
-"""The files tokenizers live in: where they stand in a folder, and JSON read and written with clear errors.
+"""tokenizer.json: how its layout is read and written, and where it stands in a folder.
 
 A published folder holds `tokenizer.json` (the layout of the `tokenizers` library: normalizer, pre_tokenizer, model,
 decoder, post_processor and added tokens in one file) or the older files of its scheme (`vocab.json` + `merges.txt`,
 `vocab.txt`, `spiece.model`). We read both and write tokenizer.json.
 """
 
-import json
+from __future__ import annotations
+
 from pathlib import Path
 
-from models.files import write_text
+from models.files import read_json, read_text
+from models.tokenizers.base import Frame, Special, Tokenizer
 
-from .base import Frame, Special, Tokenizer
+WHAT = "a tokenizer"  # wanted of the files read here, for the errors
 
 
 def tokenizer_file(path: str | Path) -> Path:
@@ -19,43 +21,19 @@ def tokenizer_file(path: str | Path) -> Path:
     return path if path.suffix == ".json" else path / "tokenizer.json"
 
 
-def read_text(path: str | Path) -> str:
-    path = Path(path)
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); is it really a tokenizer file?") from None
-
-
-def read_json(path: str | Path):
-    text = read_text(path)
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not complete JSON: {error.msg} at line {error.lineno} column {error.colno}; "
-                         f"copy the file again") from None
-
-
 def read_own(path: str | Path, kind: str) -> dict:
     """A tokenizer.json of our own small kind, for schemes that have no published layout."""
     path = tokenizer_file(path)
-    spec = read_json(path)
-    if not isinstance(spec, dict) or spec.get("type") != kind:
+    spec = read_json(path, WHAT)
+    if spec.get("type") != kind:
         raise ValueError(f"{path} does not hold a {kind} tokenizer; open it with models.tokenizers.load")
     return spec
 
 
-def write_json(path: str | Path, value) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1))
-
-
 def read_merges(path: str | Path) -> list[tuple[str, str]]:
     """merges.txt: a version line, then one merge a line, the first learnt first."""
-    lines = read_text(path).split("\n")
     merges = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, WHAT).split("\n"), 1):
         if line.startswith("#version") or not line.strip():
             continue
         pair = line.rstrip("\r").split(" ")
@@ -65,14 +43,12 @@ def read_merges(path: str | Path) -> list[tuple[str, str]]:
     return merges
 
 
-# ---- tokenizer.json
-
 class TokenizerJson:
     """A tokenizer.json that has been read and checked as far as every scheme needs it."""
 
     def __init__(self, path: str | Path, kind: str):
-        self.path, self.spec = Path(path), read_json(path)
-        self.model = self.spec.get("model") if isinstance(self.spec, dict) else None
+        self.path, self.spec = Path(path), read_json(path, WHAT)
+        self.model = self.spec.get("model")
         if not isinstance(self.model, dict):
             raise ValueError(f"{path} has no model: it is not a tokenizer.json of a published kind")
         found = self.model.get("type", "BPE" if "merges" in self.model else None)
