@@ -226,8 +226,7 @@ class GPT(Module):
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write a folder that `transformers` opens as GPT-1 or GPT-2. A missing bias is written as zeros."""
-        end = tokenizer.special.get("<|endoftext|>") if tokenizer else None
-        fields = published.write_fields(self.config, end.id if end else None)
+        fields = published.write_fields(self.config, tokenizer.end_id if tokenizer else None)
         with shapes_only():
             full = GPT(dataclasses.replace(self.config, bias=True)).state_dict()
         state = {name: np.zeros(zero.shape, zero.dtype) for name, zero in full.items()} | self.state_dict()

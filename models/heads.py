@@ -115,7 +115,7 @@ class Regressor(Head):
 
 
 class Tagger(Head):
-    """Which of `tags` does each token have?   Scores (B, T, K);  targets: "tags" (B, T), -100 where nothing is asked"""
+    """Which of `tags` does each token have?   Scores (B, T, K);  targets: "tags" (B, T), IGNORED where none is"""
 
     def __init__(self, body: Module, tags: int, dropout: float = 0.1):
         super().__init__(body, tags, dropout, pooled=False)
@@ -124,7 +124,7 @@ class Tagger(Head):
         return self.from_features(batch)
 
     def task_counts(self, batch: dict) -> dict[str, int]:
-        return {"tags": int((batch["tags"] != -100).sum())}
+        return {"tags": int((batch["tags"] != IGNORED).sum())}
 
     def mean_loss(self, batch: dict, counts: dict) -> Tensor:
         """The mean of -log p(tag), in nats per tagged token."""
@@ -174,14 +174,14 @@ class Chooser(Head):
 
 class Writer(Module):
     """No head at all: an encoder-decoder, which writes its answer (T5).   Token ids (B, n), up to `longest` of them;
-    targets: "targets" (B, T), padded with -100
+    targets: "targets" (B, T), padded with IGNORED
     """
 
     def __init__(self, body: Module, longest: int):
         self.body, self.longest = body, longest
 
     def __call__(self, batch: dict) -> Tensor:
-        """The most probable token at each step; from the end on -100, which is no token."""
+        """The most probable token at each step; from the end on IGNORED, which is no token."""
         ids = answer_ids(self.body, batch["ids"], batch.get("mask"), self.longest)
         ended = (ids == self.body.config.eos_id).cumsum(axis=1) > 0
         return Tensor(np.where(ended, IGNORED, ids))

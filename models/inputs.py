@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.gpt_body import MARKS
+from models.padding import pad
 from models.tokenizers import ElmoCharacters, Frame, Special, Tokenizer
 from models.tokenizers.words import SENTENCE, WORD, split_sentences
 from tinytensor.ops.softmax import IGNORED
@@ -40,13 +41,14 @@ class TextInputs:
 
         The words that do not fit are left out, so there may be fewer places than words.
         """
-        ids, firsts = [], []
+        ids, firsts, unknown = [], [], self.tokenizer.unk_id
         room = self.max_length - len(self.tokenizer.dress([])[0])
         if room < 1:
             raise ValueError(f"{self.max_length} tokens are too few for a word between its marks; use 16 or more")
         for number, word in enumerate(words):
             pieces = self.tokenizer.encode(word if not number else self._spaced(word))
-            pieces = pieces or self._unknown  # of signs that the tokenizer drops: every word has its place
+            if not pieces and unknown is not None:
+                pieces = [unknown]  # for signs that the tokenizer drops: every word has its place
             if not pieces or len(ids) + len(pieces) > room:
                 break
             firsts.append(len(ids))
@@ -80,24 +82,17 @@ class TextInputs:
         for name in rows[0]:
             arrays = [np.asarray(row[name]) for row in rows]
             if name in FILL:
-                longest = max(array.shape[axis] for array in arrays)
-                fill = self.pad_id if name == "ids" else FILL[name]
-                arrays = [_padded(array, longest, fill, axis) for array in arrays]
-            batch[name] = np.stack(arrays)
+                batch[name] = pad(arrays, self.pad_id if name == "ids" else FILL[name], axis=axis)
+            else:
+                batch[name] = np.stack(arrays)
         return batch
 
     @property
     def pad_id(self) -> int:
-        token = self.tokenizer.pad_token
-        return self.tokenizer.special[token].id if token else 0
+        return self.tokenizer.pad_id or 0
 
     def _arrays(self, ids: list[int], types: list[int]) -> dict[str, np.ndarray]:
         return {"ids": np.array(ids), "token_types": np.array(types), "mask": np.ones(len(ids), bool)}
-
-    @property
-    def _unknown(self) -> list[int]:
-        """The token for what cannot be spelt, where the scheme has one."""
-        return [self.tokenizer.unk_id] if hasattr(self.tokenizer, "unk_id") else []
 
     def _spaced(self, word: str) -> str:
         """A word inside a text: byte-level tokens begin with the space before them, WordPiece's do not care."""
@@ -181,8 +176,3 @@ def sentences_of(words: list[str]) -> list[list[str]]:
             sentences.append(words[start:number])
             start = number
     return [*sentences, words[start:]] if words else []
-
-
-def _padded(array: np.ndarray, length: int, fill, axis: int) -> np.ndarray:
-    missing = length - array.shape[axis]
-    return np.pad(array, [(0, missing if a == axis else 0) for a in range(array.ndim)], constant_values=fill)

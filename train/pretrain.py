@@ -25,8 +25,8 @@ from train.flags import add_config_flags, given
 from train.report import PLOT_HINT, Report
 from train.trainer import TrainConfig, Trainer
 
-# Fields of a model's config that follow from its tokenizer: name -> which of its special tokens.
-SPECIAL = {"pad_id": lambda tokenizer: tokenizer.pad_token, "eos_id": lambda tokenizer: tokenizer.frame.single[-1]}
+# Fields of a model's config that follow from its tokenizer: name -> which of its ids.
+SPECIAL = {"pad_id": lambda tokenizer: tokenizer.pad_id, "eos_id": lambda tokenizer: tokenizer.end_id}
 
 
 @dataclass(frozen=True)
@@ -228,8 +228,8 @@ def _tokenizer(args: argparse.Namespace, recipe: Recipe, source) -> Tokenizer:
 
 def _special_ids(config_class: type, tokenizer: Tokenizer) -> dict[str, int]:
     """The fields of a model's config that say which tokens pad and end a text."""
-    tokens = {name: of(tokenizer) for name, of in SPECIAL.items() if hasattr(config_class, name)}
-    return {name: tokenizer.special[token].id for name, token in tokens.items() if token in tokenizer.special}
+    ids = {name: of(tokenizer) for name, of in SPECIAL.items() if hasattr(config_class, name)}
+    return {name: id for name, id in ids.items() if id is not None}
 
 
 def _source(args: argparse.Namespace, recipe: Recipe) -> FileSource | StoriesSource:

@@ -17,6 +17,8 @@ from itertools import chain
 
 import numpy as np
 
+from models.padding import pad
+
 WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 CACHED_WORDS = 1 << 18
 PARALLEL_FROM = 2_000_000  # characters in a batch from which starting a second process pays for itself
@@ -55,7 +57,12 @@ class Tokenizer:
     tokens: every token as a readable string, by id (None where an id is unused).
     special: the special tokens by name.
     frame: how single texts and pairs are dressed for a model; pad_token fills up short rows.
+
+    What its ids mean is asked of the tokenizer: pad_id, end_id, separator_id, mask_id, unk_id. Each is None where there
+    is no such token, and whoever cannot do without one refuses in his own words.
     """
+
+    unk_id: int | None = None  # stands for what no token spells; set by the schemes that need one
 
     def __init__(self, special: dict[str, Special] | None = None, frame: Frame | None = None,
                  pad_token: str | None = None):
@@ -143,6 +150,45 @@ class Tokenizer:
     def dtype(self) -> type:
         return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
 
+    @property
+    def pad_id(self) -> int | None:
+        """Fills up short rows."""
+        return self.special[self.pad_token].id if self.pad_token else None
+
+    @property
+    def separator_id(self) -> int | None:
+        """Stands behind a text in the frame ([SEP], </s>), and so between one text and the next."""
+        last = self.frame.single[-1]
+        return self.special[last].id if last in self.special else None
+
+    @property
+    def end_id(self) -> int | None:
+        """Ends a text that is written: what stands behind one in the frame, else <|endoftext|>."""
+        end = self.special.get("<|endoftext|>")
+        return self.separator_id if self.separator_id is not None else end and end.id
+
+    @property
+    def mask_id(self) -> int | None:
+        """Stands where a token is to be guessed."""
+        return next((self.special[name].id for name in ("[MASK]", "<mask>") if name in self.special), None)
+
+    @property
+    def sentinel_ids(self) -> list[int]:
+        """Of T5's <extra_id_0>, <extra_id_1>, ..., which stand for what was cut out; there may be none."""
+        names = (f"<extra_id_{i}>" for i in range(len(self.special)))
+        return [self.special[name].id for name in names if name in self.special]
+
+    def continues_word(self) -> np.ndarray:
+        """(V,) booleans: does the token go on with the word of the token before it?
+
+        ValueError if the tokens do not tell, as those of single characters.
+        """
+        raise ValueError(f"{type(self).__name__}: these tokens do not say where words begin")
+
+    def starting_with(self, sign: str) -> np.ndarray:
+        """(V,) booleans: does the token begin with this sign?"""
+        return np.array([(token or "").startswith(sign) for token in self.tokens])
+
     def id_of(self, token: str) -> int:
         if token in self.special:
             return self.special[token].id
@@ -159,6 +205,10 @@ class Tokenizer:
             raise ValueError(f"id {ids[at]} at position {at} is outside the vocabulary of {self.vocab_size} tokens; "
                              f"decode with the tokenizer that made the ids")
         return ids
+
+    def gives_back(self, text: str) -> bool:
+        """Whether this text can be read from its ids, with its capitals, spaces and ends of lines."""
+        return self.decode(self.encode(text)) == text
 
     def tokens_of(self, ids: Iterable[int]) -> list[str]:
         """The token of every id."""
@@ -183,18 +233,23 @@ class Tokenizer:
         firsts = self.encode_batch(texts, special)
         seconds = self.encode_batch(pairs, special) if pairs is not None else [None] * len(firsts)
         rows = [self.dress(*self.truncate(a, b, max_length)) for a, b in zip(firsts, seconds)]
-        longest = max((len(ids) for ids, _ in rows), default=0)
-        T = longest if pad_to is None else pad_to
-        if longest > T:
-            raise ValueError(f"prepare: a row has {longest} tokens, more than pad_to={T}; set max_length={T} to cut it")
-        if self.pad_token is None and any(len(ids) < T for ids, _ in rows):
+        lengths = {len(ids) for ids, _ in rows}
+        if pad_to is not None and lengths and (longest := max(lengths)) > pad_to:
+            raise ValueError(f"prepare: a row has {longest} tokens, more than pad_to={pad_to}; "
+                             f"set max_length={pad_to} to cut it")
+        if self.pad_token is None and len(lengths | {pad_to} - {None}) > 1:
             raise ValueError("prepare: rows of unequal length need padding, but this tokenizer has no pad_token; "
                              "set tokenizer.pad_token to one of its special tokens")
-        pad = self.special[self.pad_token].id if self.pad_token else 0
-        batch = Batch(np.full((len(rows), T), pad), np.zeros((len(rows), T), int), np.zeros((len(rows), T), bool))
-        for row, (ids, types) in enumerate(rows):
-            batch.ids[row, :len(ids)], batch.types[row, :len(ids)], batch.mask[row, :len(ids)] = ids, types, True
-        return batch
+        return self.batch(rows, pad_to)
+
+    def batch(self, rows: list[tuple[list[int], list[int]]], length: int | None = None) -> Batch:
+        """Dressed rows, (ids, types) each, padded on the right to the longest, or to `length`."""
+        if not rows:
+            empty = np.zeros((0, length or 0), int)
+            return Batch(empty, empty, empty.astype(bool))
+        ids, types = ([np.array(row, int) for row in part] for part in zip(*rows))
+        real = [np.ones(len(row), bool) for row in ids]
+        return Batch(pad(ids, self.pad_id or 0, length), pad(types, 0, length), pad(real, False, length))
 
     def dress(self, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:
         """The ids and token types of one text, or of a pair, in the frame."""

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from models.files import read_json, read_text, write_json, write_text
 from models.tokenizers.base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache, distinct
 from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
@@ -134,6 +136,8 @@ class ByteLevelBPE(Tokenizer):
         """The text of the ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
+    def continues_word(self) -> np.ndarray:
+        return ~self.starting_with(VISIBLE[ord(" ")])
 
     # ---- files
 

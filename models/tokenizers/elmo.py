@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from models.files import write_json
+from models.padding import pad
 from models.tokenizers.tokenizer_json import read_own, tokenizer_file
 
 SENTENCE_START, SENTENCE_END, WORD_START, WORD_END, PADDING = range(256, 261)
@@ -49,10 +50,7 @@ class ElmoCharacters:
     def encode_batch(self, sentences: Iterable[str | list[str]]) -> np.ndarray:
         """(B, T, 50) ids, sentences shorter than the longest padded with zeros."""
         rows = [self.encode(sentence) for sentence in sentences]
-        batch = np.zeros((len(rows), max(map(len, rows), default=0), self.characters), int)
-        for place, row in zip(batch, rows):
-            place[:len(row)] = row
-        return batch
+        return pad(rows) if rows else np.zeros((0, 0, self.characters), int)
 
     def decode(self, ids: np.ndarray) -> list[str]:
         """The words of one sentence, (T, 50) ids, without its marks. Words of more than 48 bytes come back cut."""

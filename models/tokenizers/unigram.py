@@ -173,6 +173,9 @@ class Unigram(Tokenizer):
             text += UNKNOWN_TEXT if piece == self.unk_token else piece.replace(MARK, " ")
         return text
 
+    def continues_word(self) -> np.ndarray:
+        return ~self.starting_with(MARK)
+
     # ---- files
 
     def save(self, path: str | Path) -> None:

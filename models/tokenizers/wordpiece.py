@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from models.files import read_json, read_text, write_json, write_text
 from models.tokenizers.base import Frame, Special, Tokenizer, WordCache, distinct
 from models.tokenizers.bert_text import BertText
@@ -105,6 +107,9 @@ class WordPiece(Tokenizer):
             else:
                 text += token if token in LEFT_SIGNS or not text else " " + token
         return text
+
+    def continues_word(self) -> np.ndarray:
+        return self.starting_with(self.prefix)
 
     # ---- files
 

@@ -33,7 +33,7 @@ class Words(Tokenizer):
         super().__init__({name: Special(id) for id, name in enumerate(SPECIAL)})
         if tokens[:3] != SPECIAL or len(tokens) != len(counts):
             raise ValueError("a vocabulary of words begins with <S>, </S> and <UNK>, and counts each of its words")
-        self.tokens, self.counts = tokens, counts
+        self.tokens, self.counts, self.unk_id = tokens, counts, UNKNOWN
         self.predicted = len(tokens) if vocab_size is None else min(vocab_size, len(tokens))
         self.ids = {token: id for id, token in enumerate(tokens)}
 

@@ -23,7 +23,7 @@ from nn import Module, evaluating
 from tinytensor.ops.softmax import IGNORED
 from train import pretrain
 from train.data.sentences import SentenceEncoder
-from train.objectives.masked import Masked, MaskedConfig, separator_of
+from train.objectives.masked import Masked, MaskedConfig
 from train.report import perplexity
 
 SUMMARY = "train a BERT, a model that reads, on any text"
@@ -41,7 +41,7 @@ RECIPE = pretrain.Recipe(
     model=PRESETS["tiny"] | dict(context=128, init_std=0.04, dropout=0.0, attention_dropout=0.0),
     training=dict(steps=8000, batch=8, lr=1e-3, beta2=0.98, weight_decay=0.01),
     objective=MaskedConfig,
-    encoder=lambda tokenizer: SentenceEncoder(tokenizer, separator_of(tokenizer)),
+    encoder=SentenceEncoder,
 )
 
 

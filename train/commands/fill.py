@@ -43,17 +43,17 @@ def main(args: argparse.Namespace) -> None:
 
 def fill(model, tokenizer, text: str, pair: str | None = None, top: int = 5) -> tuple[str, list[list]]:
     """(the text with the best guesses in it, for every mask the `top` most probable (token, probability))."""
-    mask = next((name for name in ("[MASK]", "<mask>") if name in tokenizer.special), None)
-    if mask is None:
+    if tokenizer.mask_id is None:
         raise ValueError("the model's tokenizer has no mask token")
     batch = tokenizer.prepare([text], None if pair is None else [pair], special=True)
-    (places,) = np.nonzero(batch.ids[0] == tokenizer.special[mask].id)
+    (places,) = np.nonzero(batch.ids[0] == tokenizer.mask_id)
     if not len(places):
+        mask = tokenizer.tokens[tokenizer.mask_id]
         raise ValueError(f"there is nothing to fill in: write {mask} where a word is missing")
     with tt.no_grad():
         logits = model(batch.ids, batch.types, batch.mask).mlm_logits
     p = tt.ops.softmax(tt.Tensor(backend.to_numpy(logits.data)[0, places])).data
-    special = [token.id for token in tokenizer.special.values()]
+    special = list(tokenizer.special_tokens.values())
     p[:, special] = 0  # they stand for no word
     best = p.argsort(axis=-1)[:, ::-1][:, : min(top, p.shape[1] - len(special))]
     guesses = [[(tokenizer.tokens[i], float(row[i])) for i in some] for row, some in zip(p, best)]

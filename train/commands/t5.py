@@ -46,14 +46,13 @@ class T5Objective:
         check_positive(self, "context")
 
     def make(self, model: T5Config, training: TrainConfig, tokenizer: Tokenizer) -> Windows:
-        if tokenizer.pad_token is None or tokenizer.frame.single[-1] not in tokenizer.special:
+        if tokenizer.pad_id is None or tokenizer.separator_id is None:
             raise ValueError(f"a T5 needs tokens for padding and the end; this {type(tokenizer).__name__} has none")
         size = dict(context=self.context, batch=training.batch, seed=training.seed)
         if self.objective == "spans":
-            ids = tokenizer.special_tokens
-            sentinels = [ids[name] for name in (f"<extra_id_{i}>" for i in range(len(ids))) if name in ids]
-            return SpanCorruption(**size, sentinels=tuple(sentinels), eos=model.eos_id, density=self.density,
-                                  mean_span=self.mean_span)  # fmt: skip
+            sentinels = tuple(tokenizer.sentinel_ids)
+            spans = dict(density=self.density, mean_span=self.mean_span)
+            return SpanCorruption(**size, sentinels=sentinels, eos=model.eos_id, **spans)
         if self.objective == "next":
             return NextSequence(**size)
         if self.objective == "prefix":

@@ -11,16 +11,33 @@ import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from models.files import read_json, write_json
-from models.tokenizers import Tokenizer
 from train.data import stories
 from train.data.text import TextFiles
 
 LOOKED_AT = 10_000  # characters that tell whether a tokenizer gives the text back
 HELD_OUT = 0.1  # the share of the text, at its end, that is not trained on
+
+
+class Encoder(Protocol):
+    """What a corpus is encoded with: a tokenizer, or what stands for one (train/data/sentences.py)."""
+
+    @property
+    def dtype(self) -> type:
+        """Of the ids, in files too."""
+        ...
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """The ids of a text."""
+        ...
+
+    def gives_back(self, text: str) -> bool:
+        """Whether this text can be read from its ids, with its capitals, spaces and ends of lines."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +93,7 @@ class StoriesSource:
         return [self.texts[0]], [self.texts[1]]
 
 
-def build_corpus(source, tokenizer: Tokenizer, folder: Path) -> Corpus:
+def build_corpus(source, tokenizer: Encoder, folder: Path) -> Corpus:
     """Encode a source into folder/train.bin and folder/val.bin, with their sizes in folder/corpus.json."""
     splits = {}
     for name, pieces, nats in zip(("train", "val"), source.parts(), source.nats):
@@ -103,7 +120,7 @@ def open_corpus(folder: Path) -> Corpus:
     return Corpus(*maps, *splits)
 
 
-def encode_text(pieces: Iterable[str], tokenizer: Tokenizer) -> tuple[np.ndarray, Split]:
+def encode_text(pieces: Iterable[str], tokenizer: Encoder) -> tuple[np.ndarray, Split]:
     """A text that fits in memory as tokens, with its sizes."""
     pieces = list(pieces)
     arrays = [tokenizer.encode_array(piece) for piece in pieces]
@@ -112,21 +129,16 @@ def encode_text(pieces: Iterable[str], tokenizer: Tokenizer) -> tuple[np.ndarray
     return tokens, Split(len(tokens), sum(map(len, pieces)), size)
 
 
-def _encode(pieces: Iterable[str], tokenizer: Tokenizer, path: Path, nats: float | None) -> Split:
+def _encode(pieces: Iterable[str], tokenizer: Encoder, path: Path, nats: float | None) -> Split:
     """Write a part's tokens. Its entropy bounds the loss only if the tokens say all that the text says."""
     tokens, characters, size = 0, 0, 0
     with open(path, "wb") as file:
         for piece in pieces:
-            nats = nats if nats is not None and gives_back(tokenizer, piece[:LOOKED_AT]) else None
+            nats = nats if nats is not None and tokenizer.gives_back(piece[:LOOKED_AT]) else None
             ids = tokenizer.encode_array(piece).astype(tokenizer.dtype, copy=False)
             ids.tofile(file)
             tokens, characters, size = tokens + len(ids), characters + len(piece), size + len(piece.encode())
     return Split(tokens, characters, size, nats)
-
-
-def gives_back(tokenizer, text: str) -> bool:
-    """Whether a text can be read from its tokens, with its capitals, spaces and ends of lines."""
-    return hasattr(tokenizer, "decode") and tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def all_text(source) -> Iterator[str]:

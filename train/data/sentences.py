@@ -31,13 +31,17 @@ class SentenceEncoder:
     """Stands for a tokenizer when a corpus is built: its ids are those of the sentences, with their ends marked."""
 
     tokenizer: Tokenizer
-    end: int  # the id that marks the end of a sentence and of a document
+
+    def __post_init__(self):
+        if self.tokenizer.separator_id is None:
+            raise ValueError("this tokenizer puts no special token behind a text, so sentences cannot be told apart")
 
     @property
     def dtype(self) -> type:
         return self.tokenizer.dtype
 
     def encode_array(self, text: str) -> np.ndarray:
+        end = self.tokenizer.separator_id
         sentences, breaks = [], []
         for line in text.splitlines():
             if line.strip():
@@ -47,11 +51,15 @@ class SentenceEncoder:
         ids, after = [], 0
         for number, encoded in enumerate(self.tokenizer.encode_batch(sentences)):
             while after < len(breaks) and breaks[after] == number:
-                ids.append(self.end)
+                ids.append(end)
                 after += 1
-            ids += [*encoded, self.end] if encoded else []
-        ids += [self.end] * (len(breaks) - after)
+            ids += [*encoded, end] if encoded else []
+        ids += [end] * (len(breaks) - after)
         return np.array(ids, self.dtype)
+
+    def gives_back(self, text: str) -> bool:
+        """Never: what stands between sentences is lost."""
+        return False
 
 
 class Documents:

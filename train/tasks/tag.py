@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from models.heads import Tagger
+from tinytensor.ops.softmax import IGNORED
 from train.tasks import metrics
 from train.tasks.rows import Row, field, known
 
@@ -35,7 +36,7 @@ class Tag:
             tags = listed(example, "tags")
             if len(tags) != len(words):
                 raise ValueError(f"an example has {len(words)} words but {len(tags)} tags: {' '.join(words)[:60]}")
-            targets = np.full(len(arrays["mask"]), -100)
+            targets = np.full(len(arrays["mask"]), IGNORED)
             targets[places] = [known(tag, self.tags, "the tag") for tag in tags[: len(places)]]
             arrays = arrays | {"tags": targets}
         return [Row(arrays, places)]
