@@ -14,13 +14,12 @@ import numpy as np
 
 from models.gpt_body import MARKS
 from models.padding import pad
+from models.sentences import find_words, group_words, words_of_sentences
 from models.tokenizers import ElmoCharacters, Frame, Special, Tokenizer
-from models.tokenizers.words import SENTENCE, WORD, split_sentences
 from tinytensor.ops.softmax import IGNORED
 
 # what padding is made of
 FILL = {"ids": 0, "token_types": 0, "tags": IGNORED, "targets": IGNORED, "answerable": False, "mask": False}
-FULL_STOPS, CLOSING = set(".!?"), set("\"'”’)")
 
 
 @dataclass
@@ -127,17 +126,17 @@ class CharacterInputs(TextInputs):
     characters: int = 50
 
     def text(self, a: str, b: str | None = None) -> dict[str, np.ndarray]:
-        dressed, _ = dress(split_sentences(a) + split_sentences(b or ""))
+        dressed, _ = dress(words_of_sentences(a) + words_of_sentences(b or ""))
         return self._spelled(dressed[: self.max_length])
 
     def words(self, words: list[str]) -> tuple[dict[str, np.ndarray], list[int]]:
-        dressed, places = dress(sentences_of(words))
+        dressed, places = dress(group_words(words))
         return self._spelled(dressed[: self.max_length]), [place for place in places if place < self.max_length]
 
     def passage(self, question: str, context: str, stride: int = 0) -> list[tuple[dict[str, np.ndarray], dict]]:
-        asked = dress(split_sentences(question))[0][: self.max_length // 2]
-        found = [list(WORD.finditer(context, *sentence.span())) for sentence in SENTENCE.finditer(context)]
-        dressed, places = dress([[word.group() for word in words] for words in found if words])
+        asked = dress(words_of_sentences(question))[0][: self.max_length // 2]
+        found = list(find_words(context))
+        dressed, places = dress([[word[0] for word in words] for words in found])
         spans = dict(zip(places, (word.span() for words in found for word in words)))
         room = self.max_length - len(asked)
         step = room - (stride or room // 3)
@@ -164,15 +163,3 @@ def dress(sentences: list[list[str]]) -> tuple[list[str], list[int]]:
         places += range(len(dressed) + 1, len(dressed) + 1 + len(words))
         dressed += ["<S>", *words, "</S>"]
     return dressed, places
-
-
-def sentences_of(words: list[str]) -> list[list[str]]:
-    """A list of words cut after every full stop (and the quotation mark that closes behind it) that a word follows."""
-    sentences, start = [], 0
-    for number in range(1, len(words)):
-        before, word = words[number - 1], words[number]
-        ended = before in FULL_STOPS or (before in CLOSING and number > 1 and words[number - 2] in FULL_STOPS)
-        if ended and word[:1].isalnum():
-            sentences.append(words[start:number])
-            start = number
-    return [*sentences, words[start:]] if words else []

@@ -13,10 +13,10 @@ import numpy as np
 import tinytensor as tt
 from models.gpt_body import GPTBody
 from models.inputs import TextInputs
+from models.sentences import split_sentences
 from nn import Module, evaluating
 from tinytensor import backend
 from train import checkpoint, finetune
-from train.data.sentences import split_sentences
 from train.data.text import TextFiles
 
 POOLS = ("mean", "cls")

@@ -8,7 +8,6 @@ it reads by characters. So a word too rare to be predicted still has an id, by w
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,13 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from models.files import write_json
+from models.sentences import find_words, words_of_sentences
 from models.tokenizers.base import Special, Tokenizer
 from models.tokenizers.tokenizer_json import read_own, tokenizer_file
 
 SPECIAL = ["<S>", "</S>", "<UNK>"]
 START, END, UNKNOWN = range(3)
-SENTENCE = re.compile(r"[^\n]*?[.!?]+[\"'’”)]*(?=\s|$)|[^\n]+")  # to a full stop, or to the end of the line
-WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
 CLOSING = set(".,;:!?)’”")
 
 
@@ -44,7 +42,7 @@ class Words(Tokenizer):
             raise ValueError(f"vocab_size {vocab_size} has no room for a word beside <S>, </S>, <UNK>; use 4 or more")
         words, sentences = Counter(), 0
         for text in texts:
-            for sentence in split_sentences(text):
+            for sentence in words_of_sentences(text):
                 words.update(sentence)
                 sentences += 1
         ranked = sorted(words.items(), key=lambda item: (-item[1], item[0]))
@@ -66,12 +64,10 @@ class Words(Tokenizer):
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         ids, spans = [], []
-        for sentence in SENTENCE.finditer(text):
-            words = list(WORD.finditer(text, *sentence.span()))
-            if words:
-                ids += [START, *(self.ids.get(word.group(), UNKNOWN) for word in words), END]
-                begin, end = words[0].start(), words[-1].end()
-                spans += [(begin, begin), *(word.span() for word in words), (end, end)]
+        for words in find_words(text):
+            ids += [START, *(self.ids.get(word[0], UNKNOWN) for word in words), END]
+            begin, end = words[0].start(), words[-1].end()
+            spans += [(begin, begin), *(word.span() for word in words), (end, end)]
         return ids, spans
 
     def check_ids(self, ids: Iterable[int]) -> list[int]:
@@ -107,9 +103,3 @@ class Words(Tokenizer):
         return cls(spec["tokens"], spec["counts"], spec["vocab_size"])
 
     from_pretrained = load
-
-
-def split_sentences(text: str) -> list[list[str]]:
-    """The words of each sentence. A sentence ends at a full stop, an exclamation or question mark, or with its line."""
-    sentences = (WORD.findall(text, *sentence.span()) for sentence in SENTENCE.finditer(text))
-    return [words for words in sentences if words]

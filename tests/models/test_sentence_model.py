@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.sentences import split_sentences
 from models.tokenizers import load as load_tokenizer
 from train import checkpoint, finetune
 from train.__main__ import main
 from train.data import stories
-from train.data.sentences import split_sentences
 from train.embedding import embed
 
 pytestmark = pytest.mark.parity

@@ -22,7 +22,7 @@ from models.tokenizers import WordPiece
 from nn import Module, evaluating
 from tinytensor.ops.softmax import IGNORED
 from train import pretrain
-from train.data.sentences import SentenceEncoder
+from train.data.documents import SentenceEncoder
 from train.objectives.masked import Masked, MaskedConfig
 from train.report import perplexity
 

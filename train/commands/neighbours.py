@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from models.tokenizers.words import WORD
+from models.sentences import WORD
 from tinytensor import backend
 from train import checkpoint
 from train.data.stories import corpus

@@ -24,7 +24,7 @@ HELD_OUT = 0.1  # the share of the text, at its end, that is not trained on
 
 
 class Encoder(Protocol):
-    """What a corpus is encoded with: a tokenizer, or what stands for one (train/data/sentences.py)."""
+    """What a corpus is encoded with: a tokenizer, or what stands for one (train/data/documents.py)."""
 
     @property
     def dtype(self) -> type:

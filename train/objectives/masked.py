@@ -20,8 +20,8 @@ from models.padding import pad
 from models.tokenizers import Tokenizer
 from tinytensor import random
 from tinytensor.ops.softmax import IGNORED
+from train.data.documents import Documents
 from train.data.pairs import TASKS, Pair, pack
-from train.data.sentences import Documents
 from train.objectives.labelled import bucketed
 
 MASKINGS = ("dynamic", "static")
@@ -55,7 +55,7 @@ class MaskedConfig:
 class Masked:
     """Batches {"ids", "token_types", "mask", "targets"}, (B, T) each, and "next" (B,) unless pairs are "none".
 
-    The data is a file of ids in which the tokenizer's separator ends sentences and documents (data/sentences.py).
+    The data is a file of ids in which the tokenizer's separator ends sentences and documents (data/documents.py).
     Batch `number` is a function of the seed and the number, so a resumed run goes on with the same batches.
     one_shape: fill all training batches up to `batch` rows of `context` tokens, of which nothing is asked.
     """

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
+from models.sentences import split_sentences
 from models.tokenizers import WordPiece
 from tinytensor import random
 from train.data import stories
+from train.data.documents import Documents, SentenceEncoder
 from train.data.pairs import pack
-from train.data.sentences import Documents, SentenceEncoder, split_sentences
 
 END = 3  # [SEP]
 

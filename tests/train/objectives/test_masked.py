@@ -4,7 +4,7 @@ import pytest
 from models.tokenizers import ByteLevelBPE, Characters, WordPiece
 from tinytensor import random
 from train.data import stories
-from train.data.sentences import SentenceEncoder
+from train.data.documents import SentenceEncoder
 from train.objectives.masked import Masked, MaskedConfig
 
 

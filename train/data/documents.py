@@ -6,24 +6,12 @@ sentence (the format of BERT's published code) or a paragraph, which is cut behi
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
+from models.sentences import split_sentences
 from models.tokenizers import Tokenizer
-
-# Behind a sentence's end and the quotes that close it, before a capital, a digit or an opening quote.
-BOUNDARY = re.compile(r"""(?<=[.!?])(["'”’)\]]*)\s+(?=["'“‘(\[]?[A-Z0-9À-Þ])""")
-
-
-def split_sentences(line: str) -> list[str]:
-    """The sentences of a paragraph. Says and asks stay with what was said: '"Go!" he said.' is one sentence."""
-    pieces, start = [], 0
-    for match in BOUNDARY.finditer(line):
-        pieces.append(line[start : match.start()] + match[1])
-        start = match.end()
-    return [piece for piece in (*pieces, line[start:]) if piece.strip()]
 
 
 @dataclass
