@@ -22,7 +22,8 @@ from nn.compression.quantize import is_quantized
 from train import checkpoint
 from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus, open_corpus
 from train.flags import add_config_flags, given
-from train.report import PLOT_HINT, Report
+from train.plots import HINT
+from train.report import Report
 from train.trainer import TrainConfig, Trainer
 
 # Fields of a model's config that follow from its tokenizer: name -> which of its ids.
@@ -112,7 +113,7 @@ def train(run: Run) -> bool:
         print(f"stopped after step {progress.step}; "
               f"go on with: python -m train {run.recipe.family} --resume {run.folder}")
     elif not drawn:
-        print(PLOT_HINT)
+        print(HINT)
     return progress.step >= trainer.config.steps
 
 

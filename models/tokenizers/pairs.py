@@ -4,8 +4,8 @@ Training starts from single symbols and repeatedly joins the most frequent pair 
 Encoding replays those merges on a word, the earliest-learnt pair first. Byte-level BPE, GPT-1's BPE and WordPiece
 training all stand on this file; they differ in what a word and a symbol are. Symbols are ids here.
 
-The plain algorithm counts all pairs again after each merge. This one keeps the counts, and for every pair the places
-where it stands; a merge then touches only its own places and their neighbours.
+The plain algorithm stands first: it counts all pairs again after each merge. The fast one keeps the counts, and for
+every pair the places where it stands; a merge then touches only its own places and their neighbours.
 """
 
 import heapq
@@ -19,6 +19,54 @@ NEVER = (1 << 30) - 1  # the rank of a pair that no merge joins: the largest int
 LONG_WORD = 256  # symbols from which the lists of merge_long beat the scans of merge_word
 EDGE = -1  # stands between two words
 GONE = -2  # was joined to its left neighbour
+
+
+# ---- the plain algorithm, which the rest of the file must equal
+
+def plain_train(words: Iterable[tuple[list[int], int]], join: Callable[[int, int], int],
+                score: Callable = lambda pair, pairs, symbols: pairs[pair]) -> Iterator[tuple[int, int, int]]:
+    """Yields (left, right, new) for the pair of neighbours with the highest score, until no pair is left.
+
+    words: each word's symbols, and how often it stands in the text.   join(left, right) names the new symbol.
+    score(pair, pairs, symbols): of a pair, by the counts of all pairs and symbols; its own count if not said.
+    """
+    words = list(words)
+    while True:
+        pairs, symbols = Counter(), Counter()
+        for word, count in words:
+            for symbol in word:
+                symbols[symbol] += count
+            for pair in pairwise(word):
+                pairs[pair] += count
+        if not pairs:
+            return
+        best = min(pairs, key=lambda pair: (-score(pair, pairs, symbols), pair))  # the smallest among equals
+        new = join(*best)
+        yield *best, new
+        words = [(plain_join(word, best, new), count) for word, count in words]
+
+
+def plain_join(word: list[int], pair: tuple[int, int], new: int) -> list[int]:
+    """The word with the new symbol wherever the pair stood, from left to right."""
+    joined = []
+    for symbol in word:
+        if joined and (joined[-1], symbol) == pair:
+            joined[-1] = new
+        else:
+            joined.append(symbol)
+    return joined
+
+
+def plain_merge(word: list[int], rank_of: dict[tuple[int, int], int], joined: list[int]) -> list[int]:
+    """Encodes: of the pairs that were merged in training the one learnt first is joined, again and again.
+
+    rank_of[a, b] is the rank of a merge, the first learnt has 0; joined[rank] is the symbol it makes.
+    """
+    while known := [pair for pair in pairwise(word) if pair in rank_of]:
+        first = min(known, key=rank_of.get)
+        i = list(pairwise(word)).index(first)
+        word = [*word[:i], joined[rank_of[first]], *word[i + 2:]]
+    return word
 
 
 # ---- encoding: replay the merges on one word

@@ -29,10 +29,10 @@ from train import checkpoint, finetune
 from train.data import toys
 from train.data.stories import tasks as stories_tasks
 from train.flags import add_config_flags, given
+from train.plots import draw_confusion
 from train.pretrain import make_folder
 from train.tasks import TASKS
 from train.tasks.examples import checksum, examples_of
-from train.tasks.picture import draw_confusion
 from train.trainer import TrainConfig, Trainer
 
 SUMMARY = "fine-tune a pretrained model: classify, regress, tag, answer, choose, text to text"
@@ -95,7 +95,7 @@ def main(args: argparse.Namespace) -> None:
         print(f"stopped after step {progress.step} of {steps}; go on with: python -m train finetune --resume {folder}")
         return
     print("held out: " + ", ".join(f"{name} {value:.4f}" for name, value in report.scores.items()))
-    if draw_confusion(report.tuned.task, report.held_out, report.answers, folder / "confusion.png"):
+    if draw_confusion(folder / "confusion.png", report.tuned.task, report.held_out, report.answers):
         print(f"which label was taken for which: {folder / 'confusion.png'}")
     print(f'to ask it: python -m train ask {folder} "..."')
 
