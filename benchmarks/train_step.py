@@ -24,8 +24,8 @@ import numpy as np
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, GPTConfig, T5Config
 from train import parallel
-from train.objectives.causal import Causal
 from train.objectives.spans import SpanCorruption
+from train.objectives.windows import Causal
 from train.trainer import Loop, TrainConfig, Trainer
 
 # name: (config, batch). small is nanoGPT's documented CPU run, baby its character-level GPU run.

@@ -111,7 +111,7 @@ class Trainer:
 
         The model's parameters move into shared memory if the workers are processes.
         """
-        if config.graph and not (getattr(model, "repeatable", False) and getattr(objective, "one_shape", False)):
+        if config.graph and not (getattr(model, "repeatable", False) and objective.one_shape):
             what = f"the steps of this {type(model).__name__} differ from batch to batch"
             raise ValueError(f"{what}, and --graph repeats a recorded one; leave it out")
         objective.check(train_data, "training")

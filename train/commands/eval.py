@@ -17,7 +17,7 @@ from train.data.corpus import encode_text, open_corpus
 from train.data.text import TextFiles
 from train.flags import add_device_flag, check_at_least_1
 from train.objectives.bidirectional import Bidirectional
-from train.objectives.causal import Causal
+from train.objectives.windows import Causal
 from train.report import describe_loss, perplexity
 from train.trainer import evaluate_on_all_cores
 

@@ -18,7 +18,7 @@ from models.files import write_text
 from models.generate import generate
 from models.tokenizers import ByteLevelBPE, Characters
 from train import pretrain
-from train.objectives.causal import Causal
+from train.objectives.windows import Causal
 from train.report import describe_loss
 from train.trainer import evaluate_on_all_cores
 

@@ -22,6 +22,7 @@ from tinytensor import random
 from tinytensor.ops.softmax import IGNORED
 from train.data.documents import Documents
 from train.data.pairs import TASKS, Pair, pack
+from train.objectives import Objective, in_batches, spread
 from train.objectives.labelled import bucketed
 
 MASKINGS = ("dynamic", "static")
@@ -52,7 +53,7 @@ class MaskedConfig:
 
 
 @dataclass
-class Masked:
+class Masked(Objective):
     """Batches {"ids", "token_types", "mask", "targets"}, (B, T) each, and "next" (B,) unless pairs are "none".
 
     The data is a file of ids in which the tokenizer's separator ends sentences and documents (data/documents.py).
@@ -131,10 +132,8 @@ class Masked:
         """The first pass's pairs in groups of a batch: all of them, or `limit` groups spread evenly."""
         pairs, _ = self.pairs_of_pass(tokens, 0)
         order = np.argsort([pair.length for pair in pairs], kind="stable")
-        groups = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
-        if limit is not None and len(groups) > limit:
-            groups = [groups[i] for i in np.linspace(0, len(groups) - 1, limit).astype(int)]
-        return groups
+        groups = in_batches(order, self.batch)
+        return [groups[i] for i in spread(len(groups), limit)]
 
     def evaluation_batch(self, tokens: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
         pairs, _ = self.pairs_of_pass(tokens, 0)
