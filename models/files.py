@@ -63,7 +63,8 @@ def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
     except (OSError, safetensors.SafetensorError) as error:
         if beside.is_file():
             beside.unlink()
-        raise ValueError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise ValueError(f"{path} cannot be written: {reason}") from None
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,7 +1,8 @@
 """Text to ids and back. Each scheme has a file of its own, which opens with the algorithm it follows.
 
 All tokenizers share one surface: `train(texts, vocab_size)`, `encode`, `encode_batch`, `encode_array`,
-`encode_with_offsets`, `decode`, `prepare`, `save`, `load`, `from_pretrained`, `vocab_size`, `special_tokens`.
+`encode_with_offsets`, `decode`, `prepare`, `save`, `load`, `from_pretrained`, `vocab_size`, `special_tokens`, and the
+ids that mean something: `pad_id`, `end_id`, `separator_id`, `mask_id`, `unk_id`.
 """
 
 from pathlib import Path

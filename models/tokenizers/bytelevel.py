@@ -23,7 +23,14 @@ from models.files import read_json, read_text, write_json, write_text
 from models.tokenizers.base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache, distinct
 from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
 from models.tokenizers.split import GPT2, Splitter
-from models.tokenizers.tokenizer_json import WHAT, TokenizerJson, read_merges, tokenizer_file, tokenizer_json
+from models.tokenizers.tokenizer_json import (
+    WHAT,
+    TokenizerJson,
+    read_merges,
+    tokenizer_file,
+    tokenizer_json,
+    write_vocab_and_merges,
+)
 
 
 def visible_bytes() -> list[str]:
@@ -165,9 +172,8 @@ class ByteLevelBPE(Tokenizer):
 
     def save_vocab_and_merges(self, folder: str | Path) -> None:
         """Writes the two files that GPT-2 was published with: vocab.json and merges.txt."""
-        write_json(Path(folder) / "vocab.json", self.readable_vocab())
-        write_text(Path(folder) / "merges.txt", "".join(
-            ["#version: 0.2\n", *(f"{show(left)} {show(right)}\n" for left, right in self.merges)]))
+        merges = ((show(left), show(right)) for left, right in self.merges)
+        write_vocab_and_merges(folder, self.readable_vocab(), merges)
 
     def readable_vocab(self) -> dict[str, int]:
         return {token: i for i, token in enumerate(self.tokens) if token is not None}

@@ -14,11 +14,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from models.files import read_json, write_json, write_text
+from models.files import read_json, write_json
 from models.tokenizers.base import Frame, Special, Tokenizer, WordCache, distinct
 from models.tokenizers.bert_text import BertText
 from models.tokenizers.pairs import first_symbols, learn_vocabulary, merge_word, ranks_of
-from models.tokenizers.tokenizer_json import WHAT, TokenizerJson, read_merges, tokenizer_file, tokenizer_json
+from models.tokenizers.tokenizer_json import (
+    WHAT,
+    TokenizerJson,
+    read_merges,
+    tokenizer_file,
+    tokenizer_json,
+    write_vocab_and_merges,
+)
 
 END = "</w>"
 
@@ -97,9 +104,7 @@ class ClassicBPE(Tokenizer):
 
     def save_vocab_and_merges(self, folder: str | Path) -> None:
         """Writes the two files that GPT-1 was published with in `transformers`: vocab.json and merges.txt."""
-        write_json(Path(folder) / "vocab.json", self.vocab)
-        write_text(Path(folder) / "merges.txt", "".join(
-            ["#version: 0.2\n", *(f"{left} {right}\n" for left, right in self.merges)]))
+        write_vocab_and_merges(folder, self.vocab, self.merges)
 
     @classmethod
     def load(cls, path: str | Path) -> ClassicBPE:

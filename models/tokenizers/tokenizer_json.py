@@ -7,9 +7,10 @@ decoder, post_processor and added tokens in one file) or the older files of its 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from models.files import read_json, read_text
+from models.files import read_json, read_text, write_json, write_text
 from models.tokenizers.base import Frame, Special, Tokenizer
 
 WHAT = "a tokenizer"  # wanted of the files read here, for the errors
@@ -41,6 +42,13 @@ def read_merges(path: str | Path) -> list[tuple[str, str]]:
             raise ValueError(f"{path}, line {number}: {line[:60]!r} is not two tokens with a space between")
         merges.append(tuple(pair))
     return merges
+
+
+def write_vocab_and_merges(folder: str | Path, vocab: dict[str, int], merges: Iterable[tuple[str, str]]) -> None:
+    """The two files that GPT-1 and GPT-2 were published with: vocab.json and merges.txt."""
+    write_json(Path(folder) / "vocab.json", vocab)
+    lines = ["#version: 0.2\n", *(f"{left} {right}\n" for left, right in merges)]
+    write_text(Path(folder) / "merges.txt", "".join(lines))
 
 
 class TokenizerJson:

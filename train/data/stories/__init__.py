@@ -49,11 +49,6 @@ class Corpus:
     def nats_per_character(self) -> float:
         return self.nats / len(self.text)
 
-    @property
-    def nats_per_word(self) -> float:
-        """Words are what spaces and line ends separate."""
-        return self.nats / len(self.text.split())
-
     def floor(self, start: int = 0, stop: int | None = None) -> float:
         """Nats per character of text[start:stop]: the loss of the perfect model.
 
