@@ -14,7 +14,7 @@ from models.tokenizers.characters import Characters
 from models.tokenizers.classic import ClassicBPE
 from models.tokenizers.elmo import ElmoCharacters
 from models.tokenizers.raw_bytes import Bytes
-from models.tokenizers.tokenizer_json import WHAT, tokenizer_file
+from models.tokenizers.tokenizer_json import tokenizer_file
 from models.tokenizers.unigram import Unigram
 from models.tokenizers.wordpiece import WordPiece
 from models.tokenizers.words import Words
@@ -34,11 +34,11 @@ def load(path: str | Path) -> Tokenizer | ElmoCharacters:
         else:
             raise ValueError(f"{path} has no tokenizer.json, spiece.model, vocab.txt or vocab.json")
     if path.name == "vocab.json":
-        return (ClassicBPE if "</w>" in "".join(read_json(path, WHAT)) else ByteLevelBPE).load(path.parent)
+        return (ClassicBPE if "</w>" in "".join(read_json(path, "a tokenizer")) else ByteLevelBPE).load(path.parent)
     by_suffix = {".model": Unigram, ".txt": WordPiece, ".tiktoken": ByteLevelBPE}
     if path.suffix in by_suffix:
         return by_suffix[path.suffix].load(path)
-    spec = read_json(tokenizer_file(path), WHAT)
+    spec = read_json(tokenizer_file(path), "a tokenizer")
     model = spec["model"] if isinstance(spec.get("model"), dict) else {}
     kind = spec.get("type") or model.get("type")
     by_kind = {"Characters": Characters, "Bytes": Bytes, "ElmoCharacters": ElmoCharacters,

@@ -19,18 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.files import read_json, read_text, write_json, write_text
+from models.files import read_json, read_text, write_text
 from models.tokenizers.base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache, distinct
 from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
 from models.tokenizers.split import GPT2, Splitter
-from models.tokenizers.tokenizer_json import (
-    WHAT,
-    TokenizerJson,
-    read_merges,
-    tokenizer_file,
-    tokenizer_json,
-    write_vocab_and_merges,
-)
+from models.tokenizers.tokenizer_json import TokenizerJson, read_merges, write_published, write_vocab_and_merges
 
 
 def visible_bytes() -> list[str]:
@@ -160,15 +153,15 @@ class ByteLevelBPE(Tokenizer):
         byte_level = {"type": "ByteLevel", "add_prefix_space": self.add_prefix_space, "trim_offsets": False,
                       "use_regex": self.splitter.pattern == GPT2}
         split = {"type": "Split", "pattern": {"Regex": self.splitter.pattern}, "behavior": "Isolated", "invert": False}
-        write_json(tokenizer_file(path), tokenizer_json(
-            self,
+        write_published(
+            path, self,
             pre_tokenizer=byte_level if self.splitter.pattern == GPT2 else
             {"type": "Sequence", "pretokenizers": [split, byte_level]},
             decoder=byte_level,
             model={"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                    "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
                    "ignore_merges": self.whole_words, "vocab": self.readable_vocab(),
-                   "merges": [[show(left), show(right)] for left, right in self.merges]}))
+                   "merges": [[show(left), show(right)] for left, right in self.merges]})
 
     def save_vocab_and_merges(self, folder: str | Path) -> None:
         """Writes the two files that GPT-2 was published with: vocab.json and merges.txt."""
@@ -190,8 +183,8 @@ class ByteLevelBPE(Tokenizer):
             return cls.from_ranks(read_ranks(path), special_tokens, pattern)
         if path.suffix != ".json" and not (path / "tokenizer.json").exists() and (path / "vocab.json").exists():
             return cls.from_vocab_and_merges(path, special_tokens, pattern)
-        path = tokenizer_file(path)
         spec = TokenizerJson(path, "BPE")
+        path = spec.path
         model, steps = spec.model, spec.steps("pre_tokenizer", "pretokenizers")
         byte_level = steps.get("ByteLevel")
         if byte_level is None or model.get("end_of_word_suffix") or spec.steps("normalizer", "normalizers"):
@@ -209,7 +202,7 @@ class ByteLevelBPE(Tokenizer):
     @classmethod
     def from_vocab_and_merges(cls, folder, special_tokens=None, pattern="gpt2"):
         """vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge."""
-        vocab, path = read_json(folder / "vocab.json", WHAT), folder / "merges.txt"
+        vocab, path = read_json(folder / "vocab.json", "a tokenizer"), folder / "merges.txt"
         merges = [(as_bytes(left, path), as_bytes(right, path)) for left, right in read_merges(path)]
         ordinary = {*VISIBLE, *(show(left + right) for left, right in merges), *(show(left) for left, _ in merges)}
         special = {name: Special(i, lstrip=name == "<mask>") for name, i in vocab.items() if name not in ordinary}
@@ -257,7 +250,7 @@ def as_bytes(token: str, path: Path) -> bytes:
 
 def read_ranks(path: Path) -> dict[bytes, int]:
     ranks = {}
-    for number, line in enumerate(read_text(path, WHAT).splitlines(), 1):
+    for number, line in enumerate(read_text(path, "a tokenizer").splitlines(), 1):
         try:
             token, rank = line.split()
             ranks[base64.b64decode(token, validate=True)] = int(rank)

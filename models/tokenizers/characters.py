@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.files import write_json
 from models.tokenizers.base import Special, Tokenizer, distinct
-from models.tokenizers.tokenizer_json import read_own, tokenizer_file
+from models.tokenizers.tokenizer_json import read_own, tokenizer_file, write_own
 
 LAST_CODE_POINT = 0x10FFFF
 
@@ -70,8 +69,7 @@ class Characters(Tokenizer):
 
     def save(self, path: str | Path) -> None:
         """Writes path/tokenizer.json, or path itself if it ends in .json."""
-        write_json(tokenizer_file(path), {"type": "Characters", "characters": self.characters,
-                                          "special_tokens": list(self.special)})
+        write_own(path, "Characters", characters=self.characters, special_tokens=list(self.special))
 
     @classmethod
     def load(cls, path: str | Path) -> Characters:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.files import write_json
 from models.padding import pad
-from models.tokenizers.tokenizer_json import read_own, tokenizer_file
+from models.tokenizers.tokenizer_json import read_own, write_own
 
 SENTENCE_START, SENTENCE_END, WORD_START, WORD_END, PADDING = range(256, 261)
 MARKS = {"<S>": [SENTENCE_START], "</S>": [SENTENCE_END]}
@@ -63,7 +62,7 @@ class ElmoCharacters:
         return [word.decode("utf-8", errors="replace") for word in words]
 
     def save(self, path: str | Path) -> None:
-        write_json(tokenizer_file(path), {"type": "ElmoCharacters", "characters": self.characters})
+        write_own(path, "ElmoCharacters", characters=self.characters)
 
     @classmethod
     def load(cls, path: str | Path) -> ElmoCharacters:

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.files import write_json
 from models.tokenizers.base import Frame, Special, Tokenizer
-from models.tokenizers.tokenizer_json import read_own, tokenizer_file
+from models.tokenizers.tokenizer_json import read_own, write_own
 
 FIRST_BYTE = 3
 EXTRA_IDS = 125
@@ -52,7 +51,7 @@ class Bytes(Tokenizer):
         return b"".join(data).decode("utf-8", errors="replace")
 
     def save(self, path: str | Path) -> None:
-        write_json(tokenizer_file(path), {"type": "Bytes"})
+        write_own(path, "Bytes")
 
     @classmethod
     def load(cls, path: str | Path) -> Bytes:

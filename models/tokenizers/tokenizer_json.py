@@ -13,8 +13,6 @@ from pathlib import Path
 from models.files import read_json, read_text, write_json, write_text
 from models.tokenizers.base import Frame, Special, Tokenizer
 
-WHAT = "a tokenizer"  # wanted of the files read here, for the errors
-
 
 def tokenizer_file(path: str | Path) -> Path:
     """The file meant by a path: itself if it ends in .json, else tokenizer.json in that folder."""
@@ -25,16 +23,21 @@ def tokenizer_file(path: str | Path) -> Path:
 def read_own(path: str | Path, kind: str) -> dict:
     """A tokenizer.json of our own small kind, for schemes that have no published layout."""
     path = tokenizer_file(path)
-    spec = read_json(path, WHAT)
+    spec = read_json(path, "a tokenizer")
     if spec.get("type") != kind:
         raise ValueError(f"{path} does not hold a {kind} tokenizer; open it with models.tokenizers.load")
     return spec
 
 
+def write_own(path: str | Path, kind: str, **table) -> None:
+    """Writes such a file."""
+    write_json(tokenizer_file(path), {"type": kind, **table})
+
+
 def read_merges(path: str | Path) -> list[tuple[str, str]]:
     """merges.txt: a version line, then one merge a line, the first learnt first."""
     merges = []
-    for number, line in enumerate(read_text(path, WHAT).split("\n"), 1):
+    for number, line in enumerate(read_text(path, "a tokenizer").split("\n"), 1):
         if line.startswith("#version") or not line.strip():
             continue
         pair = line.rstrip("\r").split(" ")
@@ -55,13 +58,14 @@ class TokenizerJson:
     """A tokenizer.json that has been read and checked as far as every scheme needs it."""
 
     def __init__(self, path: str | Path, kind: str):
-        self.path, self.spec = Path(path), read_json(path, WHAT)
+        self.path = tokenizer_file(path)
+        self.spec = read_json(self.path, "a tokenizer")
         self.model = self.spec.get("model")
         if not isinstance(self.model, dict):
-            raise ValueError(f"{path} has no model: it is not a tokenizer.json of a published kind")
+            raise ValueError(f"{self.path} has no model: it is not a tokenizer.json of a published kind")
         found = self.model.get("type", "BPE" if "merges" in self.model else None)
         if found != kind:
-            raise ValueError(f"{path} holds a {found} model, not {kind}; open it with models.tokenizers.load")
+            raise ValueError(f"{self.path} holds a {found} model, not {kind}; open it with models.tokenizers.load")
         self.model["type"] = kind
 
     def steps(self, part: str, plural: str) -> dict[str, dict]:
@@ -126,13 +130,14 @@ class TokenizerJson:
         return named or next((token for token in usual if token in self.special()), None)
 
 
-def tokenizer_json(tokenizer: Tokenizer, **parts) -> dict:
-    """The whole of tokenizer.json: special tokens and frame from the tokenizer, the scheme's own parts as given."""
+def write_published(path: str | Path, tokenizer: Tokenizer, *, model: dict, decoder: dict, pre_tokenizer: dict,
+                    normalizer: dict | None = None) -> None:
+    """Writes tokenizer.json: the scheme's own parts as given, special tokens and frame as the tokenizer has them."""
     special, frame = tokenizer.special, tokenizer.frame
     used = sorted({*frame.single, *frame.pair} - {"A", "B"})
 
     def item(name, type_id):
-        return {"Sequence" if name in "AB" else "SpecialToken": {"id": name, "type_id": type_id}}
+        return {"Sequence" if name in ("A", "B") else "SpecialToken": {"id": name, "type_id": type_id}}
 
     template = {"type": "TemplateProcessing",
                 "single": [item(name, 0) for name in frame.single],
@@ -143,7 +148,8 @@ def tokenizer_json(tokenizer: Tokenizer, **parts) -> dict:
              for name, token in sorted(special.items(), key=lambda entry: entry[1].id)]
     padding = tokenizer.pad_token and {
         "strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None,
-        "pad_id": special[tokenizer.pad_token].id, "pad_type_id": 0, "pad_token": tokenizer.pad_token}
-    return {"version": "1.0", "truncation": None, "padding": padding, "added_tokens": added,
-            "normalizer": parts.get("normalizer"), "pre_tokenizer": parts.get("pre_tokenizer"),
-            "post_processor": template if used else None, "decoder": parts.get("decoder"), "model": parts["model"]}
+        "pad_id": tokenizer.pad_id, "pad_type_id": 0, "pad_token": tokenizer.pad_token}
+    write_json(tokenizer_file(path), {
+        "version": "1.0", "truncation": None, "padding": padding, "added_tokens": added, "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer, "post_processor": template if used else None, "decoder": decoder,
+        "model": model})

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.files import read_json, write_json
+from models.files import read_json
 from models.tokenizers import spiece
 from models.tokenizers.base import Frame, Special, Tokenizer, WordCache, distinct
 from models.tokenizers.normalize import MARK, align, normalizer, squeeze
-from models.tokenizers.tokenizer_json import WHAT, TokenizerJson, tokenizer_file, tokenizer_json
+from models.tokenizers.tokenizer_json import TokenizerJson, write_published
 from models.tokenizers.unigram_training import learn_pieces
 
 UNKNOWN_PENALTY = 10.0
@@ -182,10 +182,10 @@ class Unigram(Tokenizer):
         """Writes tokenizer.json into a folder, or to a path ending in .json."""
         metaspace = {"type": "Metaspace", "replacement": MARK, "prepend_scheme": "always" if self.prefix else "never",
                      "split": True}
-        write_json(tokenizer_file(path), tokenizer_json(
-            self, normalizer={"type": "Sequence", "normalizers": self.steps},
+        write_published(
+            path, self, normalizer={"type": "Sequence", "normalizers": self.steps},
             pre_tokenizer=metaspace, decoder=metaspace,
-            model={"type": "Unigram", "unk_id": self.unk_id, "vocab": self.pieces, "byte_fallback": False}))
+            model={"type": "Unigram", "unk_id": self.unk_id, "vocab": self.pieces, "byte_fallback": False})
 
     @classmethod
     def load(cls, path: str | Path, extra_ids: int | None = None) -> Unigram:
@@ -199,7 +199,7 @@ class Unigram(Tokenizer):
             path = path / "spiece.model"
         if path.suffix == ".model":
             return cls.from_spiece(path, extra_ids)
-        spec = TokenizerJson(tokenizer_file(path), "Unigram")
+        spec = TokenizerJson(path, "Unigram")
         if spec.model.get("byte_fallback"):
             raise ValueError(f"{spec.path} falls back to bytes for unknown characters, which is not supported")
         pieces, special, unk_id = spec.pieces(), spec.special(), spec.model.get("unk_id")
@@ -225,7 +225,7 @@ class Unigram(Tokenizer):
                    if kind in (spiece.UNKNOWN, spiece.CONTROL)}
         config = path.with_name("tokenizer_config.json")
         if extra_ids is None and config.exists():
-            extra_ids = read_json(config, WHAT).get("extra_ids")
+            extra_ids = read_json(config, "a tokenizer").get("extra_ids")
         if extra_ids is None:
             extra_ids = 100 if set(special) == set(T5_TOKENS) else 0
         highest = max(score for _, score, _ in model.pieces)

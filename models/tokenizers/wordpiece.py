@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.files import read_json, read_text, write_json, write_text
+from models.files import read_json, read_text, write_text
 from models.tokenizers.base import Frame, Special, Tokenizer, WordCache, distinct
 from models.tokenizers.bert_text import BertText
 from models.tokenizers.pairs import first_symbols, learn_vocabulary
-from models.tokenizers.tokenizer_json import WHAT, TokenizerJson, tokenizer_file, tokenizer_json
+from models.tokenizers.tokenizer_json import TokenizerJson, write_published
 
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP]"], [0, 0, 0, 1, 1])
@@ -120,11 +120,11 @@ class WordPiece(Tokenizer):
             if None in self.tokens:
                 raise ValueError(f"vocab.txt has no way to skip id {self.tokens.index(None)}; save tokenizer.json")
             return write_text(path, "".join(f"{token}\n" for token in self.tokens))
-        write_json(tokenizer_file(path), tokenizer_json(
-            self, normalizer=self.text.to_json(), pre_tokenizer={"type": "BertPreTokenizer"},
+        write_published(
+            path, self, normalizer=self.text.to_json(), pre_tokenizer={"type": "BertPreTokenizer"},
             decoder={"type": "WordPiece", "prefix": self.prefix, "cleanup": True},
             model={"type": "WordPiece", "unk_token": self.unk_token, "continuing_subword_prefix": self.prefix,
-                   "max_input_chars_per_word": self.max_characters, "vocab": self.vocab}))
+                   "max_input_chars_per_word": self.max_characters, "vocab": self.vocab})
 
     @classmethod
     def load(cls, path: str | Path, lowercase: bool | None = None) -> WordPiece:
@@ -139,10 +139,10 @@ class WordPiece(Tokenizer):
         if path.suffix == ".txt":
             config = path.with_name("tokenizer_config.json")
             if lowercase is None:
-                lowercase = read_json(config, WHAT).get("do_lower_case", True) if config.exists() else True
-            lines = read_text(path, WHAT).removesuffix("\n").split("\n")
+                lowercase = read_json(config, "a tokenizer").get("do_lower_case", True) if config.exists() else True
+            lines = read_text(path, "a tokenizer").removesuffix("\n").split("\n")
             return cls({line.rstrip("\r"): i for i, line in enumerate(lines)}, text=BertText(lowercase))
-        spec = TokenizerJson(tokenizer_file(path), "WordPiece")
+        spec = TokenizerJson(path, "WordPiece")
         text = BertText.from_json(spec.only_step("normalizer", "normalizers", "BertNormalizer"))
         model = spec.model
         return cls(spec.vocab(), spec.special(), text, model.get("unk_token", "[UNK]"),

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.files import write_json
 from models.sentences import find_words, words_of_sentences
 from models.tokenizers.base import Special, Tokenizer
-from models.tokenizers.tokenizer_json import read_own, tokenizer_file
+from models.tokenizers.tokenizer_json import read_own, tokenizer_file, write_own
 
 SPECIAL = ["<S>", "</S>", "<UNK>"]
 START, END, UNKNOWN = range(3)
@@ -92,8 +91,7 @@ class Words(Tokenizer):
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:
-        write_json(tokenizer_file(path), {"type": "Words", "vocab_size": self.predicted, "tokens": self.tokens,
-                                          "counts": self.counts})
+        write_own(path, "Words", vocab_size=self.predicted, tokens=self.tokens, counts=self.counts)
 
     @classmethod
     def load(cls, path: str | Path) -> Words:
