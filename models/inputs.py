@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.gpt_body import MARKS
-from models.padding import pad
 from models.sentences import find_words, group_words, words_of_sentences
-from models.tokenizers import ElmoCharacters, Frame, Special, Tokenizer
+from models.tokenizers import ElmoCharacters, Frame, Special, Tokenizer, pad
 from tinytensor.ops.softmax import IGNORED
 
 # what padding is made of

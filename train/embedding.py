@@ -17,7 +17,7 @@ from models.sentences import split_sentences
 from nn import Module, evaluating
 from tinytensor import backend
 from train import checkpoint, finetune
-from train.data.text import TextFiles
+from train.data.corpus import TextFiles
 
 POOLS = ("mean", "cls")
 

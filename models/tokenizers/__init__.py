@@ -8,19 +8,18 @@ ids that mean something: `pad_id`, `end_id`, `separator_id`, `mask_id`, `unk_id`
 from pathlib import Path
 
 from models.files import read_json
-from models.tokenizers.base import Batch, Frame, Special, Tokenizer
+from models.tokenizers.base import Batch, Frame, Special, Tokenizer, pad, tokenizer_file
 from models.tokenizers.bytelevel import ByteLevelBPE
 from models.tokenizers.characters import Characters
 from models.tokenizers.classic import ClassicBPE
 from models.tokenizers.elmo import ElmoCharacters
 from models.tokenizers.raw_bytes import Bytes
-from models.tokenizers.tokenizer_json import tokenizer_file
 from models.tokenizers.unigram import Unigram
 from models.tokenizers.wordpiece import WordPiece
 from models.tokenizers.words import Words
 
 __all__ = ["Batch", "ByteLevelBPE", "Bytes", "Characters", "ClassicBPE", "ElmoCharacters", "Frame", "Special",
-           "Tokenizer", "Unigram", "WordPiece", "Words", "load"]
+           "Tokenizer", "Unigram", "WordPiece", "Words", "load", "pad"]
 
 
 def load(path: str | Path) -> Tokenizer | ElmoCharacters:

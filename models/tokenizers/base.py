@@ -1,27 +1,27 @@
 """What every tokenizer has in common: special tokens, batches, and sentences framed for a model.
 
-A tokenizer turns text into ids and back. How it cuts the text is the business of the other files in this
-folder; this one holds what does not depend on the scheme. Special tokens (`<|endoftext|>`, `[SEP]`) are names
-outside the text: `encode` reads them as ordinary characters unless `special=True` asks otherwise, so no user can
-write his way out of a prompt. `prepare` builds what an encoder model eats: `[CLS] A [SEP] B [SEP]`, cut to a
-length, padded to a rectangle, with token types and a mask.
+A tokenizer turns text into ids and back. How it cuts the text is the business of the other files in this folder; this
+one holds what does not depend on the scheme. Special tokens (`<|endoftext|>`, `[SEP]`) are names outside the text:
+`encode` reads them as ordinary characters unless `special=True` asks otherwise, so no user can write his way out of a
+prompt. `prepare` builds what an encoder model eats: `[CLS] A [SEP] B [SEP]`, cut to a length, padded to a rectangle,
+with token types and a mask.
 """
 
-import multiprocessing
-import os
+from __future__ import annotations
+
 import re
-from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
-from models.padding import pad
+from models.files import read_json, write_json
+from models.tokenizers.processes import encode_all
 
 WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 CACHED_WORDS = 1 << 18
-PARALLEL_FROM = 2_000_000  # characters in a batch from which starting a second process pays for itself
 
 
 @dataclass
@@ -109,13 +109,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Iterable[str], special: bool = False, workers: int | None = None) -> list[list[int]]:
         """The ids of many texts. Large batches are shared out over the cores; workers=1 stays in this process."""
-        texts = list(texts)
-        if workers is None:
-            large = len(texts) > 1 and sum(map(len, texts)) >= PARALLEL_FROM
-            workers = len(os.sched_getaffinity(0)) if large and hasattr(os, "sched_getaffinity") else 1
-        if min(workers, len(texts)) < 2 or multiprocessing.current_process().daemon:
-            return [self.encode(text, special) for text in texts]
-        return encode_in_processes(lambda text: self.encode(text, special), texts, workers)
+        return encode_all(lambda text: self.encode(text, special), list(texts), workers)
 
     def split_special(self, text: str) -> Iterator[tuple[int, int, Special | None]]:
         """(start, end, special token or None for ordinary text), covering the text; longer names win."""
@@ -316,37 +310,41 @@ class WordCache(dict):
         return chain.from_iterable(map(self.__getitem__, words))
 
 
-def encode_in_processes(encode: Callable, texts: list[str], workers: int) -> list[list[int]]:
-    """encode(text) of every text, on forked processes: they inherit the tokenizer, nothing is copied to them.
+def pad(rows: Sequence, fill=0, length: int | None = None, *, left: bool = False, axis: int = 0) -> np.ndarray:
+    """N arrays that differ in their length along `axis` -> one array (N, ...) of the first one's dtype.
 
-    The texts are cut into a few runs of about equal size a worker; ids travel back as arrays, which is many times
-    cheaper than lists.
+    length: of the result along that axis, if not the longest row's.   left: put the fill in front of the rows.
     """
-    total, runs, run, size = sum(map(len, texts)), [], [], 0
-    for text in texts:
-        run.append(text)
-        size += len(text)
-        if size >= total / (4 * workers):
-            runs.append(run)
-            run, size = [], 0
-    runs += [run] if run else []
-    context = multiprocessing.get_context("fork")
-    with context.Pool(min(workers, len(runs)), initializer=remember, initargs=(encode,)) as pool:
-        return [ids for lists in pool.imap(encode_run, runs) for ids in split_rows(*lists)]
+    rows = [np.asarray(row) for row in rows]
+    length = max(row.shape[axis] for row in rows) if length is None else length
+    shape = list(rows[0].shape)
+    shape[axis] = length
+    padded = np.full((len(rows), *shape), fill, rows[0].dtype)
+    for place, row in zip(padded, rows):
+        n = row.shape[axis]
+        where = [slice(None)] * row.ndim
+        where[axis] = slice(length - n, length) if left else slice(n)
+        place[tuple(where)] = row
+    return padded
 
 
-def remember(encode):
-    global inherited_encode
-    inherited_encode = encode
+# ---- files
+
+def tokenizer_file(path: str | Path) -> Path:
+    """The file meant by a path: itself if it ends in .json, else tokenizer.json in that folder."""
+    path = Path(path)
+    return path if path.suffix == ".json" else path / "tokenizer.json"
 
 
-def encode_run(texts):
-    rows = [inherited_encode(text) for text in texts]
-    return array("I", chain.from_iterable(rows)), [len(row) for row in rows]
+def read_own(path: str | Path, kind: str) -> dict:
+    """A tokenizer.json of our own small kind, for schemes that have no published layout."""
+    path = tokenizer_file(path)
+    spec = read_json(path, "a tokenizer")
+    if spec.get("type") != kind:
+        raise ValueError(f"{path} does not hold a {kind} tokenizer; open it with models.tokenizers.load")
+    return spec
 
 
-def split_rows(ids, lengths):
-    ids, end = ids.tolist(), 0
-    for length in lengths:
-        yield ids[end:end + length]
-        end += length
+def write_own(path: str | Path, kind: str, **table) -> None:
+    """Writes such a file."""
+    write_json(tokenizer_file(path), {"type": kind, **table})

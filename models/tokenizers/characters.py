@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.tokenizers.base import Special, Tokenizer, distinct
-from models.tokenizers.tokenizer_json import read_own, tokenizer_file, write_own
+from models.tokenizers.base import Special, Tokenizer, distinct, read_own, tokenizer_file, write_own
 
 LAST_CODE_POINT = 0x10FFFF
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.tokenizers.base import Frame, Special, Tokenizer
-from models.tokenizers.tokenizer_json import read_own, write_own
+from models.tokenizers.base import Frame, Special, Tokenizer, read_own, write_own
 
 FIRST_BYTE = 3
 EXTRA_IDS = 125

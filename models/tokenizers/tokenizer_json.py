@@ -1,4 +1,4 @@
-"""tokenizer.json: how its layout is read and written, and where it stands in a folder.
+"""tokenizer.json as it is published: how its layout is read and written.
 
 A published folder holds `tokenizer.json` (the layout of the `tokenizers` library: normalizer, pre_tokenizer, model,
 decoder, post_processor and added tokens in one file) or the older files of its scheme (`vocab.json` + `merges.txt`,
@@ -11,27 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from models.files import read_json, read_text, write_json, write_text
-from models.tokenizers.base import Frame, Special, Tokenizer
-
-
-def tokenizer_file(path: str | Path) -> Path:
-    """The file meant by a path: itself if it ends in .json, else tokenizer.json in that folder."""
-    path = Path(path)
-    return path if path.suffix == ".json" else path / "tokenizer.json"
-
-
-def read_own(path: str | Path, kind: str) -> dict:
-    """A tokenizer.json of our own small kind, for schemes that have no published layout."""
-    path = tokenizer_file(path)
-    spec = read_json(path, "a tokenizer")
-    if spec.get("type") != kind:
-        raise ValueError(f"{path} does not hold a {kind} tokenizer; open it with models.tokenizers.load")
-    return spec
-
-
-def write_own(path: str | Path, kind: str, **table) -> None:
-    """Writes such a file."""
-    write_json(tokenizer_file(path), {"type": kind, **table})
+from models.tokenizers.base import Frame, Special, Tokenizer, tokenizer_file
 
 
 def read_merges(path: str | Path) -> list[tuple[str, str]]:

@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from models.sentences import find_words, words_of_sentences
-from models.tokenizers.base import Special, Tokenizer
-from models.tokenizers.tokenizer_json import read_own, tokenizer_file, write_own
+from models.tokenizers.base import Special, Tokenizer, read_own, tokenizer_file, write_own
 
 SPECIAL = ["<S>", "</S>", "<UNK>"]
 START, END, UNKNOWN = range(3)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from train import checkpoint
 from train.commands import elmo
-from train.data.corpus import encode_text, open_corpus
-from train.data.text import TextFiles
+from train.data.corpus import TextFiles, encode_text, open_corpus
 from train.flags import add_device_flag, check_at_least_1
 from train.objectives.bidirectional import Bidirectional
 from train.objectives.windows import Causal

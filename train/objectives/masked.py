@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.config import check_choice, check_not_negative, check_positive, option
-from models.padding import pad
-from models.tokenizers import Tokenizer
+from models.tokenizers import Tokenizer, pad
 from tinytensor import random
 from tinytensor.ops.softmax import IGNORED
 from train.data.documents import Documents

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.padding import pad
+from models.tokenizers import pad
 from tinytensor.ops.softmax import IGNORED
 from train.objectives.windows import Windows
 

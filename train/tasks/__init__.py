@@ -10,6 +10,7 @@ and a model's scores an answer, and how good the answers are. Every task has
     answer(example, decoded)         the answer of an example, from what was said about its Rows
     score(examples, answers)         metrics by name, the main one first
     as_text(example)                 (source, target) for models that read and write text
+    from_text(text)                  the answer that such a model's text means
 """
 
 from train.tasks.answer import Answer

@@ -76,6 +76,9 @@ class Answer:
     def as_text(self, example: dict) -> tuple[str, str]:
         return f"question: {example['question']} context: {example['context']}", example.get("answer") or "no answer"
 
+    def from_text(self, text: str) -> str:
+        return "" if text.strip() == "no answer" else text.strip()
+
 
 def place_of(example: dict) -> tuple[int, int] | None:
     """(start, end) of the answer's characters in the context; None if there is no answer."""

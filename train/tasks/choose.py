@@ -54,3 +54,6 @@ class Choose:
     def as_text(self, example: dict) -> tuple[str, str]:
         listed = "".join(f" choice {i}: {choice}" for i, choice in enumerate(example["choices"]))
         return f"choose: {example['text']}{listed}", str(example.get("label", ""))
+
+    def from_text(self, text: str) -> int:
+        return int(text) if text.strip().isdigit() else -1

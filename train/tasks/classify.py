@@ -58,3 +58,6 @@ class Classify:
     def as_text(self, example: dict) -> tuple[str, str]:
         pair = f" second: {example['pair']}" if example.get("pair") is not None else ""
         return f"classify: {example['text']}{pair}", str(example.get("label", ""))
+
+    def from_text(self, text: str) -> str:
+        return text.strip()

@@ -62,6 +62,12 @@ class Regress:
         target = f"{round(_number(example) * 5) / 5:.1f}" if "score" in example else ""
         return f"score: {example['text']}{pair}", target
 
+    def from_text(self, text: str) -> float:
+        try:
+            return float(text)
+        except ValueError:
+            return self.mean
+
 
 def _number(example: dict) -> float:
     value = field(example, "score", (int, float, str), Regress.kind)

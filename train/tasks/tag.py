@@ -60,6 +60,9 @@ class Tag:
         tags = listed(example, "tags") if "tags" in example else ()
         return f"tag: {' '.join(listed(example, 'words'))}", " ".join(tags)
 
+    def from_text(self, text: str) -> list[str]:
+        return text.split()
+
 
 def listed(example: dict, name: str) -> list[str]:
     """A list of strings; in a TSV file, separated by spaces."""

@@ -63,6 +63,9 @@ class Text2Text:
     def as_text(self, example: dict) -> tuple[str, str]:
         return source_of(example), example.get("target", "")
 
+    def from_text(self, text: str) -> str:
+        return text
+
 
 def source_of(example: dict) -> str:
     """What the encoder reads: the input, behind its task's name if that stands in a column of its own."""

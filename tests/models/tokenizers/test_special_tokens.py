@@ -68,7 +68,7 @@ def test_two_processes_give_the_same_batch_as_one(name):
 
 
 def test_a_large_batch_of_generated_texts_is_shared_out_by_itself(monkeypatch):
-    monkeypatch.setattr("models.tokenizers.base.PARALLEL_FROM", 1000)
+    monkeypatch.setattr("models.tokenizers.processes.PARALLEL_FROM", 1000)
     tokenizer = ALL["bytelevel"]
     assert tokenizer.encode_batch(text for text in [CORPUS] * 5) == [tokenizer.encode(CORPUS)] * 5
     assert tokenizer.encode_batch([]) == []
