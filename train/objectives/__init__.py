@@ -37,13 +37,3 @@ class Objective(Protocol):
     def evaluation_batch(self, data, key) -> dict[str, np.ndarray]:
         """The batch of a key, always the same."""
         ...
-
-
-def spread(count: int, limit: int | None) -> np.ndarray:
-    """The numbers 0 .. count - 1, or `limit` of them at even distances, the first and the last among them."""
-    return np.arange(count) if limit is None or count <= limit else np.linspace(0, count - 1, limit).astype(int)
-
-
-def in_batches(items: np.ndarray, batch: int) -> list[np.ndarray]:
-    """An array cut into stretches of `batch` items; the last may be shorter."""
-    return [items[i : i + batch] for i in range(0, len(items), batch)]

@@ -16,7 +16,8 @@ import numpy as np
 
 from models.tokenizers.words import END, START, UNKNOWN
 from tinytensor.ops.softmax import IGNORED
-from train.objectives import Objective, in_batches, spread
+from train.objectives import Objective
+from train.objectives.windows import in_batches, spread
 
 EVALUATED = 8  # windows of `context` that are evaluated in one go, after one to warm up
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinytensor import random
-from train.objectives import Objective, in_batches, spread
+from train.objectives import Objective
+from train.objectives.windows import in_batches, spread
 from train.tasks.rows import Row
 
 POOL = 50  # batches whose rows are sorted by length together

@@ -21,8 +21,9 @@ from tinytensor import random
 from tinytensor.ops.softmax import IGNORED
 from train.data.documents import Documents
 from train.data.pairs import TASKS, Pair, pack
-from train.objectives import Objective, in_batches, spread
+from train.objectives import Objective
 from train.objectives.labelled import bucketed
+from train.objectives.windows import in_batches, spread
 
 MASKINGS = ("dynamic", "static")
 

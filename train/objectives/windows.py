@@ -11,7 +11,7 @@ import numpy as np
 
 from tinytensor import random
 from tinytensor.ops.softmax import IGNORED
-from train.objectives import Objective, in_batches, spread
+from train.objectives import Objective
 
 EVALUATION = 1  # marks the streams of chance that evaluation draws from, apart from those of training
 
@@ -99,3 +99,13 @@ class Causal(Windows):
         batch = super().evaluation_batch(tokens, starts)
         seen = (starts[:, None] > 0) & (np.arange(self.context) < self.context - self.stride)
         return batch | {"targets": np.where(seen, IGNORED, batch["targets"])}
+
+
+def spread(count: int, limit: int | None) -> np.ndarray:
+    """The numbers 0 .. count - 1, or `limit` of them at even distances, the first and the last among them."""
+    return np.arange(count) if limit is None or count <= limit else np.linspace(0, count - 1, limit).astype(int)
+
+
+def in_batches(items: np.ndarray, batch: int) -> list[np.ndarray]:
+    """An array cut into stretches of `batch` items; the last may be shorter."""
+    return [items[i : i + batch] for i in range(0, len(items), batch)]
