@@ -35,7 +35,8 @@ def find_words(text: str) -> Iterator[list[re.Match]]:
 
 def words_of_sentences(text: str) -> list[list[str]]:
     """The words of each sentence. A sentence ends at a full stop, an exclamation or question mark, or with its line."""
-    return [[word[0] for word in words] for words in find_words(text)]
+    sentences = (WORD.findall(text, *sentence.span()) for sentence in SENTENCE.finditer(text))
+    return [words for words in sentences if words]
 
 
 def group_words(words: list[str]) -> list[list[str]]:

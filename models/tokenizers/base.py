@@ -242,8 +242,9 @@ class Tokenizer:
             empty = np.zeros((0, length or 0), int)
             return Batch(empty, empty, empty.astype(bool))
         ids, types = ([np.array(row, int) for row in part] for part in zip(*rows))
-        real = [np.ones(len(row), bool) for row in ids]
-        return Batch(pad(ids, self.pad_id or 0, length), pad(types, 0, length), pad(real, False, length))
+        padded = pad(ids, self.pad_id or 0, length)
+        mask = np.arange(padded.shape[1]) < np.array([len(row) for row in ids])[:, None]
+        return Batch(padded, pad(types, 0, length), mask)
 
     def dress(self, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:
         """The ids and token types of one text, or of a pair, in the frame."""
@@ -317,14 +318,11 @@ def pad(rows: Sequence, fill=0, length: int | None = None, *, left: bool = False
     """
     rows = [np.asarray(row) for row in rows]
     length = max(row.shape[axis] for row in rows) if length is None else length
-    shape = list(rows[0].shape)
-    shape[axis] = length
-    padded = np.full((len(rows), *shape), fill, rows[0].dtype)
+    before, after = rows[0].shape[:axis], rows[0].shape[axis + 1 :]
+    padded = np.full((len(rows), *before, length, *after), fill, rows[0].dtype)
     for place, row in zip(padded, rows):
         n = row.shape[axis]
-        where = [slice(None)] * row.ndim
-        where[axis] = slice(length - n, length) if left else slice(n)
-        place[tuple(where)] = row
+        place[(slice(None),) * axis + (slice(length - n, length) if left else slice(n),)] = row
     return padded
 
 
