@@ -25,8 +25,8 @@ import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, GPTConfig, T5Config
 from tinytensor.distributed import Communicator, core_count
 from train import parallel
-from train.objectives.causal import Causal
 from train.objectives.spans import SpanCorruption
+from train.objectives.windows import Causal
 from train.trainer import Loop, TrainConfig, Trainer
 
 # name: (config, batch). small is nanoGPT's documented CPU run, baby its character-level GPU run.

@@ -212,7 +212,7 @@ class MaskedHead(Module):
 class BERTForPreTraining(Module, Model, Filler):
     """BERT with the heads it is pretrained with: masked words, and whether two texts belong together.
 
-    A batch holds "ids", "token_types" and "mask", all (B, T); "targets" (B, T), the tokens behind the masks and -100
+    A batch holds "ids", "token_types" and "mask", all (B, T); "targets" (B, T), the tokens behind the masks and IGNORED
     elsewhere; and "next" (B,): 0 where the second text is the right one, 1 where it is not. Without "next" the sentence
     head is not trained.
     """

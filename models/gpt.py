@@ -226,6 +226,6 @@ class GPT(Module, Model, LeftToRight):
         A model that was made smaller computes the same there; see pretrained.save.
         """
         family = published.FAMILIES["openai-gpt" if self.config.post_norm else "gpt2"]
-        end = tokenizer.special.get("<|endoftext|>") if tokenizer else None
-        ends = {"bos_token_id": end.id, "eos_token_id": end.id} if end and not self.config.post_norm else {}
+        end = tokenizer.end_id if tokenizer else None
+        ends = {} if end is None or self.config.post_norm else {"bos_token_id": end, "eos_token_id": end}
         pretrained.save(self, family, folder, ends, tokenizer)

@@ -140,7 +140,7 @@ class T5(Module, Model, Writer):
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean of -log p(target), in nats per token.
 
-        batch: "ids" (B, S), optionally their "mask" (B, S), and "targets" (B, T), padded with -100, which do not count.
+        batch: "ids" (B, S), optionally their "mask" (B, S), and "targets" (B, T), padded with IGNORED.
         counts: divide the sum by counts["targets"] instead of by the number of the batch's own targets.
         """
         targets, counts = batch["targets"], counts or self.counts(batch)

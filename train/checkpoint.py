@@ -23,7 +23,7 @@ import numpy as np
 
 from models import ELMo
 from models.families import FAMILIES, PUBLISHED, Family
-from models.files import write_text
+from models.files import read_json, write_json
 from models.pretrained.weights import read_metadata, read_safetensors, write_safetensors
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
@@ -40,7 +40,7 @@ def save_config(run: Path, family: str, config, smaller: bool = False) -> None:
 
 
 def write_config(run: Path, fields: dict) -> None:
-    write_text(run / "config.json", json.dumps(fields, indent=1) + "\n")
+    write_json(run / "config.json", fields)
 
 
 def save_weights(run: Path, model: Module, which: str = "last") -> None:
@@ -119,13 +119,9 @@ def read_config(folder: Path) -> dict:
     path = folder / "config.json"
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the folder of a run, such as runs/gpt-1")
-    try:
-        fields = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{folder} is not a run: it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    return fields if isinstance(fields, dict) else {}
+    if not path.exists():
+        raise ValueError(f"{folder} is not a run: it has no config.json")
+    return read_json(path, "the settings of a model")
 
 
 def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:

@@ -14,11 +14,11 @@ import tinytensor as tt
 from models.contract import Body, Model
 from models.families import family_of
 from models.inputs import TextInputs
+from models.sentences import split_sentences
 from models.tokenizers import Tokenizer
 from nn import evaluating
 from tinytensor import backend
-from train.data.sentences import split_sentences
-from train.data.text import TextFiles
+from train.data.corpus import TextFiles
 
 POOLS = ("mean", "cls")
 

@@ -7,7 +7,6 @@ are. A fine-tuned model's folder is a run's, with the task and the body's family
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import tinytensor as tt
 from models.config import check_not_negative, check_positive, check_shares, option
 from models.contract import Model
 from models.families import FAMILIES, Family, family_of
+from models.files import read_json
 from models.inputs import TextInputs
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
@@ -268,12 +268,9 @@ def is_finetuned(folder: Path) -> bool:
 
 def read_record(folder: Path) -> dict:
     """What a run was asked to do, as the command wrote it down."""
-    try:
-        record = json.loads((folder / RECORD).read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{folder} has no {RECORD}, which says what a run was fine-tuned on") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / RECORD} cannot be read, so {folder} cannot go on: {error}") from None
+    if not (folder / RECORD).exists():
+        raise ValueError(f"{folder} has no {RECORD}, which says what a run was fine-tuned on")
+    record = read_json(folder / RECORD, f"what {folder} was fine-tuned on")
     try:
         files = {name: record[name] and Path(record[name]) for name in ("data", "held_out")}
         return record | files | {name: record[name] for name in ("task", "train", "checksum")}

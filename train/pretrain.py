@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import tinytensor as tt
 from models.families import family_of
-from models.files import write_text
+from models.files import read_json, write_json
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from train import checkpoint, runs
 from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus, open_corpus
 from train.flags import add_config_flags, given
+from train.plots import HINT
 from train.recipes import Recipe
-from train.report import PLOT_HINT, Report
+from train.report import Report
 from train.trainer import TrainConfig, Trainer
 
 
@@ -81,7 +81,7 @@ def train(job: Job) -> bool:
         step, name = job.trainer.progress.step, job.recipe.family
         print(f"stopped after step {step}; go on with: python -m train {name} --resume {job.folder}")
     elif not (job.folder / "loss.png").exists():
-        print(PLOT_HINT)
+        print(HINT)
     return finished
 
 
@@ -198,16 +198,12 @@ def _source(args: argparse.Namespace, recipe: Recipe) -> FileSource | StoriesSou
 
 def _save_settings(folder: Path, data: str | None, config: TrainConfig, settings) -> None:
     said = {"data": data, "train": dataclasses.asdict(config), "objective": dataclasses.asdict(settings)}
-    write_text(folder / "trainer.json", json.dumps(said, indent=1) + "\n")
+    write_json(folder / "trainer.json", said)
 
 
 def load_settings(folder: Path, settings: type) -> tuple[str | None, TrainConfig, object]:
     """(path of its data or None, how it was trained, the settings of its objective), as a run's folder says."""
     path = folder / "trainer.json"
-    try:
-        said = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    said = said if isinstance(said, dict) else {}
+    said = read_json(path, "the settings of this run")
     config = checkpoint.made_from(TrainConfig, said.get("train"), path)
     return said.get("data"), config, checkpoint.made_from(settings, said.get("objective", {}), path)

@@ -18,13 +18,12 @@ from models.elmo import ELMoConfig
 from models.families import FAMILIES, Family
 from models.t5 import T5Config
 from models.tokenizers import ByteLevelBPE, Bytes, Characters, ElmoCharacters, Tokenizer, Unigram, WordPiece, Words
-from train.data.sentences import SentenceEncoder
+from train.data.documents import SentenceEncoder
 from train.objectives.bidirectional import Bidirectional
-from train.objectives.causal import Causal
 from train.objectives.masked import Masked, MaskedConfig
 from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM
 from train.objectives.spans import SpanCorruption
-from train.objectives.windows import Windows
+from train.objectives.windows import Causal, Windows
 from train.trainer import TrainConfig
 
 SENTINELS = 100  # that a tokenizer learned for a T5 has
@@ -68,19 +67,12 @@ def masked(model: Config, training: TrainConfig, settings: MaskedConfig, tokeniz
     return Masked(tokenizer, model.context, training.batch, settings, training.seed, one_shape=training.graph)
 
 
-def sentence_encoder(tokenizer: Tokenizer) -> SentenceEncoder:
-    if tokenizer.separator_id is None:
-        raise ValueError("this tokenizer puts no special token behind a text, so sentences cannot be told apart")
-    return SentenceEncoder(tokenizer, tokenizer.separator_id)
-
-
 def text_to_text(model: T5Config, training: TrainConfig, settings: TextToText, tokenizer: Tokenizer) -> Windows:
     if tokenizer.pad_id is None or tokenizer.end_id is None:
         raise ValueError(f"a T5 needs tokens for padding and the end; this {type(tokenizer).__name__} has none")
     size = dict(context=settings.context, batch=training.batch, seed=training.seed)
     if settings.objective == "spans":
-        ids = tokenizer.special_tokens
-        sentinels = tuple(ids[name] for name in (f"<extra_id_{i}>" for i in range(len(ids))) if name in ids)
+        sentinels = tuple(tokenizer.sentinel_ids)
         spans = dict(density=settings.density, mean_span=settings.mean_span)
         return SpanCorruption(**size, sentinels=sentinels, eos=model.eos_id, **spans)
     if settings.objective == "next":
@@ -114,7 +106,7 @@ class ObjectiveRecipe:
 
 OBJECTIVES = {
     "causal": ObjectiveRecipe(causal, plain=True),
-    "masked": ObjectiveRecipe(masked, MaskedConfig, sentence_encoder),
+    "masked": ObjectiveRecipe(masked, MaskedConfig, SentenceEncoder),
     "text to text": ObjectiveRecipe(text_to_text, TextToText),
     "bidirectional": ObjectiveRecipe(both_ways, BothWays, plain=True),
 }

@@ -11,13 +11,12 @@ No softmax is in the file: what was published can read, not predict.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from models.files import replace_file, write_text
+from models.files import read_json, replace_file, write_json
 
 
 def read_published(options: str | Path, weights: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -39,13 +38,13 @@ def write_published(options: str | Path, weights: str | Path, fields: dict, stat
             for name, array in arrays.items():
                 file[name] = np.ascontiguousarray(array)
 
-    write_text(options, json.dumps(write_options(fields), indent=1) + "\n")
+    write_json(options, write_options(fields))
     replace_file(weights, write)
 
 
 def read_options(path: str | Path) -> dict:
+    options = read_json(path, "the options.json of an ELMo")
     try:
-        options = json.loads(Path(path).read_text())
         lstm, characters = options["lstm"], options["char_cnn"]
         if not 261 <= characters["n_characters"] <= 262:
             raise ValueError(f"n_characters is {characters['n_characters']}, not 261 or 262")
@@ -62,8 +61,6 @@ def read_options(path: str | Path) -> dict:
             "highways": characters.get("n_highway") or 0,
             "characters": characters["max_characters_per_token"],
         }
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except (KeyError, TypeError, ValueError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} is not the options.json of an ELMo with characters: {what}") from None

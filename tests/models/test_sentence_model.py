@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from models.families import FAMILIES
+from models.sentences import split_sentences
 from models.tokenizers import load as load_tokenizer
 from train import checkpoint
 from train.__main__ import main
 from train.data import stories
-from train.data.sentences import split_sentences
 from train.embedding import embed
 
 pytestmark = pytest.mark.parity

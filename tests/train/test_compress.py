@@ -18,7 +18,7 @@ from train import checkpoint, finetune
 from train.__main__ import main
 from train.compression import compare
 from train.compression.prune import Pruning, gradually
-from train.objectives.causal import Causal
+from train.objectives.windows import Causal
 from train.trainer import TrainConfig, Trainer
 
 TEXT = "the cat sat on the mat. the dog sat on the log. the hen sat in the pen.\n" * 60

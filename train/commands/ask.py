@@ -18,7 +18,7 @@ from pathlib import Path
 
 from train import finetune
 from train.flags import add_device_flag
-from train.tasks.files import read_examples
+from train.tasks.examples import read_examples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

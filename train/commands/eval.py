@@ -13,11 +13,10 @@ from pathlib import Path
 
 from models.families import family_of
 from train import checkpoint, pretrain
-from train.data.corpus import encode_text, open_corpus
-from train.data.text import TextFiles
+from train.data.corpus import TextFiles, encode_text, open_corpus
 from train.flags import add_device_flag, check_at_least_1
 from train.objectives.bidirectional import Bidirectional
-from train.objectives.causal import Causal
+from train.objectives.windows import Causal
 from train.recipes import OBJECTIVES
 from train.report import describe_loss, perplexity
 from train.trainer import TrainConfig, evaluate_on_all_cores

@@ -48,11 +48,12 @@ def fill(model, tokenizer, text: str, pair: str | None = None, top: int = 5) -> 
     mask = tokenizer.tokens[tokenizer.mask_id]
     (places,) = np.nonzero(batch.ids[0] == tokenizer.mask_id)
     if not len(places):
+        mask = tokenizer.tokens[tokenizer.mask_id]
         raise ValueError(f"there is nothing to fill in: write {mask} where a word is missing")
     with tt.no_grad():
         logits = model.fill_scores(batch.ids, batch.types, batch.mask)
     p = tt.ops.softmax(tt.Tensor(backend.to_numpy(logits.data)[0, places])).data
-    special = [token.id for token in tokenizer.special.values()]
+    special = list(tokenizer.special_tokens.values())
     p[:, special] = 0  # they stand for no word
     best = p.argsort(axis=-1)[:, ::-1][:, : min(top, p.shape[1] - len(special))]
     guesses = [[(tokenizer.tokens[i], float(row[i])) for i in some] for row, some in zip(p, best)]

@@ -18,19 +18,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
 from models import ELMo, ELMoConfig
-from models.files import write_text
+from models.files import write_json
 from train import checkpoint, finetune, runs
 from train.data import toys
 from train.data.stories import tasks as stories_tasks
 from train.finetune import FineTuneConfig
 from train.flags import add_config_flags, given
+from train.plots import draw_confusion
 from train.tasks import TASKS
 from train.tasks.examples import checksum, examples_of
-from train.tasks.picture import draw_confusion
 from train.trainer import TrainConfig, Trainer
 
 FOLLOWS = ("steps", "eval_every", "save_every", "eval_batches")  # from the number of epochs
@@ -70,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
         print(f"stopped after step {step} of {steps}; go on with: python -m train finetune --resume {folder}")
         return
     print("held out: " + ", ".join(f"{name} {value:.4f}" for name, value in report.scores.items()))
-    if draw_confusion(report.tuned.task, report.held_out, report.answers, folder / "confusion.png"):
+    if draw_confusion(folder / "confusion.png", report.tuned.task, report.held_out, report.answers):
         print(f"which label was taken for which: {folder / 'confusion.png'}")
     print(f'to ask it: python -m train ask {folder} "..."')
 
@@ -102,7 +101,7 @@ def _begin(args: argparse.Namespace) -> Trainer:
     with runs.new_run(args.out, "finetune", args.overwrite) as folder:
         trainer = finetune.begin(folder, (model, tokenizer), task, *examples, config, settings, smaller=smaller)
         record |= {"train": settings, "checksum": checksum((kind, *examples))}
-        write_text(folder / finetune.RECORD, json.dumps(record, indent=1, default=str) + "\n")
+        write_json(folder / finetune.RECORD, record)
     counts = f"{len(examples[0])} examples to train on and {len(examples[1])} held out"
     print(f"{counts}; {trainer.config.steps} steps; in {folder}")
     return trainer

@@ -17,7 +17,7 @@ import tinytensor as tt
 from models.files import write_text
 from models.generate import generate
 from train import pretrain, recipes
-from train.objectives.causal import Causal
+from train.objectives.windows import Causal
 from train.report import describe_loss
 from train.trainer import evaluate_on_all_cores
 

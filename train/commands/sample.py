@@ -21,8 +21,6 @@ from nn import Module
 from train import checkpoint
 from train.flags import add_config_flags, add_device_flag, check_at_least_1, given
 
-END = "<|endoftext|>"  # a special token of this name ends a text
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run, or a published one")
@@ -106,8 +104,8 @@ def write_on(model: Module, tokenizer, args: argparse.Namespace) -> None:
     if not prompt:
         raise ValueError("--prompt is empty; give at least one character")
     how = chosen(args, 0.8) | dict(stop=args.stop or (), past_context=args.past_context or "slide")
-    if END in tokenizer.special:
-        how["end"] = tokenizer.special[END].id
+    if tokenizer.end_id is not None:
+        how["end"] = tokenizer.end_id
     if args.beams > 1:
         texts = [[text] for text in write(model, tokenizer, prompt, args.tokens, samples=args.samples, **how)]
     else:

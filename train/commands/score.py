@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from models.contract import LeftToRight
-from models.files import write_text
+from models.files import read_text, write_text
 from models.score import Scores, score
 from models.tokenizers import Tokenizer
-from models.tokenizers.files import read_text
 from train import checkpoint
 from train.flags import add_device_flag
 from train.report import perplexity

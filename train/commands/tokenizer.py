@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from models.tokenizers import ByteLevelBPE, Characters, ClassicBPE, Tokenizer, Unigram, WordPiece, Words
-from train.data.text import TextFiles
+from train.data.corpus import TextFiles
 
 KINDS = {"bpe": ByteLevelBPE, "classic": ClassicBPE, "wordpiece": WordPiece, "unigram": Unigram,
          "characters": Characters, "words": Words}

@@ -22,7 +22,7 @@ import safetensors.numpy
 
 import tinytensor as tt
 from models.contract import Model
-from models.files import replace_file, write_text
+from models.files import write_text
 from nn import evaluating
 from nn.compression import storage
 from nn.compression.quantize import Quantized
@@ -33,6 +33,7 @@ from train.data.corpus import open_corpus
 from train.flags import check_at_least_1, given
 from train.objectives.labelled import Labelled
 from train.objectives.wrapped import Wrapped
+from train.plots import HINT, draw_curves
 from train.recipes import OBJECTIVES
 from train.report import Report
 from train.tasks import TASKS
@@ -320,35 +321,10 @@ def conclude(folder: Path, lines: list[Measured], curves: dict, axis: str, unit:
     text = table(lines)
     print(text)
     write_text(folder / "comparison.md", text + "\n")
-    if draw(folder / "comparison.png", curves, axis, unit, title):
+    if draw_curves(folder / "comparison.png", curves, axis, unit, title):
         print(f"the run is in {folder}, the picture in {folder / 'comparison.png'}")
     else:
-        print(f"the run is in {folder}; for a picture: pip install matplotlib")
-
-
-def draw(path: Path, curves: dict[str, list[tuple]], x: str, y: str, title: str) -> bool:
-    """Curves by name, each a list of (x, y) or (x, y, error), into a PNG; False if matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name, points in curves.items():
-        xs, ys, *errors = zip(*points)
-        style = dict(marker="o", markersize=4, linewidth=1.5 if len(points) > 1 else 0, label=name)
-        axes.errorbar(xs, ys, yerr=errors[0] if errors else None, capsize=3, **style)
-    if y == "perplexity":
-        heights = [point[1] for points in curves.values() for point in points]
-        if max(heights) > 2 * min(heights):  # beyond twice the best nobody wants the model
-            axes.set_ylim(min(heights) * 0.97, min(heights) * 2)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
-    return True
+        print(f"the run is in {folder}; {HINT}")
 
 
 def duplicate(model: Model) -> Model:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from models import tokenizers
+from models.sentences import words_of_sentences
 from models.tokenizers import Words
-from models.tokenizers.words import split_sentences
 
 TEXT = "The cat sat. The cat ran!\nA dog's life, isn't it?\nThe end"
 
@@ -19,7 +19,7 @@ def test_a_vocabulary_begins_with_its_marks_and_falls_in_frequency():
 
 
 def test_sentences_end_at_a_full_stop_or_with_their_line():
-    assert split_sentences('He said "no." Then 3.5 left...\n\nROMEO:\nAy me!') == [
+    assert words_of_sentences('He said "no." Then 3.5 left...\n\nROMEO:\nAy me!') == [
         ["He", "said", '"', "no", ".", '"'],
         ["Then", "3", ".", "5", "left", ".", ".", "."],
         ["ROMEO", ":"],

@@ -15,7 +15,7 @@ from train import finetune
 from train.finetune import FineTuneConfig
 from train.objectives.labelled import Labelled
 from train.tasks import TASKS, Row, Tag, Text2Text
-from train.tasks.files import read_examples
+from train.tasks.examples import read_examples
 from train.tasks.text2text import as_text2text
 
 LETTERS = "abcdefgh"
