@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from models.files import replace_file
-from train.tasks import metrics
-from train.tasks.tag import listed
+from train.tasks import Task, metrics
 
 HINT = "for pictures: pip install matplotlib"
 
@@ -63,16 +62,12 @@ def draw_curves(path: Path, curves: dict[str, list[tuple]], x: str, y: str, titl
     return _finish(path, figure, x, y, title)
 
 
-def draw_confusion(path: Path, task, examples: list[dict], answers: list) -> bool:
+def draw_confusion(path: Path, task: Task, examples: list[dict], answers: list) -> bool:
     """Rows are the truth, columns what the model said; of tasks with labels or tags, and False for the others."""
-    if task.kind == "classify":
-        labels, truth, said = task.labels, [str(e["label"]) for e in examples], answers
-    elif task.kind == "tag":
-        labels = task.tags
-        truth = [tag for e in examples for tag in listed(e, "tags")]
-        said = [tag for answer in answers for tag in answer]
-    else:
+    found = task.labelled(examples, answers)
+    if found is None:
         return False
+    labels, truth, said = found
     size = max(4.0, 0.7 * len(labels) + 2)
     figure = new_figure(size, size)
     if figure is None:
