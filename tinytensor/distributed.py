@@ -48,7 +48,8 @@ class Communicator(Protocol):
     """One rank's view of all of them.
 
     Every rank calls the same collectives in the same order, with C-contiguous arrays of one shape and dtype; otherwise
-    all get a ValueError that says who gave what. Equal arrays on equally many ranks give equal bits, on all ranks.
+    all get a ValueError that says who gave what. Equal arrays on equally many ranks give equal bits, on all ranks, and
+    when a call returns the array may be changed.
     parts: one slice of the array's first axis for each rank, in order, together all of it; by default equal shares.
     """
 
@@ -95,7 +96,7 @@ class Communicator(Protocol):
 class OneMachine(Communicator):
     """What threads and forked processes have in common: each rank reads the others' memory.
 
-    What is made first is nobody's yet; `ranks` gives each worker its own.
+    The one that is made is for all, to ask for `shared` arrays; `ranks` gives each worker its own.
     """
 
     def __init__(self, size: int):
@@ -116,9 +117,9 @@ class OneMachine(Communicator):
         raise NotImplementedError
 
     def _exchange(self, what: str, array: np.ndarray, copied: bool = False) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """(start, windows), again and again: a stretch of every rank's flat array, from element `start` on.
+        """(start, windows), again and again: what lies from element `start` on in the flat array of each rank.
 
-        Until the last stretch is done nobody may change what others read, unless `copied`: then they read a copy.
+        Nobody may write where another still reads, until the end; with copied=True they read a copy.
         """
         raise NotImplementedError
 

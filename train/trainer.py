@@ -207,7 +207,10 @@ class Trainer:
 
 
 class Loop:
-    """What one worker does."""
+    """What one worker does.
+
+    After a step grad[optimizer.part] is the gradient summed over all workers; what is called `between` may read it.
+    """
 
     def __init__(self, trainer: Trainer, comm: Communicator):
         self.trainer, self.comm, self.config, self.flat = trainer, comm, trainer.config, trainer.flat

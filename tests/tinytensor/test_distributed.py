@@ -159,6 +159,28 @@ def test_many_collectives_in_a_row_do_not_run_into_each_other(kind):
 
 
 @kinds
+def test_workers_may_be_started_again_also_after_a_failure(kind):
+    comm = kind(3)
+
+    def fail(comm):
+        comm.zeros(5)
+        comm.all_reduce(np.ones(1))
+        if comm.rank == 0:
+            raise ValueError("no such luck")
+        comm.barrier()
+
+    def work(comm):
+        own = comm.zeros(7)
+        own[:] = comm.rank + 1
+        return comm.all_reduce(comm.reduce_scatter(own)[:2].copy())
+
+    for _ in range(2):
+        assert start_workers(comm, work).tolist() == [18, 18]
+        with pytest.raises(ValueError, match="no such luck"):
+            start_workers(comm, fail)
+
+
+@kinds
 def test_sums_of_floats_have_the_same_bits_on_all_ranks(kind):
     draw = np.random.default_rng(0)
     arrays = draw.standard_normal((4, 1001)).astype(np.float32)
