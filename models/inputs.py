@@ -44,7 +44,8 @@ class TextInputs:
         if room < 1:
             raise ValueError(f"{self.max_length} tokens are too few for a word between its marks; use 16 or more")
         for number, word in enumerate(words):
-            pieces = self.tokenizer.encode(word if not number else self._spaced(word))
+            # byte-level tokens begin with the space before them; the others do not care
+            pieces = self.tokenizer.encode(f" {word}" if number else word)
             if not pieces and unknown is not None:
                 pieces = [unknown]  # for signs that the tokenizer drops: every word has its place
             if not pieces or len(ids) + len(pieces) > room:
@@ -91,10 +92,6 @@ class TextInputs:
 
     def _arrays(self, ids: list[int], types: list[int]) -> dict[str, np.ndarray]:
         return {"ids": np.array(ids), "token_types": np.array(types), "mask": np.ones(len(ids), bool)}
-
-    def _spaced(self, word: str) -> str:
-        """A word inside a text: byte-level tokens begin with the space before them, WordPiece's do not care."""
-        return f" {word}"
 
 
 @dataclass

@@ -158,8 +158,7 @@ class Tokenizer:
     @property
     def end_id(self) -> int | None:
         """Ends a text that is written: what stands behind one in the frame, else <|endoftext|>."""
-        end = self.special.get("<|endoftext|>")
-        return self.separator_id if self.separator_id is not None else end and end.id
+        return self.special_tokens.get("<|endoftext|>") if self.separator_id is None else self.separator_id
 
     @property
     def mask_id(self) -> int | None:
@@ -343,6 +342,6 @@ def read_own(path: str | Path, kind: str) -> dict:
     return spec
 
 
-def write_own(path: str | Path, kind: str, **table) -> None:
+def write_own(path: str | Path, kind: str, table: dict) -> None:
     """Writes such a file."""
-    write_json(tokenizer_file(path), {"type": kind, **table})
+    write_json(tokenizer_file(path), {"type": kind} | table)

@@ -68,7 +68,7 @@ class Characters(Tokenizer):
 
     def save(self, path: str | Path) -> None:
         """Writes path/tokenizer.json, or path itself if it ends in .json."""
-        write_own(path, "Characters", characters=self.characters, special_tokens=list(self.special))
+        write_own(path, "Characters", {"characters": self.characters, "special_tokens": list(self.special)})
 
     @classmethod
     def load(cls, path: str | Path) -> Characters:

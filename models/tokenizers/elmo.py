@@ -61,7 +61,7 @@ class ElmoCharacters:
         return [word.decode("utf-8", errors="replace") for word in words]
 
     def save(self, path: str | Path) -> None:
-        write_own(path, "ElmoCharacters", characters=self.characters)
+        write_own(path, "ElmoCharacters", {"characters": self.characters})
 
     @classmethod
     def load(cls, path: str | Path) -> ElmoCharacters:

@@ -50,7 +50,7 @@ class Bytes(Tokenizer):
         return b"".join(data).decode("utf-8", errors="replace")
 
     def save(self, path: str | Path) -> None:
-        write_own(path, "Bytes")
+        write_own(path, "Bytes", {})
 
     @classmethod
     def load(cls, path: str | Path) -> Bytes:

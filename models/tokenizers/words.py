@@ -90,7 +90,8 @@ class Words(Tokenizer):
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:
-        write_own(path, "Words", vocab_size=self.predicted, tokens=self.tokens, counts=self.counts)
+        table = {"vocab_size": self.predicted, "tokens": self.tokens, "counts": self.counts}
+        write_own(path, "Words", table)
 
     @classmethod
     def load(cls, path: str | Path) -> Words:

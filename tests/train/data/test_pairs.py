@@ -1,7 +1,5 @@
 import numpy as np
-import pytest
 
-from models.sentences import split_sentences
 from models.tokenizers import WordPiece
 from tinytensor import random
 from train.data import stories
@@ -9,18 +7,6 @@ from train.data.documents import Documents, SentenceEncoder
 from train.data.pairs import pack
 
 END = 3  # [SEP]
-
-
-@pytest.mark.parametrize(
-    "line, sentences",
-    [("It rained. We ran home! Why? So.", ["It rained.", "We ran home!", "Why?", "So."]),
-     ('"Go!" said Mia. "Where to?" asked Ben.', ['"Go!" said Mia.', '"Where to?" asked Ben.']),
-     ("He said it (twice). And left.", ["He said it (twice).", "And left."]),
-     ("pi is 3.14 and e.g. this goes on", ["pi is 3.14 and e.g. this goes on"]),
-     ("  One.  ", ["  One.  "]), ("", [])],
-)  # fmt: skip
-def test_sentences_end_where_a_new_one_begins(line, sentences):
-    assert split_sentences(line) == sentences
 
 
 def flat(*documents: list[int]) -> np.ndarray:

@@ -7,7 +7,6 @@ import tinytensor as tt
 from models import ELMo, ELMoConfig
 from models.families import family_of
 from models.inputs import CharacterInputs, dress
-from models.sentences import group_words
 from models.tokenizers import ElmoCharacters
 from tests.models.published_elmo import make_files
 from train import checkpoint, finetune
@@ -30,7 +29,6 @@ def test_every_sentence_of_a_text_stands_between_its_marks():
 
 def test_a_list_of_words_is_cut_after_full_stops_that_a_word_follows():
     words = ['He', 'said', '"', 'no', '.', '"', 'Then', 'he', 'left', '.', '.', '.', 'He', 'did']
-    assert group_words(words) == [words[:6], words[6:12], words[12:]]
     arrays, places = INPUTS.words(words)
     got = spelled(arrays)
     assert [got[place] for place in places] == words
