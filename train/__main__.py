@@ -48,8 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 def overview() -> argparse.ArgumentParser:
     """What `python -m train --help` shows."""
     parser = argparse.ArgumentParser(
-        prog="python -m train",
-        description="Train language models on a CPU or a GPU, and use what was trained.",
+        prog="python -m train", description="Train language models on a CPU or a GPU, and use what was trained.",
         epilog="python -m train COMMAND --help explains a command. To begin: python -m train gpt",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -116,16 +116,8 @@ class FineTuneConfig:
 
 
 def begin(
-    folder: Path,
-    pretrained: tuple[Model, Tokenizer],
-    task: Task,
-    examples: list[dict],
-    held_out: list[dict],
-    config: FineTuneConfig,
-    settings: dict,
-    *,
-    smaller: bool = False,
-    going_on: bool = False,
+    folder: Path, pretrained: tuple[Model, Tokenizer], task: Task, examples: list[dict], held_out: list[dict],
+    config: FineTuneConfig, settings: dict, *, smaller: bool = False, going_on: bool = False,
 ) -> Trainer:
     """A trainer that is ready to fine-tune, in an existing empty folder; or, if going_on, in that of a run.
 

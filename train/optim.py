@@ -196,13 +196,8 @@ class AdamW(Optimizer):
     """
 
     def __init__(
-        self,
-        parameters: Iterable[Parameter] | FlatParameters,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.01,
-        rank: int = 0,
+        self, parameters: Iterable[Parameter] | FlatParameters, lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01, rank: int = 0,
         size: int = 1,
     ):
         if not all(0 <= beta < 1 for beta in betas):
@@ -214,19 +209,9 @@ class AdamW(Optimizer):
     def update(self, grad, lr: float, grad_scale: float = 1.0) -> None:
         flat, part = self.flat, self.part
         backend.backend_of(grad).adamw(
-            flat.data[part],
-            grad[part],
-            self.state["m"],
-            self.state["v"],
-            lr=lr,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            step=self.steps,
-            grad_scale=grad_scale,
-            decayed=max(0, flat.decayed - part.start),
-            copy=flat.rounded_part(part),
+            flat.data[part], grad[part], self.state["m"], self.state["v"], lr=lr, beta1=self.betas[0],
+            beta2=self.betas[1], eps=self.eps, weight_decay=self.weight_decay, step=self.steps, grad_scale=grad_scale,
+            decayed=max(0, flat.decayed - part.start), copy=flat.rounded_part(part),
         )
         flat.apply_masks(part)
 
@@ -238,14 +223,8 @@ class SGD(Optimizer):
     """
 
     def __init__(
-        self,
-        parameters: Iterable[Parameter] | FlatParameters,
-        lr: float = 0.1,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-        weight_decay: float = 0.0,
-        rank: int = 0,
-        size: int = 1,
+        self, parameters: Iterable[Parameter] | FlatParameters, lr: float = 0.1, momentum: float = 0.0,
+        nesterov: bool = False, weight_decay: float = 0.0, rank: int = 0, size: int = 1,
     ):
         super().__init__(parameters, lr, rank, size)
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
@@ -255,16 +234,9 @@ class SGD(Optimizer):
     def update(self, grad, lr: float, grad_scale: float = 1.0) -> None:
         flat, part = self.flat, self.part
         backend.backend_of(grad).sgd(
-            flat.data[part],
-            grad[part],
-            self.state.get("velocity"),
-            lr=lr,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-            weight_decay=self.weight_decay,
-            grad_scale=grad_scale,
-            decayed=max(0, flat.decayed - part.start),
-            copy=flat.rounded_part(part),
+            flat.data[part], grad[part], self.state.get("velocity"), lr=lr, momentum=self.momentum,
+            nesterov=self.nesterov, weight_decay=self.weight_decay, grad_scale=grad_scale,
+            decayed=max(0, flat.decayed - part.start), copy=flat.rounded_part(part),
         )
         flat.apply_masks(part)
 
@@ -279,15 +251,8 @@ class Adafactor(Optimizer):
     """
 
     def __init__(
-        self,
-        parameters: Iterable[Parameter] | FlatParameters,
-        lr: float = 1e-2,
-        clip_threshold: float = 1.0,
-        decay_exponent: float = 0.8,
-        relative: bool = True,
-        weight_decay: float = 0.0,
-        rank: int = 0,
-        size: int = 1,
+        self, parameters: Iterable[Parameter] | FlatParameters, lr: float = 1e-2, clip_threshold: float = 1.0,
+        decay_exponent: float = 0.8, relative: bool = True, weight_decay: float = 0.0, rank: int = 0, size: int = 1,
     ):
         super().__init__(parameters, lr, rank, size)
         self.clip_threshold, self.decay_exponent = clip_threshold, decay_exponent

@@ -167,11 +167,6 @@ T5 = Recipe(
     training=dict(steps=3000, batch=16, optimizer="adafactor-relative", lr=1e-2, min_lr=1e-3, weight_decay=0.0),
 )
 ELMO = Recipe(
-    family="elmo",
-    tokenizers={"words": Words.train},
-    usual=("words", "words"),
-    vocab_size=10_000,
-    model=ELMOS["toy"],
-    training=dict(steps=3000, batch=16, lr=3e-3, eval_batches=5),
-    stories=2_000_000,
+    family="elmo", tokenizers={"words": Words.train}, usual=("words", "words"), vocab_size=10_000, model=ELMOS["toy"],
+    training=dict(steps=3000, batch=16, lr=3e-3, eval_batches=5), stories=2_000_000,
 )

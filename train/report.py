@@ -37,11 +37,7 @@ class Report:
         write_text(self.path, "".join(line + "\n" for line in kept))
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  closed in close()
         self.bar = tqdm(
-            total=self.steps,
-            initial=step,
-            unit="step",
-            disable=not sys.stderr.isatty(),
-            dynamic_ncols=True,
+            total=self.steps, initial=step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True,
             bar_format="{percentage:3.0f}%|{bar}| {n}/{total} steps [{elapsed}<{remaining}]{postfix}",
         )
 

@@ -46,13 +46,8 @@ def main(args: argparse.Namespace) -> None:
     source = compare.open_source(args)
     batches = source.batches(args.batches)
     options = dict(
-        per=args.per,
-        group=args.group,
-        symmetric=not args.affine,
-        ranges=args.ranges,
-        activations=args.activations,
-        embeddings=not args.no_embeddings,
-        batches=batches,
+        per=args.per, group=args.group, symmetric=not args.affine, ranges=args.ranges, activations=args.activations,
+        embeddings=not args.no_embeddings, batches=batches,
     )
     model = quantize(compare.duplicate(source.model), args.bits, rounding=args.rounding, **options)
     with compare.new_run(source, args.out, "quantized", args.overwrite) as folder:

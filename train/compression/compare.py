@@ -159,14 +159,8 @@ def _pretrained_source(folder: Path) -> Source:
     _, trained, settings = pretrain.load_settings(folder, objective.settings)
     corpus = open_corpus(folder)
     return Source(
-        folder,
-        record.name,
-        model,
-        record.unit,
-        lambda training: objective.make(config, training, settings, tokenizer),
-        corpus.train,
-        corpus.val,
-        trained,
+        folder, record.name, model, record.unit, lambda training: objective.make(config, training, settings, tokenizer),
+        corpus.train, corpus.val, trained,
         lambda out, smaller: checkpoint.save_config(out, record.name, smaller.config, smaller=True),
     )
 
@@ -178,13 +172,8 @@ def _finetuned_source(folder: Path, examples: dict) -> Source:
     _, *examples = finetune.put_for(tuned.family, TASKS[kind].of(*examples), *examples)
     training, held_out = (tuned.rows(some)[0] for some in examples)
     return Source(
-        folder,
-        tuned.family.name,
-        tuned.model,
-        tuned.task.unit,
-        lambda config: Labelled(tuned.pad, config.batch, config.seed),
-        training,
-        held_out,
+        folder, tuned.family.name, tuned.model, tuned.task.unit,
+        lambda config: Labelled(tuned.pad, config.batch, config.seed), training, held_out,
         TrainConfig(**finetune.TRAINING),
         lambda out, smaller: finetune.save(out, dataclasses.replace(tuned, model=smaller), smaller=True),
         fine_tuned=True,

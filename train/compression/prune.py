@@ -35,15 +35,8 @@ class Pruning:
     """Masks more and more of a model while a Trainer trains it: trainer.between = Pruning(trainer, gradually(...))."""
 
     def __init__(
-        self,
-        trainer,
-        amount_at: Callable[[int], float],
-        what: str = "weights",
-        by: str = "magnitude",
-        *,
-        whole: bool = False,
-        batches: Sequence[dict] = (),
-        every: int = 10,
+        self, trainer, amount_at: Callable[[int], float], what: str = "weights", by: str = "magnitude", *,
+        whole: bool = False, batches: Sequence[dict] = (), every: int = 10,
     ):
         """amount_at: step -> the share to have masked then.   every: steps between looks at whether more should go. For
         the rest see nn.compression.prune.prune, which does what is due before the first step."""
