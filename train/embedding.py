@@ -1,12 +1,12 @@
-"""A vector for a text, so that texts about like things have vectors in like directions, and search by that.
+"""A vector for a text, or for each of its tokens, from any body that makes them (models/contract.py).
 
-Any body with `features` will do (models/heads.py): the mean of its tokens' vectors, or the first token's. A model that
-was only pretrained gives fair vectors; one trained on pairs of like sentences (Reimers & Gurevych 2019) good ones.
+A model that was only pretrained gives fair vectors of texts; one trained on pairs of like sentences (Reimers & Gurevych
+2019) good ones.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -14,11 +14,9 @@ import tinytensor as tt
 from models.contract import Body, Model
 from models.families import family_of
 from models.inputs import TextInputs
-from models.sentences import split_sentences
 from models.tokenizers import Tokenizer
 from nn import evaluating
 from tinytensor import backend
-from train.data.corpus import TextFiles
 
 POOLS = ("mean", "cls")
 
@@ -31,45 +29,39 @@ def reader(model: Model, tokenizer: Tokenizer) -> tuple[Body, TextInputs]:
     return family.reader(model, tokenizer, for_task=False)
 
 
+def features(body: Body, inputs: TextInputs, rows: list[dict], batch: int = 32) -> Iterator[tuple[int, np.ndarray]]:
+    """(number of the row, its tokens' vectors (T, C)) of all rows. Rows of like length are read together."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["mask"]))  # so that there is hardly any padding
+    with evaluating(body), tt.no_grad():
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            found = backend.to_numpy(body.features(inputs.pad([rows[i] for i in chosen])).data)  # (B, T, C)
+            yield from ((i, vectors[: len(rows[i]["mask"])]) for i, vectors in zip(chosen, found))
+
+
 def embed(body: Body, inputs: TextInputs, texts: list[str], pool: str = "mean", batch: int = 32) -> np.ndarray:
     """texts -> (N, C), every row of length 1.
 
     pool: "mean" of all tokens' vectors, special tokens included (as sentence-transformers does), or "cls", the first
-    one's. Texts of like length are read together, so there is hardly any padding.
+    one's.
     """
     if pool not in POOLS:
         raise ValueError(f"unknown pool {pool!r}; choose from {', '.join(POOLS)}")
     rows = [inputs.text(text) for text in texts]
     if empty := [text for text, row in zip(texts, rows) if not len(row["mask"])]:
         raise ValueError(f"the text {empty[0]!r} has no token to make a vector of")
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["mask"]))
     vectors = np.zeros((len(texts), body.feature_width), np.float32)
-    with evaluating(body), tt.no_grad():
-        for start in range(0, len(order), batch):
-            chosen = order[start : start + batch]
-            arrays = inputs.pad([rows[i] for i in chosen])
-            hidden = backend.to_numpy(body.features(arrays).data)  # (B, T, C)
-            if pool == "cls":
-                vectors[chosen] = hidden[:, 0]
-            else:
-                weight = arrays["mask"] / arrays["mask"].sum(axis=1, keepdims=True)
-                vectors[chosen] = np.einsum("btc,bt->bc", hidden, weight.astype(hidden.dtype))
+    for i, found in features(body, inputs, rows, batch):
+        vectors[i] = found[0] if pool == "cls" else found.mean(axis=0)
+    return normalized(vectors)
+
+
+def normalized(vectors: np.ndarray) -> np.ndarray:
+    """The same directions, of length 1."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def nearest(query: np.ndarray, vectors: np.ndarray, k: int) -> list[tuple[int, float]]:
     """(number, cosine) of the k rows of `vectors` most like `query`, best first; all of length 1."""
     cosines = vectors @ query
-    k = min(k, len(cosines))
-    best = np.argpartition(-cosines, k - 1)[:k] if k else np.zeros(0, int)
-    return [(int(i), float(cosines[i])) for i in best[np.argsort(-cosines[best], kind="stable")]]
-
-
-def passages(path: str | Path) -> list[tuple[str, str]]:
-    """(file, sentence) of all sentences in a text file, or in a folder of them."""
-    found = []
-    files = TextFiles(path)
-    for file, _ in files.files:
-        for piece in TextFiles(file).read():
-            found += [(str(file), s.strip()) for line in piece.splitlines() for s in split_sentences(line)]
-    return found
+    return [(int(i), float(cosines[i])) for i in np.argsort(-cosines, kind="stable")[:k]]

@@ -5,7 +5,8 @@ import tinytensor as tt
 from models import BERT, BERTConfig
 from models.inputs import TextInputs
 from models.tokenizers import WordPiece
-from train.embedding import embed, nearest, passages
+from train.commands.embed import passages
+from train.embedding import embed, nearest
 
 TEXTS = ["red cup", "a very long text about a red cup and a blue hat", "blue hat", "cup"]
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from models.files import replace_file
+from models.sentences import split_sentences
 from train import checkpoint
-from train.embedding import POOLS, embed, nearest, passages, reader
+from train.data.corpus import TextFiles
+from train.embedding import POOLS, embed, nearest, reader
 from train.flags import add_device_flag, check_at_least_1
 from train.runs import newest_run
 
@@ -57,3 +59,12 @@ def main(args: argparse.Namespace) -> None:
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with open(path, "wb") as file:  # given a name, savez would add .npz to it
         np.savez(file, **arrays)
+
+
+def passages(path: str | Path) -> list[tuple[str, str]]:
+    """(file, sentence) of all sentences in a text file, or in a folder of them."""
+    found = []
+    for file, _ in TextFiles(path).files:
+        for piece in TextFiles(file).read():
+            found += [(str(file), s.strip()) for line in piece.splitlines() for s in split_sentences(line)]
+    return found

@@ -15,13 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-import tinytensor as tt
 from models.sentences import WORD
-from tinytensor import backend
 from train import checkpoint
 from train.data.corpus import TextFiles
 from train.data.stories import corpus
-from train.embedding import reader
+from train.embedding import features, nearest, normalized, reader
 from train.flags import add_device_flag, check_at_least_1
 
 STARRED = re.compile(r"\*([^*\s]+)\*")
@@ -54,10 +52,9 @@ def main(args: argparse.Namespace) -> None:
             if (0, number) not in own_places:
                 raise ValueError(f"*{words[number]}* is word {number + 1}, behind all that the model reads at once")
             print(shown(words, number))
-            cosines = vectors @ own[own_places.index((0, number))]
-            for best in np.argsort(-cosines, kind="stable")[: args.top]:
+            for best, cosine in nearest(own[own_places.index((0, number))], vectors, args.top):
                 line, place = places[best]
-                print(f"  {cosines[best]:.3f}  {shown(lines[line], place)}")
+                print(f"  {cosine:.3f}  {shown(lines[line], place)}")
 
 
 def starred(sentence: str) -> tuple[list[str], list[int]]:
@@ -73,21 +70,14 @@ def starred(sentence: str) -> tuple[list[str], list[int]]:
     return words + WORD.findall(sentence[done:]), marked
 
 
-def word_vectors(body, inputs, lines: list[list[str]], batch: int = 32) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def word_vectors(body, inputs, lines: list[list[str]]) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """((N, C) vectors of length 1 of all words in their lines, and where each stands: line, word)."""
     rows = [inputs.words(line) for line in lines]
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]["mask"]))  # like lengths together: little padding
     found, places = [], []
-    body.eval()
-    with tt.no_grad():
-        for start in range(0, len(order), batch):
-            chosen = order[start : start + batch]
-            features = backend.to_numpy(body.features(inputs.pad([rows[i][0] for i in chosen])).data)  # (B, T, C)
-            for row, i in enumerate(chosen):
-                found.append(features[row, rows[i][1]])
-                places += [(i, number) for number in range(len(rows[i][1]))]
-    vectors = np.concatenate(found)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), places
+    for i, vectors in features(body, inputs, [arrays for arrays, _ in rows]):
+        found.append(vectors[rows[i][1]])
+        places += [(i, number) for number in range(len(rows[i][1]))]
+    return normalized(np.concatenate(found)), places
 
 
 def shown(words: list[str], place: int, around: int = 6) -> str:
