@@ -7,7 +7,7 @@ answer over all places says how surely a piece occurs at all (Kim et al. 2016, a
 from __future__ import annotations
 
 from tinytensor.backend import array_module, backend_of
-from tinytensor.ops.elementwise import check_alike
+from tinytensor.ops.elementwise import check_alike, check_fits
 from tinytensor.tensor import Tensor, record
 
 
@@ -89,7 +89,4 @@ def _check(name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     if x.shape[1] < weight.shape[2]:
         raise ValueError(f"{name}: a window of {weight.shape[2]} does not fit into {x.shape[1]} places; pad x first")
     check_alike(name, x.data, weight.data)
-    if bias is not None:
-        if bias.shape != weight.shape[:1]:
-            raise ValueError(f"{name}: bias has shape {bias.shape}, expected {weight.shape[:1]} to match weight")
-        check_alike(name, x.data, bias.data)
+    check_fits(name, "bias", bias, weight.shape[:1], "weight", weight)

@@ -49,6 +49,14 @@ def check_alike(name: str, a, b) -> None:
         raise ValueError(f"{name}: {a.dtype} and {b.dtype} do not mix; convert one with .astype(dtype)")
 
 
+def check_fits(name: str, label: str, given: Tensor | None, shape: tuple[int, ...], what: str, other: Tensor) -> None:
+    """`given`, if any, must have the shape that goes with `other` (`what` is its name), and be alike."""
+    if given is not None:
+        if given.shape != shape:
+            raise ValueError(f"{name}: {label} has shape {given.shape}, expected {shape} to match {what} {other.shape}")
+        check_alike(name, other.data, given.data)
+
+
 def check_broadcast(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
     if a != b:
         try:
@@ -203,10 +211,7 @@ def gelu(a: Tensor, approximate: bool = False, bias: Tensor | None = None) -> Te
     bias: (C,), added to the last axis of a first, in the same pass over memory.
     dL/da = dL/dy * slope, where the kernel finds the slope together with the value;   dL/dbias = its sum over the rows.
     """
-    if bias is not None:
-        if bias.shape != a.shape[-1:]:
-            raise ValueError(f"gelu: bias has shape {bias.shape}, expected {a.shape[-1:]} to match {a.shape}")
-        check_alike("gelu", a.data, bias.data)
+    check_fits("gelu", "bias", bias, a.shape[-1:], "x", a)
     kernels = backend.backend_of(a.data)
     needed = a.requires_grad or (bias is not None and bias.requires_grad)
     y, slope = kernels.gelu(a.data, approximate, need_slope=needed, bias=raw(bias))

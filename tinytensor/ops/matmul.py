@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from tinytensor.backend import as_array, backend_of
-from tinytensor.ops.elementwise import alike, check_alike, check_broadcast, unbroadcast
+from tinytensor.ops.elementwise import alike, check_alike, check_broadcast, check_fits, unbroadcast
 from tinytensor.tensor import Tensor, raw, record
 
 
@@ -55,8 +55,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
         raise ValueError(f"linear: x {x.shape} must end in the length `in` of weight {weight.shape} = (out, in)")
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"linear: bias has shape {bias.shape}, expected {weight.shape[:1]} to match {weight.shape}")
+    check_fits("linear", "bias", bias, weight.shape[:1], "weight", weight)
     check_alike("linear", x.data, weight.data)
     w = weight.data
     rows = x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # one product over all rows is the fastest

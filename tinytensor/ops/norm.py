@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from tinytensor import random
 from tinytensor.backend import array_module, backend_of
-from tinytensor.ops.elementwise import check_alike, check_share
+from tinytensor.ops.elementwise import check_fits, check_share
 from tinytensor.tensor import Tensor, raw, record, record_many
 
 
@@ -101,14 +101,6 @@ def _check(
 ) -> None:
     if x.ndim == 0:
         raise ValueError(f"{name}: a 0-d tensor has no last axis to normalize over")
-    for label, parameter in (("weight", weight), ("bias", bias)):
-        if parameter is not None:
-            if parameter.shape != x.shape[-1:]:
-                raise ValueError(
-                    f"{name}: {label} has shape {parameter.shape}, expected {x.shape[-1:]} to match x {x.shape}"
-                )
-            check_alike(name, x.data, parameter.data)
-    if branch is not None:
-        if branch.shape != x.shape:
-            raise ValueError(f"{name}: the branch has shape {branch.shape}, expected {x.shape} to match x")
-        check_alike(name, x.data, branch.data)
+    check_fits(name, "weight", weight, x.shape[-1:], "x", x)
+    check_fits(name, "bias", bias, x.shape[-1:], "x", x)
+    check_fits(name, "the branch", branch, x.shape, "x", x)

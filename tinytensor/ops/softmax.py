@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tinytensor.backend import array_module, as_array, backend_of
-from tinytensor.ops.elementwise import check_alike, operands
+from tinytensor.ops.elementwise import check_alike, check_fits, operands
 from tinytensor.tensor import Tensor, raw, record
 
 IGNORED = -100  # a target that does not count, as in PyTorch
@@ -96,8 +96,7 @@ def linear_cross_entropy(
     """
     if x.shape[-1] != weight.shape[-1]:
         raise ValueError(f"linear_cross_entropy: x {x.shape} and weight {weight.shape} must end in the same length")
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"linear_cross_entropy: bias has shape {bias.shape}, expected {weight.shape[:1]}")
+    check_fits("linear_cross_entropy", "bias", bias, weight.shape[:1], "weight", weight)
     check_alike("linear_cross_entropy", x.data, weight.data)
     shape, kernels = x.shape, backend_of(x.data)
     ids = _checked("linear_cross_entropy", targets, shape[:-1], len(weight), ignore_index, reduction, kernels)
@@ -105,7 +104,7 @@ def linear_cross_entropy(
         x.data.reshape(-1, shape[-1]),
         weight.data,
         ids,
-        bias=None if bias is None else bias.data,
+        bias=raw(bias),
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         z_loss=z_loss,

@@ -158,7 +158,7 @@ def test_dropout_hits_its_rate_and_everything_dropped_is_zero(keep):
     q, k, v, dy = packed(1, 2, 150, 2, 4, np.float32)
     eye = np.broadcast_to(np.eye(150, dtype=np.float32), (2, 2, 150, 150))
     y, _ = cpu.attention(q, k, eye, scale=0.5, dropout=0.3, rng=np.random.default_rng(1), keep=keep)
-    assert abs((y == 0).mean() - 0.3) < 0.01               # 90000 draws: standard deviation 0.0015
+    assert abs((y == 0).mean() - 0.3) < 0.01  # 90000 draws: standard deviation 0.0015
     y, saved = cpu.attention(q, k, v, scale=0.5, dropout=1.0, rng=np.random.default_rng(1), keep=keep)
     assert not any(a.any() for a in (y, *cpu.attention_backward(dy, saved)[:3]))
 

@@ -24,7 +24,7 @@ def test_embedding_gradient_adds_up_the_rows_of_each_id(rows, n, C, seed):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "n"), [(65, 1024), (5000, 512)])
 def test_many_ids_are_summed_as_few_are(rows, n, dtype):
-    dy = normal(1, (n, 384), dtype)                        # large enough for the sorted sums
+    dy = normal(1, (n, 384), dtype)  # large enough for the sorted sums
     ids = np.random.default_rng(1).integers(0, rows, n)
     want = np.zeros((rows, 384))
     np.add.at(want, ids, dy.astype(np.float64))

@@ -29,8 +29,8 @@ try:
 except ImportError:
     REAL = None
 
-tape: list | None = None                                   # of the operations of a graph that is being recorded
-before: list = []                                          # arrays they wrote into, and what was there
+tape: list | None = None  # of the operations of a graph that is being recorded
+before: list = []  # arrays they wrote into, and what was there
 
 
 def kept(operation):
@@ -43,7 +43,7 @@ def kept(operation):
 
     def again():
         for old, new in zip(arrays_in(result), arrays_in(operation())):
-            if not np.may_share_memory(old, new):          # a view of what is repeated anyway
+            if not np.may_share_memory(old, new):  # a view of what is repeated anyway
                 old[...] = new
 
     tape.append(again)
@@ -68,8 +68,8 @@ def real_signature(owner: str, name: str) -> inspect.Signature | None:
     with contextlib.suppress(ValueError, TypeError):
         return inspect.signature(function)
     if not (found := re.match(rf"\w+\.{name}\((.*?)\)( ->|$)", (function.__doc__ or "").strip().partition("\n")[0])):
-        return None                                        # a ufunc
-    names = [re.sub(r"^\w+ (?=\w)", "", parameter) for parameter in found[1].split(", ")]   # without C's types
+        return None  # a ufunc
+    names = [re.sub(r"^\w+ (?=\w)", "", parameter) for parameter in found[1].split(", ")]  # without C's types
     return inspect.signature(eval(f"lambda {', '.join(names)}: None"))
 
 
@@ -282,7 +282,7 @@ class Stream:
     def end_capture(self):
         global tape
         recorded, tape = tape, None
-        while before:                                      # a GPU has not done anything yet
+        while before:  # a GPU has not done anything yet
             array, old = before.pop()
             array[...] = old
         return Graph(recorded)
@@ -296,7 +296,7 @@ class Graph:
         self.operations = operations
 
     def launch(self):
-        assert not Stream.current.non_blocking             # where the optimizer and everything else runs
+        assert not Stream.current.non_blocking  # where the optimizer and everything else runs
         for operation in self.operations:
             operation()
 
@@ -314,7 +314,7 @@ class CuBLAS:
         return 0
 
     def cublasSetStream_v2(self, handle, stream):
-        self.stream, self.workspace = stream.value, None   # a new stream has the usual workspace
+        self.stream, self.workspace = stream.value, None  # a new stream has the usual workspace
         return 0
 
     def cublasSetWorkspace_v2(self, handle, address, size):
@@ -331,7 +331,7 @@ class CuBLAS:
                                                      (c, type_c, step_c, (m, n))))
         one, zero = alpha._obj.value, beta._obj.value
 
-        def run():                                         # columns there are rows here, as in `a @ b` of our arrays
+        def run():  # columns there are rows here, as in `a @ b` of our arrays
             left, right = (X.T if how else X for X, how in ((A, how_a), (B, how_b)))
             C.T[...] = one * matmul(right.T, left.T) + (zero * C.T if zero else 0)
 
@@ -340,7 +340,7 @@ class CuBLAS:
 
     def matrix(self, address, kind, step, size):
         rows, columns = size
-        assert step >= rows                                # as cuBLAS insists
+        assert step >= rows  # as cuBLAS insists
         dtype = np.dtype(self.types[kind])
         count = step * (columns - 1) + rows
         memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(address.value)

@@ -18,10 +18,10 @@ class Usage(NamedTuple):
     """What one kernel takes of the machine."""
 
     registers: int
-    spilled: int                                           # bytes that did not fit into registers, stores and loads
-    stack: int                                             # bytes of local memory
-    shared: int                                            # bytes, static
-    instructions: dict[str, int]                           # how often each of INSTRUCTIONS stands in it
+    spilled: int  # bytes that did not fit into registers, stores and loads
+    stack: int  # bytes of local memory
+    shared: int  # bytes, static
+    instructions: dict[str, int]  # how often each of INSTRUCTIONS stands in it
 
 
 def compile_kernels(source: str, names: list[str], arch: str) -> dict[str, Usage]:

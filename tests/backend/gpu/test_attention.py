@@ -79,7 +79,7 @@ def test_causal_attention_equals_float64_at_every_edge_of_a_tile(dtype, T, seed)
 
 def test_causal_queries_are_level_with_the_last_keys(dtype):
     check(1, 1, 70, 150, 64, dtype, causal=True)
-    check(1, 1, 150, 70, 64, dtype, causal=True)           # the first 80 queries see nothing and give zeros
+    check(1, 1, 150, 70, 64, dtype, causal=True)  # the first 80 queries see nothing and give zeros
 
 
 @pytest.mark.parametrize("window", [1, 20, 64, 100])
@@ -137,7 +137,7 @@ def test_a_bias_of_minus_infinity_closes_keys(dtype):
         q, k, v, _ = inputs(1, 2, T, 90, 64, dtype).values()
         bias = np.zeros((1, 2, 1, 90), dtype)
         bias[..., :70] = -np.inf
-        bias[0, 1] = -np.inf                               # a head that may see nothing gives zeros
+        bias[0, 1] = -np.inf  # a head that may see nothing gives zeros
         y = gpu.attention_step(q, k, v, scale=0.125, bias=bias)
         assert_close(y, cpu.attention_step(*map(wide, (q, k, v)), scale=0.125, bias=wide(bias)))
         assert not y[0, 1].any()
@@ -177,12 +177,12 @@ def test_dropout_drops_its_share_and_backward_drops_the_same(dtype):
     q, k, _, dy = inputs(B, H, T, S, D, dtype).values()
     v = np.zeros((B, H, S, D), dtype)
     places = np.arange(D)
-    v[:, :, places, places] = 1                            # y[t, d] = P[t, d] kept[t, d] / (1 - p) for the first D keys
+    v[:, :, places, places] = 1  # y[t, d] = P[t, d] kept[t, d] / (1 - p) for the first D keys
     y, saved = gpu.attention(q, k, v, scale=0.125, dropout=p, rng=np.random.default_rng(1))
     whole, _ = gpu.attention(q, k, v, scale=0.125)
     kept = y != 0
     assert_close(y[kept], wide(whole)[kept] / (1 - p), factor=2)
-    assert abs(kept.mean() - (1 - p)) < 0.02               # 10240 draws: 4.7 standard deviations
+    assert abs(kept.mean() - (1 - p)) < 0.02  # 10240 draws: 4.7 standard deviations
     # dP = dy v^T is dy itself for those keys, so with dS = P (kept dP / (1 - p) - delta) all gradients follow.
     _, dk, dv, _ = gpu.attention_backward(dy, saved)
     P = np.exp(np.float64(0.125) * wide(q) @ wide(k).swapaxes(2, 3))
@@ -201,7 +201,7 @@ def test_dropout_masks_of_different_seeds_heads_and_rows_differ(emulated):
     flat = np.concatenate([mask.reshape(-1, 64) for mask in masks])
     agreement = (flat[:, None] == flat[None]).mean(-1)
     np.fill_diagonal(agreement, 0.5)
-    assert 0.1 < agreement.min() and agreement.max() < 0.9   # 64 coins: 6 standard deviations from a half
+    assert 0.1 < agreement.min() and agreement.max() < 0.9  # 64 coins: 6 standard deviations from a half
 
 
 def test_a_row_of_the_batch_does_not_depend_on_the_others(dtype):
@@ -231,7 +231,7 @@ def test_the_order_in_which_threads_run_changes_nothing(emulated, order):
         for threads in (emulator.UPWARDS, order):
             emulated.setattr(emulator, "order", threads)
             y, saved = gpu.attention(q, k, v, scale=0.125, causal=True)
-            _, dk, dv, _ = gpu.attention_backward(dy, saved)   # dq is added up in any order
+            _, dk, dv, _ = gpu.attention_backward(dy, saved)  # dq is added up in any order
             results.append([a.tobytes() for a in (y, dk, dv)])
         assert results[0] == results[1]
 

@@ -31,14 +31,14 @@ def test_a_models_loss_and_gradients_come_near_those_of_float32(cuda, bfloat16, 
             parameter.data = parameter.data.astype(dtype)
         loss = model.loss(batch)
         loss.backward()
-        assert loss.dtype == np.float32                    # losses are added up in float32
+        assert loss.dtype == np.float32  # losses are added up in float32
         learned = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         assert {grad.dtype for grad in learned.values()} == {np.dtype(dtype)}
         losses.append(loss.item())
         gradients.append(np.concatenate([learned[name].get().astype(np.float64).ravel() for name in sorted(learned)]))
     assert losses[1] == pytest.approx(losses[0], rel=3e-2)
     error = np.linalg.norm(gradients[1] - gradients[0]) / np.linalg.norm(gradients[0])
-    assert error < 0.1                                     # a number has 8 bits, and there are a few layers of rounding
+    assert error < 0.1  # a number has 8 bits, and there are a few layers of rounding
 
 
 def test_a_place_that_was_chosen_many_times_gets_the_rounded_sum(cuda, bfloat16):

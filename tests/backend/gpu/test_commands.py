@@ -110,7 +110,7 @@ def test_a_run_is_made_smaller_on_the_gpu_as_on_the_cpu(cuda, gpt, words):
         assert got[0] == right[0] and got[3:] == right[3:]
         assert float(got[1]) == pytest.approx(float(right[1]), rel=2e-3)
     model, _ = checkpoint.load_model(Path("cuda"))
-    assert model.parameters()[0].device == "cpu"           # what is saved is read anywhere
+    assert model.parameters()[0].device == "cpu"  # what is saved is read anywhere
 
 
 FAMILIES = {  # command and shape, the task's kind, two examples, what to ask
@@ -132,7 +132,7 @@ def losses_of_fine_tuning(family, runs) -> list[list[float]]:
     call(family, "--data", "text.txt", "--out", "body", *shape.split(), *few, "--steps", 1, "--eval-batches", 1)
     losses = []
     for folder, flags in runs.items():
-        tt.manual_seed(0)                                  # as in a process of its own
+        tt.manual_seed(0)  # as in a process of its own
         fixed = ["--task", task, "--data", "examples.tsv", "--epochs", 1, "--head-dropout", 0]
         call("finetune", "body", "--out", folder, *fixed, *few, *flags)
         lines = map(json.loads, (Path(folder) / "metrics.jsonl").read_text().splitlines())
@@ -161,7 +161,7 @@ def test_a_run_pruned_in_half_precision_keeps_its_float32_weights_and_its_mask(c
     for parameter in masked:
         assert parameter.dtype == np.float32 and not parameter.data[~parameter.mask].any()
         kept = parameter.data[parameter.mask]
-        assert (kept != kept.astype(np.float16)).any()     # not the rounded copy that the model computed with
+        assert (kept != kept.astype(np.float16)).any()  # not the rounded copy that the model computed with
 
 
 @pytest.mark.parametrize("family, more", [("gpt", ["--lora", "2"]), ("elmo", ["--frozen"])])
@@ -173,7 +173,7 @@ def test_what_is_not_trained_is_rounded_for_the_model_and_saved_as_it_was(cuda, 
     weights = [dict(finetune.load(Path(dtype)).model.named_parameters()) for dtype in dtypes]
     assert losses[1] == pytest.approx(losses[0], rel=5e-3)
     same = [name for name, p in weights[0].items() if np.array_equal(p.data, weights[1][name].data)]
-    assert len(same) >= 5                                  # what is frozen, but for what adapters were merged into
+    assert len(same) >= 5  # what is frozen, but for what adapters were merged into
     assert any((weights[1][name].data != weights[1][name].data.astype(np.float16)).any() for name in same)
 
 

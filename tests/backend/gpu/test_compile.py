@@ -27,7 +27,7 @@ def attention_plans():
                 q = np.empty((1, 1, T, D), dtype)
                 for rules in (RULES, RULES._replace(threshold=1)):
                     if D % 64 and rules == RULES:
-                        continue                           # between the others in size, and without the extras smaller
+                        continue  # between the others in size, and without the extras smaller
                     for plan in (forward_plan(q, rules, 1.0), *(backward_plan(q, rules, n) for n in (LARGE, SMALL))):
                         files.setdefault(plan.file, set()).add(plan.name)
     return {file: sorted(names) for file, names in files.items()}

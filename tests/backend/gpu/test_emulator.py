@@ -65,7 +65,7 @@ def test_ldmatrix_hands_out_rows_and_transposed_rows(run):
 def test_rounding_to_sixteen_bits_equals_numpys(run, bfloat16):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 1 << 32, 20000, np.uint64).astype(np.uint32).view(np.float32)
-    x = x[np.isfinite(x) & (np.abs(x) > 2e-38)]            # smaller numbers count as zero on the GPU
+    x = x[np.isfinite(x) & (np.abs(x) > 2e-38)]  # smaller numbers count as zero on the GPU
     for name, dtype in (("__half", np.dtype(np.float16)), ("__nv_bfloat16", bfloat16)):
         y = np.zeros(x.size, dtype)
         for start in range(0, x.size, 1024):
@@ -117,7 +117,7 @@ def test_a_copy_that_was_not_waited_for_is_seen(run):
     out = np.zeros(32, np.int32)
     with pytest.raises(emulator.KernelError, match=r"exited with cp\.async pending"):
         run("forgotten_wait<0>", 32, np.arange(128, dtype=np.int32), out, shared=512)
-    assert set(out.tolist()) == {0, -1}                    # never the numbers that were on their way
+    assert set(out.tolist()) == {0, -1}  # never the numbers that were on their way
 
 
 def test_arguments_that_do_not_fit_the_parameters_are_refused(run):

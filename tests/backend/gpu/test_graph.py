@@ -38,7 +38,7 @@ def test_a_repetition_reads_new_inputs_and_new_seeds(cuda):
         with tt.random.seeded(number):
             want = backend.to_numpy(work({"x": backend.to_device(x, "cuda")}))
         assert np.abs(got - want).max() < 1e-6
-    assert len(ran) == 3 + 6                               # twice to warm up, once recorded, and ours
+    assert len(ran) == 3 + 6  # twice to warm up, once recorded, and ours
 
 
 def test_an_array_from_the_cpu_that_never_changes_is_a_constant_of_the_step(cuda):
@@ -209,7 +209,7 @@ def test_texts_are_the_same_with_a_recorded_step(gpt):
         texts = []
         for recorded in (False, True):
             with tt.random.seeded(3):
-                texts.append(generate(gpt, ids, 14, graph=recorded, **how))   # on past the context of 12
+                texts.append(generate(gpt, ids, 14, graph=recorded, **how))  # on past the context of 12
         assert (texts[0] == texts[1]).all()
     scores = [beam_search(gpt, ids, 6, 2, graph=recorded)[1] for recorded in (False, True)]
     assert scores[1] == pytest.approx(scores[0], rel=1e-5)

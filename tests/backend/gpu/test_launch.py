@@ -35,7 +35,7 @@ def test_a_missing_array_is_eight_bytes_of_zeros(kernel):
 
 def test_much_shared_memory_is_asked_for_and_too_much_is_refused_with_both_numbers(kernel):
     launch.launch("a.cu", "a<float>", (1,), 64, (), 48 << 10)
-    assert kernel.max_dynamic_shared_size_bytes == 0        # everyone has that
+    assert kernel.max_dynamic_shared_size_bytes == 0  # everyone has that
     launch.launch("a.cu", "a<float>", (1,), 64, (), 99 << 10)
     assert kernel.max_dynamic_shared_size_bytes == kernel.started[3] == 99 << 10
     with pytest.raises(ValueError, match=r"takes 100 KB of shared memory, .* at most 99 KB"):

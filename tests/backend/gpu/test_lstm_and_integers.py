@@ -41,7 +41,7 @@ def lstm_of(B, T):
 
 def test_a_row_of_an_lstm_does_not_depend_on_the_others(emulated):
     for alone, together in zip(lstm_of(1, 5), lstm_of(3, 5)):
-        assert_close(alone, together[:1])                  # not to the bit: matrix products add up in other orders
+        assert_close(alone, together[:1])  # not to the bit: matrix products add up in other orders
 
 
 @pytest.mark.parametrize("B, T", [(1, 1), (3, 1), (0, 5)])

@@ -214,7 +214,7 @@ def test_gpt_has_the_cpus_loss_and_gradients_in_every_precision(cupy, model, dty
         parameter.data = parameter.data.astype(dtype)
     got_loss, got = gradients(model, batch)
     assert got_loss == pytest.approx(loss, rel=10 * TOLERANCE[dtype.name])
-    for name, want in right.items():                       # through 3 layers of rounding: compare whole gradients
+    for name, want in right.items():  # through 3 layers of rounding: compare whole gradients
         error = np.linalg.norm(got[name] - want) / max(np.linalg.norm(want), 1e-12)
         assert error < 20 * TOLERANCE[dtype.name], name
 
@@ -279,12 +279,12 @@ def test_a_run_with_a_recorded_step_has_the_losses_of_one_without(cupy, tmp_path
         assert main([*words.split(), *more]) in (None, 0)
         lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
         curves.append([line.get("loss", line.get("val_loss")) for line in lines])
-    assert curves[1] == pytest.approx(curves[0], rel=0.02)   # sums by atomics come in another order each time
+    assert curves[1] == pytest.approx(curves[0], rel=0.02)  # sums by atomics come in another order each time
 
 
 def test_gpt_writes_the_same_with_a_recorded_step(cupy, model):
     model.to("cuda")
-    ids = np.array([[1, 2, 3], [4, 5, 6]])                 # on past the context of 96
+    ids = np.array([[1, 2, 3], [4, 5, 6]])  # on past the context of 96
     texts = [generate(model, ids, 150, temperature=0, graph=graph) for graph in (False, True)]
     assert (texts[0] == texts[1]).all()
 

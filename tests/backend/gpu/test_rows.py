@@ -47,7 +47,7 @@ def check_all(got, want):
     for g, w in zip(as_list(got), as_list(want)):
         assert (g is None) == (w is None)
         if g is not None:
-            assert_close(g, w, factor=3)                   # sums over rows of products that were rounded before
+            assert_close(g, w, factor=3)  # sums over rows of products that were rounded before
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -143,7 +143,7 @@ def test_linear_cross_entropy_turns_its_logits_into_their_gradient(emulated):
 @pytest.mark.parametrize("approximate", [False, True])
 def test_gelu_with_its_bias_and_slope_equals_float64(dtype, approximate):
     x, bias = normal(1, (3, 40), dtype, scale=3), normal(2, (40,), dtype)
-    x[0, :4] = [60, -60, 0, 8]                             # the exponential under- and overflows
+    x[0, :4] = [60, -60, 0, 8]  # the exponential under- and overflows
     for given in (None, bias):
         y, slope = gpu.gelu(x, approximate, bias=given)
         right_y, right_slope = cpu.gelu(wide(x), approximate, bias=wide(given))
@@ -158,11 +158,11 @@ def test_dropout_keeps_its_share_scaled_and_backward_keeps_the_same(dtype):
     x = np.ones((100, 333), dtype)
     y, mask = gpu.dropout(x, 0.3, np.random.default_rng(1))
     kept = y != 0
-    assert_close(y[kept], np.full(kept.sum(), 1 / 0.7), factor=4)   # 0.3 is rounded to a share of 65536
-    assert abs(kept.mean() - 0.7) < 0.012                  # 33300 draws: 4.8 standard deviations
+    assert_close(y[kept], np.full(kept.sum(), 1 / 0.7), factor=4)  # 0.3 is rounded to a share of 65536
+    assert abs(kept.mean() - 0.7) < 0.012  # 33300 draws: 4.8 standard deviations
     assert (gpu.dropout_backward(x, mask, 0.3) == y).all()
     other, _ = gpu.dropout(x, 0.3, np.random.default_rng(2))
-    assert 0.5 < ((other != 0) == kept).mean() < 0.66      # 0.58 where masks are independent
+    assert 0.5 < ((other != 0) == kept).mean() < 0.66  # 0.58 where masks are independent
 
 
 def test_ids_are_sorted_and_equal_ones_stay_in_their_order(emulated):

@@ -190,7 +190,7 @@ def test_a_run_in_16_bits_keeps_float32_weights_and_comes_near_the_same_losses(c
     weights = load_file(out / "model.safetensors")
     assert {a.dtype for a in weights.values()} == {np.dtype(np.float32)}
     rounded = [np.array_equal(a, a.astype(precision.compute_dtype(dtype))) for a in weights.values() if a.ndim == 2]
-    assert not any(rounded)                                # what is saved are the master weights, not their copy
+    assert not any(rounded)  # what is saved are the master weights, not their copy
 
 
 def test_a_device_or_precision_that_cannot_be_had_is_refused_with_the_fix():

@@ -29,14 +29,14 @@ from tinytensor.backend.gpu import launch
 
 HERE = Path(__file__).parent
 PAGE = mmap.PAGESIZE
-LARGE, SMALL = 227 << 10, 99 << 10                         # shared memory for a block: an H100's, and a GPU's for games
+LARGE, SMALL = 227 << 10, 99 << 10  # shared memory for a block: an H100's, and a GPU's for games
 UPWARDS, DOWNWARDS, RANDOM = 0, 1, 2
 COMPILE = ["g++", "-std=c++17", "-O1", "-march=native", "-ffp-contract=fast", "-fno-gnu-unique", "-fno-strict-aliasing",
            "-fPIC", "-w"]
-if os.environ.get("SANITIZED"):                            # see sanitized.py
+if os.environ.get("SANITIZED"):  # see sanitized.py
     COMPILE += ["-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
-order = UPWARDS                                            # in which order the threads of a block take turns
+order = UPWARDS  # in which order the threads of a block take turns
 
 
 class KernelError(Exception):
