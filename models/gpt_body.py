@@ -12,6 +12,7 @@ import dataclasses
 
 import numpy as np
 
+from models.contract import Body
 from models.gpt import GPT
 from nn import Module, Parameter, init
 from nn.compression.surgery import ShrunkEmbedding
@@ -20,8 +21,8 @@ from tinytensor import Tensor, ops
 MARKS = ("<start>", "<delimiter>", "<classify>")
 
 
-class GPTBody(Module):
-    """A pretrained GPT with a row for each of MARKS; what a body is stands in models/heads.py."""
+class GPTBody(Module, Body):
+    """A pretrained GPT with a row for each of MARKS."""
 
     pools = True  # no layer stands between the last vector and a head's own
 
@@ -61,12 +62,10 @@ class GPTBody(Module):
         last = batch["mask"].sum(axis=1) - 1
         return self.features(batch)[np.arange(len(last)), last]
 
-    @property
-    def own_loss(self):
-        return self._language_loss if self.language_weight else None
-
-    def _language_loss(self) -> Tensor:
+    def own_loss(self) -> Tensor | None:
         """language_weight times the mean of -log p(next token) of each text read last, (B,); its pass is used again."""
+        if not self.language_weight:
+            return None
         hidden, ids, mask = self._read
         self._read = None
         real = mask[:, 1:]

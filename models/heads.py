@@ -59,20 +59,18 @@ class Head(Module):
 
     def counts(self, batch: dict) -> dict[str, int]:
         """What each part of the loss is the mean of: the task's predictions, and the examples for the body's own."""
-        own = {"examples": len(batch["mask"])} if getattr(self.body, "own_loss", None) else {}
-        return self.task_counts(batch) | own
+        return self.task_counts(batch) | {"examples": len(batch["mask"])}
 
     def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
         """The task's mean loss; the penalty of a body that has one; and its own loss, as the mean over an example's
         texts and over examples. Shards of a batch add up."""
         counts = counts or self.counts(batch)
         loss = self.mean_loss(batch, counts)
-        if hasattr(self.body, "penalty"):
+        if (penalty := self.body.penalty()) is not None:
             main, total = next(iter(counts.items()))
-            penalty = self.body.penalty() * (self.counts(batch)[main] / max(1, total))
+            penalty = penalty * (self.counts(batch)[main] / max(1, total))
             loss = loss + penalty.astype(loss.dtype)
-        if "examples" in counts:
-            own = self.body.own_loss()
+        if (own := self.body.own_loss()) is not None:
             own = own.sum() * (len(batch["mask"]) / own.size) / counts["examples"]
             loss = loss + own.astype(loss.dtype)
         return loss

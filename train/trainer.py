@@ -21,6 +21,7 @@ import numpy as np
 
 import tinytensor as tt
 from models.config import check_choice, check_not_negative, check_positive, check_shares, option
+from models.contract import StaticBatch
 from nn import Module, evaluating
 from tinytensor import backend
 from train import checkpoint, parallel, precision
@@ -329,8 +330,9 @@ class Loop:
 
     def _whole_gradient(self, inputs: dict):
         """The same from the beginning to the end of a step: what a CUDA graph repeats."""
+        inputs = {name: backend.to_device(array, "cuda") for name, array in inputs.items()}
         counts = {name.removeprefix(COUNT): n for name, n in inputs.items() if name.startswith(COUNT)}
-        batch = {name: array for name, array in inputs.items() if not name.startswith(COUNT)} | self.state
+        batch = StaticBatch({name: array for name, array in inputs.items() if not name.startswith(COUNT)} | self.state)
         scale = batch.pop("loss_scale")
         self._forget_gradients()
         loss = self._add_gradient(batch, counts, scale)

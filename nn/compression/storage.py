@@ -9,19 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from nn.attention import Attention
 from nn.compression.quantize import fit_quantized
-from nn.compression.surgery import (
-    ShrunkEmbedding,
-    first_layers,
-    head_width,
-    is_attention,
-    is_feed_forward,
-    keep_heads,
-    keep_neurons,
-    replace_modules,
-)
+from nn.compression.surgery import ShrunkEmbedding, first_layers, keep_heads, keep_neurons, replace_modules
 from nn.embedding import Embedding
 from nn.module import Module, Parameter
+from nn.transformer import FeedForward
 from tinytensor import backend
 
 MASK = ".mask"
@@ -66,12 +59,12 @@ def fit(model: Module, arrays: dict[str, np.ndarray]) -> None:
     """
     device = model.parameters()[0].device
     for name, module in list(model.named_modules()):
-        if is_attention(module):
-            rows = _rows(arrays, f"{name}.{'q' if hasattr(module, 'q') else 'qkv'}")
-            heads = (rows or 0) // (head_width(module) * (1 if hasattr(module, "q") else 3))
+        if isinstance(module, Attention):
+            layer, parts = ("q", 1) if module.qkv is None else ("qkv", 3)
+            heads = (_rows(arrays, f"{name}.{layer}") or 0) // (parts * module.head_width)
             if 0 < heads < module.heads:
                 keep_heads(module, np.arange(heads))
-        elif is_feed_forward(module):
+        elif isinstance(module, FeedForward):
             neurons = _rows(arrays, f"{name}.into") or 0
             if 0 < neurons < len(first_layers(module)[0].weight):
                 keep_neurons(module, np.arange(neurons))
