@@ -330,10 +330,10 @@ class Loop:
 
     def _whole_gradient(self, inputs: dict):
         """The same from the beginning to the end of a step: what a CUDA graph repeats."""
-        inputs = {name: backend.to_device(array, "cuda") for name, array in inputs.items()}
         counts = {name.removeprefix(COUNT): n for name, n in inputs.items() if name.startswith(COUNT)}
-        batch = StaticBatch({name: array for name, array in inputs.items() if not name.startswith(COUNT)} | self.state)
-        scale = batch.pop("loss_scale")
+        scale = inputs["loss_scale"]
+        batch = {name: array for name, array in inputs.items() if name != "loss_scale" and not name.startswith(COUNT)}
+        batch = StaticBatch({name: backend.to_device(array, "cuda") for name, array in batch.items()} | self.state)
         self._forget_gradients()
         loss = self._add_gradient(batch, counts, scale)
         self.flat.complete_gradients(self.parameters)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from models.config import check_choice, check_positive, option
 from models.files import write_text
-from models.generate import answer_ids, answer_text
+from models.generate.answers import answer_ids, answer_text
 from models.t5 import T5Config
 from models.tokenizers import Bytes, Tokenizer, Unigram
 from train import pretrain

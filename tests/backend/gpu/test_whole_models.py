@@ -8,7 +8,8 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, ELMo, ELMoConfig, GPTConfig, T5Config
-from models.generate import answer_ids, generate
+from models.generate import generate
+from models.generate.answers import answer_ids
 from tests.backend.gpu.reference import assert_close, normal
 from tinytensor import Tensor, backend, ops
 from tinytensor.backend.gpu import launch
