@@ -79,7 +79,7 @@ def test_a_frozen_body_stays_as_it_was_and_costs_no_language_loss(tmp_path):
     run(trainer)
     for name, parameter in trainer.model.named_parameters():
         assert name.startswith("out.") or (parameter.data == before[name]).all()
-    assert trainer.model.body.own_loss is None
+    assert trainer.model.body.own_loss() is None
     assert np.abs(trainer.model.out.bias.data).max() > 0
 
 
