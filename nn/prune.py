@@ -1,2 +1,3 @@
 """Pruning under its short name; the code is in nn/compression/prune.py."""
 
+from nn.compression.prune import *  # noqa: F403

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.contract import Writer
-from models.generate.loop import written
+from models.generate.loop import generate
 from models.generate.sampling import Sampling
 from models.tokenizers import Tokenizer
 
@@ -27,33 +27,24 @@ def answer(
     """
     if not all(inputs):
         raise ValueError("an input is empty; give at least one character")
-    penalties = repetition_penalty, presence_penalty, no_repeat_ngram
-    sampling = Sampling(1.0 if temperature is None else temperature, top_k, top_p, min_p, typical_p, *penalties)
-    if temperature is None and sampling == Sampling():
-        sampling = None
-    batch = tokenizer.prepare(list(inputs), special=True)
-    rows = answer_ids(
-        model, batch.ids, batch.mask, max_new_tokens, sampling, samples=samples, beams=beams,
-        length_penalty=length_penalty, early_stopping=early_stopping, graph=graph,
+    sampling = Sampling(1, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty, no_repeat_ngram)
+    if temperature is None:
+        temperature = 0.0 if samples == beams == 1 and sampling == Sampling() else 1.0
+    batch, config = tokenizer.prepare(list(inputs), special=True), model.config
+    written = generate(
+        model, np.full((len(batch.ids), 1), config.pad_id), max_new_tokens,
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p,
+        repetition_penalty=repetition_penalty, presence_penalty=presence_penalty, no_repeat_ngram=no_repeat_ngram,
+        samples=samples, beams=beams, length_penalty=length_penalty, early_stopping=early_stopping,
+        end=config.eos_id, source=batch.ids, source_mask=batch.mask, graph=graph,
     )  # fmt: skip
-    return [answer_text(row, tokenizer, model.config.eos_id) for row in rows]
+    return [answer_text(row[1:], tokenizer, config.eos_id) for row in written]
 
 
-def answer_ids(
-    model: Writer, source: np.ndarray, mask: np.ndarray | None, max_new_tokens: int,
-    sampling: Sampling | None = None, *, samples: int = 1, beams: int = 1, length_penalty: float = 1.0,
-    early_stopping: bool | str = False, graph: bool = False,
-) -> np.ndarray:  # fmt: skip
-    """source, mask: (B, S).  Returns (B * samples, n), without the token that outputs start from.
-
-    sampling: if not said, greedy, or for several samples or beams the model's own distribution.
-    """
-    starts = np.full((len(source), 1), model.config.pad_id)
-    sampling = sampling or Sampling(0.0 if samples == beams == 1 else 1.0)
-    return written(
-        model, starts, max_new_tokens, sampling, samples=samples, beams=beams, length_penalty=length_penalty,
-        early_stopping=early_stopping, end=model.config.eos_id, source=source, source_mask=mask, graph=graph,
-    )[:, 1:]  # fmt: skip
+def answer_ids(model: Writer, source: np.ndarray, mask: np.ndarray | None, max_new_tokens: int) -> np.ndarray:
+    """The most probable token at each step.   source, mask: (B, S).  Returns (B, n), without the first, pad_id."""
+    starts, end = np.full((len(source), 1), model.config.pad_id), model.config.eos_id
+    return generate(model, starts, max_new_tokens, temperature=0, end=end, source=source, source_mask=mask)[:, 1:]
 
 
 def answer_text(ids: np.ndarray, tokenizer: Tokenizer, end: int | None = None) -> str:

@@ -42,21 +42,6 @@ def generate(
     """
     penalties = repetition_penalty, presence_penalty, no_repeat_ngram
     sampling = Sampling(temperature, top_k, top_p, min_p, typical_p, *penalties)
-    return written(
-        model, ids, max_new_tokens, sampling, samples=samples, beams=beams, length_penalty=length_penalty,
-        early_stopping=early_stopping, end=end, until=until, past_context=past_context, source=source,
-        source_mask=source_mask, graph=graph, log_probs=log_probs,
-    )  # fmt: skip
-
-
-def written(
-    model: Writer, ids, max_new_tokens: int, sampling: Sampling, *,
-    samples: int = 1, beams: int = 1, length_penalty: float = 1.0, early_stopping: bool | str = False,
-    end: int | tuple[int, ...] | None = None, until: Callable[[np.ndarray], np.ndarray] | None = None,
-    past_context: str = "slide", source: np.ndarray | None = None, source_mask: np.ndarray | None = None,
-    graph: bool = False, log_probs: bool = False,
-):  # fmt: skip
-    """`generate`, with the ways of choosing a token as one object."""
     if beams < 1:
         raise ValueError(f"beams must be at least 1, not {beams}; 1 draws one token after another")
     if beams > 1 and log_probs:
@@ -69,21 +54,20 @@ def written(
     ids = np.asarray(ids)
     rows = np.atleast_2d(ids)
     draft = Draft(model, rows, mask, max_new_tokens, past_context, source, source_mask, graph)
-    chances = np.zeros((len(rows) * samples, 0))
     if beams > 1:
         from models.generate.beam import search  # who draws tokens one by one need not know of it
 
         new, _ = search(draft, sampling, max_new_tokens, beams, length_penalty, early_stopping, samples, end)
-    elif steps := list(steps_of(draft, sampling, max_new_tokens, samples, end, until, log_probs)):
-        new = np.stack([step.tokens for step in steps], axis=1)
-        chances = np.stack([step.log_probs for step in steps], axis=1) if log_probs else chances
     else:
-        new = chances.astype(rows.dtype)
+        steps = list(steps_of(draft, sampling, max_new_tokens, samples, end, until, log_probs))
+        none = np.zeros((len(rows) * samples, 0))
+        new = np.stack([step.tokens for step in steps], axis=1) if steps else none.astype(rows.dtype)
+        chances = np.stack([step.log_probs for step in steps], axis=1) if steps and log_probs else none
     texts = np.concatenate([np.repeat(rows, samples, axis=0), new], axis=1)
     if lengths:
         texts = [text[rows.shape[1] - lengths[row // samples] :] for row, text in enumerate(texts)]
     elif ids.ndim == 1 and samples == 1:
-        texts, chances = texts[0], chances[0]
+        texts, chances = texts[0], chances[0] if log_probs else None
     return (texts, chances) if log_probs else texts
 
 

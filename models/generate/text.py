@@ -8,7 +8,7 @@ import numpy as np
 
 from models.contract import Writer
 from models.generate.draft import Draft
-from models.generate.loop import steps_of, written
+from models.generate.loop import generate, steps_of
 from models.generate.sampling import Sampling
 from models.tokenizers import Tokenizer
 
@@ -28,8 +28,6 @@ def write(
 
     stop: texts end before the first of these strings.   The other keywords are those of `generate`.
     """
-    penalties = repetition_penalty, presence_penalty, no_repeat_ngram
-    sampling = Sampling(temperature, top_k, top_p, min_p, typical_p, *penalties)
     prompts, stop = [prompts] if isinstance(prompts, str) else list(prompts), stop_strings(stop)
     rows = [encoded(tokenizer, prompt) for prompt in prompts]
     ends = np.atleast_1d([] if end is None else end).tolist()
@@ -39,9 +37,12 @@ def write(
         return np.array([cut(text_after(tokenizer, start, row.tolist(), ends), stop)[1]
                          for start, row in zip(starts, new)])  # fmt: skip
 
-    texts = written(
-        model, rows, max_new_tokens, sampling, samples=samples, beams=beams, length_penalty=length_penalty,
-        early_stopping=early_stopping, end=end, until=until if stop else None, past_context=past_context, graph=graph,
+    texts = generate(
+        model, rows, max_new_tokens,
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p,
+        repetition_penalty=repetition_penalty, presence_penalty=presence_penalty, no_repeat_ngram=no_repeat_ngram,
+        samples=samples, beams=beams, length_penalty=length_penalty, early_stopping=early_stopping,
+        end=end, until=until if stop else None, past_context=past_context, graph=graph,
     )  # fmt: skip
     return [cut(text_after(tokenizer, start, list(map(int, text[len(start) :])), ends), stop)[0]
             for start, text in zip(starts, texts)]  # fmt: skip
