@@ -99,9 +99,9 @@ class T5Config(Config):
             raise ValueError(f"max_distance {self.max_distance} must be more than half of the {self.buckets} buckets")
         check_shares(self, "dropout")
         check_choice(self, "activation", ACTIVATIONS)
-        for name in ("pad_id", "eos_id"):
-            if not 0 <= getattr(self, name) < self.vocab_size:
-                raise ValueError(f"{name} {getattr(self, name)} is outside the vocabulary of {self.vocab_size} tokens")
+        for name, token in (("pad_id", self.pad_id), ("eos_id", self.eos_id)):
+            if not 0 <= token < self.vocab_size:
+                raise ValueError(f"{name} {token} is outside the vocabulary of {self.vocab_size} tokens")
 
 
 class T5(Module, Model, Writer):

@@ -128,7 +128,7 @@ def check_options(sampling: Sampling, beams: int, returned: int, early_stopping)
         raise ValueError(f"beam search keeps at least 1 beam and returns 1 to all of them, not {returned} of {beams}")
     if early_stopping not in (True, False, "never"):
         raise ValueError(f'early_stopping must be True, False or "never", not {early_stopping!r}')
-    plain = Sampling()
+    plain, asked = vars(Sampling()), vars(sampling)
     for name in ("temperature", "top_k", "top_p", "min_p", "typical_p"):
-        if getattr(sampling, name) != getattr(plain, name):
+        if asked[name] != plain[name]:
             raise ValueError(f"beam search draws nothing, so {name} has no meaning in it; leave it out")
