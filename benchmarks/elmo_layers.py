@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
+from models.families import FAMILIES
 from nn import Linear, ScalarMix
 from tinytensor import Tensor, ops
-from train import checkpoint, finetune
+from train import checkpoint
 from train.data.stories import tasks
 from train.optim import AdamW
 from train.tasks import Tag
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="updates of each tagger [2000]")
     args = parser.parse_args()
     model, tokenizer = checkpoint.load_model(args.run)
-    body, inputs = finetune.PREPARE["elmo"](model, tokenizer, 0)
+    body, inputs = FAMILIES["elmo"].reader(model, tokenizer)
     body.eval()
     examples, held_out = tasks.examples("roles", args.examples, seed=1), tasks.examples("roles", 500, seed=2)
     task = Tag.of(examples, held_out)

@@ -21,9 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from train import checkpoint, finetune
-from train.commands.finetune import fresh
 from train.data.stories import tasks
-from train.finetune import TRAINING
+from train.finetune import TRAINING, FineTuneConfig, fresh
 from train.tasks import TASKS
 
 SETS = ("sentiment", "coherence", "roles", "questions", "next")
@@ -32,7 +31,8 @@ SETS = ("sentiment", "coherence", "roles", "questions", "next")
 def learn(start: Callable, task, train: list[dict], held_out: list[dict], epochs: int, settings: dict):
     """Fine-tune the model that start() gives; (its main metric, the value on the held-out examples)."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = finetune.begin(Path(folder), start(), task, train, held_out, epochs=epochs, settings=settings)
+        config = FineTuneConfig(epochs=epochs)
+        trainer = finetune.begin(Path(folder), start(), task, train, held_out, config, settings)
         trainer.report.start(0)
         trainer.train()
         trainer.report.close()
@@ -76,8 +76,7 @@ def main() -> None:
 
     def start(seed: int, forget: bool) -> tuple:
         model, tokenizer = checkpoint.load_model(args.run)
-        family = checkpoint.family_of(model)
-        return family, fresh(model, seed) if forget else model, tokenizer
+        return fresh(model, seed) if forget else model, tokenizer
 
     print("| set | metric | without reading | without pretraining | rate | pretrained | rate |\n" + "|---" * 7 + "|")
     for name in args.sets:

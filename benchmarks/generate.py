@@ -22,7 +22,7 @@ import transformers
 
 from models import GPT
 from models.generate import generate
-from train.parallel import core_count
+from tinytensor.distributed import core_count
 
 
 def timed(work) -> tuple[float, object]:

@@ -24,7 +24,7 @@ import tinytensor as tt
 from models import GPT, GPTConfig
 from models.generate import generate
 from tinytensor import backend
-from train.optim import AdamW, clip_scale
+from train.optim import AdamW, FlatParameters, clip_scale
 from train.precision import compute_dtype, peak_bytes
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
@@ -133,7 +133,7 @@ def copy_bandwidth(cupy) -> float:
 def rows(cupy, torch) -> list[str]:
     """Norms and cross-entropy, as a share of the bandwidth of a copy."""
     from tinytensor.backend import gpu
-    from tinytensor.backend.gpu.losses import backward_into
+    from tinytensor.backend.gpu.softmax import cross_entropy_into
 
     bfloat16 = compute_dtype("bfloat16")
     copy = copy_bandwidth(cupy)
@@ -146,7 +146,7 @@ def rows(cupy, torch) -> list[str]:
     _, _, saved = norm(x, branch, bias, centre=True)
     drop = dict(dropout=0.1, rng=np.random.default_rng(0))
     _, _, dropped = norm(x, branch, bias, centre=True, **drop)
-    losses, loss_saved = gpu.cross_entropy(logits, targets)
+    losses, loss_saved = gpu.cross_entropy(logits, targets, ignore_index=-100)
     ones = cupy.ones_like(losses)
     for name, work, moved in (
         ("layer norm", lambda: norm(x, None, bias, centre=True), 2 * x.nbytes),
@@ -155,8 +155,8 @@ def rows(cupy, torch) -> list[str]:
         ("dropout + residual + layer norm", lambda: norm(x, branch, bias, centre=True, **drop), 4 * x.nbytes),
         ("its gradient", lambda: gpu.normalize_backward(x, branch, dropped), 5 * x.nbytes),
         ("RMS norm", lambda: norm(x, None, None, centre=False), 2 * x.nbytes),
-        ("cross-entropy, 50257 classes", lambda: gpu.cross_entropy(logits, targets), logits.nbytes),
-        ("its gradient, in place", lambda: backward_into(logits, ones, loss_saved), 2 * logits.nbytes),
+        ("cross-entropy, 50257 classes", lambda: gpu.cross_entropy(logits, targets, ignore_index=-100), logits.nbytes),
+        ("its gradient, in place", lambda: cross_entropy_into(logits, ones, loss_saved), 2 * logits.nbytes),
     ):
         speed = moved / milliseconds(work, cupy) / 1e6
         lines.append(f"| {name} | {speed:.0f} | {at_least(0.8, speed / copy)} |")
@@ -219,7 +219,7 @@ def our_step(cupy, config: GPTConfig, ids: np.ndarray, graph: bool) -> tuple[flo
     from tinytensor.backend.gpu.graph import Recorded
 
     model = GPT(config).to("cuda")
-    optimizer = AdamW(model.parameters(), lr=1e-4, dtype=compute_dtype("bfloat16"))
+    optimizer = AdamW(FlatParameters(model.parameters(), compute_dtype("bfloat16")), lr=1e-4)
     flat, batch = optimizer.flat, {"ids": ids[:, :-1], "targets": ids[:, 1:]}
     batch = {name: np.ascontiguousarray(array) for name, array in batch.items()}
     counts = model.counts(batch)
@@ -237,9 +237,9 @@ def our_step(cupy, config: GPTConfig, ids: np.ndarray, graph: bool) -> tuple[flo
         (recorded or gradient)(batch)
         norm = float(backend.backend_of(flat.grad).squared_norm(flat.grad)) ** 0.5
         optimizer.steps += 1
-        optimizer.update(0, flat.size, flat.grad, 1e-4, clip_scale(norm, 1.0))
+        optimizer.update(flat.grad, 1e-4, clip_scale(norm, 1.0))
 
-    return milliseconds(work, cupy, 10), peak_bytes("cuda", recorded)
+    return milliseconds(work, cupy, 10), peak_bytes(recorded)
 
 
 def decode(cupy, torch, tokens: int = 200) -> list[str]:

@@ -91,14 +91,14 @@ def softmax(B, T, C, H, V):
 
 def cross_entropy(B, T, C, H, V):
     z, t, d = randn(B * T, V), np.arange(B * T) % V, np.full(B * T, 1 / (B * T), np.float32)
-    return (lambda: cpu.cross_entropy_backward(d, cpu.cross_entropy(z, t)[1]),
+    return (lambda: cpu.cross_entropy_backward(d, cpu.cross_entropy(z, t, ignore_index=-100)[1]),
             autograd(lambda z: F.cross_entropy(z, torch.from_numpy(t), reduction="none"), [z], d))
 
 
 def linear_cross_entropy(B, T, C, H, V):
     x, w, d = randn(B * T, C), randn(V, C) * 0.02, np.full(B * T, 1 / (B * T), np.float32)
     t = np.random.default_rng(0).integers(0, V, B * T)
-    return (lambda: cpu.linear_cross_entropy_backward(d, cpu.linear_cross_entropy(x, w, t)[1]),
+    return (lambda: cpu.linear_cross_entropy_backward(d, cpu.linear_cross_entropy(x, w, t, ignore_index=-100)[1]),
             autograd(lambda x, w: F.cross_entropy(x @ w.T, torch.from_numpy(t), reduction="none"), [x, w], d))
 
 

@@ -23,6 +23,7 @@ import tinytensor as tt
 from nn import LSTM, Attention, Block, FeedForward, LayerNorm, Stream
 from tinytensor import Tensor
 from tinytensor.backend import cpu
+from tinytensor.distributed import Communicator, core_count, share
 from train import parallel
 
 BATCH, STEPS, INPUTS, HIDDEN, LAYERS = 16, 64, 128, 256, 2
@@ -60,20 +61,20 @@ def race(workers: int, rounds: int) -> tuple[float, float]:
     theirs, times = torch_lstm(), ([], [])
     x = np.random.default_rng(0).standard_normal((BATCH, STEPS, INPUTS), np.float32)
 
-    def work(team: parallel.Team) -> None:
-        net, mine = LSTM(INPUTS, HIDDEN, LAYERS), x[team.stretch(BATCH)]
+    def work(comm: Communicator) -> None:
+        net, mine = LSTM(INPUTS, HIDDEN, LAYERS), x[share(BATCH, comm.rank, comm.size)]
         for _ in range(rounds + 3):
-            team.barrier()
+            comm.barrier()
             start = time.perf_counter()
             train_lstm(net, mine)
-            team.barrier()
+            comm.barrier()
             middle = time.perf_counter()
-            if team.rank == 0:
+            if comm.rank == 0:
                 theirs()
                 times[0].append(middle - start)
                 times[1].append(time.perf_counter() - middle)
 
-    parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
+    parallel.start_workers(parallel.communicator("auto", workers), work)
     return tuple(1e3 * statistics.median(taken[3:]) for taken in times)
 
 
@@ -132,7 +133,7 @@ def main() -> None:
     cpu.tune_malloc()
     tt.manual_seed(0)
     print(f"{LAYERS} layers, batch {BATCH}, {STEPS} steps, {INPUTS} -> {HIDDEN}: forward + backward")
-    for workers in sorted({1, parallel.core_count()}):
+    for workers in sorted({1, core_count()}):
         ours, theirs = race(workers, args.rounds)
         print(f"on {workers} core(s): ours {ours:.1f} ms, PyTorch {theirs:.1f} ms, ratio {ours / theirs:.2f}")
     if args.plot:

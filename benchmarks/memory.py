@@ -21,6 +21,7 @@ import numpy as np
 import tinytensor as tt
 from benchmarks.train_step import SHAPES, make_objective, make_trainer, random_tokens
 from tinytensor import backend
+from tinytensor.distributed import Communicator, core_count
 from train import parallel
 from train.trainer import Loop
 
@@ -46,13 +47,13 @@ def measure_ours(shape: str, workers: int) -> float:
     before = resident()
     trainer = make_trainer(*SHAPES[shape], workers, "threads")
 
-    def work(team: parallel.Team) -> None:
-        loop = Loop(trainer, team)
+    def work(comm: Communicator) -> None:
+        loop = Loop(trainer, comm)
         loop.model.train()
         for step in range(3):
             loop.step(step, 1e-3)
 
-    parallel.run("threads", trainer.workers, trainer.gradients, work)
+    parallel.start_workers(trainer.comm, work)
     return peak() - before
 
 
@@ -88,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("side", nargs="?", choices=("ours", "torch", "kept", "recomputed"), help="print only this")
     parser.add_argument("size", nargs="?", help=f"of which shape ({'; '.join(SHAPES)}) or of an attention's context")
-    parser.add_argument("--workers", type=int, default=parallel.core_count(), help="[all cores]")
+    parser.add_argument("--workers", type=int, default=core_count(), help="[all cores]")
     args = parser.parse_args()
     if args.side in ("kept", "recomputed"):
         print(measure_attention(int(args.size), args.side == "recomputed"))

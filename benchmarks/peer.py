@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import torch
@@ -130,7 +129,7 @@ class TorchT5(nn.Module):
         super().__init__()
         import transformers
 
-        fields = published.write_fields(dataclasses.asdict(config))
+        fields = published.FAMILY.published_fields(config)
         self.model = transformers.T5ForConditionalGeneration(transformers.T5Config(**fields))
 
     def loss(self, batch):

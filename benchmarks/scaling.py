@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.train_step import race
 from models import GPTConfig
-from train import parallel
+from tinytensor.distributed import core_count
 
 SIZES = {
     "width": (64, 128, 256, 512, 768),
@@ -38,7 +38,7 @@ def main() -> None:
     args = parser.parse_args()
     from matplotlib.figure import Figure
 
-    workers = parallel.core_count()
+    workers = core_count()
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     for axes, (size, values) in zip(figure.subplots(1, 3, sharey=True), SIZES.items()):
         times = []

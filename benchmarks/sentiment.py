@@ -20,9 +20,8 @@ import numpy as np
 import tinytensor as tt
 from nn import Linear
 from train import checkpoint, finetune
-from train.commands.finetune import fresh
 from train.data.stories import tasks
-from train.finetune import TRAINING
+from train.finetune import TRAINING, FineTuneConfig, fresh
 from train.optim import AdamW
 from train.tasks import Classify
 
@@ -75,8 +74,8 @@ def gpt_accuracy(run: Path, train: list[dict], held_out: list[dict], epochs: int
     with tempfile.TemporaryDirectory() as folder:
         task = Classify.of(train, held_out)
         settings = TRAINING | dict(workers=1, seed=seed)
-        model = ("gpt", model, tokenizer)
-        trainer = finetune.begin(Path(folder), model, task, train, held_out, epochs=epochs, settings=settings)
+        config = FineTuneConfig(epochs=epochs)
+        trainer = finetune.begin(Path(folder), (model, tokenizer), task, train, held_out, config, settings)
         trainer.report.evaluated = lambda step, loss: None  # one look at the end is enough
         trainer.report.start(0)
         trainer.train()

@@ -5,7 +5,7 @@
 
 The two take turns in one process, so that a machine that slows down slows both; the figures are medians. Peak memory
 is measured in a process of its own for each side, as the growth over what the imports took. malloc is tuned the same
-way for both (see backend/cpu/memory.py).
+way for both (see tune_malloc in backend/cpu/arrays.py).
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ import numpy as np
 
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, GPTConfig, T5Config
+from tinytensor.distributed import Communicator, core_count
 from train import parallel
-from train.objectives.causal import Causal
 from train.objectives.spans import SpanCorruption
+from train.objectives.windows import Causal
 from train.trainer import Loop, TrainConfig, Trainer
 
 # name: (config, batch). small is nanoGPT's documented CPU run, baby its character-level GPU run.
@@ -95,14 +96,14 @@ def race(config: Config, batch: int, workers: int, kind: str, rounds: int) -> tu
     peer = TorchTrainer(config, workers)
     ours, theirs = [], []
 
-    def work(team: parallel.Team) -> None:
-        loop = Loop(trainer, team)
+    def work(comm: Communicator) -> None:
+        loop = Loop(trainer, comm)
         loop.model.train()
         for step in range(rounds + 3):
-            team.barrier()  # the other workers sleep here while PyTorch has its turn
+            comm.barrier()  # the other workers sleep here while PyTorch has its turn
             start = time.perf_counter()
             loop.step(step, 1e-3)
-            if team.rank:
+            if comm.rank:
                 continue
             middle = time.perf_counter()
             batch = trainer.objective.training_batch(trainer.train_data, step)
@@ -110,7 +111,7 @@ def race(config: Config, batch: int, workers: int, kind: str, rounds: int) -> tu
             ours.append(middle - start)
             theirs.append(time.perf_counter() - middle)
 
-    parallel.run(trainer.kind, trainer.workers, trainer.gradients, work)
+    parallel.start_workers(trainer.comm, work)
     return tuple(1e3 * statistics.median(times[3:]) for times in (ours, theirs))
 
 
@@ -124,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shapes", nargs="*", help=f"which of: {'; '.join(SHAPES)} [all]")
     parser.add_argument("--rounds", type=int, default=20, help="timed steps of each [20]")
-    parser.add_argument("--workers", type=int, default=parallel.core_count(), help="threads of each [all cores]")
+    parser.add_argument("--workers", type=int, default=core_count(), help="threads of each [all cores]")
     parser.add_argument("--worker-kind", default="auto", choices=parallel.KINDS, help="our workers [auto]")
     args = parser.parse_args()
     kind = parallel.choose_kind(args.worker_kind, args.workers)

@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from models import pretrained
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
 from models.contract import Body, Filler, Model, StaticBatch
 from models.pretrained import bert as published
@@ -191,11 +192,12 @@ class BERT(Module, Body):
     @classmethod
     def from_pretrained(cls, folder: str | Path):
         """The model in a folder in Hugging Face's layout: config.json and weights, under any published names."""
-        return published.load(cls, folder)
+        return pretrained.load(cls, cls.config_class, {cls.family: published.FAMILIES[cls.family]}, folder, {})[0]
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write such a folder, which `transformers` loads too."""
-        published.save(self, folder)
+        """Write such a folder, which `transformers` loads too; see pretrained.save."""
+        called = published.called(self.family, "Model", self.config)
+        pretrained.save(self, published.FAMILIES[self.family], folder, called)
 
     def dense(self, inputs: int, outputs: int) -> Linear:
         """A linear layer that starts as all of this model's do."""
@@ -219,7 +221,7 @@ class MaskedHead(Module):
 class BERTForPreTraining(Module, Model, Filler):
     """BERT with the heads it is pretrained with: masked words, and whether two texts belong together.
 
-    A batch holds "ids", "token_types" and "mask", all (B, T); "targets" (B, T), the tokens behind the masks and -100
+    A batch holds "ids", "token_types" and "mask", all (B, T); "targets" (B, T), the tokens behind the masks and IGNORED
     elsewhere; and "next" (B,): 0 where the second text is the right one, 1 where it is not. Without "next" the sentence
     head is not trained.
     """
@@ -282,6 +284,10 @@ class BERTForPreTraining(Module, Model, Filler):
         """(B, T): the masked tokens, -100 elsewhere."""
         return batch["targets"]
 
+    def meaningful(self, batch: dict):
+        """What BERT thinks of every token is worth learning from, not of the masked ones alone."""
+        return batch["mask"]
+
     def fill_scores(self, ids, token_types=None, mask=None) -> Tensor:
         """(B, T, V): the score of every token at every place."""
         return self(ids, token_types, mask).mlm_logits
@@ -289,8 +295,14 @@ class BERTForPreTraining(Module, Model, Filler):
     @classmethod
     def from_pretrained(cls, folder: str | Path):
         """The model in a folder in Hugging Face's layout. Heads that the files do not have start at random."""
-        return published.load(cls, folder)
+        body, changes = cls.body_class, {"pooler": True} if cls.sentence_head else {}
+        optional = ("mlm.*", "nsp.*", "bert.pooler.*")
+        families = {body.family: published.FAMILIES[body.family]}
+        model, absent = pretrained.load(cls, body.config_class, families, folder, changes, optional)
+        model.untrained = tuple(sorted({name.removeprefix("bert.").partition(".")[0] for name in absent}))
+        return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write such a folder, which `transformers` loads too."""
-        published.save(self, folder)
+        """Write such a folder, which `transformers` loads too; see pretrained.save."""
+        kind, family = "ForPreTraining" if self.sentence_head else "ForMaskedLM", self.bert.family
+        pretrained.save(self, published.FAMILIES[family], folder, published.called(family, kind, self.config))

@@ -28,18 +28,18 @@ class Config:
 
 def check_positive(config, *names: str) -> None:
     for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be at least 1, not {getattr(config, name)}")
+        if vars(config)[name] < 1:
+            raise ValueError(f"{name} must be at least 1, not {vars(config)[name]}")
 
 
 def check_choice(config, name: str, choices: Collection[str]) -> None:
-    if (value := getattr(config, name)) not in choices:
+    if (value := vars(config)[name]) not in choices:
         raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
 
 
 def check_not_negative(config, *names: str) -> None:
     for name in names:
-        value = getattr(config, name)
+        value = vars(config)[name]
         if value < 0:
             raise ValueError(f"{name} must not be negative: {value}")
         if not math.isfinite(value):
@@ -48,5 +48,5 @@ def check_not_negative(config, *names: str) -> None:
 
 def check_shares(config, *names: str) -> None:
     for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise ValueError(f"{name} must be a share in [0, 1), not {getattr(config, name)}")
+        if not 0 <= vars(config)[name] < 1:
+            raise ValueError(f"{name} must be a share in [0, 1), not {vars(config)[name]}")

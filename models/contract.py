@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from nn import DecoderCache
 from tinytensor import Tensor
+from tinytensor.ops.softmax import IGNORED
 
 
 class StaticBatch(dict):
@@ -49,6 +50,10 @@ class Model(Protocol):
         """(...): the right answers, as an array of the batch; IGNORED where nothing is asked."""
         ...
 
+    def meaningful(self, batch: dict):
+        """(...), booleans: which scores a student should learn from its teacher; those of all questions asked."""
+        return self.right(batch) != IGNORED
+
     def new_state(self, rows: int) -> dict:
         """What is carried on from batch to batch (ELMo's LSTM states): arrays by name with a row per sequence.
 
@@ -78,6 +83,9 @@ class Body(Protocol):
     def summary(self, batch: dict) -> Tensor:
         """(B, C): a vector for every text."""
         ...
+
+    def go_on_learning(self, share: float) -> None:
+        """Let this share of the loss that it was pretrained with go on counting, if it has one of its own."""
 
     def penalty(self) -> Tensor | None:
         """A scalar to be added to a task's loss."""

@@ -37,7 +37,9 @@ from nn import (
     SampledSoftmax,
     ScalarMix,
     init,
+    shapes_only,
 )
+from nn.compression import storage
 from tinytensor import Tensor, backend, ops
 
 SOFTMAXES = ("full", "sampled", "adaptive")
@@ -242,6 +244,11 @@ class ELMo(Module, Model, Body):
             sides.append(outputs)
         return tuple(sides)
 
+    def as_body(self) -> ELMo:
+        """For a task: without the softmax, and without the dropout, which were for predicting words."""
+        self.softmax, self.dropout = None, Dropout(0.0)
+        return self
+
     def counts(self, batch: dict) -> dict[str, int]:
         """How many words the loss of a batch is a mean over, in each direction."""
         return {"forward": ops.count_targets(batch["targets"]), "backward": ops.count_targets(batch["back_targets"])}
@@ -348,9 +355,13 @@ class ELMo(Module, Model, Body):
         return model.eval()
 
     def save_pretrained(self, options: str | Path, weights: str | Path) -> None:
-        """Write both files in the published format, which has no place for the softmax and the mix."""
-        state = {name: backend.to_numpy(array) for name, array in self.state_dict().items()}
-        write_published(options, weights, asdict(self.config), state)
+        """Write both files in the published format, which has no place for the softmax and the mix.
+
+        A model that was made smaller computes the same there (nn/compression/storage.py: plain_state).
+        """
+        with shapes_only():
+            full = ELMo(replace(self.config, vocab_size=0))
+        write_published(options, weights, asdict(self.config), storage.plain_state(self, full))
 
 
 def _lstm(c: ELMoConfig, reverse: bool) -> LSTM:

@@ -1,15 +1,48 @@
-"""Files that are whole at every moment: written beside their place, flushed to the disk, then renamed over the old one.
+"""Text and JSON files: read with errors that name the file, and written so that they are whole at every moment.
 
-Renaming replaces a file in one step, so a kill or a full disk in the middle leaves the old content as it was.
+A file is written beside its place, flushed to the disk, then renamed over the old one. Renaming replaces it in one
+step, so a kill or a full disk in the middle leaves the old content as it was.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import safetensors
+
+
+def read_bytes(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def read_text(path: str | Path, what: str = "a text file") -> str:
+    """The text of a UTF-8 file, with the line ends it has.
+
+    what: the kind of file that is wanted, for the ValueError if it is none.
+    """
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); is it really {what}?") from None
+
+
+def read_json(path: str | Path, what: str = "a JSON file") -> dict:
+    """The table that a JSON file holds; all those that are read here have names and values at the top."""
+    text = read_text(path, what)
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise ValueError(f"{path} is not complete JSON: {error.msg} at {place}; copy the file again") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} does not hold {what}")
+    return value
 
 
 def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -30,9 +63,15 @@ def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
     except (OSError, safetensors.SafetensorError) as error:
         if beside.is_file():
             beside.unlink()
-        raise ValueError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise ValueError(f"{path} cannot be written: {reason}") from None
 
 
 def write_text(path: str | Path, text: str) -> None:
     """A text file in UTF-8, with the line ends it has."""
     replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8", newline=""))
+
+
+def write_json(path: str | Path, table: dict) -> None:
+    """A table as JSON, a line for each of its entries; paths in it are written as their names."""
+    write_text(path, json.dumps(table, ensure_ascii=False, indent=1, default=os.fspath) + "\n")

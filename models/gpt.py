@@ -17,13 +17,10 @@ Options beyond these (as in nanoGPT): no biases, an output table of its own, oth
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
-
-import numpy as np
 
 from models import pretrained
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
@@ -44,7 +41,6 @@ from nn import (
     Module,
     Stream,
     init,
-    shapes_only,
 )
 from nn.attention import check_heads
 from nn.cache import positions_of
@@ -226,22 +222,14 @@ class GPT(Module, Model, LeftToRight):
     @classmethod
     def from_pretrained(cls, folder: str | Path, **changes) -> GPT:
         """The GPT-1 or GPT-2 in a Hugging Face folder, ready for inference; changes: config fields, such as dropout."""
-        fields = pretrained.read_config(folder)
-        kind = pretrained.check_kind(fields, *published.NAMES)
-        config = GPTConfig(**(published.read_fields(kind, fields) | changes))
-        with shapes_only():
-            model = cls(config)
-        state = published.NAMES[kind].read(pretrained.read_weights(folder), model.state_dict())
-        model.load_state_dict(state, assign=True)
-        return model.for_inference()
+        return pretrained.load(cls, GPTConfig, published.FAMILIES, folder, changes)[0].for_inference()
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
-        """Write a folder that `transformers` opens as GPT-1 or GPT-2. A missing bias is written as zeros."""
-        end = tokenizer.special.get("<|endoftext|>") if tokenizer else None
-        fields = published.write_fields(self.config, end.id if end else None)
-        with shapes_only():
-            full = GPT(dataclasses.replace(self.config, bias=True)).state_dict()
-        state = {name: np.zeros(zero.shape, zero.dtype) for name, zero in full.items()} | self.state_dict()
-        pretrained.write_folder(folder, fields, published.NAMES[fields["model_type"]].write(state))
-        if tokenizer:
-            tokenizer.save(folder)
+        """Write a folder that `transformers` opens as GPT-1 or GPT-2. A missing bias is written as zeros.
+
+        A model that was made smaller computes the same there; see pretrained.save.
+        """
+        family = published.FAMILIES["openai-gpt" if self.config.post_norm else "gpt2"]
+        end = tokenizer.end_id if tokenizer else None
+        ends = {} if end is None or self.config.post_norm else {"bos_token_id": end, "eos_token_id": end}
+        pretrained.save(self, family, folder, ends, tokenizer)

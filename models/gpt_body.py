@@ -17,6 +17,7 @@ from models.gpt import GPT
 from nn import Module, Parameter, init
 from nn.compression.surgery import ShrunkEmbedding
 from tinytensor import Tensor, ops
+from tinytensor.ops.softmax import IGNORED
 
 MARKS = ("<start>", "<delimiter>", "<classify>")
 
@@ -62,6 +63,9 @@ class GPTBody(Module, Body):
         last = batch["mask"].sum(axis=1) - 1
         return self.features(batch)[np.arange(len(last)), last]
 
+    def go_on_learning(self, share: float) -> None:
+        self.language_weight = share
+
     def own_loss(self) -> Tensor | None:
         """language_weight times the mean of -log p(next token) of each text read last, (B,); its pass is used again."""
         if not self.language_weight:
@@ -69,7 +73,7 @@ class GPTBody(Module, Body):
         hidden, ids, mask = self._read
         self._read = None
         real = mask[:, 1:]
-        targets = np.where(real, ids[:, 1:], -100)
+        targets = np.where(real, ids[:, 1:], IGNORED)
         losses = ops.linear_cross_entropy(hidden[:, :-1], self.gpt.output_table, targets, reduction="none")
         share = self.language_weight * real / np.maximum(1, real.sum(axis=1, keepdims=True))
         return (losses * Tensor(losses.xp.asarray(share, losses.dtype))).sum(axis=1)

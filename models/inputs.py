@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.gpt_body import MARKS
-from models.tokenizers import ElmoCharacters, Frame, Special, Tokenizer
-from models.tokenizers.words import SENTENCE, WORD, split_sentences
+from models.sentences import find_words, group_words, words_of_sentences
+from models.tokenizers import ElmoCharacters, Frame, Special, Tokenizer, pad
 from tinytensor.ops.softmax import IGNORED
 
 # what padding is made of
 FILL = {"ids": 0, "token_types": 0, "tags": IGNORED, "targets": IGNORED, "answerable": False, "mask": False}
-FULL_STOPS, CLOSING = set(".!?"), set("\"'”’)")
 
 
 @dataclass
@@ -40,13 +39,15 @@ class TextInputs:
 
         The words that do not fit are left out, so there may be fewer places than words.
         """
-        ids, firsts = [], []
+        ids, firsts, unknown = [], [], self.tokenizer.unk_id
         room = self.max_length - len(self.tokenizer.dress([])[0])
         if room < 1:
             raise ValueError(f"{self.max_length} tokens are too few for a word between its marks; use 16 or more")
         for number, word in enumerate(words):
-            pieces = self.tokenizer.encode(word if not number else self._spaced(word))
-            pieces = pieces or self._unknown  # of signs that the tokenizer drops: every word has its place
+            # byte-level tokens begin with the space before them; the others do not care
+            pieces = self.tokenizer.encode(f" {word}" if number else word)
+            if not pieces and unknown is not None:
+                pieces = [unknown]  # for signs that the tokenizer drops: every word has its place
             if not pieces or len(ids) + len(pieces) > room:
                 break
             firsts.append(len(ids))
@@ -80,28 +81,17 @@ class TextInputs:
         for name in rows[0]:
             arrays = [np.asarray(row[name]) for row in rows]
             if name in FILL:
-                longest = max(array.shape[axis] for array in arrays)
-                fill = self.pad_id if name == "ids" else FILL[name]
-                arrays = [_padded(array, longest, fill, axis) for array in arrays]
-            batch[name] = np.stack(arrays)
+                batch[name] = pad(arrays, self.pad_id if name == "ids" else FILL[name], axis=axis)
+            else:
+                batch[name] = np.stack(arrays)
         return batch
 
     @property
     def pad_id(self) -> int:
-        token = self.tokenizer.pad_token
-        return self.tokenizer.special[token].id if token else 0
+        return self.tokenizer.pad_id or 0
 
     def _arrays(self, ids: list[int], types: list[int]) -> dict[str, np.ndarray]:
         return {"ids": np.array(ids), "token_types": np.array(types), "mask": np.ones(len(ids), bool)}
-
-    @property
-    def _unknown(self) -> list[int]:
-        """The token for what cannot be spelt, where the scheme has one."""
-        return [self.tokenizer.unk_id] if hasattr(self.tokenizer, "unk_id") else []
-
-    def _spaced(self, word: str) -> str:
-        """A word inside a text: byte-level tokens begin with the space before them, WordPiece's do not care."""
-        return f" {word}"
 
 
 @dataclass
@@ -132,17 +122,17 @@ class CharacterInputs(TextInputs):
     characters: int = 50
 
     def text(self, a: str, b: str | None = None) -> dict[str, np.ndarray]:
-        dressed, _ = dress(split_sentences(a) + split_sentences(b or ""))
+        dressed, _ = dress(words_of_sentences(a) + words_of_sentences(b or ""))
         return self._spelled(dressed[: self.max_length])
 
     def words(self, words: list[str]) -> tuple[dict[str, np.ndarray], list[int]]:
-        dressed, places = dress(sentences_of(words))
+        dressed, places = dress(group_words(words))
         return self._spelled(dressed[: self.max_length]), [place for place in places if place < self.max_length]
 
     def passage(self, question: str, context: str, stride: int = 0) -> list[tuple[dict[str, np.ndarray], dict]]:
-        asked = dress(split_sentences(question))[0][: self.max_length // 2]
-        found = [list(WORD.finditer(context, *sentence.span())) for sentence in SENTENCE.finditer(context)]
-        dressed, places = dress([[word.group() for word in words] for words in found if words])
+        asked = dress(words_of_sentences(question))[0][: self.max_length // 2]
+        found = list(find_words(context))
+        dressed, places = dress([[word[0] for word in words] for words in found])
         spans = dict(zip(places, (word.span() for words in found for word in words)))
         room = self.max_length - len(asked)
         step = room - (stride or room // 3)
@@ -169,20 +159,3 @@ def dress(sentences: list[list[str]]) -> tuple[list[str], list[int]]:
         places += range(len(dressed) + 1, len(dressed) + 1 + len(words))
         dressed += ["<S>", *words, "</S>"]
     return dressed, places
-
-
-def sentences_of(words: list[str]) -> list[list[str]]:
-    """A list of words cut after every full stop (and the quotation mark that closes behind it) that a word follows."""
-    sentences, start = [], 0
-    for number in range(1, len(words)):
-        before, word = words[number - 1], words[number]
-        ended = before in FULL_STOPS or (before in CLOSING and number > 1 and words[number - 2] in FULL_STOPS)
-        if ended and word[:1].isalnum():
-            sentences.append(words[start:number])
-            start = number
-    return [*sentences, words[start:]] if words else []
-
-
-def _padded(array: np.ndarray, length: int, fill, axis: int) -> np.ndarray:
-    missing = length - array.shape[axis]
-    return np.pad(array, [(0, missing if a == axis else 0) for a in range(array.ndim)], constant_values=fill)

@@ -16,7 +16,6 @@ T5 v1.1 (the presets "t5-v1.1-...", also mT5's and ByT5's form) has a gated GELU
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from dataclasses import dataclass
@@ -45,7 +44,6 @@ from nn import (
     RMSNorm,
     Stream,
     init,
-    shapes_only,
 )
 from nn.attention import KeysValues, attention_mask
 from nn.linear import ACTIVATIONS
@@ -156,7 +154,7 @@ class T5(Module, Model, Writer):
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean of -log p(target), in nats per token.
 
-        batch: "ids" (B, S), optionally their "mask" (B, S), and "targets" (B, T), padded with -100, which do not count.
+        batch: "ids" (B, S), optionally their "mask" (B, S), and "targets" (B, T), padded with IGNORED.
         counts: divide the sum by counts["targets"] instead of by the number of the batch's own targets.
         """
         targets, counts = batch["targets"], counts or self.counts(batch)
@@ -164,6 +162,8 @@ class T5(Module, Model, Writer):
         hidden = self.decode(shift_right(targets, self.config.pad_id), self.memory_of(vectors), mask)
         total = ops.linear_cross_entropy(hidden, self.output_table, targets, reduction="sum")
         return total / counts["targets"]
+
+    reads_source = True
 
     def counts(self, batch: dict) -> dict[str, int]:
         """How many predictions the loss of a batch is the mean of."""
@@ -212,21 +212,11 @@ class T5(Module, Model, Writer):
     @classmethod
     def from_pretrained(cls, folder: str | Path, **changes) -> T5:
         """The T5 in a Hugging Face folder, in evaluation mode; changes: config fields, such as dropout."""
-        fields = pretrained.read_config(folder)
-        pretrained.check_kind(fields, "t5", "mt5")
-        tied, arrays = published.read_head(fields, pretrained.read_weights(folder))
-        config = T5Config(**(published.read_fields(fields) | {"tied": tied} | changes))
-        with shapes_only():
-            model = cls(config)
-        model.load_state_dict(published.names(config.gated).read(arrays, model.state_dict()), assign=True)
-        return model.eval()
+        return pretrained.load(cls, T5Config, published.FAMILIES, folder, changes)[0]
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
-        """Write a folder that `transformers` opens as T5ForConditionalGeneration."""
-        fields = published.write_fields(dataclasses.asdict(self.config))
-        pretrained.write_folder(folder, fields, published.names(self.config.gated).write(self.state_dict()))
-        if tokenizer:
-            tokenizer.save(folder)
+        """Write a folder that `transformers` opens as T5ForConditionalGeneration; see pretrained.save."""
+        pretrained.save(self, published.FAMILY, folder, {}, tokenizer)
 
 
 def shift_right(targets, start_id: int):

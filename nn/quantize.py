@@ -1,3 +1,5 @@
 """Quantization under its short name; the code is in nn/compression/quantize.py."""
 
-from nn.compression.quantize import *  # noqa: F403
+from nn.compression.quantize import is_quantized, quantize
+
+__all__ = ["is_quantized", "quantize"]

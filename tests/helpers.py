@@ -19,6 +19,11 @@ def tensor(*shape: int, seed: int = 0, low: float = -2.0, high: float = 2.0, gra
     return Tensor(np.random.default_rng([seed, *shape]).uniform(low, high, shape), requires_grad=grad)
 
 
+def last_keys(T: int, S: int, window: int | None):
+    """The mask (T, S) of a causal window: each query's last `window` keys. None without one."""
+    return None if window is None else np.arange(T)[:, None] + S - T - np.arange(S) < window
+
+
 def apart(*shape: int, seed: int = 0, gap: float = 0.1) -> Tensor:
     """A float64 Tensor whose values all differ by at least `gap`, and from 0: safe for kinks and ties."""
     size = int(np.prod(shape))

@@ -6,7 +6,7 @@ They are attached here so that tensor.py imports no op and the ops can import te
 from __future__ import annotations
 
 from tinytensor import ops
-from tinytensor.tensor import Tensor
+from tinytensor.tensor import Tensor, raw
 
 Tensor.__add__ = ops.add
 Tensor.__radd__ = lambda a, b: ops.add(a, b)
@@ -24,12 +24,12 @@ Tensor.__rmatmul__ = lambda a, b: ops.matmul(b, a)
 Tensor.__getitem__ = ops.getitem
 Tensor.__iter__ = lambda a: (a[i] for i in range(len(a)))
 
-Tensor.__eq__ = lambda a, b: Tensor(a.data == _raw(b))
-Tensor.__ne__ = lambda a, b: Tensor(a.data != _raw(b))
-Tensor.__lt__ = lambda a, b: Tensor(a.data < _raw(b))
-Tensor.__le__ = lambda a, b: Tensor(a.data <= _raw(b))
-Tensor.__gt__ = lambda a, b: Tensor(a.data > _raw(b))
-Tensor.__ge__ = lambda a, b: Tensor(a.data >= _raw(b))
+Tensor.__eq__ = lambda a, b: Tensor(a.data == raw(b))
+Tensor.__ne__ = lambda a, b: Tensor(a.data != raw(b))
+Tensor.__lt__ = lambda a, b: Tensor(a.data < raw(b))
+Tensor.__le__ = lambda a, b: Tensor(a.data <= raw(b))
+Tensor.__gt__ = lambda a, b: Tensor(a.data > raw(b))
+Tensor.__ge__ = lambda a, b: Tensor(a.data >= raw(b))
 Tensor.__hash__ = object.__hash__  # comparing elementwise would otherwise take hashing away
 
 Tensor.sum = ops.sum
@@ -67,7 +67,3 @@ Tensor.softmax = ops.softmax
 Tensor.log_softmax = ops.log_softmax
 Tensor.astype = ops.astype
 Tensor.to = ops.to
-
-
-def _raw(value):
-    return value.data if isinstance(value, Tensor) else value

@@ -1,6 +1,6 @@
 """The Tensor and the graph it remembers: who made each value, and how a gradient goes back through it.
 
-Every op computes its value and calls `record(value, parents, backward)`. That leaves behind a Node: links to the
+Every op computes its value and calls `record(name, value, parents, backward)`. That leaves behind a Node: links to the
 nodes of the parents, and a function that turns the gradient of the output into one gradient per parent. `backward()`
 walks those nodes from the youngest to the oldest. A node is always younger than its parents, so by the time it is
 reached every gradient that flows into it has arrived: no recursion, no separate sorting pass, and each node lets go
@@ -69,10 +69,11 @@ class Node:
     edges: one per parent; None (needs no gradient), a leaf Tensor, or a pair (Node, index of its output).
     """
 
-    __slots__ = ("age", "backward", "edges", "outputs")
+    __slots__ = ("age", "backward", "edges", "name", "outputs")
 
-    def __init__(self, edges: list, backward: Callable, outputs: int):
+    def __init__(self, name: str, edges: list, backward: Callable, outputs: int):
         self.age = next(_clock)
+        self.name = name
         self.edges = edges
         self.backward = backward
         self.outputs = outputs
@@ -174,41 +175,10 @@ class Tensor:
                 raise ValueError(f"backward() without a gradient needs a single value, not shape {self.shape}")
             grad = self.xp.ones_like(self.data)
         else:
-            grad = backend.beside(self.data, grad.data if isinstance(grad, Tensor) else grad)
-            grad = grad.astype(self.dtype, copy=False)
+            grad = backend.beside(self.data, raw(grad)).astype(self.dtype, copy=False)
             if grad.shape != self.shape:
                 raise ValueError(f"backward() was given a gradient of shape {grad.shape} for a value of {self.shape}")
-
-        waiting: list[Node] = []  # a heap, the youngest node first
-        arrived: dict[Node, list] = {}  # what has reached each node that waits: one gradient (or None) per output
-
-        def send(gradient, edge) -> None:
-            """Deliver one gradient to a leaf, or to the node that made the parent."""
-            if isinstance(edge, Tensor):
-                if edge.node is None:
-                    edge.accumulate(gradient)
-                    return
-                edge = (edge.node, edge.output)  # a leaf at first, computed since: see checkpoint
-            node, output = edge
-            grads = arrived.get(node)
-            if grads is None:
-                grads = arrived[node] = [None] * node.outputs
-                heapq.heappush(waiting, node)
-            held = grads[output]
-            grads[output] = gradient if held is None else held + gradient
-
-        send(grad, (self.node, self.output) if self.node else self)
-        while waiting:
-            node = heapq.heappop(waiting)
-            if node.backward is None:
-                raise RuntimeError("this graph has been walked already and let go of; compute the value again")
-            grads = node.backward(*arrived.pop(node))
-            if _mode.anomaly:
-                _check_gradients(node, grads)
-            for gradient, edge in zip(grads, node.edges):
-                if edge is not None and gradient is not None:
-                    send(gradient, edge)
-            node.backward, node.edges = None, ()
+        walk(self, grad)
 
     def gradient_buffer(self):
         """Where an op may write the first gradient of this tensor, so that it need not be copied; None: nowhere."""
@@ -222,27 +192,62 @@ class Tensor:
             self.grad += gradient
 
 
-def record(data, parents: Sequence, backward: Callable) -> Tensor:
-    """The result of an op as a Tensor that remembers how it was made.
+def raw(value):
+    """The array behind a Tensor; anything else as it is."""
+    return value.data if isinstance(value, Tensor) else value
+
+
+def walk(root: Tensor, gradient) -> None:
+    """Carry dL/d(root) back along the edges to every leaf. It knows no op: each node says what its parents get."""
+    waiting: list[Node] = []  # a heap, the youngest node first
+    arrived: dict[Node, list] = {}  # what has reached each node that waits: one gradient (or None) per output
+
+    def send(gradient, edge) -> None:
+        if isinstance(edge, Tensor):
+            if edge.node is None:
+                edge.accumulate(gradient)
+                return
+            edge = (edge.node, edge.output)  # a leaf at first, computed since: see checkpoint
+        node, output = edge
+        if node not in arrived:
+            arrived[node] = [None] * node.outputs
+            heapq.heappush(waiting, node)
+        grads = arrived[node]
+        grads[output] = gradient if grads[output] is None else grads[output] + gradient
+
+    send(gradient, root)
+    while waiting:
+        node = heapq.heappop(waiting)
+        if node.backward is None:
+            raise RuntimeError("this graph has been walked already and let go of; compute the value again")
+        grads = node.backward(*arrived.pop(node))
+        if _mode.anomaly:
+            _check_gradients(node, grads)
+        for gradient, edge in zip(grads, node.edges):
+            if edge is not None and gradient is not None:
+                send(gradient, edge)
+        node.backward, node.edges = None, ()
+
+
+def record(name: str, data, parents: Sequence, backward: Callable) -> Tensor:
+    """The result of the op `name` as a Tensor that remembers how it was made.
 
     parents: the op's inputs; whatever is not a Tensor (None, a number) takes no part.
     backward: maps dL/d(data) to a list with one raw gradient (or None) per parent. It should close over raw arrays, not
     Tensors, so that only what the gradient needs stays in memory.
     """
-    if _mode.anomaly:
-        _check_values([data], parents, backward)
-    return _tensor(data, _node(parents, backward, 1), 0)
+    return record_many(name, (data,), parents, backward)[0]
 
 
-def record_many(arrays: Sequence, parents: Sequence, backward: Callable) -> list[Tensor]:
+def record_many(name: str, arrays: Sequence, parents: Sequence, backward: Callable) -> list[Tensor]:
     """Like `record` for an op with several outputs: `backward` takes one gradient (or None) per output."""
     if _mode.anomaly:
-        _check_values(arrays, parents, backward)
-    node = _node(parents, backward, len(arrays))
+        _check_values(name, arrays, parents)
+    node = _node(name, parents, backward, len(arrays))
     return [_tensor(array, node, index) for index, array in enumerate(arrays)]
 
 
-def _node(parents: Sequence, backward: Callable, outputs: int) -> Node | None:
+def _node(name: str, parents: Sequence, backward: Callable, outputs: int) -> Node | None:
     """The node of an op, or None where no gradient will be asked for."""
     if not _mode.recording:
         return None
@@ -253,7 +258,7 @@ def _node(parents: Sequence, backward: Callable, outputs: int) -> Node | None:
             needed = True
         else:
             edges.append(None)
-    return Node(edges, backward, outputs) if needed else None
+    return Node(name, edges, backward, outputs) if needed else None
 
 
 def _tensor(data, node: Node | None, output: int) -> Tensor:
@@ -267,23 +272,18 @@ def _tensor(data, node: Node | None, output: int) -> Tensor:
     return out
 
 
-def _op_name(backward: Callable) -> str:
-    """An op's gradient is a function inside the op, so Python already knows the op's name: "exp.<locals>.<lambda>"."""
-    return backward.__qualname__.split(".")[0]
-
-
-def _check_values(arrays: Sequence, parents: Sequence, backward: Callable) -> None:
+def _check_values(name: str, arrays: Sequence, parents: Sequence) -> None:
     for array in arrays:
         if backend.is_float(array.dtype) and not _all_finite(array):
             inputs = ", ".join(str(p.shape) for p in parents if isinstance(p, Tensor))
-            raise FloatingPointError(f"{_op_name(backward)} produced {_what(array)}; its inputs have shapes {inputs}")
+            raise FloatingPointError(f"{name} produced {_what(array)}; its inputs have shapes {inputs}")
 
 
 def _check_gradients(node: Node, grads: Sequence) -> None:
     for index, gradient in enumerate(grads):
         if gradient is not None and not _all_finite(gradient):
             raise FloatingPointError(
-                f"the gradient of {_op_name(node.backward)} produced {_what(gradient)} for its input {index}, "
+                f"the gradient of {node.name} produced {_what(gradient)} for its input {index}, "
                 f"of shape {gradient.shape}"
             )
 

@@ -1,7 +1,8 @@
 """The command line: python -m train COMMAND ...
 
-Each command is a file in train/commands with a SUMMARY, add_arguments(parser) and main(args). Whatever is wrong with
-what the user gave comes up as a ValueError with one clear sentence, and ends the program with status 2.
+Each command is a file in train/commands, imported when it is called, with add_arguments(parser) and main(args).
+Whatever is wrong with what the user gave comes up as a ValueError with one clear sentence, and ends the program with
+status 2.
 """
 
 from __future__ import annotations
@@ -11,36 +12,58 @@ import importlib
 import os
 import sys
 
-from train.parallel import WorkerDied
-from train.precision import explaining_lack_of_memory
-
-COMMANDS = (
-    "gpt", "bert", "t5", "elmo", "finetune", "ask", "sample", "score", "fill", "embed", "neighbours", "eval",
-    "tokenizer", "prune", "quantize", "distill", "lottery",
-)  # fmt: skip
+COMMANDS = {
+    "gpt": "train a GPT, a model that writes, on any text",
+    "bert": "train a BERT, a model that reads, on any text",
+    "t5": "train a T5, a model that reads one text and writes another",
+    "elmo": "train an ELMo, whose word vectors depend on the sentence",
+    "finetune": "fine-tune a pretrained model: classify, regress, tag, answer, choose, text to text",
+    "ask": "ask a fine-tuned model",
+    "sample": "let a trained model write text",
+    "score": "show how probable each token of a text is to a trained model",
+    "fill": "let a BERT guess masked words",
+    "embed": "search a folder of text by meaning",
+    "neighbours": "find the words of a text that are most like a word in its sentence",
+    "eval": "measure how well a trained model predicts a text",
+    "tokenizer": "learn a vocabulary from text: byte-level BPE, classic BPE, WordPiece, Unigram, characters or words",
+    "prune": "leave out of a trained model what it can do without",
+    "quantize": "store a trained model's weights as integers of 8 bits or fewer",
+    "distill": "teach a smaller model what a trained one knows",
+    "lottery": "find the small networks inside a large one that train as well",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = arguments[0] if arguments else ""
+    if name not in COMMANDS:
+        return overview().parse_args(arguments) and 2  # prints help, or names what is wrong, and ends the program
+    command = importlib.import_module(f"train.commands.{name}")
+    form = dict(description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog=f"python -m train {name}", **form)
+    command.add_arguments(parser)
+    return run(command.main, parser.parse_args(arguments[1:]))
+
+
+def overview() -> argparse.ArgumentParser:
+    """What `python -m train --help` shows."""
     parser = argparse.ArgumentParser(
         prog="python -m train",
         description="Train language models on a CPU or a GPU, and use what was trained.",
         epilog="python -m train COMMAND --help explains a command. To begin: python -m train gpt",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    modules = {name: importlib.import_module(f"train.commands.{name}") for name in COMMANDS}
-    for name, module in modules.items():
-        module.add_arguments(
-            commands.add_parser(
-                name,
-                help=module.SUMMARY,
-                description=module.__doc__,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            )
-        )
-    args = parser.parse_args(arguments)
+    for name, summary in COMMANDS.items():
+        commands.add_parser(name, help=summary)
+    return parser
+
+
+def run(command, args: argparse.Namespace) -> int:
+    """The exit status of command(args), with one sentence about what went wrong."""
+    from train.parallel import WorkerDied
+
     try:
-        with explaining_lack_of_memory():
-            modules[args.command].main(args)
+        command(args)
     except (ValueError, WorkerDied, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -51,7 +74,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except MemoryError as error:
-        print(f"error: out of memory ({error}); try a smaller model, --batch, --context or --tokens", file=sys.stderr)
+        what = f"out of memory ({error}); try a smaller model, --batch, --context or --tokens"
+        if type(error).__module__.startswith("cupy"):
+            from train.precision import lack_of_memory
+
+            what = lack_of_memory(error)
+        print(f"error: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -21,64 +21,50 @@ from pathlib import Path
 
 import numpy as np
 
-from models import (
-    GPT,
-    T5,
-    ALBERTConfig,
-    ALBERTForPreTraining,
-    BERTConfig,
-    BERTForPreTraining,
-    DistilBERTConfig,
-    DistilBERTForPreTraining,
-    ELMo,
-    ELMoConfig,
-    GPTConfig,
-    RoBERTaConfig,
-    RoBERTaForPreTraining,
-    T5Config,
-)
-from models.files import write_text
+from models import ELMo
+from models.families import FAMILIES, PUBLISHED, Family
+from models.files import read_json, write_json
 from models.pretrained.weights import read_metadata, read_safetensors, write_safetensors
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module
-from nn.compression import storage
 from tinytensor import backend
 
-FAMILIES = {
-    "gpt": (GPT, GPTConfig),
-    "elmo": (ELMo, ELMoConfig),
-    "bert": (BERTForPreTraining, BERTConfig),
-    "roberta": (RoBERTaForPreTraining, RoBERTaConfig),
-    "distilbert": (DistilBERTForPreTraining, DistilBERTConfig),
-    "albert": (ALBERTForPreTraining, ALBERTConfig),
-    "t5": (T5, T5Config),
-}
-PUBLISHED = {  # the model_type in the config.json of a published folder -> its class
-    "gpt2": GPT,
-    "openai-gpt": GPT,
-    "bert": BERTForPreTraining,
-    "roberta": RoBERTaForPreTraining,
-    "distilbert": DistilBERTForPreTraining,
-    "albert": ALBERTForPreTraining,
-    "t5": T5,
-    "mt5": T5,
-}
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 TRAINER = "trainer.safetensors"
 
 
-def save_config(run: Path, family: str, config) -> None:
-    write_text(run / "config.json", json.dumps({"family": family, **dataclasses.asdict(config)}, indent=1) + "\n")
+def save_config(run: Path, family: str, config, smaller: bool = False) -> None:
+    """smaller: whether the model was pruned, shrunk or quantized, so that its files are read with nn/compression."""
+    write_config(run, {"family": family, "smaller": smaller, **dataclasses.asdict(config)})
+
+
+def write_config(run: Path, fields: dict) -> None:
+    write_json(run / "config.json", fields)
 
 
 def save_weights(run: Path, model: Module, which: str = "last") -> None:
-    write_safetensors(run / WEIGHTS[which], storage.state(model))
+    write_safetensors(run / WEIGHTS[which], arrays_of(model))
+
+
+def arrays_of(model: Module) -> dict[str, np.ndarray]:
+    """What a file of weights holds: the parameters; of masked ones what is left, and where."""
+    if any(parameter.mask is not None for parameter in model.parameters()):
+        from nn.compression import storage
+
+        return storage.state(model)
+    return {name: backend.to_numpy(array) for name, array in model.state_dict().items()}
+
+
+def is_smaller(run: Path) -> bool:
+    """Whether a run's model was made smaller; those of runs older than this field may have been."""
+    fields = read_config(run) if (run / "config.json").exists() else {}
+    return fields.get("smaller", "model_type" not in fields)
 
 
 def save_trainer(run: Path, model: Module, parts: dict[str, dict], progress: dict) -> None:
     """Everything a resumed run starts from: weights, other arrays in named parts, and `progress`, a few numbers."""
-    arrays = {f"model.{name}": array for name, array in storage.state(model).items()}
+    arrays = {f"model.{name}": array for name, array in arrays_of(model).items()}
     for part, named in parts.items():
         arrays |= {f"{part}.{name}": backend.to_numpy(array) for name, array in named.items()}
     write_safetensors(run / TRAINER, arrays, {"progress": json.dumps(progress)})
@@ -98,15 +84,16 @@ def load_trainer(run: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict]:
     return parts, progress
 
 
-def load_config(run: Path):
-    """(family, config) from the run's config.json."""
-    fields = read_config(run)
-    path, family = run / "config.json", fields.pop("family", None)
+def load_config(run: Path) -> tuple[Family, object]:
+    """(the record of its family, its config) from the run's config.json."""
+    fields, path = read_config(run), run / "config.json"
+    family = fields.get("family")
     if family == "finetuned":
         raise ValueError(f"{run} holds a model that was fine-tuned for a task; use it with: python -m train ask {run}")
     if family not in FAMILIES:
         raise ValueError(f"{path} describes a model of the family {family!r}; known are {', '.join(FAMILIES)}")
-    return family, made_from(FAMILIES[family][1], fields, path)
+    shape = {name: value for name, value in fields.items() if name not in ("family", "smaller")}
+    return FAMILIES[family], made_from(FAMILIES[family].config, shape, path)
 
 
 def family_in(folder: Path) -> str | None:
@@ -132,13 +119,9 @@ def read_config(folder: Path) -> dict:
     path = folder / "config.json"
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the folder of a run, such as runs/gpt-1")
-    try:
-        fields = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{folder} is not a run: it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    return fields if isinstance(fields, dict) else {}
+    if not path.exists():
+        raise ValueError(f"{folder} is not a run: it has no config.json")
+    return read_json(path, "the settings of a model")
 
 
 def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
@@ -151,14 +134,35 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
         return _published_elmo(folder), ElmoCharacters()
     kind = read_config(folder).get("model_type")
     if kind is None:
-        model = _load_run(folder, which)
+        family, config = load_config(folder)
+        model = family.model(config)
+        load_weights(model, read_weights(folder, which), folder / WEIGHTS[which])
     elif kind in PUBLISHED:
-        model = PUBLISHED[kind].from_pretrained(folder)
+        model = PUBLISHED[kind].model.from_pretrained(folder)
     else:
         raise ValueError(f"{folder} holds a published {kind!r}; known are {', '.join(PUBLISHED)}")
     tokenizer = load_tokenizer(folder)
     check_vocabulary(tokenizer, model.config.vocab_size)
     return model.eval(), tokenizer
+
+
+def blank_model(run: Path) -> Module:
+    """A run's model with the layers that its last checkpoint has, before any weights."""
+    family, config = load_config(run)
+    model = family.model(config)
+    if is_smaller(run):
+        from nn.compression import storage
+
+        storage.fit(model, load_trainer(run)[0]["model"])
+    return model
+
+
+def check_learns(model: Module, source: Path) -> None:
+    """Refuse to train a model whose weights are integers."""
+    from nn.compression import is_quantized
+
+    if is_quantized(model):
+        raise ValueError(f"the weights of {source} are integers, which do not learn; name the run it was made from")
 
 
 def _published_elmo(folder: Path) -> ELMo:
@@ -168,30 +172,20 @@ def _published_elmo(folder: Path) -> ELMo:
     return ELMo.from_pretrained(folder / "options.json", weights[0])
 
 
-def _load_run(run: Path, which: str) -> Module:
-    family, config = load_config(run)
-    model = FAMILIES[family][0](config)
-    load_weights(model, read_weights(run, which), run / WEIGHTS[which])
-    return model
-
-
-def family_of(model: Module) -> str:
-    """The name under which a run's config.json knows this kind of model."""
-    for name, (model_class, _) in FAMILIES.items():
-        if type(model) is model_class:
-            return name
-    raise ValueError(f"a {type(model).__name__} is no pretrained model of a known family: {', '.join(FAMILIES)}")
-
-
 def read_weights(run: Path, which: str = "last") -> dict[str, np.ndarray]:
     """The last or best weights of a run."""
     return _read_arrays(run / WEIGHTS[which])
 
 
 def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:
-    """Those of a pruned, shrunk or quantized model change the model's layers first (nn/compression/storage.py)."""
+    """Give a model what arrays_of wrote into a run's file; those of a smaller model change its layers first."""
     try:
-        storage.load(model, arrays)
+        if is_smaller(path.parent):
+            from nn.compression import storage
+
+            storage.load(model, arrays)
+        else:
+            model.load_state_dict(arrays)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -11,29 +11,27 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from models.gpt_body import GPTBody
+from models.contract import Body, Model
+from models.families import family_of
 from models.inputs import TextInputs
-from nn import Module, evaluating
+from models.sentences import split_sentences
+from models.tokenizers import Tokenizer
+from nn import evaluating
 from tinytensor import backend
-from train import checkpoint, finetune
-from train.data.sentences import split_sentences
-from train.data.text import TextFiles
+from train.data.corpus import TextFiles
 
 POOLS = ("mean", "cls")
 
 
-def reader(model: Module, tokenizer) -> tuple[Module, TextInputs]:
+def reader(model: Model, tokenizer: Tokenizer) -> tuple[Body, TextInputs]:
     """(body, inputs) of a pretrained model that makes a vector of every token: all but the encoder-decoders."""
-    family = checkpoint.family_of(model)
-    if family == "gpt":  # whose marks mean nothing before fine-tuning
-        return GPTBody(model, marked=False), TextInputs(tokenizer, model.config.context)
-    body, inputs = finetune.PREPARE[family](model, tokenizer, 0)
-    if not hasattr(body, "features"):
+    family = family_of(model)
+    if family.body is None:
         raise ValueError(f"a {type(model).__name__} writes texts and makes no vectors of them; give an encoder")
-    return body, inputs
+    return family.reader(model, tokenizer, for_task=False)
 
 
-def embed(body: Module, inputs, texts: list[str], pool: str = "mean", batch: int = 32) -> np.ndarray:
+def embed(body: Body, inputs: TextInputs, texts: list[str], pool: str = "mean", batch: int = 32) -> np.ndarray:
     """texts -> (N, C), every row of length 1.
 
     pool: "mean" of all tokens' vectors, special tokens included (as sentence-transformers does), or "cls", the first

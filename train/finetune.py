@@ -7,28 +7,27 @@ are. A fine-tuned model's folder is a run's, with the task and the body's family
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import tinytensor as tt
-from models.files import write_text
-from models.gpt_body import GPTBody
-from models.inputs import CharacterInputs, MarkedInputs, TextInputs
+from models.config import check_not_negative, check_positive, check_shares, option
+from models.contract import Model
+from models.families import FAMILIES, Family, family_of
+from models.files import read_json
+from models.inputs import TextInputs
+from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
-from nn import Dropout, Module, evaluating
+from nn import evaluating
 from nn.compression import storage
 from nn.compression.lora import add_adapters, merge
-from nn.compression.quantize import is_quantized
 from tinytensor import backend
 from train import checkpoint
 from train.objectives.labelled import Labelled
 from train.report import Report
-from train.tasks import TASKS, Row, Text2Text
+from train.tasks import TASKS, Row, Task, Text2Text
 from train.tasks.text2text import as_text2text
 from train.trainer import TrainConfig, Trainer
 
@@ -37,51 +36,16 @@ RECORD = "finetune.json"  # in the run's folder: what it was asked to do, for --
 HEAD = ("out.*", "dense.*")  # the parameters of a head (models/heads.py) that are not its body's
 
 
-def prepare_encoder(model: Module, tokenizer, max_length: int):
-    """(body, inputs) of a model that reads token ids in its tokenizer's frame: the BERTs."""
-    body = model.body
-    longest = body.config.context
-    if max_length > longest:
-        raise ValueError(f"--max-length {max_length} is more than the model's context of {longest}")
-    return body, TextInputs(tokenizer, max_length or longest)
-
-
-def prepare_decoder(model: Module, tokenizer, max_length: int):
-    """The same of a GPT, which gets marks of its own for the beginning, the middle and the end of a text."""
-    longest = model.config.context
-    if max_length > longest:
-        raise ValueError(f"--max-length {max_length} is more than the model's context of {longest}")
-    inputs = MarkedInputs(tokenizer, max_length or longest, model.config.vocab_size)
-    return GPTBody(model), inputs
-
-
-def prepare_elmo(model: Module, tokenizer, max_length: int):
-    """(body, inputs) of an ELMo, which reads characters. Its softmax and its own dropout were for predicting words."""
-    model.softmax, model.dropout = None, Dropout(0.0)
-    return model, CharacterInputs(tokenizer, max_length or 500, model.config.characters)
-
-
-def prepare_writer(model: Module, tokenizer, max_length: int):
-    """(body, inputs) of an encoder-decoder, which learns every task as text to read and text to write."""
-    return model, TextInputs(tokenizer, max_length or 512)
-
-
-# family -> function(pretrained model, tokenizer, max_length or 0) -> (body, inputs); see models/heads.py and
-# models/inputs.py for what those are
-PREPARE: dict[str, Callable] = dict.fromkeys(("bert", "roberta", "distilbert", "albert"), prepare_encoder)
-PREPARE["gpt"] = prepare_decoder
-PREPARE["elmo"] = prepare_elmo
-PREPARE["t5"] = prepare_writer
-
-
 @dataclass
 class FineTuned:
     """A model for a task, with all it takes to ask it."""
 
-    model: Module
-    task: object
-    inputs: object
-    family: str
+    model: Model
+    task: Task
+    inputs: TextInputs
+    family: Family
+    dropout: float
+    lora: int = 0
 
     def rows(self, examples: list[dict]) -> tuple[list[Row], list[int]]:
         """The examples' rows, and for each row the number of its example."""
@@ -130,123 +94,146 @@ class FineTuneReport(Report):
         super().evaluated(step, val_loss)
 
 
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """How a model is adapted to a task, beside how it is trained."""
+
+    epochs: int = option(3, "times to go through the examples")
+    max_length: int = option(0, "tokens a text is cut to (0: the context)")
+    head_dropout: float = option(0.1, "dropout before the head")
+    frozen: bool = option(False, "train the head only (and an ELMo's mix of its layers)")
+    lora: int = option(0, "train low-rank adapters of this rank and the head, and nothing else (0: train all)")
+    language_loss: float = option(0.5, "the share of a GPT's own loss that goes on counting")
+    cap: int = option(0, "text2text: the most examples of one task that an epoch takes, drawn anew each time (0: all)")
+    both_orders: bool = option(False, "read pairs in both orders: for likeness, which has no direction")
+
+    def __post_init__(self):
+        check_positive(self, "epochs")
+        check_not_negative(self, "max_length", "lora", "language_loss", "cap")
+        check_shares(self, "head_dropout")
+        if self.lora and self.frozen:
+            raise ValueError("--lora is the rank of the adapters to train, at least 1, and not together with --frozen")
+
+
 def begin(
     folder: Path,
-    pretrained: tuple[str, Module, object],
-    task,
+    pretrained: tuple[Model, Tokenizer],
+    task: Task,
     examples: list[dict],
     held_out: list[dict],
-    *,
-    epochs: int,
+    config: FineTuneConfig,
     settings: dict,
-    max_length: int = 0,
-    dropout: float = 0.1,
-    frozen: bool = False,
-    lora: int = 0,
-    language_loss: float = 0.5,
-    cap: int = 0,
+    *,
+    smaller: bool = False,
     going_on: bool = False,
 ) -> Trainer:
-    """A trainer that is ready to fine-tune, in an existing empty folder; or, if going_on, in that of a run, whose
-    model gets the shapes that it had (it may have been pruned).
+    """A trainer that is ready to fine-tune, in an existing empty folder; or, if going_on, in that of a run.
 
-    pretrained: (family, model, tokenizer).   settings: fields of TrainConfig; steps and evaluations follow from epochs.
-    frozen: train the head only.   lora: train the head and adapters of this rank (nn/compression/lora.py).
-    language_loss: the share of a GPT's own loss that goes on counting.
-    cap: the most examples of one task of a mixture in an epoch (0: all).
+    pretrained: the model and its tokenizer.   settings: fields of TrainConfig; steps and evaluations follow from the
+    epochs.   smaller: whether the model was pruned or shrunk: its files are then read with nn/compression.
     """
-    family, model, tokenizer = pretrained
-    if is_quantized(model):
-        raise ValueError("the model's weights are integers, which do not learn; fine-tune the one it was made from")
-    if epochs < 1:
-        raise ValueError(f"--epochs must be at least 1, not {epochs}")
-    if max_length < 0:
-        raise ValueError(f"--max-length must not be negative: {max_length}; 0 takes the context")
-    if not 0 <= language_loss < math.inf:
-        raise ValueError(f"--language-loss must be a share from 0 on, not {language_loss}")
     TrainConfig(**({"steps": 1} | settings))  # bad values are named before any work is done
-    if family == "t5" and frozen:
-        raise ValueError("--frozen trains the head only, and a T5 has none; leave it out")
-    task, examples, held_out = put_for(family, task, examples, held_out)
-    seed = settings.get("seed", 0)
+    model, tokenizer = pretrained
+    family, seed = family_of(model), settings.get("seed", 0)
+    if family.body is None and config.frozen:
+        raise ValueError(f"--frozen trains the head only, and a {family.model.__name__} has none; leave it out")
+    task, examples, held_out = put_for(family, task, examples, held_out, config.both_orders)
     with tt.random.seeded(seed, 3):  # a GPT gets marks of its own
-        body, inputs = PREPARE[family](model, tokenizer, max_length)
-    body.requires_grad_(not frozen)
-    if hasattr(body, "language_weight"):
-        body.language_weight = 0.0 if frozen else language_loss
+        body, inputs = family.reader(model, tokenizer, config.max_length)
+    body.requires_grad_(not config.frozen)
+    if family.body:
+        body.go_on_learning(0.0 if config.frozen else config.language_loss)
     with tt.random.seeded(seed, 1):
-        tuned = FineTuned(task.make_head(body, dropout), task, inputs, family)
-    if going_on:
-        _fit(tuned.model, checkpoint.load_trainer(folder)[0]["model"])
-    if lora:
+        head = task.make_head(body, config.head_dropout)
+    tuned = FineTuned(head, task, inputs, family, config.head_dropout, config.lora)
+    if going_on and checkpoint.is_smaller(folder):
+        _fit(head, checkpoint.load_trainer(folder)[0]["model"])
+    if config.lora:
         with tt.random.seeded(seed, 2):
-            add_adapters(tuned.model, lora, trained=HEAD)
+            add_adapters(head, config.lora, trained=HEAD)
     rows, _ = tuned.rows(examples)
     held_out_rows, _ = tuned.rows(held_out)
     batch = settings.get("batch", 16)
-    objective = Labelled(tuned.pad, batch, seed, cap)
+    objective = Labelled(tuned.pad, batch, seed, config.cap)
     per_epoch = objective.steps_per_epoch(rows)
-    steps = epochs * per_epoch
+    steps = config.epochs * per_epoch
     every = dict(steps=steps, batch=batch, eval_every=per_epoch, save_every=per_epoch, warmup=max(1, steps // 10))
-    config = TrainConfig(**(every | settings))
-    save(folder, tuned, dropout, lora)
-    tokenizer.save(folder)
+    training = TrainConfig(**(every | settings))
+    if not going_on:
+        save(folder, tuned, smaller)
+        tokenizer.save(folder)
     report = FineTuneReport(folder, steps, tuned, held_out, per_epoch)
-    return Trainer(tuned.model, objective, rows, held_out_rows, config, folder, report)
+    return Trainer(head, objective, rows, held_out_rows, training, folder, report)
 
 
-def put_for(family: str, task, examples: list[dict], held_out: list[dict]) -> tuple:
-    """(task, examples, held-out examples) as a family learns them: a T5, and it alone, as texts to read and write."""
-    if family == "t5" and task.kind != Text2Text.kind:
-        if getattr(task, "both_orders", False):
-            raise ValueError("--both-orders is for heads that read a pair twice, and a T5 has none; leave it out")
+def fresh(model: Model, seed: int) -> Model:
+    """The same pretrained model as it was before it learned anything."""
+    with tt.random.seeded(seed):
+        return type(model)(model.config)
+
+
+def put_for(
+    family: Family, task: Task, examples: list[dict], held_out: list[dict], both_orders: bool = False
+) -> tuple[Task, list[dict], list[dict]]:
+    """(task, examples, held-out examples) as a family learns them: those without a head as texts to read and write.
+
+    both_orders: whether a head shall read pairs twice.
+    """
+    if both_orders and family.body is None:
+        what = f"a {family.model.__name__} has none; leave it out"
+        raise ValueError(f"--both-orders is for heads that read a pair twice, and {what}")
+    if both_orders and not task.pairs:
+        raise ValueError(f"--both-orders is for tasks about pairs, not for {task.kind}")
+    if both_orders:
+        task = dataclasses.replace(task, both_orders=True)
+    if family.body is None and task.kind != Text2Text.kind:
         examples, held_out = as_text2text(task, examples), as_text2text(task, held_out)
         return Text2Text.of(examples, held_out), examples, held_out
-    if family != "t5" and task.kind == Text2Text.kind:
-        raise ValueError(f"text2text needs a model that reads and writes: a t5, not a {family}")
+    if family.body is not None and task.kind == Text2Text.kind:
+        raise ValueError(f"text2text needs a model that reads and writes: a t5, not a {family.name}")
     return task, examples, held_out
 
 
-def save(folder: Path, tuned: FineTuned, dropout: float, lora: int = 0) -> None:
+def save(folder: Path, tuned: FineTuned, smaller: bool = False) -> None:
     """config.json of a fine-tuned model."""
-    about = {
+    checkpoint.write_config(folder, {
         "family": "finetuned",
+        "smaller": smaller,
         "task": tuned.task.kind,
         "task_settings": dataclasses.asdict(tuned.task),
-        "body": tuned.family,
-        "body_config": dataclasses.asdict(tuned.model.body.config),
+        "body": tuned.family.name,
+        "body_config": dataclasses.asdict(tuned.model.config),
         "max_length": tuned.inputs.max_length,
-        "dropout": dropout,
-        "lora": lora,
-    }
-    write_text(folder / "config.json", json.dumps(about, indent=1) + "\n")
+        "dropout": tuned.dropout,
+        "lora": tuned.lora,
+    })  # fmt: skip
 
 
-def blank(folder: Path) -> tuple[str, Module, object]:
-    """(family, model, tokenizer) of a fine-tuning run, as `begin` takes them, without what the model has learned."""
-    about = _about(folder)
-    return about["body"], _blank_body(about, folder), load_tokenizer(folder)
+def blank(folder: Path) -> tuple[Model, Tokenizer]:
+    """What `begin` takes, for the run in a folder: its model without anything that it has learned."""
+    return _blank_model(_about(folder), folder), load_tokenizer(folder)
 
 
 def load(folder: Path, which: str = "last") -> FineTuned:
     """The model in the folder of a fine-tuning run, with its last or best weights."""
     about = _about(folder)
-    model = _blank_body(about, folder)
+    model = _blank_model(about, folder)
     try:
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in about["task_settings"].items()}
-        task, family = TASKS[about["task"]](**values), about["body"]
+        task, family = TASKS[about["task"]](**values), FAMILIES[about["body"]]
         max_length, dropout = about["max_length"], about["dropout"]
     except (KeyError, TypeError) as error:
         raise _not_described(folder, error) from None
-    body, inputs = PREPARE[family](model, load_tokenizer(folder), max_length)
+    body, inputs = family.reader(model, load_tokenizer(folder), max_length)
     head, arrays = task.make_head(body, dropout), checkpoint.read_weights(folder, which)
-    if about.get("lora"):
-        _fit(head, arrays)
-        add_adapters(head, about["lora"])
+    if lora := about.get("lora"):
+        if checkpoint.is_smaller(folder):
+            _fit(head, arrays)
+        add_adapters(head, lora)
     checkpoint.load_weights(head, arrays, folder / checkpoint.WEIGHTS[which])
-    if about.get("lora"):
+    if lora:
         merge(head)
-    return FineTuned(head.eval(), task, inputs, family)
+    return FineTuned(head.eval(), task, inputs, family, dropout)
 
 
 def _about(folder: Path) -> dict:
@@ -257,15 +244,15 @@ def _about(folder: Path) -> dict:
     return about
 
 
-def _fit(head: Module, arrays: dict[str, np.ndarray]) -> None:
+def _fit(head: Model, arrays: dict[str, np.ndarray]) -> None:
     """Give a model the layers that a file's arrays are of, before it gets adapters, which call them `base`."""
     storage.fit(head, {name.replace(".base.", "."): array for name, array in arrays.items()})
 
 
-def _blank_body(about: dict, folder: Path) -> Module:
+def _blank_model(about: dict, folder: Path) -> Model:
     try:
-        model_class, config_class = checkpoint.FAMILIES[about["body"]]
-        return model_class(config_class(**about["body_config"]))
+        family = FAMILIES[about["body"]]
+        return family.model(family.config(**about["body_config"]))
     except (KeyError, TypeError) as error:
         raise _not_described(folder, error) from None
 
@@ -281,12 +268,9 @@ def is_finetuned(folder: Path) -> bool:
 
 def read_record(folder: Path) -> dict:
     """What a run was asked to do, as the command wrote it down."""
-    try:
-        record = json.loads((folder / RECORD).read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{folder} has no {RECORD}, which says what a run was fine-tuned on") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / RECORD} cannot be read, so {folder} cannot go on: {error}") from None
+    if not (folder / RECORD).exists():
+        raise ValueError(f"{folder} has no {RECORD}, which says what a run was fine-tuned on")
+    record = read_json(folder / RECORD, f"what {folder} was fine-tuned on")
     try:
         files = {name: record[name] and Path(record[name]) for name in ("data", "held_out")}
         return record | files | {name: record[name] for name in ("task", "train", "checksum")}

@@ -43,7 +43,7 @@ def add_device_flag(parser: argparse.ArgumentParser) -> None:
 
 def check_at_least_1(args: argparse.Namespace, *names: str) -> None:
     for name in names:
-        if (value := getattr(args, name)) < 1:
+        if (value := vars(args)[name]) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
 
 

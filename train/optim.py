@@ -1,8 +1,8 @@
 """Optimizers: how to change the parameters, given their gradients.
 
 All parameters are packed into one long array, and all gradients into another; each Parameter keeps a view of its own
-stretch of both. One update is then a few passes over long arrays instead of a dozen small calls per parameter, summing
-the gradients of several workers is one addition, and a worker can update any stretch [start, stop) on its own.
+stretch of both. One update is then a few passes over long arrays instead of a dozen small calls per parameter, and
+several workers can share it: each updates its own part, and holds the optimizer's state for that part only.
 
 AdamW: Loshchilov & Hutter 2019 (arXiv:1711.05101). Adafactor: Shazeer & Stern 2018 (arXiv:1804.04235).
 """
@@ -11,26 +11,27 @@ from __future__ import annotations
 
 import contextlib
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 
 from nn import Parameter
 from tinytensor import backend
+from tinytensor.distributed import Communicator, share
 
 
 class FlatParameters:
     """The trainable parameters as one long array `data`, and their gradients as another, `grad`.
 
     Matrices (two or more axes) come first, so "decay only matrices" means: only the elements before `decayed`.
-    Mixed precision (Micikevicius et al. 2018, arXiv:1710.03740): `data` and `grad` keep the precision the parameters
-    came with, and the model computes with `rounded`, a copy of `data` in the narrower `dtype`. Updates are far smaller
-    than the parameters they change; added to 16 bits they would vanish. Parameters that are not trained have rounded
-    copies too, or they could not be multiplied with those that are.
     """
 
-    def __init__(self, parameters: Iterable[Parameter], allocate: Callable | None = None, dtype=None):
-        """allocate(n): a zeroed array of n elements; the trainer passes one that worker processes share."""
+    def __init__(self, parameters: Iterable[Parameter], dtype=None, allocate: Callable | None = None):
+        """dtype: what the model computes in, if narrower than its parameters (train/precision.py, RoundedCopy).
+        allocate(n, dtype): a zeroed array of n elements; the trainer passes one that worker processes share.
+        """
         parameters = list(parameters)
         trained = [p for p in parameters if p.requires_grad]
         if not trained:
@@ -44,26 +45,22 @@ class FlatParameters:
         self.size = ends[-1]
         self.decayed = sum(p.size for p in self.parameters if p.ndim >= 2)
         xp, own = trained[0].xp, trained[0].dtype
-        self.allocate = allocate or (lambda n: xp.zeros(n, own))
-        self.data = self.allocate(self.size)
+        self.data = (allocate or xp.zeros)(self.size, own)
         for parameter, place in zip(self.parameters, self.slices):
             self.data[place] = parameter.data.reshape(-1)
-        self.rounded = None if dtype is None or dtype == self.data.dtype else self.data.astype(dtype)
-        self.frozen = []  # (parameter that is not trained, its values, the same rounded)
-        if self.rounded is not None:
-            self._round_frozen([p for p in parameters if not p.requires_grad and p.dtype == own])
-        self._place_parameters(self.data if self.rounded is None else self.rounded)
-        self.grad = self.allocate(self.size)
+        self.place_parameters(self.data)
+        self.grad = xp.zeros(self.size, own)
         self.collect_gradients_in(self.grad, self.parameters)
+        self.rounded = None
+        if dtype is not None and dtype != own:
+            from train.precision import RoundedCopy
 
-    def _place_parameters(self, flat) -> None:
+            self.rounded = RoundedCopy(self, [p for p in parameters if not p.requires_grad and p.dtype == own], dtype)
+
+    def place_parameters(self, flat) -> None:
+        """From now on the values of the parameters are those in the array `flat`."""
         for parameter, place in zip(self.parameters, self.slices):
             parameter.data = flat[place].reshape(parameter.shape)
-        for parameter, whole, rounded in self.frozen:
-            parameter.data = rounded if flat is self.rounded else whole
-
-    def _round_frozen(self, parameters: Iterable[Parameter]) -> None:
-        self.frozen = [(p, p.data, p.data.astype(self.rounded.dtype)) for p in parameters]
 
     @contextlib.contextmanager
     def full_precision(self) -> Iterator[None]:
@@ -71,22 +68,21 @@ class FlatParameters:
         if self.rounded is None:
             yield
             return
-        self._place_parameters(self.data)
+        self.rounded.put_aside()
         try:
             yield
         finally:
-            self.rounded[...] = self.data
-            self._round_frozen([p for p, *_ in self.frozen])
-            self._place_parameters(self.rounded)
+            self.rounded.use()
 
     def keep_full_precision(self) -> None:
         """Training is over: from now on the parameters are the unrounded ones."""
-        self._place_parameters(self.data)
-        self.rounded = None
+        if self.rounded is not None:
+            self.rounded.put_aside()
+            self.rounded = None
 
     def rounded_part(self, part: slice):
         """The stretch of the rounded copy that belongs to a stretch of `data`; None where there is no copy."""
-        return None if self.rounded is None else self.rounded[part]
+        return None if self.rounded is None else self.rounded.data[part]
 
     def collect_gradients_in(self, flat, parameters: list[Parameter]) -> None:
         """From now on the gradients of `parameters` (ours, or a copy of the model's) arrive in the array `flat`."""
@@ -102,62 +98,93 @@ class FlatParameters:
             elif parameter.grad is not parameter.gradient_place:
                 parameter.gradient_place[...] = parameter.grad
 
-    def apply_masks(self, start: int, stop: int) -> None:
-        """Set the masked weights among the elements [start, stop) back to 0, as pruning left them."""
+    def apply_masks(self, part: slice) -> None:
+        """Set the masked weights among the elements of `part` back to 0, as pruning left them."""
         for parameter, place in zip(self.parameters, self.slices):
-            low, high = max(start, place.start), min(stop, place.stop)
+            low, high = max(part.start, place.start), min(part.stop, place.stop)
             if parameter.mask is not None and low < high:
                 mask = parameter.mask.reshape(-1)[low - place.start : high - place.start]
                 mask = parameter.xp.asarray(mask)
                 self.data[low:high] *= mask
                 if self.rounded is not None:
-                    self.rounded[low:high] *= mask
+                    self.rounded.data[low:high] *= mask
 
 
 class Optimizer:
-    """What the optimizers share. A subclass says how a stretch of the flat arrays is updated, in `update`.
+    """What the optimizers share. A subclass says how its part of the flat arrays is updated, in `update`.
 
     In your own loop:   loss.backward();  clip_grad_norm(parameters, 1.0);  optimizer.step();  optimizer.zero_grad()
+
+    parts: the elements that each of `size` workers updates; part: those of this one, worker `rank`.
+    state: name -> array: all that must be saved, beside `steps`, to go on as if nothing had happened; for `part` only.
+    state_parts: where each worker's state lies in the state of all.
     """
 
-    def __init__(self, parameters: Iterable[Parameter], lr: float, allocate: Callable | None = None, dtype=None):
-        """dtype: what the model computes in, if narrower than its parameters; see FlatParameters."""
+    def __init__(self, parameters: Iterable[Parameter] | FlatParameters, lr: float, rank: int = 0, size: int = 1):
         if not 0 <= lr < math.inf:
             raise ValueError(f"lr must be a number from 0 on, not {lr}")
-        self.flat = FlatParameters(parameters, allocate, dtype)
-        self.lr = lr
+        self.flat = parameters if isinstance(parameters, FlatParameters) else FlatParameters(parameters)
+        self.lr, self.rank = lr, rank
         self.steps = 0  # updates done
+        self.parts, self.state_parts = self._cut(size)
+        self.part = self.parts[rank]
+        self.state: dict = {}
+
+    def _cut(self, size: int) -> tuple[list[slice], list[slice]]:
+        """(parts, state_parts); here the state has a number for each element."""
+        parts = [share(self.flat.size, rank, size) for rank in range(size)]
+        return parts, parts
+
+    def _make_state(self, *names: str) -> None:
+        own, data = self.state_parts[self.rank], self.flat.data
+        xp = backend.array_module(data)
+        self.state = {name: xp.zeros(own.stop - own.start, data.dtype) for name in names}
 
     def step(self, lr: float | None = None) -> None:
         """Update all parameters from their gradients, at the rate `lr` (the one given at the start by default)."""
         self.flat.complete_gradients(self.flat.parameters)
         self.steps += 1
-        self.update(0, self.flat.size, self.flat.grad, self.lr if lr is None else lr)
+        self.update(self.flat.grad, self.lr if lr is None else lr)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for parameter in self.flat.parameters:
             parameter.grad = None
 
-    def update(self, start: int, stop: int, grad, lr: float, grad_scale: float = 1.0) -> None:
-        """Update the elements [start, stop) from `grad`, all gradients as one flat array, times grad_scale.
+    def update(self, grad, lr: float, grad_scale: float = 1.0) -> None:
+        """Update this worker's part from `grad`, all gradients as one flat array, times grad_scale.
 
         Masked weights (Parameter.mask) stay 0.
         """
         raise NotImplementedError
 
-    def state(self) -> dict:
-        """Name -> array: all that must be saved, beside `steps`, to go on as if nothing had happened."""
-        raise NotImplementedError
+    def whole_state(self, comm: Communicator) -> dict:
+        """The state of all workers, who must all ask for it; only rank 0 gets it."""
+        if comm.size == 1:
+            return self.state
+        whole = {}
+        for name, own in self.state.items():
+            array = np.zeros(self.state_parts[-1].stop, own.dtype)
+            array[self.state_parts[self.rank]] = own
+            comm.all_gather(array, self.state_parts)
+            if comm.rank == 0:
+                whole[name] = array
+        return whole
 
-    def load_state(self, state: dict, steps: int) -> None:
-        own = self.state()
-        for name, array in own.items():
-            if name not in state or state[name].shape != array.shape:
+    def check_state(self, state: dict) -> None:
+        """ValueError unless `state` is what whole_state gives."""
+        for name in self.state:
+            shape = (self.state_parts[-1].stop,)
+            if name not in state or state[name].shape != shape:
                 found = state[name].shape if name in state else "missing"
                 kind = type(self).__name__
-                raise ValueError(f"the saved state is not {kind}'s: {name} is {found}, expected {array.shape}")
-            array[...] = backend.array_module(array).asarray(state[name])
+                raise ValueError(f"the saved state is not {kind}'s: {name} is {found}, expected {shape}")
+
+    def load_state(self, state: dict, steps: int) -> None:
+        """Take this worker's part of the state of all."""
+        self.check_state(state)
+        for name, array in self.state.items():
+            array[...] = backend.array_module(array).asarray(state[name][self.state_parts[self.rank]])
         self.steps = steps
 
 
@@ -170,28 +197,27 @@ class AdamW(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Parameter],
+        parameters: Iterable[Parameter] | FlatParameters,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
-        allocate: Callable | None = None,
-        dtype=None,
+        rank: int = 0,
+        size: int = 1,
     ):
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be shares in [0, 1), not {betas}")
-        super().__init__(parameters, lr, allocate, dtype)
+        super().__init__(parameters, lr, rank, size)
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-        self.m = self.flat.allocate(self.flat.size)
-        self.v = self.flat.allocate(self.flat.size)
+        self._make_state("m", "v")
 
-    def update(self, start: int, stop: int, grad, lr: float, grad_scale: float = 1.0) -> None:
-        flat, part = self.flat, slice(start, stop)
+    def update(self, grad, lr: float, grad_scale: float = 1.0) -> None:
+        flat, part = self.flat, self.part
         backend.backend_of(grad).adamw(
             flat.data[part],
             grad[part],
-            self.m[part],
-            self.v[part],
+            self.state["m"],
+            self.state["v"],
             lr=lr,
             beta1=self.betas[0],
             beta2=self.betas[1],
@@ -199,13 +225,10 @@ class AdamW(Optimizer):
             weight_decay=self.weight_decay,
             step=self.steps,
             grad_scale=grad_scale,
-            decayed=max(0, flat.decayed - start),
+            decayed=max(0, flat.decayed - part.start),
             copy=flat.rounded_part(part),
         )
-        flat.apply_masks(start, stop)
-
-    def state(self) -> dict:
-        return {"m": self.m, "v": self.v}
+        flat.apply_masks(part)
 
 
 class SGD(Optimizer):
@@ -216,36 +239,34 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Parameter],
+        parameters: Iterable[Parameter] | FlatParameters,
         lr: float = 0.1,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
-        allocate: Callable | None = None,
-        dtype=None,
+        rank: int = 0,
+        size: int = 1,
     ):
-        super().__init__(parameters, lr, allocate, dtype)
+        super().__init__(parameters, lr, rank, size)
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
-        self.velocity = self.flat.allocate(self.flat.size) if momentum else None
+        if momentum:
+            self._make_state("velocity")
 
-    def update(self, start: int, stop: int, grad, lr: float, grad_scale: float = 1.0) -> None:
-        flat, part = self.flat, slice(start, stop)
+    def update(self, grad, lr: float, grad_scale: float = 1.0) -> None:
+        flat, part = self.flat, self.part
         backend.backend_of(grad).sgd(
             flat.data[part],
             grad[part],
-            None if self.velocity is None else self.velocity[part],
+            self.state.get("velocity"),
             lr=lr,
             momentum=self.momentum,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
             grad_scale=grad_scale,
-            decayed=max(0, flat.decayed - start),
+            decayed=max(0, flat.decayed - part.start),
             copy=flat.rounded_part(part),
         )
-        flat.apply_masks(start, stop)
-
-    def state(self) -> dict:
-        return {} if self.velocity is None else {"velocity": self.velocity}
+        flat.apply_masks(part)
 
 
 class Adafactor(Optimizer):
@@ -259,29 +280,34 @@ class Adafactor(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Parameter],
+        parameters: Iterable[Parameter] | FlatParameters,
         lr: float = 1e-2,
         clip_threshold: float = 1.0,
         decay_exponent: float = 0.8,
         relative: bool = True,
         weight_decay: float = 0.0,
-        allocate: Callable | None = None,
-        dtype=None,
+        rank: int = 0,
+        size: int = 1,
     ):
-        super().__init__(parameters, lr, allocate, dtype)
+        super().__init__(parameters, lr, rank, size)
         self.clip_threshold, self.decay_exponent = clip_threshold, decay_exponent
         self.relative, self.weight_decay = relative, weight_decay
-        # The moments of all parameters in one array, each parameter's stretch cut into its row and column means.
-        sizes = [sum(math.prod(shape) for shape in _moment_shapes(p.shape)) for p in self.flat.parameters]
-        self.moments = self.flat.allocate(sum(sizes))
-        self.moment_starts = [0, *np.cumsum(sizes).tolist()]
+        self._make_state("moments")  # of all its parameters, each one's stretch cut into its row and column means
 
-    def update(self, start: int, stop: int, grad, lr: float, grad_scale: float = 1.0) -> None:
-        """A matrix's statistics need all of it, so here a stretch means the parameters that begin inside it."""
-        for index, place in enumerate(self.flat.slices):
-            if start <= place.start < stop:
-                self._update_one(index, grad[place] * grad_scale, lr)
-                self.flat.apply_masks(place.start, place.stop)
+    def _cut(self, size: int) -> tuple[list[slice], list[slice]]:
+        """A matrix's statistics need all of it, so a worker has the parameters that begin inside its equal share."""
+        begins = [place.start for place in self.flat.slices]
+        moments = [sum(math.prod(shape) for shape in _moment_shapes(p.shape)) for p in self.flat.parameters]
+        self.moment_starts = [0, *np.cumsum(moments).tolist()]
+        cuts = [bisect_left(begins, share(self.flat.size, rank, size).start) for rank in range(size)] + [len(begins)]
+        self.own = range(cuts[self.rank], cuts[self.rank + 1])  # the numbers of this worker's parameters
+        between = lambda starts: [slice(starts[first], starts[last]) for first, last in pairwise(cuts)]
+        return between([*begins, self.flat.size]), between(self.moment_starts)
+
+    def update(self, grad, lr: float, grad_scale: float = 1.0) -> None:
+        for index in self.own:
+            self._update_one(index, grad[self.flat.slices[index]] * grad_scale, lr)
+        self.flat.apply_masks(self.part)
 
     def _update_one(self, index: int, g, lr: float) -> None:
         place, shape = self.flat.slices[index], self.flat.parameters[index].shape
@@ -309,18 +335,15 @@ class Adafactor(Optimizer):
             p *= 1 - lr * self.weight_decay
         p -= rate * u
         if self.flat.rounded is not None:
-            self.flat.rounded[place] = p.reshape(-1)
+            self.flat.rounded.data[place] = p.reshape(-1)
 
     def _moments(self, index: int) -> list:
         """Views of one parameter's running means, in their own shapes."""
-        views, start = [], self.moment_starts[index]
+        views, start = [], self.moment_starts[index] - self.moment_starts[self.own.start]
         for shape in _moment_shapes(self.flat.parameters[index].shape):
-            views.append(self.moments[start : start + math.prod(shape)].reshape(shape))
+            views.append(self.state["moments"][start : start + math.prod(shape)].reshape(shape))
             start += math.prod(shape)
         return views
-
-    def state(self) -> dict:
-        return {"moments": self.moments}
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:

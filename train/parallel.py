@@ -1,63 +1,48 @@
-"""Workers: the same training loop run by several threads or processes, each on its share of every batch.
+"""Workers: the same work done by several threads or forked processes at once, each with a Communicator.
 
-The kernels use one core each; all cores are used by cutting the batch instead. Every worker runs the whole loop. Three
-times in a step the workers meet: to know that all gradients are there, to know the sum of a few numbers (the loss, the
-squared length of the gradient), and to know that all parameters are updated. In between, each sums and updates its own
-stretch of the flat arrays: a reduce-scatter and an all-gather, which between processes on one machine are additions in
-shared memory, and between machines would be MPI's or NCCL's calls of those names.
+The kernels use one core each; all cores are used by cutting the batch instead. Every worker runs the whole training
+loop on its share of the rows, and meets the others in the collectives of tinytensor/distributed.py. Here the workers
+are started and watched: if one fails or dies, all end, and the error says which one and why.
 
 Threads share one interpreter, which only one of them can run Python code in at a time. Forked processes do not have
-that limit and are faster for small models; they need a system with fork (Linux).
+that limit and are faster for small models; they need Linux.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import ctypes
-import mmap
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 
-import numpy as np
 import threadpoolctl
 
-from tinytensor import backend
+from tinytensor.distributed import Communicator, OneMachine, Processes, Threads
 
 KINDS = ("auto", "threads", "processes")
-SPINS = 2000  # attempts before a waiting process lets the system put it to sleep
-PATIENCE = 0.2  # seconds of sleep between looks at whether the others still live
-NUMBERS = 8  # how many numbers can be summed at once
 
 
 class WorkerDied(RuntimeError):
     """A worker process ended before its work did."""
 
 
-def core_count() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def choose_kind(kind: str, workers: int) -> str:
     """"auto" becomes processes where the system can fork safely, threads elsewhere and for a single worker."""
     if kind not in KINDS:
         raise ValueError(f"unknown kind of worker {kind!r}; choose from {', '.join(KINDS)}")
-    if kind == "processes" and not hasattr(os, "fork"):
-        raise ValueError("worker processes need a system that can fork; use --worker-kind threads")
+    if kind == "processes" and sys.platform != "linux":
+        raise ValueError("worker processes need Linux; use --worker-kind threads")
     if kind == "auto":
         return "processes" if workers > 1 and sys.platform == "linux" else "threads"
     return kind
 
 
-def shared_zeros(n: int, dtype=np.float32) -> np.ndarray:
-    """An array of zeros that forked processes see each other's changes of."""
-    dtype = np.dtype(dtype)
-    return np.frombuffer(mmap.mmap(-1, max(1, n * dtype.itemsize)), dtype, n)
+def communicator(kind: str, workers: int) -> OneMachine:
+    """What `workers` workers of a kind will meet with."""
+    return (Processes if choose_kind(kind, workers) == "processes" else Threads)(workers)
 
 
 @contextlib.contextmanager
@@ -67,100 +52,31 @@ def blas_threads(n: int | None):
         yield
 
 
-class Team:
-    """One worker's view of all of them: its rank (0 leads), their number, and the ways to meet."""
+def start_workers(comm: OneMachine, work: Callable[[Communicator], object]):
+    """Run `work` in comm.size workers at once, each with its own rank's communicator; returns what rank 0's returned.
 
-    def __init__(self, rank: int, size: int, gradients: list, numbers: np.ndarray, meet: Callable[[int], None]):
-        self.rank, self.size = rank, size
-        self.gradients = gradients  # the flat gradient arrays of all workers
-        self._numbers = numbers  # (2, size, NUMBERS)
-        self._turn = 0
-        self._meet = meet
-
-    def barrier(self) -> None:
-        """Wait until every worker is here."""
-        self._meet(self.rank)
-
-    def sum(self, *values: float) -> list[float]:
-        """The sums of each of the values over all workers, the same to the last bit for all of them."""
-        if self.size == 1:
-            return list(values)
-        # Two sets of places in turn: nobody can write the next numbers over some that are still being read, because
-        # the same set comes up again only after another meeting.
-        places = self._numbers[self._turn]
-        self._turn = 1 - self._turn
-        places[self.rank, : len(values)] = values
-        self.barrier()
-        return places[:, : len(values)].sum(axis=0).tolist()
-
-    def stretch(self, n: int) -> slice:
-        """This worker's share of n things in a row."""
-        return share(n, self.rank, self.size)
-
-    def replica(self, model, parameters: list):
-        """(model, parameters): the real ones for the leader, for others copies with the same data and own gradients."""
-        if self.rank == 0:
-            return model, parameters
-        shared = {id(p.data): p.data for p in model.parameters()}
-        for p in parameters:
-            p_place = p.gradient_place
-            shared[id(p_place)] = p_place
-        return copy.deepcopy((model, parameters), shared)
-
-
-def share(n: int, rank: int, size: int) -> slice:
-    """The part of n things in a row that worker `rank` of `size` has; together the parts are all of them."""
-    return slice(n * rank // size, n * (rank + 1) // size)
-
-
-def sum_gradients(gradients: list, total, place: slice) -> float:
-    """Add up one stretch of all workers' gradients into `total` (one of them); returns the squared length there.
-
-    Block by block, so that the squares are taken while the sums are in the cache.
-    """
-    kernels = backend.backend_of(total)
-    if backend.device_of(total) == "cuda":  # a single worker, and one wait for the GPU
-        return float(kernels.squared_norm(total[place]))
-    others = [g for g in gradients if g is not total]
-    squared = 0.0
-    for start in range(place.start, place.stop, 1 << 17):
-        block = slice(start, min(start + (1 << 17), place.stop))
-        for other in others:
-            total[block] += other[block]
-        squared += kernels.squared_norm(total[block])
-    return squared
-
-
-def run(kind: str, size: int, gradients: list, work: Callable[[Team], object]):
-    """Run `work(team)` in `size` workers at once; returns what the leader's call returned.
-
-    kind: "threads" or "processes". If any worker fails, all end, and its error is raised here.
+    If any worker fails, all end, and its error is raised here.
     """
     with blas_threads(1):
-        return (_run_processes if kind == "processes" else _run_threads)(size, gradients, work)
+        return _in_processes(comm.ranks(), work) if isinstance(comm, Processes) else _in_threads(comm.ranks(), work)
 
 
-def _run_threads(size: int, gradients: list, work: Callable[[Team], object]):
-    numbers = np.zeros((2, size, NUMBERS))
-    barrier = threading.Barrier(size)
+def _in_threads(ranks: list[Threads], work: Callable[[Communicator], object]):
     errors: list[BaseException] = []
 
-    def meet(rank: int) -> None:
-        barrier.wait()
-
-    def guarded(rank: int):
+    def guarded(comm: Threads):
         try:
-            return work(Team(rank, size, gradients, numbers, meet))
+            return work(comm)
         except threading.BrokenBarrierError:
             pass  # another worker failed; its error is in the list
         except BaseException as error:
             errors.append(error)
-            barrier.abort()
+            comm.abort()
 
-    others = [threading.Thread(target=guarded, args=(rank,), daemon=True) for rank in range(1, size)]
+    others = [threading.Thread(target=guarded, args=(comm,), daemon=True) for comm in ranks[1:]]
     for thread in others:
         thread.start()
-    result = guarded(0)
+    result = guarded(ranks[0])
     for thread in others:
         thread.join()
     if errors:
@@ -168,12 +84,9 @@ def _run_threads(size: int, gradients: list, work: Callable[[Team], object]):
     return result
 
 
-def _run_processes(size: int, gradients: list, work: Callable[[Team], object]):
-    numbers = shared_zeros(2 * size * NUMBERS, np.float64).reshape(2, size, NUMBERS)
-    fork = multiprocessing.get_context("fork")
-    arrived = fork.Semaphore(0)
-    released = [fork.Semaphore(0) for _ in range(size)]
-    parent = os.getpid()
+def _in_processes(ranks: list[Processes], work: Callable[[Communicator], object]):
+    """This process is rank 0, and the parent of the others."""
+    leader, parent = ranks[0], os.getpid()
     children: dict[int, int] = {}  # process id -> rank
     words, pen = os.pipe()  # a failing worker's last words
 
@@ -184,43 +97,16 @@ def _run_processes(size: int, gradients: list, work: Callable[[Team], object]):
                 del children[pid]
                 raise _obituary(pid, rank, status, words)
 
-    def look_after_parent() -> None:
-        if os.getppid() != parent:
-            os._exit(1)
-
-    def meet(rank: int) -> None:
-        if rank == 0:
-            for _ in range(size - 1):
-                _acquire(arrived, look_after_children)
-            for semaphore in released[1:]:
-                semaphore.release()
-        else:
-            arrived.release()
-            _acquire(released[rank], look_after_parent)
-
-    def child(rank: int) -> None:
-        status = 1
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)  # the leader decides when to stop, and tells the others
-            _die_with_parent()
-            with blas_threads(1):  # forking restores the library's own number of threads
-                work(Team(rank, size, gradients, numbers, meet))
-            status = 0
-        except BaseException as error:
-            os.write(pen, f"{type(error).__name__}: {error}".encode()[:4000])
-        finally:
-            os._exit(status)
-
+    leader.watch = look_after_children
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        for rank in range(1, size):
+        for comm in ranks[1:]:
             pid = os.fork()
             if pid == 0:
-                child(rank)
-            children[pid] = rank
-        return work(Team(0, size, gradients, numbers, meet))
+                _be_child(comm, work, parent, pen)
+            children[pid] = comm.rank
+        return work(leader)
     finally:
         leader_failed = sys.exc_info()[0] is not None
         for pid in children:
@@ -231,13 +117,26 @@ def _run_processes(size: int, gradients: list, work: Callable[[Team], object]):
         os.close(pen)
 
 
-def _acquire(semaphore, look_around: Callable[[], None]) -> None:
-    """Take from a semaphore: at first by trying again and again, which answers within a microsecond, then asleep."""
-    for _ in range(SPINS):
-        if semaphore.acquire(False):
-            return
-    while not semaphore.acquire(timeout=PATIENCE):
-        look_around()
+def _be_child(comm: Processes, work: Callable[[Communicator], object], parent: int, pen: int) -> None:
+    """Do the work of one rank in a process that was just forked, and end it."""
+
+    def look_after_parent() -> None:
+        if os.getppid() != parent:
+            os._exit(1)
+
+    status = 1
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the leader decides when to stop, and tells the others
+        _die_with_parent()
+        comm.watch = look_after_parent
+        with blas_threads(1):  # forking restores the library's own number of threads
+            work(comm)
+        status = 0
+    except BaseException as error:
+        os.write(pen, f"{type(error).__name__}: {error}".encode()[:4000])
+    finally:
+        os._exit(status)
 
 
 def _obituary(pid: int, rank: int, status: int, words: int) -> Exception:

@@ -1,33 +1,25 @@
-"""Where a run computes and in what precision: --device, --dtype, and the scaling that float16 gradients need.
+"""What a run on a GPU has more than one on a CPU: narrower numbers, recorded steps, and memory that runs out.
 
-float16 holds nothing below 6e-8, and many gradients are smaller. So the loss is multiplied by a large number before
-backward, and the gradients divided by it before the update (Micikevicius et al. 2018, arXiv:1710.03740, section 3.2).
-The number is as large as it can be: an overflow halves it and skips that update, and long success doubles it. bfloat16
-has float32's range and needs none of this.
+In mixed precision (Micikevicius et al. 2018, arXiv:1710.03740) the model computes with a rounded copy of its
+parameters. float16 holds nothing below 6e-8, and many gradients are smaller. So the loss is multiplied by a large
+number before backward, and the gradients divided by it before the update (section 3.2). The number is as large as it
+can be: an overflow halves it and skips that update, and long success doubles it. bfloat16 has float32's range and needs
+none of this.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 
-from tinytensor import backend
+from models.contract import StaticBatch
+from nn import Parameter
+from tinytensor import random
+from tinytensor.backend.gpu.graph import Recorded
+from train.optim import FlatParameters
 
-DTYPES = ("float32", "bfloat16", "float16")
-
-
-def check_device(device: str, dtype: str, workers: int) -> None:
-    """One sentence if this machine, or the project, cannot train like that."""
-    if device not in backend.DEVICES:
-        raise ValueError(f"unknown device {device!r}; choose from {', '.join(backend.DEVICES)}")
-    if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
-    if device == "cpu" and dtype != "float32":
-        raise ValueError(f"dtype {dtype} is slower than float32 on a CPU; leave out --dtype, or add --device cuda")
-    if device == "cuda" and workers > 1:
-        raise ValueError(f"one worker drives the GPU, not {workers}; leave out --workers")
+COUNT = "count of "  # begins the names of counts among a recorded step's inputs
 
 
 def compute_dtype(name: str) -> np.dtype:
@@ -41,16 +33,41 @@ def compute_dtype(name: str) -> np.dtype:
     return np.dtype(ml_dtypes.bfloat16)
 
 
+class RoundedCopy:
+    """The trained parameters in a narrower dtype, which the model computes with; flat.data and gradients stay as wide.
+
+    Updates are far smaller than the parameters they change; added to 16 bits they would vanish. Parameters that are not
+    trained (`frozen`) are rounded too, or they could not be multiplied with those that are.
+    """
+
+    def __init__(self, flat: FlatParameters, frozen: list[Parameter], dtype):
+        self.flat, self.data = flat, flat.data.astype(dtype)
+        self.frozen = [(parameter, parameter.data) for parameter in frozen]
+        self.use()
+
+    def use(self) -> None:
+        """Round anew, and let the model compute with that."""
+        self.data[...] = self.flat.data
+        self.flat.place_parameters(self.data)
+        self.frozen = [(parameter, parameter.data) for parameter, _ in self.frozen]
+        for parameter, whole in self.frozen:
+            parameter.data = whole.astype(self.data.dtype)
+
+    def put_aside(self) -> None:
+        """Give the model its unrounded parameters."""
+        self.flat.place_parameters(self.flat.data)
+        for parameter, whole in self.frozen:
+            parameter.data = whole
+
+
 class LossScale:
-    """What the loss is multiplied by before backward: 1, and for float16 as much as the gradients can take."""
+    """What the loss is multiplied by before backward: as much as float16 gradients can take."""
 
     PATIENCE = 1000  # good updates before the scale is tried at twice its size
     LARGEST = 2.0**24
 
-    def __init__(self, dtype: str, value: float = 2.0**15):
-        self.dynamic = dtype == "float16"
-        self.value = value if self.dynamic else 1.0
-        self.good = 0
+    def __init__(self, value: float = 2.0**15):
+        self.value, self.good = value, 0
 
     def overflowed(self) -> bool:
         """Note that gradients were not finite. Whether a smaller scale may help, so that the update is just skipped."""
@@ -62,39 +79,64 @@ class LossScale:
 
     def succeeded(self) -> None:
         self.good += 1
-        if self.dynamic and self.good == self.PATIENCE:
+        if self.good == self.PATIENCE:
             self.value = min(2 * self.value, self.LARGEST)
             self.good = 0
 
 
-def peak_bytes(device: str, recorded=None) -> int | None:
-    """The most bytes that the arrays on the GPU have taken together (CuPy's pool never shrinks); None on a CPU.
+class RecordedGradient:
+    """add_gradient(batch, counts, scale) -> loss of a Loop (train/trainer.py) as a CUDA graph.
+
+    A graph reads what changes from step to step in places of its own: the batch, the counts and the scale go there as
+    one dict of arrays, and the state that the model carries on is copied there and back.
+    """
+
+    def __init__(self, add_gradient: Callable, flat: FlatParameters, parameters: list[Parameter]):
+        self.add_gradient, self.flat, self.parameters = add_gradient, flat, parameters
+        self.recorded = Recorded(self._work)
+        self.state: dict = {}
+
+    def __call__(self, batch: dict, state: dict, counts: dict[str, int], scale: np.ndarray):
+        self.state = self.state or {name: array.copy() for name, array in state.items()}
+        for name, array in state.items():
+            self.state[name][...] = array
+        inputs = {COUNT + part: np.asarray(n, np.float32) for part, n in counts.items()}
+        loss = self.recorded(batch | inputs | {"loss_scale": scale}, random.generator())
+        for name, array in state.items():
+            array[...] = self.state[name]
+        for parameter in self.parameters:  # in a repetition no Python runs that would say so
+            parameter.grad = parameter.gradient_place
+        return loss
+
+    def _work(self, inputs: dict):
+        counts = {name.removeprefix(COUNT): n for name, n in inputs.items() if name.startswith(COUNT)}
+        batch = {name: array for name, array in inputs.items() if not name.startswith(COUNT)}
+        scale = batch.pop("loss_scale")
+        loss = self.add_gradient(StaticBatch(batch), self.state, counts, scale)
+        self.flat.complete_gradients(self.parameters)
+        return loss
+
+
+def peak_bytes(recorded: Recorded | None = None) -> int:
+    """The most bytes that the arrays on the GPU have taken together (CuPy's pool never shrinks).
 
     recorded: a CUDA graph, which has a pool of its own.
     """
-    if device == "cpu":
-        return None
     import cupy
 
     pools = [cupy.get_default_memory_pool(), *([recorded.pool] if recorded else [])]
     return sum(pool.total_bytes() for pool in pools)
 
 
-@contextlib.contextmanager
-def explaining_lack_of_memory() -> Iterator[None]:
-    """Turn CuPy's OutOfMemoryError into a sentence about what was asked for, what was there, and what to turn down."""
-    try:
-        yield
-    except MemoryError as error:
-        if not type(error).__module__.startswith("cupy"):
-            raise
-        import cupy
+def lack_of_memory(error: MemoryError) -> str:
+    """CuPy's OutOfMemoryError in a sentence: what was asked for, what was there, and what to turn down."""
+    import cupy
 
-        pool = cupy.get_default_memory_pool()
-        free, total = cupy.cuda.runtime.memGetInfo()
-        in_use, megabytes = pool.used_bytes(), lambda n: f"{n / 2**20:,.0f} MB"
-        raise ValueError(
-            f"the GPU ran out of memory ({str(error).rstrip('.')}): {megabytes(in_use)} are in use by this run and "
-            f"{megabytes(free + pool.total_bytes() - in_use)} of {megabytes(total)} are free; turn down --batch (and "
-            "turn up --accumulate), --context, --width, --samples or --beams, or take --dtype bfloat16"
-        ) from None
+    pool = cupy.get_default_memory_pool()
+    free, total = cupy.cuda.runtime.memGetInfo()
+    in_use, megabytes = pool.used_bytes(), lambda n: f"{n / 2**20:,.0f} MB"
+    return (
+        f"the GPU ran out of memory ({str(error).rstrip('.')}): {megabytes(in_use)} are in use by this run and "
+        f"{megabytes(free + pool.total_bytes() - in_use)} of {megabytes(total)} are free; turn down --batch (and "
+        "turn up --accumulate), --context, --width, --samples or --beams, or take --dtype bfloat16"
+    )

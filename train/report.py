@@ -9,9 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from models.files import replace_file
-
-PLOT_HINT = "for a picture of the losses: pip install matplotlib, then go on with --resume"
+from models.files import read_text, write_text
+from train import plots
 
 
 class Report:
@@ -33,9 +32,9 @@ class Report:
 
     def start(self, step: int) -> None:
         """Begin at `step`. Lines that a run which was killed had written beyond its checkpoint are taken back."""
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        lines = read_text(self.path).splitlines() if self.path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
-        replace_file(self.path, lambda path: path.write_text("".join(line + "\n" for line in kept)))
+        write_text(self.path, "".join(line + "\n" for line in kept))
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  closed in close()
         self.bar = tqdm(
             total=self.steps,
@@ -80,29 +79,8 @@ class Report:
 
     def draw(self, path: Path) -> bool:
         """Draw both losses over the steps into a PNG; False if matplotlib is not installed."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            return False
-        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
-        trained = [(line["step"], line["loss"]) for line in lines if "loss" in line]
-        held_out = [(line["step"], line["val_loss"]) for line in lines if "val_loss" in line]
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
-        axes = figure.subplots()
-        if trained:
-            axes.plot(*zip(*trained), color="#9ecae1", linewidth=1, label="training")
-        if held_out:
-            axes.plot(*zip(*held_out), color="#08519c", linewidth=2, marker="o", markersize=3, label="held out")
-        if self.floor is not None:
-            axes.axhline(self.floor, color="#d94801", linestyle="--", linewidth=1.5, label="entropy of the text")
-        axes.set_xlabel("step")
-        axes.set_ylabel(self.axis)
-        axes.set_title(f"{path.parent.name}: training and held-out loss")
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
-        replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
-        return True
+        lines = [json.loads(line) for line in read_text(self.path).splitlines()]
+        return plots.draw_losses(path, lines, self.axis, self.floor)
 
 
 def describe_loss(nats: float, tokens: int, bytes: int) -> str:

@@ -8,6 +8,7 @@ from batch to batch, row by row): a resumed run repeats, bit for bit, what it wo
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import threading
@@ -21,15 +22,15 @@ import numpy as np
 
 import tinytensor as tt
 from models.config import check_choice, check_not_negative, check_positive, check_shares, option
-from models.contract import StaticBatch
 from nn import Module, evaluating
 from tinytensor import backend
-from train import checkpoint, parallel, precision
-from train.optim import SGD, Adafactor, AdamW, Optimizer, clip_scale
+from tinytensor.distributed import Communicator, core_count, share
+from train import checkpoint, parallel
+from train.optim import SGD, Adafactor, AdamW, FlatParameters, Optimizer, clip_scale
 from train.schedule import SHAPES, Schedule
 
-COUNT = "count of "  # begins the names of counts among a recorded step's inputs
 OPTIMIZERS = ("adamw", "sgd", "adafactor", "adafactor-relative")
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class TrainConfig:
     workers: int = option(0, "threads or processes that share each batch (0: one per core)")
     worker_kind: str = option("auto", f"what they are: {', '.join(parallel.KINDS)} (auto takes the faster)")
     device: str = option("cpu", f"where the model computes: {', '.join(backend.DEVICES)}")
-    dtype: str = option("float32", f"in what precision: {', '.join(precision.DTYPES)} (the narrow ones on a GPU)")
+    dtype: str = option("float32", f"in what precision: {', '.join(DTYPES)} (the narrow ones on a GPU)")
     graph: bool = option(False, "on a GPU: record a step once and repeat it as a whole, which helps small models")
 
     def __post_init__(self):
@@ -68,8 +69,14 @@ class TrainConfig:
         check_not_negative(self, "workers", "seed", "warmup", "eps", "weight_decay", "clip")
         check_shares(self, "beta1", "beta2", "momentum")
         check_choice(self, "optimizer", OPTIMIZERS)
+        check_choice(self, "device", backend.DEVICES)
+        check_choice(self, "dtype", DTYPES)
         parallel.choose_kind(self.worker_kind, self.workers)
-        precision.check_device(self.device, self.dtype, self.workers)
+        if self.device == "cpu" and self.dtype != "float32":
+            what = f"dtype {self.dtype} is slower than float32 on a CPU"
+            raise ValueError(f"{what}; leave out --dtype, or add --device cuda")
+        if self.device == "cuda" and self.workers > 1:
+            raise ValueError(f"one worker drives the GPU, not {self.workers}; leave out --workers")
         if self.graph and self.device != "cuda":
             raise ValueError("--graph records what a GPU does; add --device cuda, or leave it out")
         if self.graph and self.accumulate > 1:
@@ -79,16 +86,14 @@ class TrainConfig:
     def learning_rates(self) -> Schedule:
         return Schedule(self.lr, self.steps, self.warmup, self.min_lr, self.schedule)
 
-    def make_optimizer(self, model: Module, allocate) -> Optimizer:
-        parameters = model.parameters()
-        common = dict(
-            weight_decay=self.weight_decay, allocate=allocate, dtype=precision.compute_dtype(self.dtype)
-        )
+    def make_optimizer(self, flat: FlatParameters, rank: int = 0, size: int = 1) -> Optimizer:
+        """That of one worker, which updates its part of the parameters."""
+        common = dict(weight_decay=self.weight_decay, rank=rank, size=size)
         if self.optimizer == "sgd":
-            return SGD(parameters, self.lr, momentum=self.momentum, **common)
+            return SGD(flat, self.lr, momentum=self.momentum, **common)
         if self.optimizer.startswith("adafactor"):
-            return Adafactor(parameters, self.lr, relative=self.optimizer == "adafactor-relative", **common)
-        return AdamW(parameters, self.lr, (self.beta1, self.beta2), self.eps, **common)
+            return Adafactor(flat, self.lr, relative=self.optimizer == "adafactor-relative", **common)
+        return AdamW(flat, self.lr, (self.beta1, self.beta2), self.eps, **common)
 
 
 @dataclass
@@ -112,7 +117,7 @@ class Trainer:
 
         The model's parameters move into shared memory if the workers are processes.
         """
-        if config.graph and not (getattr(model, "repeatable", False) and getattr(objective, "one_shape", False)):
+        if config.graph and not (model.repeatable and objective.one_shape):
             what = f"the steps of this {type(model).__name__} differ from batch to batch"
             raise ValueError(f"{what}, and --graph repeats a recorded one; leave it out")
         objective.check(train_data, "training")
@@ -122,34 +127,33 @@ class Trainer:
         self.train_data, self.val_data = train_data, val_data
         self.config, self.run, self.report = config, run, report
         self.schedule = config.learning_rates()
-        if config.device == "cuda":
-            model.to("cuda")
-        self.workers = config.workers or (1 if config.device == "cuda" else min(parallel.core_count(), config.batch))
+        self.workers = config.workers or (1 if config.device == "cuda" else min(core_count(), config.batch))
         self.kind = parallel.choose_kind(config.worker_kind, self.workers)
-        allocate = parallel.shared_zeros if self.kind == "processes" else None
-        self.optimizer = config.make_optimizer(model, allocate)
-        flat = self.optimizer.flat
-        self.gradients = [flat.grad, *(flat.allocate(flat.size) for _ in range(self.workers - 1))]
-        self.carried = self._new_carried_state()
+        self.comm = comm = parallel.communicator(self.kind, self.workers)
+        allocate, dtype, self.loss_scale = (comm.shared if self.workers > 1 else None), None, None
+        if config.device == "cuda":
+            from train import precision
+
+            model.to("cuda")
+            dtype = precision.compute_dtype(config.dtype)
+            self.loss_scale = precision.LossScale() if config.dtype == "float16" else None
+        self.flat = FlatParameters(model.parameters(), dtype, allocate)
+        self.carried = model.new_state(config.batch)  # from batch to batch, a row for each of a batch's
+        if self.workers > 1:
+            self.carried = {name: comm.shared(a.size, a.dtype).reshape(a.shape) for name, a in self.carried.items()}
+        self.optimizer_state: dict = {}  # of a checkpoint, until the workers have taken their parts
         self.progress = Progress()
-        self.loss_scale = precision.LossScale(config.dtype)
         self.between: Callable[[Loop, int], None] | None = None
         self.stop_asked = False
-
-    def _new_carried_state(self) -> dict:
-        """What the model carries along from batch to batch, a row for each of a batch's: nothing, for most models."""
-        state = self.model.new_state(self.config.batch) if hasattr(self.model, "new_state") else {}
-        if self.kind == "processes":
-            state = {name: parallel.shared_zeros(a.size, a.dtype).reshape(a.shape) for name, a in state.items()}
-        return state
 
     def restore(self) -> None:
         """Go back to the run's last checkpoint."""
         parts, progress = checkpoint.load_trainer(self.run)
         self.progress = checkpoint.made_from(Progress, progress, self.run / checkpoint.TRAINER)
-        with self.optimizer.flat.full_precision():
+        with self.flat.full_precision():
             checkpoint.load_weights(self.model, parts["model"], self.run / checkpoint.TRAINER)
-        self.optimizer.load_state(parts["optimizer"], self.progress.step)
+        self.config.make_optimizer(self.flat).check_state(parts["optimizer"])
+        self.optimizer_state = parts["optimizer"]
         for name, array in self.carried.items():
             saved = parts["carried"].get(name)
             if saved is None or saved.shape != array.shape:
@@ -158,22 +162,24 @@ class Trainer:
                     f"the checkpoint carries the state of {rows} rows; go on with that --batch, not {len(array)}"
                 )
             array[...] = backend.array_module(array).asarray(saved)
-        self.loss_scale = precision.LossScale(self.config.dtype, self.progress.loss_scale)
+        if self.loss_scale:
+            self.loss_scale.value = self.progress.loss_scale
 
-    def save(self) -> None:
+    def save(self, optimizer_state: dict) -> None:
         """Write a checkpoint."""
-        self.progress.loss_scale = self.loss_scale.value
-        parts = {"optimizer": self.optimizer.state(), "carried": self.carried}
-        with self.optimizer.flat.full_precision():
+        if self.loss_scale:
+            self.progress.loss_scale = self.loss_scale.value
+        parts = {"optimizer": optimizer_state, "carried": self.carried}
+        with self.flat.full_precision():
             checkpoint.save_trainer(self.run, self.model, parts, asdict(self.progress))
             checkpoint.save_weights(self.run, self.model)
 
     def train(self) -> Progress:
         """Train up to config.steps, or until SIGINT (Ctrl-C) or SIGTERM; either way the last step is saved."""
         self.model.train()  # now, not while worker threads copy the model: a new attribute would upset the copying
-        with self._stopping_on_signals(), precision.explaining_lack_of_memory():
+        with self._stopping_on_signals():
             try:
-                parallel.run(self.kind, self.workers, self.gradients, lambda team: Loop(self, team).run())
+                parallel.start_workers(self.comm, lambda comm: Loop(self, comm).train())
             except parallel.WorkerDied as error:
                 saved = (self.run / checkpoint.TRAINER).exists()
                 then = f"go on from the last checkpoint with --resume {self.run}" if saved else "nothing was saved yet"
@@ -201,156 +207,167 @@ class Trainer:
 
 
 class Loop:
-    """What one worker does."""
+    """What one worker does.
 
-    def __init__(self, trainer: Trainer, team: parallel.Team):
-        self.trainer, self.team, self.config = trainer, team, trainer.config
-        self.flat = trainer.optimizer.flat
-        self.model, self.parameters = team.replica(trainer.model, self.flat.parameters)
-        self.grad = team.gradients[team.rank]
+    After a step grad[optimizer.part] is the gradient summed over all workers; what is called `between` may read it.
+    """
+
+    def __init__(self, trainer: Trainer, comm: Communicator):
+        self.trainer, self.comm, self.config, self.flat = trainer, comm, trainer.config, trainer.flat
+        self.model, self.parameters = trainer.model, self.flat.parameters
+        if comm.rank:
+            self.model, self.parameters = replica(self.model, self.parameters)
+        self.grad = self.flat.grad if comm.size == 1 else comm.zeros(self.flat.size, self.flat.grad.dtype)
         self.flat.collect_gradients_in(self.grad, self.parameters)
-        self.report = trainer.report if team.rank == 0 else None
-        self.state: dict = {}
-        self.recorded = None  # the step from a batch to its gradient, as a CUDA graph
+        self.optimizer = self.config.make_optimizer(self.flat, comm.rank, comm.size)
+        if trainer.optimizer_state:
+            self.optimizer.load_state(trainer.optimizer_state, trainer.progress.step)
+        comm.broadcast(self.flat.data)  # all begin with the same parameters
+        trainer.optimizer_state = {}
+        self.report = trainer.report if comm.rank == 0 else None
+        self.losses, self.tokens, self.since = [], 0, time.monotonic()  # since the last line in metrics.jsonl
+        self.recorded = None
         if self.config.graph:
-            from tinytensor.backend.gpu.graph import Recorded
+            from train.precision import RecordedGradient
 
-            self.recorded = Recorded(self._whole_gradient)
+            self.recorded = RecordedGradient(self._add_gradient, self.flat, self.parameters)
 
-    def run(self) -> None:
+    def train(self) -> None:
+        """Step after step, with evaluations and checkpoints in between."""
         trainer, config, progress = self.trainer, self.config, self.trainer.progress
-        started, losses, tokens, since = time.monotonic(), [], 0, time.monotonic()
-        before = progress.seconds
-        saved = step = progress.step
+        step, stop, started = progress.step, False, time.monotonic() - progress.seconds
         self.model.train()
         np.seterr(over="ignore", invalid="ignore", divide="ignore")  # a loss or gradient that is not finite is caught
-        while step < config.steps:
+        while step < config.steps and not stop:
             lr = trainer.schedule(step)
-            loss, norm, seen, stop = self.step(step, lr)
+            loss, norm, tokens, stop = self.step(step, lr)
             step += 1
             if trainer.between:
                 trainer.between(self, step)
             if self.report:
-                progress.step, progress.seconds = step, before + time.monotonic() - started
-                losses.append(loss)
-                tokens += seen
-                self.report.advanced(step, loss)
-                if step % config.log_every == 0 or step == config.steps:
-                    rate = tokens / max(1e-9, time.monotonic() - since)
-                    peak = precision.peak_bytes(config.device, self.recorded)
-                    self.report.logged(step, sum(losses) / len(losses), lr, norm, rate, peak)
-                    losses, tokens, since = [], 0, time.monotonic()
+                progress.step, progress.seconds = step, time.monotonic() - started
+                self._log(step, loss, lr, norm, tokens)
             if step % config.eval_every == 0 or step == config.steps:
-                pause = time.monotonic()
-                whole = step == config.steps
-                val_loss = self._evaluate(None if whole else config.eval_batches)
-                if self.report:
-                    self.report.evaluated(step, val_loss)
-                    if val_loss < progress.best_loss:
-                        progress.best_loss, progress.best_step = val_loss, step
-                        with self.flat.full_precision():
-                            checkpoint.save_weights(trainer.run, trainer.model, "best")
-                since += time.monotonic() - pause
-            if stop:
-                break
-            if self.report and step % config.save_every == 0:
-                trainer.save()
-                saved = step
-        if self.report and step > saved:
-            trainer.save()
+                self._evaluate(step)
+            if step % config.save_every == 0 or step == config.steps or stop:
+                self._save()
 
     def step(self, step: int, lr: float) -> tuple[float, float, int, bool]:
         """One update. Returns (loss, gradient norm before clipping, tokens seen, whether to stop after it)."""
-        trainer, team, config, optimizer = self.trainer, self.team, self.config, self.trainer.optimizer
-        loss, seen, rows, state = self._gradients(step, team.rank)
-        loss, stop = team.sum(loss, float(trainer.stop_asked))
-        place = team.stretch(self.flat.size)
-        squared = parallel.sum_gradients(team.gradients, self.grad, place)
-        scale = trainer.loss_scale.value
-        norm = math.sqrt(team.sum(squared)[0]) / scale
+        trainer, comm, optimizer, scale = self.trainer, self.comm, self.optimizer, self._loss_scale()
+        # Batch, loss, backward: the gradient of this worker's share of the rows is in self.grad.
+        loss, tokens, state = self._gradient(step, comm.rank)
+        # Reduce: `own`, this worker's part of self.grad, becomes the sum over all workers.
+        own = comm.reduce_scatter(self.grad, optimizer.parts)
+        squared = float(backend.backend_of(own).squared_norm(own))
+        loss, squared, stop = comm.all_reduce(np.array([loss, squared, trainer.stop_asked], float)).tolist()
+        # Clip, update this worker's part of the parameters.
+        norm = math.sqrt(squared) / scale
         optimizer.steps = step + 1
         if math.isfinite(loss) and math.isfinite(norm):
-            optimizer.update(place.start, place.stop, self.grad, lr, clip_scale(norm, config.clip) / scale)
-            trainer.loss_scale.succeeded()
-        elif not math.isfinite(loss) or not trainer.loss_scale.overflowed():
+            optimizer.update(self.grad, lr, clip_scale(norm, self.config.clip) / scale)
+            if trainer.loss_scale:
+                trainer.loss_scale.succeeded()
+        elif not (math.isfinite(loss) and trainer.loss_scale and trainer.loss_scale.overflowed()):
             self._give_up(step, lr, loss, norm)
         for name, array in state.items():  # only now: a step that was given up has carried nothing on
-            trainer.carried[name][rows] = array
-        team.barrier()
-        return loss, norm, seen, stop > 0
+            trainer.carried[name][self._rows(comm.rank)] = array
+        # Gather: all workers get all parts.
+        comm.all_gather(self.flat.data, optimizer.parts)
+        return loss, norm, tokens, stop > 0
 
-    def _gradients(self, step: int, rank: int) -> tuple[float, int, slice, dict]:
-        """Leave the gradients of a worker's share in self.grad.
+    def _gradient(self, step: int, rank: int) -> tuple[float, int, dict]:
+        """Leave the gradient of a worker's share of the step's batches in self.grad, times the loss scale.
 
-        Returns (its part of the loss, all tokens read, its rows, the state to carry on for them). The model finds that
-        state beside the batch, and overwrites it.
+        Returns (its part of the loss, all tokens read, the state to carry on in its rows).
         """
-        config, objective = self.config, self.trainer.objective
-        loss, seen = 0.0, 0
-        own = parallel.share(config.batch, rank, self.team.size)
-        state = self._state_of(own)
-        self._forget_gradients()
-        for number in range(step * config.accumulate, (step + 1) * config.accumulate):
-            batch = objective.training_batch(self.trainer.train_data, number)
-            rows, T = batch["ids"].shape[:2]
-            seen += rows * T
-            place = parallel.share(rows, rank, self.team.size)
-            if place.start == place.stop:
-                continue
-            mine = {name: array[place] for name, array in batch.items()}
-            scale = np.asarray(self.trainer.loss_scale.value / config.accumulate, np.float32)
-            with tt.random.seeded(config.seed, number, rank + 1) as rng:
-                if self.recorded:  # what changes from step to step goes in as one dict of arrays
-                    counts = {COUNT + part: np.asarray(n, np.float32) for part, n in self.model.counts(batch).items()}
-                    inputs = mine | {"loss_scale": scale} | counts
-                    return float(self.recorded(inputs, rng)), seen, own, state
-                loss += float(self._add_gradient(mine | state, self.model.counts(batch), scale)) / config.accumulate
-        self.flat.complete_gradients(self.parameters)
-        return loss, seen, own, state
-
-    def _state_of(self, rows: slice) -> dict:
-        """A copy of what is carried along for these rows; for a CUDA graph always in the same place."""
-        carried = {name: array[rows] for name, array in self.trainer.carried.items()}
-        if not (self.recorded and self.state):
-            self.state = {name: array.copy() for name, array in carried.items()}
-            return self.state
-        for name, array in carried.items():
-            self.state[name][...] = array
-        return self.state
-
-    def _forget_gradients(self) -> None:
+        config, loss, tokens = self.config, 0.0, 0
+        state = {name: array[self._rows(rank)].copy() for name, array in self.trainer.carried.items()}
+        scale = np.asarray(self._loss_scale() / config.accumulate, np.float32)
         for parameter in self.parameters:
             parameter.grad = None
+        for number in range(step * config.accumulate, (step + 1) * config.accumulate):
+            batch = self.trainer.objective.training_batch(self.trainer.train_data, number)
+            rows, T = batch["ids"].shape[:2]
+            tokens += rows * T
+            own = share(rows, rank, self.comm.size)
+            if own.start < own.stop:
+                mine, counts = {name: array[own] for name, array in batch.items()}, self.model.counts(batch)
+                with tt.random.seeded(config.seed, number, rank + 1):
+                    value = (self.recorded or self._add_gradient)(mine, state, counts, scale)
+                    loss += float(value) / config.accumulate
+        self.flat.complete_gradients(self.parameters)
+        return loss, tokens, state
 
-    def _add_gradient(self, batch: dict, counts: dict, scale: np.ndarray):
-        """Add the gradient of a batch's loss, times `scale`, to what there is; returns the loss, an array."""
+    def _add_gradient(self, batch: dict, state: dict, counts: dict, scale: np.ndarray):
+        """Add the gradient of a batch's loss, times `scale`, to what there is; returns the loss, an array.
+
+        state: what the model finds beside the batch, and overwrites with what it carries on.
+        """
+        batch.update(state)
         value = self.model.loss(batch, counts)
         value.backward(scale)
         return value.data
 
-    def _whole_gradient(self, inputs: dict):
-        """The same from the beginning to the end of a step: what a CUDA graph repeats."""
-        counts = {name.removeprefix(COUNT): n for name, n in inputs.items() if name.startswith(COUNT)}
-        scale = inputs["loss_scale"]
-        batch = {name: array for name, array in inputs.items() if name != "loss_scale" and not name.startswith(COUNT)}
-        batch = StaticBatch({name: backend.to_device(array, "cuda") for name, array in batch.items()} | self.state)
-        self._forget_gradients()
-        loss = self._add_gradient(batch, counts, scale)
-        self.flat.complete_gradients(self.parameters)
-        return loss
+    def _rows(self, rank: int) -> slice:
+        """Which rows of what is carried on are a worker's."""
+        return share(self.config.batch, rank, self.comm.size)
+
+    def _loss_scale(self) -> float:
+        return self.trainer.loss_scale.value if self.trainer.loss_scale else 1.0
+
+    def _log(self, step: int, loss: float, lr: float, norm: float, tokens: int) -> None:
+        """Tell the report of a step."""
+        self.losses.append(loss)
+        self.tokens += tokens
+        self.report.advanced(step, loss)
+        if step % self.config.log_every == 0 or step == self.config.steps:
+            peak = None
+            if self.config.device == "cuda":
+                from train.precision import peak_bytes
+
+                peak = peak_bytes(self.recorded and self.recorded.recorded)
+            rate = self.tokens / max(1e-9, time.monotonic() - self.since)
+            self.report.logged(step, sum(self.losses) / len(self.losses), lr, norm, rate, peak)
+            self.losses, self.tokens, self.since = [], 0, time.monotonic()
+
+    def _evaluate(self, step: int) -> None:
+        """The mean loss per token over the held-out part, each worker taking every size-th batch; the best is kept."""
+        trainer, progress, pause = self.trainer, self.trainer.progress, time.monotonic()
+        limit = None if step == self.config.steps else self.config.eval_batches
+        keys = trainer.objective.evaluation_batches(trainer.val_data, limit)
+        own = evaluate(self.model, trainer.objective, trainer.val_data, keys[self.comm.rank :: self.comm.size])
+        nats, count = self.comm.all_reduce(np.array(own, float)).tolist()
+        if not count:
+            raise ValueError("the held-out part has nothing to predict; give more of it")
+        if self.report:
+            self.report.evaluated(step, nats / count)
+            if nats / count < progress.best_loss:
+                progress.best_loss, progress.best_step = nats / count, step
+                with self.flat.full_precision():
+                    checkpoint.save_weights(trainer.run, trainer.model, "best")
+        self.since += time.monotonic() - pause
+
+    def _save(self) -> None:
+        """The leader writes a checkpoint of what all workers have."""
+        state = self.optimizer.whole_state(self.comm)
+        for array in self.trainer.carried.values():
+            self.comm.all_gather(array)
+        if self.comm.rank == 0:
+            self.trainer.save(state)
 
     def _give_up(self, step: int, lr: float, loss: float, norm: float) -> None:
         """Save what was learned before this step, find the op that went wrong, and end the run."""
-        if not self.report:
-            self.team.barrier()  # wait for the leader, whose error ends the others
         if step:
-            self.trainer.save()
+            self._save()
+        if self.comm.rank:
+            self.comm.barrier()  # wait for the leader, whose error ends the others
         self.recorded = None
         what = f"the loss became {loss}" if not math.isfinite(loss) else f"the gradient's norm became {norm}"
         try:  # the parameters are still those before the step: go through it again, looking at every op
             with tt.detect_anomaly():
-                for rank in range(self.team.size):
-                    self._gradients(step, rank)
+                for rank in range(self.comm.size):
+                    self._gradient(step, rank)
         except FloatingPointError as error:
             what += f" ({error})"
         raise ValueError(
@@ -358,15 +375,12 @@ class Loop:
             f"{self.trainer.run}; try a lower --lr or a longer --warmup"
         )
 
-    def _evaluate(self, limit: int | None) -> float:
-        """The mean loss per token over the held-out part, each worker taking every size-th batch."""
-        objective, data = self.trainer.objective, self.trainer.val_data
-        keys = objective.evaluation_batches(data, limit)
-        nats, count = evaluate(self.model, objective, data, keys[self.team.rank :: self.team.size])
-        nats, count = self.team.sum(nats, count)
-        if not count:
-            raise ValueError("the held-out part has nothing to predict; give more of it")
-        return nats / count
+
+def replica(model: Module, parameters: list) -> tuple[Module, list]:
+    """Copies for another worker: with the same values, in the same memory, but gradients of their own."""
+    arrays = [p.data for p in model.parameters()] + [p.gradient_place for p in parameters]
+    same = {id(array): array for array in arrays}
+    return copy.deepcopy((model, parameters), same)
 
 
 def evaluate(model: Module, objective, data, keys: list) -> tuple[float, int]:
@@ -389,6 +403,11 @@ def evaluate_on_all_cores(
     model: Module, objective, data, keys: list, workers: int = 0, of=evaluate
 ) -> tuple[float, int]:
     """evaluate, or another function `of` its kind, by `workers` that share the batches (0: one a core)."""
-    work = lambda team: team.sum(*of(model, objective, data, keys[team.rank :: team.size]))
-    workers = min(workers or parallel.core_count(), len(keys)) if model.parameters()[0].device == "cpu" else 1
-    return parallel.run(parallel.choose_kind("auto", workers), workers, [], work)
+    workers = min(workers or core_count(), len(keys)) if model.parameters()[0].device == "cpu" else 1
+
+    def work(comm: Communicator) -> tuple[float, int]:
+        own = of(model, objective, data, keys[comm.rank :: comm.size])
+        total, number = comm.all_reduce(np.array(own, float)).tolist()
+        return total, int(number)
+
+    return parallel.start_workers(parallel.communicator("auto", workers), work)

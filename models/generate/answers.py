@@ -52,5 +52,4 @@ def answer_text(ids: np.ndarray, tokenizer: Tokenizer, end: int | None = None) -
     left out."""
     ids = ids.tolist()
     ids = ids[: ids.index(end)] if end in ids else ids
-    pad = tokenizer.special_tokens.get(tokenizer.pad_token)
-    return tokenizer.decode([i for i in ids if 0 <= i < tokenizer.vocab_size and i != pad])
+    return tokenizer.decode([i for i in ids if 0 <= i < tokenizer.vocab_size and i != tokenizer.pad_id])

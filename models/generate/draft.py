@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models import tokenizers
 from models.contract import Writer
 from nn import StaticCache
 from tinytensor import backend
@@ -101,12 +102,8 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int = 0) -> tuple[np.ndarray, n
     rows = [np.asarray(row) for row in rows]
     if any(row.ndim != 1 or len(row) == 0 or row.dtype.kind not in "iu" for row in rows) or not rows:
         raise ValueError("generation starts from rows of at least one id each")
-    T = max(map(len, rows))
-    ids, mask = np.full((len(rows), T), pad), np.zeros((len(rows), T), bool)
-    for row, text in enumerate(rows):
-        ids[row, T - len(text) :] = text
-        mask[row, T - len(text) :] = True
-    return ids, None if mask.all() else mask
+    mask = tokenizers.pad([np.ones(len(row), bool) for row in rows], False, left=True)
+    return tokenizers.pad([row.astype(int) for row in rows], pad, left=True), None if mask.all() else mask
 
 
 def check_prompt(model: Writer, ids: np.ndarray, mask, max_new_tokens: int, past_context: str) -> None:

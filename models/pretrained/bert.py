@@ -1,122 +1,69 @@
-"""BERT, RoBERTa, DistilBERT and ALBERT: their published names and configs, and loading and saving for all four.
+"""BERT, RoBERTa, DistilBERT and ALBERT as published: their config fields and the names of their weights.
 
 A file may hold the body alone or with heads, with or without the body's prefix. Names are those `transformers` writes.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
 
+from models.pretrained.family import Arrays, Family
 from models.pretrained.names import Names
-from models.pretrained.weights import check_kind, read_config, read_weights, write_folder
-from nn import shapes_only
-from tinytensor import backend
 
-ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu",
-               "silu": "silu", "swish": "silu"}  # fmt: skip
-
-
-def _bert_body(prefix: str) -> dict:
-    layer = f"{prefix}encoder.layer.*."
-    return {
-        **_embeddings(prefix, types=True),
-        "blocks.*.attention.qkv": tuple(f"{layer}attention.self.{part}" for part in ("query", "key", "value")),
-        "blocks.*.attention.out": f"{layer}attention.output.dense",
-        "blocks.*.norm1": f"{layer}attention.output.LayerNorm",
-        "blocks.*.feed_forward.into": f"{layer}intermediate.dense",
-        "blocks.*.feed_forward.out": f"{layer}output.dense",
-        "blocks.*.norm2": f"{layer}output.LayerNorm",
-        "pooler": f"{prefix}pooler.dense",
-    }
-
-
-def _embeddings(prefix: str, types: bool) -> dict:
-    names = {
-        "embeddings.token": f"{prefix}embeddings.word_embeddings",
-        "embeddings.position": f"{prefix}embeddings.position_embeddings",
-        "embeddings.norm": f"{prefix}embeddings.LayerNorm",
-    }
-    return names | ({"embeddings.token_type": f"{prefix}embeddings.token_type_embeddings"} if types else {})
-
-
+KINDS = ("bert", "roberta", "distilbert", "albert")
+LAYERS = ("encoder.layer.*", "encoder.layer.*", "transformer.layer.*", "encoder.albert_layer_groups.*.albert_layers.*")
+BLOCK = {  # our part of a layer: theirs in BERT and RoBERTa, in DistilBERT, in ALBERT
+    "attention.qkv": (
+        ("attention.self.query", "attention.self.key", "attention.self.value"),
+        ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+        ("attention.query", "attention.key", "attention.value"),
+    ),
+    "attention.out": ("attention.output.dense", "attention.out_lin", "attention.dense"),
+    "norm1": ("attention.output.LayerNorm", "sa_layer_norm", "attention.LayerNorm"),
+    "feed_forward.into": ("intermediate.dense", "ffn.lin1", "ffn"),
+    "feed_forward.out": ("output.dense", "ffn.lin2", "ffn_output"),
+    "norm2": ("output.LayerNorm", "output_layer_norm", "full_layer_layer_norm"),
+}
+EMBEDDINGS = {
+    "token": "word_embeddings",
+    "position": "position_embeddings",
+    "token_type": "token_type_embeddings",  # DistilBERT has none
+    "norm": "LayerNorm",
+}
+BODY = {  # our part: theirs in each of KINDS, behind the body's prefix
+    "widen": (None, None, None, "encoder.embedding_hidden_mapping_in"),
+    "pooler": ("pooler.dense", "pooler.dense", None, "pooler"),
+}
+HEADS = {
+    "mlm.dense": ("cls.predictions.transform.dense", "lm_head.dense", "vocab_transform", "predictions.dense"),
+    "mlm.norm": (
+        "cls.predictions.transform.LayerNorm", "lm_head.layer_norm", "vocab_layer_norm", "predictions.LayerNorm"
+    ),
+    "mlm.bias": ("cls.predictions.bias", "lm_head.bias", "vocab_projector.bias", "predictions.bias"),
+    "nsp": ("cls.seq_relationship", None, None, "sop_classifier.classifier"),
+}  # fmt: skip
+DECODERS = ("cls.predictions.decoder", "lm_head.decoder", "vocab_projector", "predictions.decoder")  # shared
 BUFFERS = ("*embeddings.position_ids", "*embeddings.token_type_ids")
 TASK_HEADS = ("*classifier.*", "*qa_outputs.*")  # of fine-tuned models, whose bodies are welcome
 
-NAMES = {
-    "bert": Names(
-        _bert_body("bert.")
-        | {
-            "mlm.dense": "cls.predictions.transform.dense",
-            "mlm.norm": "cls.predictions.transform.LayerNorm",
-            "mlm.bias": "cls.predictions.bias",
-            "nsp": "cls.seq_relationship",
-        },
-        prefix="bert.",
-        ignored=(*BUFFERS, *TASK_HEADS),
-        tied={
-            "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-            "cls.predictions.decoder.bias": "cls.predictions.bias",
-        },
-    ),
-    "roberta": Names(
-        _bert_body("roberta.")
-        | {"mlm.dense": "lm_head.dense", "mlm.norm": "lm_head.layer_norm", "mlm.bias": "lm_head.bias"},
-        prefix="roberta.",
-        ignored=(*BUFFERS, *TASK_HEADS),
-        tied={
-            "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
-            "lm_head.decoder.bias": "lm_head.bias",
-        },
-    ),
-    "distilbert": Names(
-        {
-            **_embeddings("distilbert.", types=False),
-            "blocks.*.attention.qkv": tuple(f"distilbert.transformer.layer.*.attention.{p}_lin" for p in "qkv"),
-            "blocks.*.attention.out": "distilbert.transformer.layer.*.attention.out_lin",
-            "blocks.*.norm1": "distilbert.transformer.layer.*.sa_layer_norm",
-            "blocks.*.feed_forward.into": "distilbert.transformer.layer.*.ffn.lin1",
-            "blocks.*.feed_forward.out": "distilbert.transformer.layer.*.ffn.lin2",
-            "blocks.*.norm2": "distilbert.transformer.layer.*.output_layer_norm",
-            "mlm.dense": "vocab_transform",
-            "mlm.norm": "vocab_layer_norm",
-            "mlm.bias": "vocab_projector.bias",
-        },
-        prefix="distilbert.",
-        ignored=(*BUFFERS, *TASK_HEADS),
-        tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
-    ),
-    "albert": Names(
-        {
-            **_embeddings("albert.", types=True),
-            "widen": "albert.encoder.embedding_hidden_mapping_in",
-            **{
-                f"blocks.*.*.{ours}": f"albert.encoder.albert_layer_groups.*.albert_layers.*.{theirs}"
-                for ours, theirs in (
-                    ("attention.out", "attention.dense"),
-                    ("norm1", "attention.LayerNorm"),
-                    ("feed_forward.into", "ffn"),
-                    ("feed_forward.out", "ffn_output"),
-                    ("norm2", "full_layer_layer_norm"),
-                )
-            },
-            "blocks.*.*.attention.qkv": tuple(
-                f"albert.encoder.albert_layer_groups.*.albert_layers.*.attention.{part}"
-                for part in ("query", "key", "value")
-            ),
-            "pooler": "albert.pooler",
-            "mlm.dense": "predictions.dense",
-            "mlm.norm": "predictions.LayerNorm",
-            "mlm.bias": "predictions.bias",
-            "nsp": "sop_classifier.classifier",
-        },
-        prefix="albert.",
-        ignored=(*BUFFERS, *TASK_HEADS),
-        tied={
-            "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
-            "predictions.decoder.bias": "predictions.bias",
-        },
-    ),
-}
+
+def _names(kind: str) -> Names:
+    column = KINDS.index(kind)
+    body, layer = f"{kind}.", f"{kind}.{LAYERS[column]}."
+    table = {f"embeddings.{ours}": f"{body}embeddings.{theirs}" for ours, theirs in EMBEDDINGS.items()}
+    table |= {ours: body + theirs[column] for ours, theirs in BODY.items() if theirs[column]}
+    table |= {ours: theirs[column] for ours, theirs in HEADS.items() if theirs[column]}
+    for ours, columns in BLOCK.items():
+        theirs = columns[max(0, column - 1)]
+        parts = layer + theirs if isinstance(theirs, str) else tuple(layer + part for part in theirs)
+        table[f"blocks.*.*.{ours}" if kind == "albert" else f"blocks.*.{ours}"] = parts
+    originals = {"weight": table["embeddings.token"] + ".weight", "bias": table["mlm.bias"]}
+    tied = {f"{DECODERS[column]}.{leaf}": original for leaf, original in originals.items()}
+    return Names(table, prefix=body, body="bert.", ignored=(*BUFFERS, *TASK_HEADS), tied=tied)
+
+
+NAMES = {kind: _names(kind) for kind in KINDS}
 
 # our field: (the published one, its value where a file does not say)
 BERT_FIELDS = {
@@ -164,62 +111,39 @@ FIELDS = {
         "inner": ("inner_group_num", 1),
     },
 }
-HEADS = ("mlm.", "nsp.")
-ARCHITECTURES = {"bert": "Bert", "roberta": "Roberta", "distilbert": "DistilBert", "albert": "Albert"}
 
 
-def load(cls, folder: str | Path):
-    """An instance of `cls`, a body or a body with heads (its `bert`), from a folder of its family."""
-    fields, published = read_config(folder), read_weights(folder)
-    with_heads = hasattr(cls, "body_class")
-    body_class = cls.body_class if with_heads else cls
-    family = check_kind(fields, body_class.family)
-    pooler = any("pooler" in name for name in published) or (with_heads and cls.sentence_head)
-    config = body_class.config_class(**our_config(family, fields), pooler=pooler)
-    with shapes_only():
-        model = cls(config)
-    wanted = {name.removeprefix("bert."): parameter.shape for name, parameter in model.named_parameters()}
-    found = NAMES[family].read(published, wanted, ("mlm.*", "nsp.*", "pooler.*") if with_heads else ())
-    full = {name if not with_heads or name.startswith(HEADS) else f"bert.{name}": a for name, a in found.items()}
-    if absent := wanted.keys() - found.keys():
-        full = cls(config).state_dict() | full
-    model.load_state_dict(full, assign=True)
-    model.untrained = tuple(sorted({name.partition(".")[0] for name in absent}))
-    return model.eval()
-
-
-def save(model, folder: str | Path) -> None:
-    """Write a model as `transformers` would."""
-    body = model.bert if hasattr(model, "bert") else model
-    state = {name.removeprefix("bert."): backend.to_numpy(array) for name, array in model.state_dict().items()}
-    kind = "Model" if body is model else "ForPreTraining" if model.sentence_head else "ForMaskedLM"
-    config = published_config(body.family, body.config) | {"architectures": [ARCHITECTURES[body.family] + kind]}
-    write_folder(folder, config, NAMES[body.family].write(state))
-
-
-def our_config(family: str, fields: dict) -> dict:
-    """Our config's fields, but for the pooler, from a published config.json."""
-    ours = {name: fields.get(theirs, default) for name, (theirs, default) in FIELDS[family].items()}
-    if ours["activation"] not in ACTIVATIONS:
-        raise ValueError(f"the config's activation is {ours['activation']!r}; known are {', '.join(ACTIVATIONS)}")
-    kind = fields.get("position_embedding_type", "absolute")
-    if kind != "absolute":
-        raise ValueError(f"the config's position_embedding_type is {kind!r}; this model has absolute positions only")
-    if family == "roberta":
+def _read(kind: str, ours: dict, fields: Mapping, arrays: Arrays) -> Arrays:
+    if kind == "roberta":
         ours["context"] -= ours["pad_id"] + 1  # its position table begins with rows that no token gets
-    return ours | {"activation": ACTIVATIONS[ours["activation"]]}
+    ours["pooler"] = any("pooler" in name for name in arrays)
+    return arrays
 
 
-def published_config(family: str, config) -> dict:
-    """The published fields of one of our configs."""
-    fields = {theirs: getattr(config, ours) for ours, (theirs, _) in FIELDS[family].items()}
-    names = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
-    for key in ("hidden_act", "activation"):
-        if key in fields:
-            fields[key] = names[fields[key]]
-    if family == "roberta":
+def _write(kind: str, fields: dict, config) -> None:
+    fields[FIELDS[kind]["hidden"][0]] = config.hidden or 4 * config.width
+    if kind == "roberta":
         fields["max_position_embeddings"] += config.pad_id + 1
-    for key in ("intermediate_size", "hidden_dim"):
-        if key in fields:
-            fields[key] = fields[key] or 4 * config.width
-    return fields | {"model_type": family, "tie_word_embeddings": True}
+
+
+FAMILIES = {
+    kind: Family(
+        kind,
+        names=lambda config, kind=kind: NAMES[kind],
+        fields=FIELDS[kind],
+        # what transformers' DistilBERT has, but no field for
+        fixed={"token_types": 0, "norm_eps": 1e-12} if kind == "distilbert" else {},
+        demands={"position_embedding_type": ("absolute", "this model has absolute positions only")},
+        constants={"tie_word_embeddings": True},
+        read=partial(_read, kind),
+        write=partial(_write, kind),
+    )
+    for kind in KINDS
+}
+
+
+def called(kind: str, heads: str, config) -> dict[str, list[str]]:
+    """The published field with the class of `transformers` for a body ("Model") or a body with heads."""
+    if kind == "roberta" and heads != "Model" and config.activation != "gelu":
+        raise ValueError(f"a published RoBERTa's head always has the activation gelu, not {config.activation}")
+    return {"architectures": [{"distilbert": "DistilBert"}.get(kind, kind.capitalize()) + heads]}

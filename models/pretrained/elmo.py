@@ -11,11 +11,12 @@ No softmax is in the file: what was published can read, not predict.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+from models.files import read_json, replace_file, write_json
 
 
 def read_published(options: str | Path, weights: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -30,15 +31,20 @@ def read_published(options: str | Path, weights: str | Path) -> tuple[dict, dict
 
 def write_published(options: str | Path, weights: str | Path, fields: dict, state: dict[str, np.ndarray]) -> None:
     """Write both files, from the config's fields and the state dict."""
-    Path(options).write_text(json.dumps(write_options(fields), indent=1) + "\n")
-    with _h5py().File(weights, "w") as file:
-        for name, array in to_published(state, fields).items():
-            file[name] = np.ascontiguousarray(array)
+    h5py, arrays = _h5py(), to_published(state, fields)
+
+    def write(path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = np.ascontiguousarray(array)
+
+    write_json(options, write_options(fields))
+    replace_file(weights, write)
 
 
 def read_options(path: str | Path) -> dict:
+    options = read_json(path, "the options.json of an ELMo")
     try:
-        options = json.loads(Path(path).read_text())
         lstm, characters = options["lstm"], options["char_cnn"]
         if not 261 <= characters["n_characters"] <= 262:
             raise ValueError(f"n_characters is {characters['n_characters']}, not 261 or 262")
@@ -55,8 +61,6 @@ def read_options(path: str | Path) -> dict:
             "highways": characters.get("n_highway") or 0,
             "characters": characters["max_characters_per_token"],
         }
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except (KeyError, TypeError, ValueError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} is not the options.json of an ELMo with characters: {what}") from None
@@ -87,48 +91,47 @@ def write_options(fields: dict) -> dict:
 def from_published(arrays: dict[str, np.ndarray], fields: dict) -> dict[str, np.ndarray]:
     """Our state dict from the file's datasets."""
     state = {"encoder.embedding.weight": np.pad(arrays["char_embed"], ((1, 0), (0, 0)))}
-    for n, _ in enumerate(fields["filters"].split(",")):
-        ours = f"encoder.convolutions.convolutions.{n}"
-        state[f"{ours}.weight"] = arrays[f"CNN/W_cnn_{n}"][0].transpose(2, 1, 0)
-        state[f"{ours}.bias"] = arrays[f"CNN/b_cnn_{n}"]
-    for ours, weight, bias in _linear_layers(fields):
-        state[f"{ours}.weight"], state[f"{ours}.bias"] = arrays[weight].T, arrays[bias]
+    for ours, theirs in _turned(fields):
+        array = arrays[theirs]
+        state[ours] = (array[0] if array.ndim == 4 else array).T
     for ours, cell in _cells(fields):
         W = arrays[f"{cell}/W_0"]
         state[f"{ours}.weight_ih_l0"] = _regate(W[: fields["width"]].T)
         state[f"{ours}.weight_hh_l0"] = _regate(W[fields["width"] :].T)
         state[f"{ours}.bias_ih_l0"] = _regate(arrays[f"{cell}/B"]) + _one_for_the_forget_gate(len(W.T))
         state[f"{ours}.bias_hh_l0"] = np.zeros(len(W.T), np.float32)
-        if fields["width"] < fields["hidden"]:
-            state[f"{ours}.weight_hr_l0"] = arrays[f"{cell}/W_P_0"].T
     return state
 
 
 def to_published(state: dict[str, np.ndarray], fields: dict) -> dict[str, np.ndarray]:
     """The file's datasets from our state dict. The file has one bias where an LSTM of ours has two: their sum."""
     arrays = {"char_embed": state["encoder.embedding.weight"][1:]}
-    for n, _ in enumerate(fields["filters"].split(",")):
-        ours = f"encoder.convolutions.convolutions.{n}"
-        arrays[f"CNN/W_cnn_{n}"] = state[f"{ours}.weight"].transpose(2, 1, 0)[None]
-        arrays[f"CNN/b_cnn_{n}"] = state[f"{ours}.bias"]
-    for ours, weight, bias in _linear_layers(fields):
-        arrays[weight], arrays[bias] = state[f"{ours}.weight"].T, state[f"{ours}.bias"]
+    for ours, theirs in _turned(fields):
+        array = state[ours].T
+        arrays[theirs] = array[None] if array.ndim == 3 else array
     for ours, cell in _cells(fields):
         W = np.concatenate([state[f"{ours}.weight_ih_l0"].T, state[f"{ours}.weight_hh_l0"].T])
         bias = state[f"{ours}.bias_ih_l0"] + state[f"{ours}.bias_hh_l0"] - _one_for_the_forget_gate(len(W.T))
         arrays[f"{cell}/W_0"], arrays[f"{cell}/B"] = _regate(W.T).T, _regate(bias)
-        if fields["width"] < fields["hidden"]:
-            arrays[f"{cell}/W_P_0"] = state[f"{ours}.weight_hr_l0"].T
     return arrays
 
 
-def _linear_layers(fields: dict) -> Iterator[tuple[str, str, str]]:
-    """(our layer, its weight in the file, its bias there)."""
+def _turned(fields: dict) -> Iterator[tuple[str, str]]:
+    """(our parameter, the dataset) of those that differ in the order of their axes only."""
+    layers = {}
+    for n, _ in enumerate(fields["filters"].split(",")):
+        layers[f"encoder.convolutions.convolutions.{n}"] = f"CNN/W_cnn_{n}", f"CNN/b_cnn_{n}"
     for n in range(fields["highways"]):
         for part in ("carry", "transform"):
-            yield f"encoder.highways.{n}.{part}", f"CNN_high_{n}/W_{part}", f"CNN_high_{n}/b_{part}"
+            layers[f"encoder.highways.{n}.{part}"] = f"CNN_high_{n}/W_{part}", f"CNN_high_{n}/b_{part}"
     if fields["char_projection"]:
-        yield "encoder.projection", "CNN_proj/W_proj", "CNN_proj/b_proj"
+        layers["encoder.projection"] = "CNN_proj/W_proj", "CNN_proj/b_proj"
+    for ours, (weight, bias) in layers.items():
+        yield f"{ours}.weight", weight
+        yield f"{ours}.bias", bias
+    if fields["width"] < fields["hidden"]:
+        for ours, cell in _cells(fields):
+            yield f"{ours}.weight_hr_l0", f"{cell}/W_P_0"
 
 
 def _cells(fields: dict) -> Iterator[tuple[str, str]]:

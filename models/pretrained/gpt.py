@@ -6,6 +6,7 @@ leave out; both use the token table as the output table, so lm_head.weight may b
 
 from __future__ import annotations
 
+from models.pretrained.family import Family
 from models.pretrained.names import Names, Transposed
 
 BLOCK = {
@@ -17,89 +18,69 @@ BLOCK = {
     "blocks.*.feed_forward.out": Transposed("transformer.h.*.mlp.c_proj"),
     "head": "lm_head",
 }
-MASKS = ("*.attn.bias", "*.attn.masked_bias")  # old files kept the causal mask
+
+
+def _names(table: dict, *ignored: str) -> Names:
+    words = table["token_embedding"]
+    ignored = (*ignored, "*.attn.bias", "*.attn.masked_bias")  # old files kept the causal mask
+    return Names(BLOCK | table, prefix="transformer.", ignored=ignored, tied={"lm_head.weight": f"{words}.weight"})
+
+
 NAMES = {
-    "openai-gpt": Names(
-        BLOCK | {
-            "token_embedding": "transformer.tokens_embed",
-            "position_embedding": "transformer.positions_embed",
-        },
-        prefix="transformer.",
-        ignored=(*MASKS, "transformer.position_ids"),
-        tied={"lm_head.weight": "transformer.tokens_embed.weight"},
+    "openai-gpt": _names(
+        {"token_embedding": "transformer.tokens_embed", "position_embedding": "transformer.positions_embed"},
+        "transformer.position_ids",
     ),
-    "gpt2": Names(
-        BLOCK | {
-            "token_embedding": "transformer.wte",
-            "position_embedding": "transformer.wpe",
-            "norm": "transformer.ln_f",
-        },
-        prefix="transformer.",
-        ignored=MASKS,
-        tied={"lm_head.weight": "transformer.wte.weight"},
+    "gpt2": _names(
+        {"token_embedding": "transformer.wte", "position_embedding": "transformer.wpe", "norm": "transformer.ln_f"}
     ),
-}  # fmt: skip
-# GPT-1's "gelu" is the tanh form in the published code, and in transformers.
-ACTIVATIONS = {
-    "openai-gpt": {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"},
-    "gpt2": {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "silu": "silu"},
 }
-SIZES = {
-    "vocab_size": ("vocab_size", {"openai-gpt": 40478, "gpt2": 50257}),
-    "context": ("n_positions", {"openai-gpt": 512, "gpt2": 1024}),
-    "width": ("n_embd", {"openai-gpt": 768, "gpt2": 768}),
-    "layers": ("n_layer", {"openai-gpt": 12, "gpt2": 12}),
-    "heads": ("n_head", {"openai-gpt": 12, "gpt2": 12}),
+FIELDS = {
+    "vocab_size": ("vocab_size", 50257),
+    "context": ("n_positions", 1024),
+    "width": ("n_embd", 768),
+    "layers": ("n_layer", 12),
+    "heads": ("n_head", 12),
+    "hidden": ("n_inner", None),
+    "dropout": ("resid_pdrop", 0.1),
+    "tied": ("tie_word_embeddings", True),
+    "activation": ("activation_function", "gelu_new"),
+    "norm_eps": ("layer_norm_epsilon", 1e-5),
+    "init_std": ("initializer_range", 0.02),
 }
+GPT1_FIELDS = {"vocab_size": ("vocab_size", 40478), "context": ("n_positions", 512), "activation": ("afn", "gelu")}
 
 
-def read_fields(kind: str, published: dict) -> dict:
-    """The fields of our GPTConfig from those of a config.json; what is left out there has the published default."""
-    if published.get("scale_attn_by_inverse_layer_idx") or not published.get("scale_attn_weights", True):
-        raise ValueError("this GPT-2 scales its attention by layer or not at all, which GPT here does not compute")
-    spelled = published.get("afn", "gelu") if kind == "openai-gpt" else published.get("activation_function", "gelu_new")
-    if spelled not in ACTIVATIONS[kind]:
-        raise ValueError(f"unknown activation {spelled!r}; {kind} is read with {', '.join(ACTIVATIONS[kind])}")
-    fields = {ours: published.get(name, defaults[kind]) for ours, (name, defaults) in SIZES.items()}
-    return fields | {
-        "hidden": published.get("n_inner") or 0,
-        "dropout": published.get("resid_pdrop", 0.1),
-        "tied": published.get("tie_word_embeddings", True),
-        "activation": ACTIVATIONS[kind][spelled],
-        "norm_eps": published.get("layer_norm_epsilon", 1e-5),
-        "init_std": published.get("initializer_range", 0.02),
-        "post_norm": kind == "openai-gpt",
-    }
-
-
-def write_fields(config, end: int | None = None) -> dict:
-    """config.json for a GPTConfig: openai-gpt if it normalizes after each branch, else gpt2.
-
-    end: the token that stands between texts, if there is one; GPT-2's is its last.
-    """
-    kind = "openai-gpt" if config.post_norm else "gpt2"
-    if config.window:
-        raise ValueError("transformers' GPT-2 has no banded layers; a model with a window stays in its run's format")
-    if config.post_norm and config.hidden not in (0, 4 * config.width):
-        raise ValueError(f"transformers' GPT-1 has feed-forward networks of 4 x width, not hidden {config.hidden}")
-    spelled: dict[str, str] = {}
-    for name, ours in ACTIVATIONS[kind].items():
-        spelled.setdefault(ours, name)  # the first spelling counts
-    if config.activation not in spelled:
-        raise ValueError(f"transformers' {kind} knows the activations {', '.join(spelled)}, not {config.activation}")
-    fields = {name: getattr(config, ours) for ours, (name, _) in SIZES.items()}
-    fields |= {f"{place}_pdrop": config.dropout for place in ("embd", "attn", "resid")}
-    fields |= {
-        "model_type": kind,
-        "architectures": ["OpenAIGPTLMHeadModel" if config.post_norm else "GPT2LMHeadModel"],
-        "n_ctx": config.context,
-        "layer_norm_epsilon": config.norm_eps,
-        "initializer_range": config.init_std,
-        "tie_word_embeddings": config.tied,
-        "torch_dtype": "float32",
-        ("afn" if config.post_norm else "activation_function"): spelled[config.activation],
-    }
-    if kind == "gpt2":
-        end = 50256 if end is None and config.vocab_size == 50257 else end
+def _write(fields: dict, config) -> None:
+    fields |= {"n_ctx": config.context, "embd_pdrop": config.dropout, "attn_pdrop": config.dropout}
+    if not config.post_norm:
+        end = 50256 if config.vocab_size == 50257 else None  # the token between texts is GPT-2's last
         fields |= {"n_inner": config.hidden or None, "bos_token_id": end, "eos_token_id": end}
-    return fields
+    elif config.hidden not in (0, 4 * config.width):
+        raise ValueError(f"transformers' GPT-1 has feed-forward networks of 4 x width, not hidden {config.hidden}")
+
+
+SCALES = "this GPT-2 scales its attention by layer or not at all, which GPT here does not compute"
+FAMILIES = {
+    "openai-gpt": Family(
+        "openai-gpt",
+        names=lambda config: NAMES["openai-gpt"],
+        fields={name: field for name, field in FIELDS.items() if name != "hidden"} | GPT1_FIELDS,
+        # its "gelu" is the tanh form in the published code, and in transformers
+        activations={"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"},
+        fixed={"post_norm": True, "window": 0},
+        always={"bias": True},
+        constants={"architectures": ["OpenAIGPTLMHeadModel"], "torch_dtype": "float32"},
+        write=_write,
+    ),
+    "gpt2": Family(
+        "gpt2",
+        names=lambda config: NAMES["gpt2"],
+        fields=FIELDS,
+        fixed={"post_norm": False, "window": 0},
+        always={"bias": True},
+        demands={"scale_attn_by_inverse_layer_idx": (False, SCALES), "scale_attn_weights": (True, SCALES)},
+        constants={"architectures": ["GPT2LMHeadModel"], "torch_dtype": "float32"},
+        write=_write,
+    ),
+}

@@ -24,26 +24,25 @@ import numpy as np
 from tinytensor import backend
 
 
-@dataclass(frozen=True)
-class Transposed:
-    """A matrix that is stored as (in, out) where ours is (out, in); a bias beside it is stored as it is."""
-
-    name: str
+class Transposed(str):
+    """The name of a matrix that is stored as (in, out) where ours is (out, in); a bias beside it is stored as it is."""
 
 
 @dataclass(frozen=True)
 class Names:
     """A family's table.
 
-    table: our module or parameter -> the published name, Transposed(name), or a tuple of names. Names are those of the
-        full model as `transformers` writes it, with the body's prefix ("bert.", "transformer.").
+    table: our module or parameter -> the published name, Transposed(name), or a tuple of names, as
+        `transformers` writes the full model, with the body's prefix ("bert.", "transformer.").
     prefix: of the body; files of a bare body leave it out, and are read all the same.
+    body: our own prefix of the body in a model with heads, which the table leaves out.
     ignored: published names that say nothing (buffers of old versions), as shell patterns.
     tied: published name -> the name whose array it shares unless the model has one of its own: it may be absent.
     """
 
-    table: Mapping[str, str | Transposed | tuple[str, ...]]
+    table: Mapping[str, str | tuple[str, ...]]
     prefix: str = ""
+    body: str = ""
     ignored: Iterable[str] = ()
     tied: Mapping[str, str] = field(default_factory=dict)
 
@@ -85,18 +84,17 @@ class Names:
     def published(self, ours: str) -> tuple[tuple[str, ...], bool]:
         """(the published names that make up our parameter, whether they are stored transposed)."""
         numbers = re.findall(r"\.(\d+)(?=\.)", ours)
-        pattern = re.sub(r"\.\d+(?=\.)", ".*", ours)
+        pattern = re.sub(r"\.\d+(?=\.)", ".*", ours.removeprefix(self.body))
         module, _, leaf = pattern.rpartition(".")
         rule, ending = (self.table[pattern], "") if pattern in self.table else (self.table.get(module), f".{leaf}")
         if rule is None:
             raise ValueError(f"no published name is known for our parameter {ours}")
-        names, transposed = _spelled(rule)
         filled = []
-        for name in names:
+        for name in _parts(rule):
             for number in numbers:
                 name = name.replace("*", number, 1)
             filled.append(name + ending)
-        return tuple(filled), transposed
+        return tuple(filled), isinstance(rule, Transposed)
 
     def _full(self, name: str) -> str:
         """A name as it stands in the file -> the full name: today's words for old ones, and the prefix."""
@@ -112,7 +110,7 @@ class Names:
     @cached_property
     def _patterns(self) -> set[str]:
         """Every published name of the table."""
-        return {name for rule in self.table.values() for name in _spelled(rule)[0]}
+        return {name for rule in self.table.values() for name in _parts(rule)}
 
     def _check_rest(self, files: Mapping[str, np.ndarray], used: set[str]) -> None:
         for name in files.keys() - used:
@@ -128,8 +126,5 @@ class Names:
                 raise ValueError(f"the checkpoint has {name}, for which this model has no place; check config.json")
 
 
-def _spelled(rule: str | Transposed | tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
-    """(names, transposed) of an entry of the table."""
-    if isinstance(rule, Transposed):
-        return (rule.name,), True
-    return ((rule,) if isinstance(rule, str) else rule), False
+def _parts(rule: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (rule,) if isinstance(rule, str) else rule

@@ -11,31 +11,23 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from models.pretrained.family import Arrays, Family
 from models.pretrained.names import Names
-
-
-def _attention(ours: str, theirs: str) -> dict:
-    return {f"{ours}.qkv": (f"{theirs}.q", f"{theirs}.k", f"{theirs}.v"), f"{ours}.out": f"{theirs}.o"}
-
-
-def _feed_forward(ours: str, theirs: str) -> dict:
-    dense = f"{theirs}.DenseReluDense"  # the name stayed when the ReLU went
-    return {
-        f"{ours}.norm2": f"{theirs}.layer_norm",
-        f"{ours}.feed_forward.gate": f"{dense}.wi_0",
-        f"{ours}.feed_forward.into": f"{dense}.wi_1",
-        f"{ours}.feed_forward.out": f"{dense}.wo",
-    }
 
 
 def _stack(name: str, last: int) -> dict:
     """What encoder and decoder have in common; the feed-forward network is a block's layer number `last`."""
     ours, theirs = f"{name}.blocks.*", f"{name}.block.*"
+    attention, dense = f"{theirs}.layer.0.SelfAttention", f"{theirs}.layer.{last}.DenseReluDense"
     return {
         f"{name}.positions.weight": f"{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
         f"{ours}.norm1": f"{theirs}.layer.0.layer_norm",
-        **_attention(f"{ours}.attention", f"{theirs}.layer.0.SelfAttention"),
-        **_feed_forward(ours, f"{theirs}.layer.{last}"),
+        f"{ours}.attention.qkv": (f"{attention}.q", f"{attention}.k", f"{attention}.v"),
+        f"{ours}.attention.out": f"{attention}.o",
+        f"{ours}.norm2": f"{theirs}.layer.{last}.layer_norm",
+        f"{ours}.feed_forward.gate": f"{dense}.wi_0",  # the name stayed when the ReLU went
+        f"{ours}.feed_forward.into": f"{dense}.wi_1",
+        f"{ours}.feed_forward.out": f"{dense}.wo",
         f"{name}.norm": f"{name}.final_layer_norm",
     }
 
@@ -58,7 +50,6 @@ ONE_PROJECTION = {
 IGNORED = ["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"]  # unused, in v1.0's files
 COPIES = {f"{stack}.embed_tokens.weight": "shared.weight" for stack in ("encoder", "decoder")}
 
-# our field -> theirs, and its value where a file has none
 FIELDS = {
     "vocab_size": ("vocab_size", 32128),
     "layers": ("num_layers", 6),
@@ -69,19 +60,20 @@ FIELDS = {
     "hidden": ("d_ff", 2048),
     "buckets": ("relative_attention_num_buckets", 32),
     "max_distance": ("relative_attention_max_distance", 128),
+    "activation": ("feed_forward_proj", "relu"),
     "dropout": ("dropout_rate", 0.1),
     "norm_eps": ("layer_norm_epsilon", 1e-6),
     "pad_id": ("pad_token_id", 0),
     "eos_id": ("eos_token_id", 1),
 }
-ACTIVATIONS = {  # feed_forward_proj -> (activation, gated)
-    "relu": ("relu", False),
-    "gelu": ("gelu", False),
-    "gelu_new": ("gelu_tanh", False),
-    "silu": ("silu", False),
-    "gated-relu": ("relu", True),
-    "gated-gelu": ("gelu_tanh", True),
-    "gated-silu": ("silu", True),
+ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "silu": "silu",
+    "gated-relu": "gated relu",
+    "gated-gelu": "gated gelu_tanh",
+    "gated-silu": "gated silu",
 }
 
 
@@ -90,52 +82,45 @@ def names(gated: bool) -> Names:
     return Names(TABLE if gated else TABLE | ONE_PROJECTION, ignored=IGNORED, tied=COPIES)
 
 
-def read_fields(fields: Mapping) -> dict:
-    """Our config's fields from a published config.json's; all but `tied`, which depends on the weights (see `read`)."""
-    ours = {name: fields.get(theirs, default) for name, (theirs, default) in FIELDS.items()}
-    ours["decoder_layers"] = ours["decoder_layers"] or 0
-    if ours["decoder_layers"] == ours["layers"]:
+def _read(ours: dict, fields: Mapping, arrays: Arrays) -> Arrays:
+    """Says whether the output table is the embedding; answers the arrays with the lm_head to use if it is not."""
+    gated, _, ours["activation"] = ours["activation"].rpartition(" ")
+    ours["gated"] = bool(gated)
+    if ours.get("decoder_layers") == ours["layers"]:
         ours["decoder_layers"] = 0
-    projection = fields.get("feed_forward_proj", "relu")
-    if projection not in ACTIVATIONS:
-        known = ", ".join(ACTIVATIONS)
-        raise ValueError(f"the config's feed_forward_proj is {projection!r}; this model has {known}")
-    ours["activation"], ours["gated"] = ACTIVATIONS[projection]
     start = fields.get("decoder_start_token_id", ours["pad_id"])
     if start not in (None, ours["pad_id"]):
         raise ValueError(f"the config's decoder_start_token_id is {start}; T5 starts from padding, {ours['pad_id']}")
-    return ours
+    scaled = fields.get("scale_decoder_outputs", fields.get("tie_word_embeddings", True))
+    shared = arrays.get("shared.weight")
+    if shared is None:
+        raise ValueError("the checkpoint has no shared.weight, T5's embedding")
+    head = arrays.get("lm_head.weight", shared)
+    rest = {name: array for name, array in arrays.items() if name != "lm_head.weight"}
+    ours["tied"] = bool(scaled) and np.array_equal(head, shared)
+    if ours["tied"]:
+        return rest
+    return rest | {"lm_head.weight": head * np.float32(shared.shape[1] ** -0.5) if scaled else head}
 
 
-def write_fields(ours: Mapping) -> dict:
-    """A config.json for `transformers`, from our config's fields."""
-    projections = [name for name, (act, gated) in ACTIVATIONS.items()
-                   if (act, gated) == (ours["activation"], ours["gated"])]  # fmt: skip
-    if not projections:
-        raise ValueError(f"published T5 configs have no word for a gated {ours['activation']}; theirs is gelu_tanh")
-    return {
-        **{theirs: ours[name] for name, (theirs, _) in FIELDS.items()},
-        "num_decoder_layers": ours["decoder_layers"] or ours["layers"],
-        "feed_forward_proj": projections[0],
-        "tie_word_embeddings": ours["tied"],
-        "scale_decoder_outputs": ours["tied"],
-        "decoder_start_token_id": ours["pad_id"],
-        "is_encoder_decoder": True,
-        "model_type": "t5",
-        "architectures": ["T5ForConditionalGeneration"],
+def _write(fields: dict, config) -> None:
+    fields |= {
+        "num_decoder_layers": config.decoder_layers or config.layers,
+        "tie_word_embeddings": config.tied,
+        "scale_decoder_outputs": config.tied,
+        "decoder_start_token_id": config.pad_id,
     }
 
 
-def read_head(fields: Mapping, published: dict[str, np.ndarray]) -> tuple[bool, dict[str, np.ndarray]]:
-    """(whether the output table is the embedding; the arrays, with the `lm_head.weight` to use if it is not)."""
-    scaled = fields.get("scale_decoder_outputs", fields.get("tie_word_embeddings", True))
-    shared = published.get("shared.weight")
-    if shared is None:
-        raise ValueError("the checkpoint has no shared.weight, T5's embedding")
-    head = published.get("lm_head.weight", shared)
-    rest = {name: array for name, array in published.items() if name != "lm_head.weight"}
-    if not scaled:
-        return False, rest | {"lm_head.weight": head}
-    if np.array_equal(head, shared):
-        return True, rest
-    return False, rest | {"lm_head.weight": head * np.float32(shared.shape[1] ** -0.5)}
+FAMILY = Family(
+    "t5",
+    names=lambda config: names(config.gated),
+    fields=FIELDS,
+    activations=ACTIVATIONS,
+    activation_of=lambda config: f"gated {config.activation}" if config.gated else config.activation,
+    constants={"is_encoder_decoder": True, "architectures": ["T5ForConditionalGeneration"]},
+    by_head=("*.positions.weight",),
+    read=_read,
+    write=_write,
+)
+FAMILIES = {"t5": FAMILY, "mt5": FAMILY}  # of one form; what is written is called t5

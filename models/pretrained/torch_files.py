@@ -176,15 +176,7 @@ class Reader:
         """What the pickle describes."""
         try:
             for instruction, argument, _ in pickletools.genops(self.file):
-                follow = getattr(self, f"do_{instruction.name}", None)
-                if instruction.name in CONSTANTS:
-                    self.stack.append(CONSTANTS[instruction.name])
-                elif instruction.name in LITERALS:
-                    self.stack.append(argument)
-                elif follow is None:
-                    raise Refused(f"its pickle has the instruction {instruction.name}")
-                else:
-                    follow(argument)
+                self.follow(instruction.name, argument)
         except Refused:
             raise
         except (ValueError, TypeError, AttributeError) as error:  # no valid pickle: an empty stack, a number as table
@@ -193,119 +185,93 @@ class Reader:
             raise EOFError("its pickle is incomplete")
         return self.stack.pop()
 
-    def pop_marked(self) -> list:
-        """Everything above the last mark."""
-        start = self.marks.pop()
+    def follow(self, name: str, argument) -> None:
+        """What one instruction does to the stack; pickletools.opcodes says it of all there are."""
+        stack = self.stack
+        match name:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE" | "NEWFALSE":
+                stack.append(name == "NEWTRUE")
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+                stack.append(argument)
+            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING":
+                stack.append(argument)
+            case "MARK":
+                self.marks.append(len(stack))
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_LIST":
+                stack.append([])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE":
+                stack.append(tuple(self.pop_from(self.marks.pop())))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(self.pop_from(-int(name[-1]))))
+            case "APPEND":
+                item = stack.pop()
+                self.top(list).append(item)
+            case "APPENDS":
+                items = self.pop_from(self.marks.pop())
+                self.top(list).extend(items)
+            case "SETITEM":
+                value, key = stack.pop(), stack.pop()
+                self.top(dict)[key] = value
+            case "SETITEMS":
+                items = self.pop_from(self.marks.pop())
+                self.top(dict).update(zip(items[::2], items[1::2]))
+            case "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
+                self.memo[len(self.memo) if name == "MEMOIZE" else argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(self.memo[argument])
+            case "GLOBAL" | "STACK_GLOBAL":
+                stack.append(self.named(argument or " ".join(self.pop_from(-2))))
+            case "BINPERSID":
+                stack.append(self.storage(stack.pop()))
+            case "REDUCE":
+                stack.append(self.called(*self.pop_from(-2)))
+            case "BUILD":  # attributes of an object: a state dict has some about versions, which say nothing of weights
+                stack.pop()
+                self.top(dict)
+            case _:
+                raise Refused(f"its pickle has the instruction {name}")
+
+    def pop_from(self, start: int) -> list:
+        """Everything from a place in the stack on."""
         items = self.stack[start:]
         del self.stack[start:]
         return items
 
-    def do_nothing(self, _):
-        pass
-
-    do_PROTO = do_FRAME = do_STOP = do_nothing
-
-    def do_MARK(self, _):
-        self.marks.append(len(self.stack))
-
-    def do_EMPTY_DICT(self, _):
-        self.stack.append({})
-
-    def do_EMPTY_LIST(self, _):
-        self.stack.append([])
-
-    def do_TUPLE(self, _):
-        self.stack.append(tuple(self.pop_marked()))
-
-    def do_TUPLE1(self, _):
-        self._tuple(1)
-
-    def do_TUPLE2(self, _):
-        self._tuple(2)
-
-    def do_TUPLE3(self, _):
-        self._tuple(3)
-
-    def _tuple(self, n: int):
-        items = tuple(self.stack[-n:])
-        del self.stack[-n:]
-        self.stack.append(items)
-
-    def do_APPEND(self, _):
-        item = self.stack.pop()
-        self._top(list).append(item)
-
-    def do_APPENDS(self, _):
-        items = self.pop_marked()
-        self._top(list).extend(items)
-
-    def do_SETITEM(self, _):
-        value, key = self.stack.pop(), self.stack.pop()
-        self._top(dict)[key] = value
-
-    def do_SETITEMS(self, _):
-        items = self.pop_marked()
-        self._top(dict).update(zip(items[::2], items[1::2]))
-
-    def _top(self, kind: type):
+    def top(self, kind: type):
         if type(self.stack[-1]) is not kind:
             raise Refused(f"its pickle changes a {type(self.stack[-1]).__name__} as if it were a {kind.__name__}")
         return self.stack[-1]
 
-    def do_BINPUT(self, index):
-        self.memo[index] = self.stack[-1]
-
-    do_LONG_BINPUT = do_BINPUT
-
-    def do_MEMOIZE(self, _):
-        self.memo[len(self.memo)] = self.stack[-1]
-
-    def do_BINGET(self, index):
-        self.stack.append(self.memo[index])
-
-    do_LONG_BINGET = do_BINGET
-
-    def do_GLOBAL(self, name):
+    def named(self, name: str) -> Global:
         module, _, kind = name.partition(" ")
         if name not in FUNCTIONS and not (module in ("torch", "torch.storage") and kind in DTYPES):
             raise Refused(f"its pickle names {module}.{kind}")
-        self.stack.append(Global(name))
+        return Global(name)
 
-    def do_STACK_GLOBAL(self, _):
-        kind, module = self.stack.pop(), self.stack.pop()
-        self.do_GLOBAL(f"{module} {kind}")
-
-    def do_BINPERSID(self, _):
+    def storage(self, found) -> Storage:
         """A reference to a storage: ("storage", its type, key, location, numel[, None])."""
-        found = self.stack.pop()
         if not isinstance(found, tuple) or len(found) < 5 or found[0] != "storage" or type(found[1]) is not Global:
             raise Refused("its pickle refers to something that is no storage")
         kind, key, numel, rest = found[1].name.split()[1], found[2], found[4], found[5:]
         if kind not in DTYPES or type(key) is not str or type(numel) is not int or numel < 0 or set(rest) - {None}:
             raise Refused(f"its pickle refers to a storage in an unknown way: {found[2:]}")
-        self.stack.append(Storage(DTYPES[kind], key, numel))
+        return Storage(DTYPES[kind], key, numel)
 
-    def do_REDUCE(self, _):
-        """Where pickle would call a function."""
-        arguments, function = self.stack.pop(), self.stack.pop()
+    def called(self, function, arguments):
+        """What pickle would call a function for."""
         name = function.name.split()[1] if isinstance(function, Global) else None
         if name == "OrderedDict" and arguments == ():
-            self.stack.append({})
-        elif name in ("_rebuild_tensor", "_rebuild_tensor_v2") and len(arguments) >= 4:
-            self.stack.append(View(*arguments[:4]))
-        elif name == "_rebuild_parameter" and len(arguments) >= 1 and isinstance(arguments[0], View):
-            self.stack.append(arguments[0])
-        else:
-            raise Refused(f"its pickle calls {name or 'something that is no function'} in an unknown way")
-
-    def do_BUILD(self, _):
-        """Attributes of an object: a state dict has some about versions, which say nothing about the weights."""
-        self.stack.pop()
-        self._top(dict)
-
-
-CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-LITERALS = {
-    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINSTRING",
-    "SHORT_BINSTRING",
-}  # fmt: skip
+            return {}
+        if name in ("_rebuild_tensor", "_rebuild_tensor_v2") and len(arguments) >= 4:
+            return View(*arguments[:4])
+        if name == "_rebuild_parameter" and len(arguments) >= 1 and isinstance(arguments[0], View):
+            return arguments[0]
+        raise Refused(f"its pickle calls {name or 'something that is no function'} in an unknown way")

@@ -14,9 +14,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from models.files import replace_file, write_text
+from models.files import read_json, replace_file, write_json
 from models.pretrained.torch_files import read_torch, widen
-from models.tokenizers.files import read_json
 
 SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
 CANDIDATES = (SINGLE, SHARDED, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -30,10 +29,7 @@ def read_config(folder: str | Path) -> dict:
         raise ValueError(f"{folder} is not a folder; give one with config.json and model.safetensors")
     if not (folder / "config.json").exists():
         raise ValueError(f"{folder} has no config.json: it is not a folder in Hugging Face's layout")
-    fields = read_json(folder / "config.json")
-    if not isinstance(fields, dict):
-        raise ValueError(f"{folder / 'config.json'} does not hold a table of settings")
-    return fields
+    return read_json(folder / "config.json", "the settings of a published model")
 
 
 def check_kind(fields: dict, *kinds: str) -> str:
@@ -53,13 +49,6 @@ def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
     return _read_shards(found) if found.name.endswith(".index.json") else _read_file(found)
 
 
-def write_folder(folder: str | Path, config: dict, arrays: Mapping[str, np.ndarray], shard_bytes: int = SHARD_BYTES):
-    """Write config.json and model.safetensors; in several files where they are longer than shard_bytes together."""
-    folder = Path(folder)
-    write_text(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
-    _write_weights(folder, arrays, shard_bytes)
-
-
 def _read_file(path: Path) -> dict[str, np.ndarray]:
     arrays = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
     return {name: a.astype(np.float32, copy=False) if a.dtype.kind == "f" else a for name, a in arrays.items()}
@@ -67,8 +56,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
 
 def _read_shards(index: Path) -> dict[str, np.ndarray]:
     """The files an index names, of which each must hold what the index says."""
-    spec = read_json(index)
-    places = spec.get("weight_map") if isinstance(spec, dict) else None
+    places = read_json(index, "the index of a model's shards").get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
         raise ValueError(f"{index} has no weight_map from names to files")
     arrays = {}
@@ -123,7 +111,10 @@ def _read_bfloat16(path: Path, names: set[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _write_weights(folder: Path, arrays: Mapping[str, np.ndarray], shard_bytes: int) -> None:
+def write_folder(folder: str | Path, config: dict, arrays: Mapping[str, np.ndarray], shard_bytes: int = SHARD_BYTES):
+    """Write config.json and model.safetensors; in several files where they are longer than shard_bytes together."""
+    folder = Path(folder)
+    write_json(folder / "config.json", dict(sorted(config.items())))
     shards: list[list[str]] = [[]]
     size = 0
     for name, array in arrays.items():
@@ -141,7 +132,7 @@ def _write_weights(folder: Path, arrays: Mapping[str, np.ndarray], shard_bytes: 
     else:
         about = {"total_size": sum(array.nbytes for array in arrays.values())}
         places = {name: file for file, names in zip(files, shards) for name in names}
-        write_text(folder / SHARDED, json.dumps({"metadata": about, "weight_map": places}, indent=2) + "\n")
+        write_json(folder / SHARDED, {"metadata": about, "weight_map": places})
     for old in (folder / SINGLE, *folder.glob("model-*-of-*.safetensors")):
         if old.name not in files:
             old.unlink(missing_ok=True)  # of an earlier save with other shards

@@ -1,24 +1,25 @@
 """Text to ids and back. Each scheme has a file of its own, which opens with the algorithm it follows.
 
 All tokenizers share one surface: `train(texts, vocab_size)`, `encode`, `encode_batch`, `encode_array`,
-`encode_with_offsets`, `decode`, `prepare`, `save`, `load`, `from_pretrained`, `vocab_size`, `special_tokens`.
+`encode_with_offsets`, `decode`, `prepare`, `save`, `load`, `from_pretrained`, `vocab_size`, `special_tokens`, and the
+ids that mean something: `pad_id`, `end_id`, `separator_id`, `mask_id`, `unk_id`.
 """
 
 from pathlib import Path
 
-from .base import Batch, Frame, Special, Tokenizer
-from .bytelevel import ByteLevelBPE
-from .characters import Characters
-from .classic import ClassicBPE
-from .elmo import ElmoCharacters
-from .files import read_json, tokenizer_file
-from .raw_bytes import Bytes
-from .unigram import Unigram
-from .wordpiece import WordPiece
-from .words import Words
+from models.files import read_json
+from models.tokenizers.base import Batch, Frame, Special, Tokenizer, pad, tokenizer_file
+from models.tokenizers.bytelevel import ByteLevelBPE
+from models.tokenizers.characters import Characters
+from models.tokenizers.classic import ClassicBPE
+from models.tokenizers.elmo import ElmoCharacters
+from models.tokenizers.raw_bytes import Bytes
+from models.tokenizers.unigram import Unigram
+from models.tokenizers.wordpiece import WordPiece
+from models.tokenizers.words import Words
 
 __all__ = ["Batch", "ByteLevelBPE", "Bytes", "Characters", "ClassicBPE", "ElmoCharacters", "Frame", "Special",
-           "Tokenizer", "Unigram", "WordPiece", "Words", "load"]
+           "Tokenizer", "Unigram", "WordPiece", "Words", "load", "pad"]
 
 
 def load(path: str | Path) -> Tokenizer | ElmoCharacters:
@@ -32,12 +33,11 @@ def load(path: str | Path) -> Tokenizer | ElmoCharacters:
         else:
             raise ValueError(f"{path} has no tokenizer.json, spiece.model, vocab.txt or vocab.json")
     if path.name == "vocab.json":
-        return (ClassicBPE if "</w>" in "".join(read_json(path)) else ByteLevelBPE).load(path.parent)
-    for suffix, scheme in ((".model", Unigram), (".txt", WordPiece), (".tiktoken", ByteLevelBPE)):
-        if path.suffix == suffix:
-            return scheme.load(path)
-    spec = read_json(tokenizer_file(path))
-    spec = spec if isinstance(spec, dict) else {}
+        return (ClassicBPE if "</w>" in "".join(read_json(path, "a tokenizer")) else ByteLevelBPE).load(path.parent)
+    by_suffix = {".model": Unigram, ".txt": WordPiece, ".tiktoken": ByteLevelBPE}
+    if path.suffix in by_suffix:
+        return by_suffix[path.suffix].load(path)
+    spec = read_json(tokenizer_file(path), "a tokenizer")
     model = spec["model"] if isinstance(spec.get("model"), dict) else {}
     kind = spec.get("type") or model.get("type")
     by_kind = {"Characters": Characters, "Bytes": Bytes, "ElmoCharacters": ElmoCharacters,

@@ -1,25 +1,27 @@
 """What every tokenizer has in common: special tokens, batches, and sentences framed for a model.
 
-A tokenizer turns text into ids and back. How it cuts the text is the business of the other files in this
-folder; this one holds what does not depend on the scheme. Special tokens (`<|endoftext|>`, `[SEP]`) are names
-outside the text: `encode` reads them as ordinary characters unless `special=True` asks otherwise, so no user can
-write his way out of a prompt. `prepare` builds what an encoder model eats: `[CLS] A [SEP] B [SEP]`, cut to a
-length, padded to a rectangle, with token types and a mask.
+A tokenizer turns text into ids and back. How it cuts the text is the business of the other files in this folder; this
+one holds what does not depend on the scheme. Special tokens (`<|endoftext|>`, `[SEP]`) are names outside the text:
+`encode` reads them as ordinary characters unless `special=True` asks otherwise, so no user can write his way out of a
+prompt. `prepare` builds what an encoder model eats: `[CLS] A [SEP] B [SEP]`, cut to a length, padded to a rectangle,
+with token types and a mask.
 """
 
-import multiprocessing
-import os
+from __future__ import annotations
+
 import re
-from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
+from models.files import read_json, write_json
+from models.tokenizers.processes import encode_all
+
 WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 CACHED_WORDS = 1 << 18
-PARALLEL_FROM = 2_000_000      # characters in a batch from which starting a second process pays for itself
 
 
 @dataclass
@@ -55,7 +57,12 @@ class Tokenizer:
     tokens: every token as a readable string, by id (None where an id is unused).
     special: the special tokens by name.
     frame: how single texts and pairs are dressed for a model; pad_token fills up short rows.
+
+    What its ids mean is asked of the tokenizer: pad_id, end_id, separator_id, mask_id, unk_id. Each is None where there
+    is no such token, and whoever cannot do without one refuses in his own words.
     """
+
+    unk_id: int | None = None  # stands for what no token spells; set by the schemes that need one
 
     def __init__(self, special: dict[str, Special] | None = None, frame: Frame | None = None,
                  pad_token: str | None = None):
@@ -102,13 +109,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Iterable[str], special: bool = False, workers: int | None = None) -> list[list[int]]:
         """The ids of many texts. Large batches are shared out over the cores; workers=1 stays in this process."""
-        texts = list(texts)
-        if workers is None:
-            large = len(texts) > 1 and sum(map(len, texts)) >= PARALLEL_FROM
-            workers = len(os.sched_getaffinity(0)) if large and hasattr(os, "sched_getaffinity") else 1
-        if min(workers, len(texts)) < 2 or multiprocessing.current_process().daemon:
-            return [self.encode(text, special) for text in texts]
-        return encode_in_processes(lambda text: self.encode(text, special), texts, workers)
+        return encode_all(lambda text: self.encode(text, special), list(texts), workers)
 
     def split_special(self, text: str) -> Iterator[tuple[int, int, Special | None]]:
         """(start, end, special token or None for ordinary text), covering the text; longer names win."""
@@ -143,6 +144,44 @@ class Tokenizer:
     def dtype(self) -> type:
         return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
 
+    @property
+    def pad_id(self) -> int | None:
+        """Fills up short rows."""
+        return self.special[self.pad_token].id if self.pad_token else None
+
+    @property
+    def separator_id(self) -> int | None:
+        """Stands behind a text in the frame ([SEP], </s>), and so between one text and the next."""
+        last = self.frame.single[-1]
+        return self.special[last].id if last in self.special else None
+
+    @property
+    def end_id(self) -> int | None:
+        """Ends a text that is written: what stands behind one in the frame, else <|endoftext|>."""
+        return self.special_tokens.get("<|endoftext|>") if self.separator_id is None else self.separator_id
+
+    @property
+    def mask_id(self) -> int | None:
+        """Stands where a token is to be guessed."""
+        return next((self.special[name].id for name in ("[MASK]", "<mask>") if name in self.special), None)
+
+    @property
+    def sentinel_ids(self) -> list[int]:
+        """Of T5's <extra_id_0>, <extra_id_1>, ..., which stand for what was cut out; there may be none."""
+        names = (f"<extra_id_{i}>" for i in range(len(self.special)))
+        return [self.special[name].id for name in names if name in self.special]
+
+    def continues_word(self) -> np.ndarray:
+        """(V,) booleans: does the token go on with the word of the token before it?
+
+        ValueError if the tokens do not tell, as those of single characters.
+        """
+        raise ValueError(f"{type(self).__name__}: these tokens do not say where words begin")
+
+    def starting_with(self, sign: str) -> np.ndarray:
+        """(V,) booleans: does the token begin with this sign?"""
+        return np.array([(token or "").startswith(sign) for token in self.tokens])
+
     def id_of(self, token: str) -> int:
         if token in self.special:
             return self.special[token].id
@@ -159,6 +198,10 @@ class Tokenizer:
             raise ValueError(f"id {ids[at]} at position {at} is outside the vocabulary of {self.vocab_size} tokens; "
                              f"decode with the tokenizer that made the ids")
         return ids
+
+    def gives_back(self, text: str) -> bool:
+        """Whether this text can be read from its ids, with its capitals, spaces and ends of lines."""
+        return self.decode(self.encode(text)) == text
 
     def tokens_of(self, ids: Iterable[int]) -> list[str]:
         """The token of every id."""
@@ -183,18 +226,24 @@ class Tokenizer:
         firsts = self.encode_batch(texts, special)
         seconds = self.encode_batch(pairs, special) if pairs is not None else [None] * len(firsts)
         rows = [self.dress(*self.truncate(a, b, max_length)) for a, b in zip(firsts, seconds)]
-        longest = max((len(ids) for ids, _ in rows), default=0)
-        T = longest if pad_to is None else pad_to
-        if longest > T:
-            raise ValueError(f"prepare: a row has {longest} tokens, more than pad_to={T}; set max_length={T} to cut it")
-        if self.pad_token is None and any(len(ids) < T for ids, _ in rows):
+        lengths = {len(ids) for ids, _ in rows}
+        if pad_to is not None and lengths and (longest := max(lengths)) > pad_to:
+            raise ValueError(f"prepare: a row has {longest} tokens, more than pad_to={pad_to}; "
+                             f"set max_length={pad_to} to cut it")
+        if self.pad_token is None and len(lengths | {pad_to} - {None}) > 1:
             raise ValueError("prepare: rows of unequal length need padding, but this tokenizer has no pad_token; "
                              "set tokenizer.pad_token to one of its special tokens")
-        pad = self.special[self.pad_token].id if self.pad_token else 0
-        batch = Batch(np.full((len(rows), T), pad), np.zeros((len(rows), T), int), np.zeros((len(rows), T), bool))
-        for row, (ids, types) in enumerate(rows):
-            batch.ids[row, :len(ids)], batch.types[row, :len(ids)], batch.mask[row, :len(ids)] = ids, types, True
-        return batch
+        return self.batch(rows, pad_to)
+
+    def batch(self, rows: list[tuple[list[int], list[int]]], length: int | None = None) -> Batch:
+        """Dressed rows, (ids, types) each, padded on the right to the longest, or to `length`."""
+        if not rows:
+            empty = np.zeros((0, length or 0), int)
+            return Batch(empty, empty, empty.astype(bool))
+        ids, types = ([np.array(row, int) for row in part] for part in zip(*rows))
+        padded = pad(ids, self.pad_id or 0, length)
+        mask = np.arange(padded.shape[1]) < np.array([len(row) for row in ids])[:, None]
+        return Batch(padded, pad(types, 0, length), mask)
 
     def dress(self, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:
         """The ids and token types of one text, or of a pair, in the frame."""
@@ -256,42 +305,43 @@ class WordCache(dict):
         return ids
 
     def ids(self, words: list[str]) -> Iterator[int]:
-        if len(self) > CACHED_WORDS:                    # text with endless new words must not fill the memory
+        if len(self) > CACHED_WORDS:  # text with endless new words must not fill the memory
             self.clear()
         return chain.from_iterable(map(self.__getitem__, words))
 
 
-def encode_in_processes(encode: Callable, texts: list[str], workers: int) -> list[list[int]]:
-    """encode(text) of every text, on forked processes: they inherit the tokenizer, nothing is copied to them.
+def pad(rows: Sequence, fill=0, length: int | None = None, *, left: bool = False, axis: int = 0) -> np.ndarray:
+    """N arrays that differ in their length along `axis` -> one array (N, ...) of the first one's dtype.
 
-    The texts are cut into a few runs of about equal size a worker; ids travel back as arrays, which is many times
-    cheaper than lists.
+    length: of the result along that axis, if not the longest row's.   left: put the fill in front of the rows.
     """
-    total, runs, run, size = sum(map(len, texts)), [], [], 0
-    for text in texts:
-        run.append(text)
-        size += len(text)
-        if size >= total / (4 * workers):
-            runs.append(run)
-            run, size = [], 0
-    runs += [run] if run else []
-    context = multiprocessing.get_context("fork")
-    with context.Pool(min(workers, len(runs)), initializer=remember, initargs=(encode,)) as pool:
-        return [ids for lists in pool.imap(encode_run, runs) for ids in split_rows(*lists)]
+    rows = [np.asarray(row) for row in rows]
+    length = max(row.shape[axis] for row in rows) if length is None else length
+    before, after = rows[0].shape[:axis], rows[0].shape[axis + 1 :]
+    padded = np.full((len(rows), *before, length, *after), fill, rows[0].dtype)
+    for place, row in zip(padded, rows):
+        n = row.shape[axis]
+        place[(slice(None),) * axis + (slice(length - n, length) if left else slice(n),)] = row
+    return padded
 
 
-def remember(encode):
-    global inherited_encode
-    inherited_encode = encode
+# ---- files
+
+def tokenizer_file(path: str | Path) -> Path:
+    """The file meant by a path: itself if it ends in .json, else tokenizer.json in that folder."""
+    path = Path(path)
+    return path if path.suffix == ".json" else path / "tokenizer.json"
 
 
-def encode_run(texts):
-    rows = [inherited_encode(text) for text in texts]
-    return array("I", chain.from_iterable(rows)), [len(row) for row in rows]
+def read_own(path: str | Path, kind: str) -> dict:
+    """A tokenizer.json of our own small kind, for schemes that have no published layout."""
+    path = tokenizer_file(path)
+    spec = read_json(path, "a tokenizer")
+    if spec.get("type") != kind:
+        raise ValueError(f"{path} does not hold a {kind} tokenizer; open it with models.tokenizers.load")
+    return spec
 
 
-def split_rows(ids, lengths):
-    ids, end = ids.tolist(), 0
-    for length in lengths:
-        yield ids[end:end + length]
-        end += length
+def write_own(path: str | Path, kind: str, table: dict) -> None:
+    """Writes such a file."""
+    write_json(tokenizer_file(path), {"type": kind} | table)

@@ -12,25 +12,27 @@ That library has the character tables of Unicode 8. What later versions added or
 below, so that a new Python does not change ids.
 """
 
+from __future__ import annotations
+
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
-from .pairs import count_words
+from models.tokenizers.pairs import count_words
 
-OTHER_SPACES = re.compile("[\x0b\x0c\x1c-\x1f\x85]")        # white space to str.split, controls to be dropped to BERT
+OTHER_SPACES = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # white space to str.split, controls to be dropped to BERT
 ASCII_WORDS = re.compile("[A-Za-z0-9]+|.")
 CJK = [(0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF), (0x2A700, 0x2B81F),
-       (0x2B920, 0x2CEAF), (0x2F800, 0x2FA1F)]              # `tokenizers` starts Extension E at 2B920, not 2B820
+       (0x2B920, 0x2CEAF), (0x2F800, 0x2FA1F)]  # `tokenizers` starts Extension E at 2B920, not 2B820
 NEWER = [range(int(first, 16), int(last or first, 16) + 1) for first, last in re.findall(r"(\w+)-?(\w*)", """
     61D 7FD 890-8E2 9FD-9FE A76 AFA-AFF B55 C04-C3C C77 C84 D00 D3B-D3C D81 EBA 180F-1886 1ABF-1ACE 1B7D-1B7E
     1DF6-1DFB 2E43-2E5D A82C A8C5 A8FF A9BD 10D24-10F89 11070-11074 110C2-110CD 111C9 111CF 1123E 1133B 11438-1145E
     11660-1166C 116B9 1182F-11FFF 12FF1-13438 16E97-16F4F 16FE2-16FE4 1CF00-1CF46 1E000-1E2EF 1E944-1E95F
-    """)]                                                   # marks, punctuation or format only after Unicode 8
-MOVED = {0x166D: "Po", 0x111C9: "Po", 0x1734: "Mn"}         # had this category in Unicode 8
-LOWER = {0x3A3: 0x3C3, 0xA7CB: 0x264, 0xA7DC: 0x19B}        # sigma without context; two capitals newer than Python 3.11
+    """)]  # marks, punctuation or format only after Unicode 8
+MOVED = {0x166D: "Po", 0x111C9: "Po", 0x1734: "Mn"}  # had this category in Unicode 8
+LOWER = {0x3A3: 0x3C3, 0xA7CB: 0x264, 0xA7DC: 0x19B}  # sigma without context; two capitals newer than Python 3.11
 
 
 @cache
@@ -72,7 +74,7 @@ class BertText:
         return counts
 
     def words(self, raw: str) -> list[str]:
-        if raw.isascii() and raw.isprintable():                 # every printable sign but letters and digits is alone
+        if raw.isascii() and raw.isprintable():  # every printable sign but letters and digits is alone
             return ASCII_WORDS.findall(raw.lower() if self.lowercase else raw)
         return [word for word, _ in self.words_with_places(raw)]
 
@@ -115,7 +117,7 @@ class BertText:
         return character
 
     @classmethod
-    def from_json(cls, step: dict) -> "BertText":
+    def from_json(cls, step: dict) -> BertText:
         """From a BertNormalizer in tokenizer.json."""
         if not step.get("clean_text", True):
             raise ValueError("a BertNormalizer without clean_text is not supported; set clean_text to true")

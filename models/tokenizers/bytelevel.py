@@ -10,24 +10,20 @@ Against the original code: words are remembered with their ids, so each distinct
 take a heap; and training keeps pair counts up to date instead of counting again (pairs.py).
 """
 
+from __future__ import annotations
+
 import base64
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from .base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache, distinct
-from .files import (
-    TokenizerJson,
-    read_json,
-    read_merges,
-    read_text,
-    tokenizer_file,
-    tokenizer_json,
-    write_json,
-    write_text,
-)
-from .pairs import count_words, learn_vocabulary, merge_word, ranks_of
-from .split import GPT2, Splitter
+import numpy as np
+
+from models.files import read_json, read_text, write_text
+from models.tokenizers.base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache, distinct
+from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
+from models.tokenizers.split import GPT2, Splitter
+from models.tokenizers.tokenizer_json import TokenizerJson, read_merges, write_published, write_vocab_and_merges
 
 
 def visible_bytes() -> list[str]:
@@ -77,7 +73,7 @@ class ByteLevelBPE(Tokenizer):
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = ("<|endoftext|>",),
-              pattern: str = "gpt2", min_frequency: int = 0, progress=None) -> "ByteLevelBPE":
+              pattern: str = "gpt2", min_frequency: int = 0, progress=None) -> ByteLevelBPE:
         """Learns merges from the texts until the vocabulary has vocab_size tokens, or no pair is left to merge.
 
         Ids: special tokens, the 256 bytes in the order of their visible characters, then merges as they are learnt:
@@ -91,7 +87,7 @@ class ByteLevelBPE(Tokenizer):
                              f"{len(special_tokens)} special tokens; use at least {256 + len(special_tokens)}")
         counts = count_words(texts, Splitter(pattern).blocks)
         single = [bytes([byte]) for byte in range(256)]
-        tokens = [*special_tokens, *alphabet]           # the names are text, so that no merge can spell one
+        tokens = [*special_tokens, *alphabet]  # the names are text, so that no merge can spell one
         words = (([single[byte] for byte in word.encode()], count) for word, count in counts.items())
         merges = learn_vocabulary(tokens, words, vocab_size, min_frequency=min_frequency, progress=progress)
         vocab = {token: i for i, token in enumerate(tokens) if i >= len(special_tokens)}
@@ -140,6 +136,8 @@ class ByteLevelBPE(Tokenizer):
         """The text of the ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
+    def continues_word(self) -> np.ndarray:
+        return ~self.starting_with(VISIBLE[ord(" ")])
 
     # ---- files
 
@@ -155,28 +153,27 @@ class ByteLevelBPE(Tokenizer):
         byte_level = {"type": "ByteLevel", "add_prefix_space": self.add_prefix_space, "trim_offsets": False,
                       "use_regex": self.splitter.pattern == GPT2}
         split = {"type": "Split", "pattern": {"Regex": self.splitter.pattern}, "behavior": "Isolated", "invert": False}
-        write_json(tokenizer_file(path), tokenizer_json(
-            self,
+        write_published(
+            path, self,
             pre_tokenizer=byte_level if self.splitter.pattern == GPT2 else
             {"type": "Sequence", "pretokenizers": [split, byte_level]},
             decoder=byte_level,
             model={"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                    "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
                    "ignore_merges": self.whole_words, "vocab": self.readable_vocab(),
-                   "merges": [[show(left), show(right)] for left, right in self.merges]}))
+                   "merges": [[show(left), show(right)] for left, right in self.merges]})
 
     def save_vocab_and_merges(self, folder: str | Path) -> None:
         """Writes the two files that GPT-2 was published with: vocab.json and merges.txt."""
-        write_json(Path(folder) / "vocab.json", self.readable_vocab())
-        write_text(Path(folder) / "merges.txt", "".join(
-            ["#version: 0.2\n", *(f"{show(left)} {show(right)}\n" for left, right in self.merges)]))
+        merges = ((show(left), show(right)) for left, right in self.merges)
+        write_vocab_and_merges(folder, self.readable_vocab(), merges)
 
     def readable_vocab(self) -> dict[str, int]:
         return {token: i for i, token in enumerate(self.tokens) if token is not None}
 
     @classmethod
     def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None,
-             pattern: str = "gpt2") -> "ByteLevelBPE":
+             pattern: str = "gpt2") -> ByteLevelBPE:
         """Reads tokenizer.json, a folder with it or with vocab.json + merges.txt, or tiktoken's rank file.
 
         special_tokens (ids by name) and pattern are for the files that do not say them: the last two kinds.
@@ -186,8 +183,8 @@ class ByteLevelBPE(Tokenizer):
             return cls.from_ranks(read_ranks(path), special_tokens, pattern)
         if path.suffix != ".json" and not (path / "tokenizer.json").exists() and (path / "vocab.json").exists():
             return cls.from_vocab_and_merges(path, special_tokens, pattern)
-        path = tokenizer_file(path)
         spec = TokenizerJson(path, "BPE")
+        path = spec.path
         model, steps = spec.model, spec.steps("pre_tokenizer", "pretokenizers")
         byte_level = steps.get("ByteLevel")
         if byte_level is None or model.get("end_of_word_suffix") or spec.steps("normalizer", "normalizers"):
@@ -205,7 +202,7 @@ class ByteLevelBPE(Tokenizer):
     @classmethod
     def from_vocab_and_merges(cls, folder, special_tokens=None, pattern="gpt2"):
         """vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge."""
-        vocab, path = read_json(folder / "vocab.json"), folder / "merges.txt"
+        vocab, path = read_json(folder / "vocab.json", "a tokenizer"), folder / "merges.txt"
         merges = [(as_bytes(left, path), as_bytes(right, path)) for left, right in read_merges(path)]
         ordinary = {*VISIBLE, *(show(left + right) for left, right in merges), *(show(left) for left, _ in merges)}
         special = {name: Special(i, lstrip=name == "<mask>") for name, i in vocab.items() if name not in ordinary}
@@ -217,7 +214,7 @@ class ByteLevelBPE(Tokenizer):
 
     @classmethod
     def from_ranks(cls, ranks: dict[bytes, int], special_tokens: dict[str, int] | None = None,
-                   pattern: str = "gpt2") -> "ByteLevelBPE":
+                   pattern: str = "gpt2") -> ByteLevelBPE:
         """A vocabulary whose ids are its merge order. Each merge is recovered by merging the token's own bytes with
         the merges before it: two pieces must be left, and they are the pair that made it."""
         rank_of, joined, merges = {}, [], []
@@ -253,7 +250,7 @@ def as_bytes(token: str, path: Path) -> bytes:
 
 def read_ranks(path: Path) -> dict[bytes, int]:
     ranks = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path, "a tokenizer").splitlines(), 1):
         try:
             token, rank = line.split()
             ranks[base64.b64decode(token, validate=True)] = int(rank)

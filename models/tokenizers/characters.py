@@ -4,13 +4,14 @@ The smallest tokenizer there is, and the usual one for first experiments with a 
 algorithm to follow. Both directions are one look-up table, so text of any size goes through NumPy in one step.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from .base import Special, Tokenizer, distinct
-from .files import read_own, tokenizer_file, write_json
+from models.tokenizers.base import Special, Tokenizer, distinct, read_own, tokenizer_file, write_own
 
 LAST_CODE_POINT = 0x10FFFF
 
@@ -29,7 +30,7 @@ class Characters(Tokenizer):
         super().__init__({token: Special(i) for i, token in enumerate(special_tokens)}, **options)
         self.characters = characters
         self.tokens = special_tokens + list(characters)
-        self.code_points = as_code_points("".join(characters))                     # by id - number of special tokens
+        self.code_points = as_code_points("".join(characters))  # by id - number of special tokens
         self.id_by_code_point = np.full(int(self.code_points.max(initial=0)) + 2, -1, np.int32)
         self.id_by_code_point[self.code_points] = np.arange(len(characters)) + len(special_tokens)
 
@@ -67,11 +68,10 @@ class Characters(Tokenizer):
 
     def save(self, path: str | Path) -> None:
         """Writes path/tokenizer.json, or path itself if it ends in .json."""
-        write_json(tokenizer_file(path), {"type": "Characters", "characters": self.characters,
-                                          "special_tokens": list(self.special)})
+        write_own(path, "Characters", {"characters": self.characters, "special_tokens": list(self.special)})
 
     @classmethod
-    def load(cls, path: str | Path) -> "Characters":
+    def load(cls, path: str | Path) -> Characters:
         spec = read_own(path, "Characters")
         if not isinstance(spec.get("characters"), str):
             raise ValueError(f"{tokenizer_file(path)} lists no characters; copy it again")

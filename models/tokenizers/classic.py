@@ -9,13 +9,16 @@ clean-up with lower-casing instead (bert_text.py): every punctuation character i
 Training gives ids to the characters by code point, then to the marked ones by code point.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 
-from .base import Frame, Special, Tokenizer, WordCache, distinct
-from .bert_text import BertText
-from .files import TokenizerJson, read_json, read_merges, tokenizer_file, tokenizer_json, write_json, write_text
-from .pairs import first_symbols, learn_vocabulary, merge_word, ranks_of
+from models.files import read_json
+from models.tokenizers.base import Frame, Special, Tokenizer, WordCache, distinct
+from models.tokenizers.bert_text import BertText
+from models.tokenizers.pairs import first_symbols, learn_vocabulary, merge_word, ranks_of
+from models.tokenizers.tokenizer_json import TokenizerJson, read_merges, write_published, write_vocab_and_merges
 
 END = "</w>"
 
@@ -40,7 +43,7 @@ class ClassicBPE(Tokenizer):
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = ("<unk>",),
               lowercase: bool = True, min_frequency: int = 0, alphabet: Iterable[str] | None = None,
-              limit_alphabet: int | None = None, progress=None) -> "ClassicBPE":
+              limit_alphabet: int | None = None, progress=None) -> ClassicBPE:
         """Learns merges from the texts until the vocabulary has vocab_size tokens, or no pair is left to merge.
 
         alphabet: the single symbols in the order of their ids, if not the order above; symbols outside it, or
@@ -85,26 +88,24 @@ class ClassicBPE(Tokenizer):
 
     def save(self, path: str | Path) -> None:
         """Writes tokenizer.json into a folder, or to a path ending in .json."""
-        write_json(tokenizer_file(path), tokenizer_json(
-            self, normalizer=self.text.to_json(), pre_tokenizer={"type": "BertPreTokenizer"},
+        write_published(
+            path, self, normalizer=self.text.to_json(), pre_tokenizer={"type": "BertPreTokenizer"},
             decoder={"type": "BPEDecoder", "suffix": END},
             model={"type": "BPE", "dropout": None, "unk_token": self.unk_token, "continuing_subword_prefix": None,
                    "end_of_word_suffix": END, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-                   "vocab": self.vocab, "merges": self.merges}))
+                   "vocab": self.vocab, "merges": self.merges})
 
     def save_vocab_and_merges(self, folder: str | Path) -> None:
         """Writes the two files that GPT-1 was published with in `transformers`: vocab.json and merges.txt."""
-        write_json(Path(folder) / "vocab.json", self.vocab)
-        write_text(Path(folder) / "merges.txt", "".join(
-            ["#version: 0.2\n", *(f"{left} {right}\n" for left, right in self.merges)]))
+        write_vocab_and_merges(folder, self.vocab, self.merges)
 
     @classmethod
-    def load(cls, path: str | Path) -> "ClassicBPE":
+    def load(cls, path: str | Path) -> ClassicBPE:
         """Reads tokenizer.json, or a folder with it or with GPT-1's vocab.json + merges.txt."""
         path = Path(path)
         if path.suffix != ".json" and not (path / "tokenizer.json").exists() and (path / "vocab.json").exists():
-            return cls(read_json(path / "vocab.json"), read_merges(path / "merges.txt"))
-        spec = TokenizerJson(tokenizer_file(path), "BPE")
+            return cls(read_json(path / "vocab.json", "a tokenizer"), read_merges(path / "merges.txt"))
+        spec = TokenizerJson(path, "BPE")
         if spec.model.get("end_of_word_suffix") != END:
             raise ValueError(f"{spec.path} is a BPE without {END!r} marks; open it with models.tokenizers.load")
         text = BertText.from_json(spec.only_step("normalizer", "normalizers", "BertNormalizer"))

@@ -6,12 +6,14 @@ words of their own, <S> and </S>, whose only byte is 256 or 257. All ids are sto
 sentences.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from .files import read_own, tokenizer_file, write_json
+from models.tokenizers.base import pad, read_own, write_own
 
 SENTENCE_START, SENTENCE_END, WORD_START, WORD_END, PADDING = range(256, 261)
 MARKS = {"<S>": [SENTENCE_START], "</S>": [SENTENCE_END]}
@@ -46,10 +48,7 @@ class ElmoCharacters:
     def encode_batch(self, sentences: Iterable[str | list[str]]) -> np.ndarray:
         """(B, T, 50) ids, sentences shorter than the longest padded with zeros."""
         rows = [self.encode(sentence) for sentence in sentences]
-        batch = np.zeros((len(rows), max(map(len, rows), default=0), self.characters), int)
-        for place, row in zip(batch, rows):
-            place[:len(row)] = row
-        return batch
+        return pad(rows) if rows else np.zeros((0, 0, self.characters), int)
 
     def decode(self, ids: np.ndarray) -> list[str]:
         """The words of one sentence, (T, 50) ids, without its marks. Words of more than 48 bytes come back cut."""
@@ -62,10 +61,10 @@ class ElmoCharacters:
         return [word.decode("utf-8", errors="replace") for word in words]
 
     def save(self, path: str | Path) -> None:
-        write_json(tokenizer_file(path), {"type": "ElmoCharacters", "characters": self.characters})
+        write_own(path, "ElmoCharacters", {"characters": self.characters})
 
     @classmethod
-    def load(cls, path: str | Path) -> "ElmoCharacters":
+    def load(cls, path: str | Path) -> ElmoCharacters:
         return cls(read_own(path, "ElmoCharacters").get("characters", 50))
 
     from_pretrained = load

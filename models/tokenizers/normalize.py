@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 
-MARK = "\u2581"                # leads a word: SentencePiece writes spaces this way
+MARK = "\u2581"  # leads a word: SentencePiece writes spaces this way
 NMT = dict.fromkeys([*range(1, 9), 0xB, *range(0xE, 0x20), 0x7F, 0x8F, 0x9F], "") | dict.fromkeys(
     [9, 0xA, 0xC, 0xD, 0x1680, *range(0x200B, 0x2010), 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD], " ")
 
@@ -38,7 +38,7 @@ class Charsmap:
         out, data, at = [], text.encode(), 0
         while at < len(data):
             found, length = self.longest(data, at)
-            if not length:                              # nothing to replace: keep one character
+            if not length:  # nothing to replace: keep one character
                 length = 1
                 while at + length < len(data) and data[at + length] & 0xC0 == 0x80:
                     length += 1
@@ -75,7 +75,7 @@ def strip_accents(text: str) -> str:
 
 
 def lowercase(text: str) -> str:
-    return "".join([one.lower() for one in text])       # one by one: no final sigma
+    return "".join([one.lower() for one in text])  # one by one: no final sigma
 
 
 def normalizer(steps: list[dict]) -> Callable[[str], str]:

@@ -4,8 +4,8 @@ Training starts from single symbols and repeatedly joins the most frequent pair 
 Encoding replays those merges on a word, the earliest-learnt pair first. Byte-level BPE, GPT-1's BPE and WordPiece
 training all stand on this file; they differ in what a word and a symbol are. Symbols are ids here.
 
-The plain algorithm counts all pairs again after each merge. This one keeps the counts, and for every pair the places
-where it stands; a merge then touches only its own places and their neighbours.
+The plain algorithm stands first: it counts all pairs again after each merge. The fast one keeps the counts, and for
+every pair the places where it stands; a merge then touches only its own places and their neighbours.
 """
 
 import heapq
@@ -15,10 +15,58 @@ from itertools import pairwise
 
 import numpy as np
 
-NEVER = (1 << 30) - 1          # the rank of a pair that no merge joins: the largest int that compares fast
-LONG_WORD = 256                # symbols from which the lists of merge_long beat the scans of merge_word
-EDGE = -1                      # stands between two words
-GONE = -2                      # was joined to its left neighbour
+NEVER = (1 << 30) - 1  # the rank of a pair that no merge joins: the largest int that compares fast
+LONG_WORD = 256  # symbols from which the lists of merge_long beat the scans of merge_word
+EDGE = -1  # stands between two words
+GONE = -2  # was joined to its left neighbour
+
+
+# ---- the plain algorithm, which the rest of the file must equal
+
+def plain_train(words: Iterable[tuple[list[int], int]], join: Callable[[int, int], int],
+                score: Callable = lambda pair, pairs, symbols: pairs[pair]) -> Iterator[tuple[int, int, int]]:
+    """Yields (left, right, new) for the pair of neighbours with the highest score, until no pair is left.
+
+    words: each word's symbols, and how often it stands in the text.   join(left, right) names the new symbol.
+    score(pair, pairs, symbols): of a pair, by the counts of all pairs and symbols; its own count if not said.
+    """
+    words = list(words)
+    while True:
+        pairs, symbols = Counter(), Counter()
+        for word, count in words:
+            for symbol in word:
+                symbols[symbol] += count
+            for pair in pairwise(word):
+                pairs[pair] += count
+        if not pairs:
+            return
+        best = min(pairs, key=lambda pair: (-score(pair, pairs, symbols), pair))  # the smallest among equals
+        new = join(*best)
+        yield *best, new
+        words = [(plain_join(word, best, new), count) for word, count in words]
+
+
+def plain_join(word: list[int], pair: tuple[int, int], new: int) -> list[int]:
+    """The word with the new symbol wherever the pair stood, from left to right."""
+    joined = []
+    for symbol in word:
+        if joined and (joined[-1], symbol) == pair:
+            joined[-1] = new
+        else:
+            joined.append(symbol)
+    return joined
+
+
+def plain_merge(word: list[int], rank_of: dict[tuple[int, int], int], joined: list[int]) -> list[int]:
+    """Encodes: of the pairs that were merged in training the one learnt first is joined, again and again.
+
+    rank_of[a, b] is the rank of a merge, the first learnt has 0; joined[rank] is the symbol it makes.
+    """
+    while known := [pair for pair in pairwise(word) if pair in rank_of]:
+        first = min(known, key=rank_of.get)
+        i = list(pairwise(word)).index(first)
+        word = [*word[:i], joined[rank_of[first]], *word[i + 2:]]
+    return word
 
 
 # ---- encoding: replay the merges on one word
@@ -72,7 +120,7 @@ def merge_long(ids, rank_of, joined):
     places.pop(None, None)
     ranks = list(places)
     heapq.heapify(ranks)
-    ids.append(EDGE)                                    # ids[n] and ids[-1]: the neighbour of both ends
+    ids.append(EDGE)  # ids[n] and ids[-1]: the neighbour of both ends
     while ranks:
         lowest = heapq.heappop(ranks)
         new, todo = joined[lowest], sorted(places.pop(lowest))
@@ -89,7 +137,7 @@ def merge_long(ids, rank_of, joined):
                     if other not in places:
                         heapq.heappush(ranks, other)
                     places[other].append(at)
-            if ranks and ranks[0] < lowest:             # a merge learnt earlier has become possible: it goes first
+            if ranks and ranks[0] < lowest:  # a merge learnt earlier has become possible: it goes first
                 places[lowest] = todo[k + 1:]
                 heapq.heappush(ranks, lowest)
                 break
@@ -174,7 +222,7 @@ def learn_merges(words: Iterable[tuple[list[int], int]], join: Callable[[int, in
     while queue:
         count, pair = queue[0]
         now = corpus.counts[pair]
-        if -count != now:                               # it shrank since it was queued: queue it where it belongs
+        if -count != now:  # it shrank since it was queued: queue it where it belongs
             heapq.heapreplace(queue, (-now, pair)) if now > 0 else heapq.heappop(queue)
             continue
         if now < max(min_frequency, 1):
@@ -183,7 +231,7 @@ def learn_merges(words: Iterable[tuple[list[int], int]], join: Callable[[int, in
         new = join(*pair)
         yield *pair, new
         for changed in corpus.merge(pair, new):
-            if new in changed:                          # the others can only have shrunk
+            if new in changed:  # the others can only have shrunk
                 heapq.heappush(queue, (-corpus.counts[changed], changed))
 
 
@@ -197,7 +245,7 @@ def learn_merges_by_score(words: Iterable[tuple[list[int], int]], join: Callable
     """
     corpus = PairCounts(words)
     place, pairs, counts = {}, np.zeros((1024, 2), int), np.zeros(1024)
-    occurrences = np.zeros(1024)                        # of each symbol
+    occurrences = np.zeros(1024)  # of each symbol
     changed, symbols = list(corpus.counts), [symbol for symbol in corpus.occurrences if symbol != EDGE]
     while True:
         while max(symbols, default=0) >= len(occurrences):
@@ -227,7 +275,7 @@ class PairCounts:
     """
 
     def __init__(self, words: Iterable[tuple[list[int], int]]):
-        self.symbols, self.weights = [EDGE], [0]        # the weight of a place is the count of its word
+        self.symbols, self.weights = [EDGE], [0]  # the weight of a place is the count of its word
         for symbols, count in words:
             self.symbols += symbols
             self.symbols.append(EDGE)
@@ -248,18 +296,18 @@ class PairCounts:
         """Joins the pair wherever it stands; returns the pairs whose counts changed, some perhaps twice."""
         symbols, weights, before, after = self.symbols, self.weights, self.before, self.after
         a, b = pair
-        lefts, rights = defaultdict(list), defaultdict(list)            # neighbour -> the places it was met at
-        for i in sorted(self.places.pop(pair)):                         # left to right: matters for "aaa"
+        lefts, rights = defaultdict(list), defaultdict(list)  # neighbour -> the places it was met at
+        for i in sorted(self.places.pop(pair)):  # left to right: matters for "aaa"
             j = after[i]
             if symbols[i] != a or symbols[j] != b:
-                continue                                                # an earlier merge took one of the two
+                continue  # an earlier merge took one of the two
             left, right = before[i], after[j]
             symbols[i], symbols[j] = new, GONE
             after[i], before[right] = right, i
             lefts[symbols[left]].append(left)
             rights[symbols[right]].append(i)
         merged = 0
-        for y, places in rights.items():                                # (b, y) became (new, y)
+        for y, places in rights.items():  # (b, y) became (new, y)
             moved = sum([weights[i] for i in places])
             merged += moved
             if y != EDGE:
@@ -267,7 +315,7 @@ class PairCounts:
                 self.counts[new, y] += moved
                 self.places[new, y] += places
         lefts.pop(EDGE, None)
-        for x, places in lefts.items():                                 # (x, a) became (x, new)
+        for x, places in lefts.items():  # (x, a) became (x, new)
             moved = sum([weights[i] for i in places])
             self.counts[x, a] -= moved
             self.counts[x, new] += moved

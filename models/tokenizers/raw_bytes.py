@@ -4,13 +4,14 @@ An id is a byte of UTF-8 plus 3; 0, 1 and 2 are padding, end and unknown (never 
 corruption follow the bytes. Sequences are long, nothing is ever unknown, and there is nothing to train.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from .base import Frame, Special, Tokenizer
-from .files import read_own, tokenizer_file, write_json
+from models.tokenizers.base import Frame, Special, Tokenizer, read_own, write_own
 
 FIRST_BYTE = 3
 EXTRA_IDS = 125
@@ -27,7 +28,7 @@ class Bytes(Tokenizer):
                          Frame(["A", "</s>"], ["A", "</s>", "B", "</s>"], [0] * 4), "<pad>")
 
     @classmethod
-    def train(cls, texts: str | Iterable[str] = (), vocab_size: int | None = None) -> "Bytes":
+    def train(cls, texts: str | Iterable[str] = (), vocab_size: int | None = None) -> Bytes:
         """There is nothing to learn; vocab_size, if given, must be the 384 that there are."""
         if vocab_size not in (None, len(cls().tokens)):
             raise ValueError(f"vocab_size {vocab_size}: the byte scheme always has {len(cls().tokens)} ids")
@@ -49,10 +50,10 @@ class Bytes(Tokenizer):
         return b"".join(data).decode("utf-8", errors="replace")
 
     def save(self, path: str | Path) -> None:
-        write_json(tokenizer_file(path), {"type": "Bytes"})
+        write_own(path, "Bytes", {})
 
     @classmethod
-    def load(cls, path: str | Path) -> "Bytes":
+    def load(cls, path: str | Path) -> Bytes:
         read_own(path, "Bytes")
         return cls()
 

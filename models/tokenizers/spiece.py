@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from models.files import read_bytes
+
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = range(1, 6)
 MODEL_KINDS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 
@@ -28,10 +30,7 @@ class SentencePieceModel:
 
 def read(path: str | Path) -> SentencePieceModel:
     """Reads a unigram model; ValueError if the file is damaged or holds another kind."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    data = read_bytes(path)
     try:
         return parse(data)
     except (struct.error, IndexError, UnicodeDecodeError, TypeError, AttributeError):

@@ -20,11 +20,11 @@ NEWER = "".join("-".join(rf"\U{int(code, 16):08X}" for code in item.split("-")) 
     16EBB-16ED3 16FF2-16FF3 16FF4-16FF6 187F8-187FF 18CD6-18CDA 18D09-18D20 18D80-18DF2 18E00-19191 191A0-191D2
     1B123-1B128 1B168 1D6A6 1DF1F-1DF24 1DF2B-1DF81 1DF90-1DF96 1DFCD-1DFFF 1E6C0-1E6DE 1E6E0-1E6E2 1E6E4-1E6E5
     1E6E7-1E6ED 1E6F0-1E6F4 1E6FE-1E6FF 2B73A-2B73F 2B81E 2CEA2-2CEAD 323B0-33479 3D000-3FC3F
-    """))                      # letters and numbers since Unicode 16, the version that tiktoken and tokenizers know
+    """))  # letters and numbers since Unicode 16, the version that tiktoken and tokenizers know
 NEWER = re.compile(f"[{NEWER}]")
-NEITHER = "\uffff"             # no letter, no number, no white space: what NEWER characters count as
-BLOCK = 1 << 16                # characters: few enough that one emoji costs little, many enough that cuts cost nothing
-SAFE_CUT = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")      # both patterns always cut here, whatever stands around it
+NEITHER = "\uffff"  # no letter, no number, no white space: what NEWER characters count as
+BLOCK = 1 << 16  # characters: few enough that one emoji costs little, many enough that cuts cost nothing
+SAFE_CUT = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")  # both patterns always cut here, whatever stands around it
 
 
 class Splitter:

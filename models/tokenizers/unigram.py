@@ -11,6 +11,8 @@ As SentencePiece has it:
 Against it: words are segmented one by one and remembered, as no piece of such a vocabulary spans two words.
 """
 
+from __future__ import annotations
+
 import base64
 import math
 from collections.abc import Iterable
@@ -18,20 +20,21 @@ from pathlib import Path
 
 import numpy as np
 
-from . import spiece
-from .base import Frame, Special, Tokenizer, WordCache, distinct
-from .files import TokenizerJson, read_json, tokenizer_file, tokenizer_json, write_json
-from .normalize import MARK, align, normalizer, squeeze
-from .unigram_training import learn_pieces
+from models.files import read_json
+from models.tokenizers import spiece
+from models.tokenizers.base import Frame, Special, Tokenizer, WordCache, distinct
+from models.tokenizers.normalize import MARK, align, normalizer, squeeze
+from models.tokenizers.tokenizer_json import TokenizerJson, write_published
+from models.tokenizers.unigram_training import learn_pieces
 
 UNKNOWN_PENALTY = 10.0
-UNKNOWN_TEXT = " \u2047 "       # how SentencePiece shows an unknown
+UNKNOWN_TEXT = " \u2047 "  # how SentencePiece shows an unknown
 T5_TOKENS = ("<pad>", "</s>", "<unk>")
 T5_FRAME = Frame(["A", "</s>"], ["A", "</s>", "B", "</s>"], [0] * 4)
 ALBERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP]"], [0, 0, 0, 1, 1])
 SQUEEZE = [{"type": "Strip", "strip_left": True, "strip_right": True},
            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]
-OWN_STEPS = [{"type": "Replace", "pattern": {"String": "\x85"}, "content": " "},     # a line end that Nmt overlooks
+OWN_STEPS = [{"type": "Replace", "pattern": {"String": "\x85"}, "content": " "},  # a line end that Nmt overlooks
              {"type": "Nmt"}, {"type": "NFKC"}, *SQUEEZE]
 
 
@@ -55,14 +58,14 @@ class Unigram(Tokenizer):
         ordinary = [(piece, score, i) for i, (piece, score) in enumerate(pieces) if piece not in special and piece]
         self.unknown_score = min([score for _, score, _ in ordinary], default=0.0) - UNKNOWN_PENALTY
         self.table = {piece[:end]: None for piece, _, _ in ordinary for end in range(1, len(piece))}
-        self.table |= {piece: (score, i) for piece, score, i in ordinary}      # None: only the start of a piece
+        self.table |= {piece: (score, i) for piece, score, i in ordinary}  # None: only the start of a piece
         by_words = prefix and collapse and not any(MARK in piece[1:] for piece, _, _ in ordinary)
         self.separators = [one for one in " \t\n\r" if by_words and self.normalize(one) == " "]
         self.cache = WordCache(self.encode_raw_word)
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = T5_TOKENS,
-              extra_ids: int = 0, progress=None) -> "Unigram":
+              extra_ids: int = 0, progress=None) -> Unigram:
         """Learns pieces by expectation maximization and pruning; vocab_size counts all tokens.
 
         extra_ids: T5's sentinels <extra_id_0>, <extra_id_1>, ... at the end of the vocabulary, the first one last.
@@ -170,19 +173,22 @@ class Unigram(Tokenizer):
             text += UNKNOWN_TEXT if piece == self.unk_token else piece.replace(MARK, " ")
         return text
 
+    def continues_word(self) -> np.ndarray:
+        return ~self.starting_with(MARK)
+
     # ---- files
 
     def save(self, path: str | Path) -> None:
         """Writes tokenizer.json into a folder, or to a path ending in .json."""
         metaspace = {"type": "Metaspace", "replacement": MARK, "prepend_scheme": "always" if self.prefix else "never",
                      "split": True}
-        write_json(tokenizer_file(path), tokenizer_json(
-            self, normalizer={"type": "Sequence", "normalizers": self.steps},
+        write_published(
+            path, self, normalizer={"type": "Sequence", "normalizers": self.steps},
             pre_tokenizer=metaspace, decoder=metaspace,
-            model={"type": "Unigram", "unk_id": self.unk_id, "vocab": self.pieces, "byte_fallback": False}))
+            model={"type": "Unigram", "unk_id": self.unk_id, "vocab": self.pieces, "byte_fallback": False})
 
     @classmethod
-    def load(cls, path: str | Path, extra_ids: int | None = None) -> "Unigram":
+    def load(cls, path: str | Path, extra_ids: int | None = None) -> Unigram:
         """Reads tokenizer.json, SentencePiece's spiece.model, or a folder with either.
 
         extra_ids: how many sentinels to append to a spiece.model. The default is tokenizer_config.json's, else 100
@@ -193,7 +199,7 @@ class Unigram(Tokenizer):
             path = path / "spiece.model"
         if path.suffix == ".model":
             return cls.from_spiece(path, extra_ids)
-        spec = TokenizerJson(tokenizer_file(path), "Unigram")
+        spec = TokenizerJson(path, "Unigram")
         if spec.model.get("byte_fallback"):
             raise ValueError(f"{spec.path} falls back to bytes for unknown characters, which is not supported")
         pieces, special, unk_id = spec.pieces(), spec.special(), spec.model.get("unk_id")
@@ -219,13 +225,13 @@ class Unigram(Tokenizer):
                    if kind in (spiece.UNKNOWN, spiece.CONTROL)}
         config = path.with_name("tokenizer_config.json")
         if extra_ids is None and config.exists():
-            extra_ids = read_json(config).get("extra_ids")
+            extra_ids = read_json(config, "a tokenizer").get("extra_ids")
         if extra_ids is None:
             extra_ids = 100 if set(special) == set(T5_TOKENS) else 0
         highest = max(score for _, score, _ in model.pieces)
         pieces = []
         for piece, score, kind in model.pieces:
-            if kind == spiece.USER_DEFINED:             # scored so that it wins over any cut through it
+            if kind == spiece.USER_DEFINED:  # scored so that it wins over any cut through it
                 score = len(piece.encode()) * highest - 0.1
             pieces.append(("" if kind == spiece.UNUSED else piece, score))
         sentinels = {name: Special(len(pieces) + i) for i, name in enumerate(sentinel_names(extra_ids))}

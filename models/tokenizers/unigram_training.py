@@ -17,11 +17,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from .pairs import count_words
+from models.tokenizers.pairs import count_words
 
 LONGEST_PIECE = 16
-SEEDS = 10                     # substrings to start from, for each piece wanted in the end
-SHRINK = 0.75                  # of the pieces, survive a round
+SEEDS = 10  # substrings to start from, for each piece wanted in the end
+SHRINK = 0.75  # of the pieces, survive a round
 
 
 def learn_pieces(texts: str | Iterable[str], split: Callable[[str], list[str]], wanted: int,
@@ -41,9 +41,9 @@ def learn_pieces(texts: str | Iterable[str], split: Callable[[str], list[str]], 
                          f"tokens, but the text has {single.sum()} characters; raise it by {single.sum() - wanted}")
     index = {piece: i for i, piece in enumerate(pieces)}
     corpus = Lattice(list(counts), index, np.array(list(counts.values()), float))
-    spelling = Lattice(pieces, index, np.ones(len(pieces)))        # the pieces themselves, cut into other pieces
+    spelling = Lattice(pieces, index, np.ones(len(pieces)))  # the pieces themselves, cut into other pieces
     spelling.drop(spelling.length == spelling.sizes[spelling.word])
-    log_p = np.log(frequency / frequency.sum())                    # -inf once a piece is dropped
+    log_p = np.log(frequency / frequency.sum())  # -inf once a piece is dropped
     while True:
         for _ in range(2):
             expected = corpus.expected_counts(log_p)
@@ -122,7 +122,7 @@ class Lattice:
         for edges in self.edges_by_end():
             targets, starts = np.unique(self.target[edges], return_index=True)
             arriving = total[self.source[edges]] + log_p[self.piece[edges]]
-            highest = np.maximum(np.maximum.reduceat(arriving, starts), -1e300)          # not -inf: inf - inf is nan
+            highest = np.maximum(np.maximum.reduceat(arriving, starts), -1e300)  # not -inf: inf - inf is nan
             sums = np.add.reduceat(np.exp(arriving - np.repeat(highest, np.diff([*starts, len(arriving)]))), starts)
             with np.errstate(divide="ignore"):
                 total[targets] = highest + np.log(sums)

@@ -10,17 +10,22 @@ Symbols get ids in a fixed order: characters that start words by code point, the
 (`tokenizers` gives the latter ids in an order that changes from run to run).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 
-from .base import Frame, Special, Tokenizer, WordCache, distinct
-from .bert_text import BertText
-from .files import TokenizerJson, read_json, read_text, tokenizer_file, tokenizer_json, write_json, write_text
-from .pairs import first_symbols, learn_vocabulary
+import numpy as np
+
+from models.files import read_json, read_text, write_text
+from models.tokenizers.base import Frame, Special, Tokenizer, WordCache, distinct
+from models.tokenizers.bert_text import BertText
+from models.tokenizers.pairs import first_symbols, learn_vocabulary
+from models.tokenizers.tokenizer_json import TokenizerJson, write_published
 
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP]"], [0, 0, 0, 1, 1])
-LEFT_SIGNS = (".", "?", "!", ",")                       # written without a space before them when decoding
+LEFT_SIGNS = (".", "?", "!", ",")  # written without a space before them when decoding
 
 
 class WordPiece(Tokenizer):
@@ -47,7 +52,7 @@ class WordPiece(Tokenizer):
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = BERT_TOKENS,
               lowercase: bool = True, min_frequency: int = 0, score: str = "frequency",
-              alphabet: Iterable[str] | None = None, limit_alphabet: int | None = None, progress=None) -> "WordPiece":
+              alphabet: Iterable[str] | None = None, limit_alphabet: int | None = None, progress=None) -> WordPiece:
         """Learns a vocabulary: special tokens, single characters, then joined pieces as they are found.
 
         score: "frequency" (as `tokenizers`) or "likelihood" (the papers). alphabet: the single symbols in the order
@@ -103,6 +108,9 @@ class WordPiece(Tokenizer):
                 text += token if token in LEFT_SIGNS or not text else " " + token
         return text
 
+    def continues_word(self) -> np.ndarray:
+        return self.starting_with(self.prefix)
+
     # ---- files
 
     def save(self, path: str | Path) -> None:
@@ -112,14 +120,14 @@ class WordPiece(Tokenizer):
             if None in self.tokens:
                 raise ValueError(f"vocab.txt has no way to skip id {self.tokens.index(None)}; save tokenizer.json")
             return write_text(path, "".join(f"{token}\n" for token in self.tokens))
-        write_json(tokenizer_file(path), tokenizer_json(
-            self, normalizer=self.text.to_json(), pre_tokenizer={"type": "BertPreTokenizer"},
+        write_published(
+            path, self, normalizer=self.text.to_json(), pre_tokenizer={"type": "BertPreTokenizer"},
             decoder={"type": "WordPiece", "prefix": self.prefix, "cleanup": True},
             model={"type": "WordPiece", "unk_token": self.unk_token, "continuing_subword_prefix": self.prefix,
-                   "max_input_chars_per_word": self.max_characters, "vocab": self.vocab}))
+                   "max_input_chars_per_word": self.max_characters, "vocab": self.vocab})
 
     @classmethod
-    def load(cls, path: str | Path, lowercase: bool | None = None) -> "WordPiece":
+    def load(cls, path: str | Path, lowercase: bool | None = None) -> WordPiece:
         """Reads tokenizer.json, vocab.txt, or a folder with either.
 
         vocab.txt does not say whether text is lower-cased: tokenizer_config.json beside it may (do_lower_case), or
@@ -131,10 +139,10 @@ class WordPiece(Tokenizer):
         if path.suffix == ".txt":
             config = path.with_name("tokenizer_config.json")
             if lowercase is None:
-                lowercase = read_json(config).get("do_lower_case", True) if config.exists() else True
-            lines = read_text(path).removesuffix("\n").split("\n")
+                lowercase = read_json(config, "a tokenizer").get("do_lower_case", True) if config.exists() else True
+            lines = read_text(path, "a tokenizer").removesuffix("\n").split("\n")
             return cls({line.rstrip("\r"): i for i, line in enumerate(lines)}, text=BertText(lowercase))
-        spec = TokenizerJson(tokenizer_file(path), "WordPiece")
+        spec = TokenizerJson(path, "WordPiece")
         text = BertText.from_json(spec.only_step("normalizer", "normalizers", "BertNormalizer"))
         model = spec.model
         return cls(spec.vocab(), spec.special(), text, model.get("unk_token", "[UNK]"),

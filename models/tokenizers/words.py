@@ -6,20 +6,19 @@ it reads by characters. So a word too rare to be predicted still has an id, by w
 </S>. The published vocabulary is sorted this way too: a sampled softmax relies on it.
 """
 
-import re
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from .base import Special, Tokenizer
-from .files import read_own, tokenizer_file, write_json
+from models.sentences import find_words, words_of_sentences
+from models.tokenizers.base import Special, Tokenizer, read_own, tokenizer_file, write_own
 
 SPECIAL = ["<S>", "</S>", "<UNK>"]
 START, END, UNKNOWN = range(3)
-SENTENCE = re.compile(r"[^\n]*?[.!?]+[\"'’”)]*(?=\s|$)|[^\n]+")  # to a full stop, or to the end of the line
-WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
 CLOSING = set(".,;:!?)’”")
 
 
@@ -30,18 +29,18 @@ class Words(Tokenizer):
         super().__init__({name: Special(id) for id, name in enumerate(SPECIAL)})
         if tokens[:3] != SPECIAL or len(tokens) != len(counts):
             raise ValueError("a vocabulary of words begins with <S>, </S> and <UNK>, and counts each of its words")
-        self.tokens, self.counts = tokens, counts
+        self.tokens, self.counts, self.unk_id = tokens, counts, UNKNOWN
         self.predicted = len(tokens) if vocab_size is None else min(vocab_size, len(tokens))
         self.ids = {token: id for id, token in enumerate(tokens)}
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> "Words":
+    def train(cls, texts: Iterable[str], vocab_size: int) -> Words:
         """The vocab_size most frequent words of the texts, marks included, and after them all others."""
         if vocab_size < 4:
             raise ValueError(f"vocab_size {vocab_size} has no room for a word beside <S>, </S>, <UNK>; use 4 or more")
         words, sentences = Counter(), 0
         for text in texts:
-            for sentence in split_sentences(text):
+            for sentence in words_of_sentences(text):
                 words.update(sentence)
                 sentences += 1
         ranked = sorted(words.items(), key=lambda item: (-item[1], item[0]))
@@ -63,12 +62,10 @@ class Words(Tokenizer):
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         ids, spans = [], []
-        for sentence in SENTENCE.finditer(text):
-            words = list(WORD.finditer(text, *sentence.span()))
-            if words:
-                ids += [START, *(self.ids.get(word.group(), UNKNOWN) for word in words), END]
-                begin, end = words[0].start(), words[-1].end()
-                spans += [(begin, begin), *(word.span() for word in words), (end, end)]
+        for words in find_words(text):
+            ids += [START, *(self.ids.get(word[0], UNKNOWN) for word in words), END]
+            begin, end = words[0].start(), words[-1].end()
+            spans += [(begin, begin), *(word.span() for word in words), (end, end)]
         return ids, spans
 
     def check_ids(self, ids: Iterable[int]) -> list[int]:
@@ -93,20 +90,14 @@ class Words(Tokenizer):
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:
-        write_json(tokenizer_file(path), {"type": "Words", "vocab_size": self.predicted, "tokens": self.tokens,
-                                          "counts": self.counts})
+        table = {"vocab_size": self.predicted, "tokens": self.tokens, "counts": self.counts}
+        write_own(path, "Words", table)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Words":
+    def load(cls, path: str | Path) -> Words:
         spec = read_own(path, "Words")
         if missing := {"tokens", "counts", "vocab_size"} - spec.keys():
             raise ValueError(f"{tokenizer_file(path)} has no {', '.join(sorted(missing))}; copy it again")
         return cls(spec["tokens"], spec["counts"], spec["vocab_size"])
 
     from_pretrained = load
-
-
-def split_sentences(text: str) -> list[list[str]]:
-    """The words of each sentence. A sentence ends at a full stop, an exclamation or question mark, or with its line."""
-    sentences = (WORD.findall(text, *sentence.span()) for sentence in SENTENCE.finditer(text))
-    return [words for words in sentences if words]

@@ -10,7 +10,6 @@ At rank 8 a layer of 768 x 768 trains 12,288 numbers instead of 589,824; the opt
 training is over, `merge` adds B @ A to W and the model is an ordinary one again, as fast as before.
 
     add_adapters(model, rank=8)           freeze the model, put an adapter beside every Linear of its blocks
-    adapter_state(model)                  the adapters' weights alone, to be kept in a small file
     merge(model)                          back to ordinary layers
 """
 
@@ -26,7 +25,7 @@ from nn.compression.surgery import replace_modules
 from nn.dropout import Dropout
 from nn.linear import Activation, Linear
 from nn.module import Module, Parameter
-from tinytensor import Tensor, backend, ops
+from tinytensor import Tensor, ops
 
 
 class LoRALinear(Module):
@@ -93,32 +92,6 @@ def add_adapters(
     adapted = lambda module: LoRALinear(module, rank, alpha or rank, dropout) if id(module) in chosen else module
     replace_modules(model, adapted)
     return model
-
-
-def adapter_state(model: Module) -> dict[str, np.ndarray]:
-    """Name -> array of the adapters alone."""
-    return {name: backend.to_numpy(parameter.data) for name, parameter in _adapters(model).items()}
-
-
-def load_adapters(model: Module, state: dict[str, np.ndarray]) -> Module:
-    """Put saved adapters into a model that add_adapters has prepared in the same way."""
-    own = _adapters(model)
-    if different := sorted(own.keys() ^ state.keys()):
-        raise ValueError(f"these adapters belong to other layers: {different[0]} is only on one side")
-    for name, own_one in own.items():
-        if own_one.shape != state[name].shape:
-            shapes = f"{state[name].shape}, expected {own_one.shape}"
-            raise ValueError(f"the adapter {name} is {shapes}; is the rank another?")
-    for name, own_one in own.items():
-        own_one.data[...] = backend.to_device(state[name], own_one.device)
-    return model
-
-
-def _adapters(model: Module) -> dict[str, Parameter]:
-    return {
-        name: parameter for prefix, module in model.named_modules() if isinstance(module, LoRALinear)
-        for name, parameter in ((f"{prefix}.a", module.a), (f"{prefix}.b", module.b))
-    }  # fmt: skip
 
 
 def merge(model: Module) -> Module:

@@ -329,7 +329,7 @@ def _read_units(group: Group) -> np.ndarray:
 def _prune_layers(model: Module, amount: float, by: str | dict, batches: Sequence[dict]) -> Module:
     found = stacks(model)
     if not found:
-        raise ValueError(f"this {type(model).__name__} has no stack of layers, each with weights of its own, to prune")
+        raise ValueError(f"this {type(model).__name__} has no layers to prune, each a block of its own")
     for blocks in found:
         number = min(round(amount * len(blocks)), len(blocks) - 1)
         values = _layer_scores(model, blocks, by, batches)

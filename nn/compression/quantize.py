@@ -124,12 +124,11 @@ class Quantized(Module):
         if products is None:
             codes = encode(alike, scale, zero, bits, symmetric).reshape(weight.shape)
             scale, zero = scale[..., 0], zero[..., 0]
-        elif bits <= 4:
-            codes, scale, zero = gptq(weight, products, per, lambda part: find_range(part, bits, symmetric, ranges),
-                                      lambda part, *how: encode(part, *how, bits, symmetric), decode)  # fmt: skip
         else:
-            codes, scale, zero = gptq(weight, products, None, lambda part: (scale[..., 0], zero[..., 0]),
-                                      lambda part, *how: encode(part, *how, bits, symmetric), decode)  # fmt: skip
+            found, group = (scale[..., 0], zero[..., 0]), per if bits <= 4 else None
+            ranged = lambda part: find_range(part, bits, symmetric, ranges) if group else found
+            encoded = lambda part, *how: encode(part, *how, bits, symmetric)
+            codes, scale, zero = gptq(weight, products, group, ranged, encoded, decode)
         codes, scale, zero = (backend.to_device(array, device) for array in (codes, scale, zero))
         codes = backend.backend_of(codes).pack_int4(codes) if bits <= 4 else codes
         return codes, scale, None if symmetric else zero, columns
@@ -171,7 +170,7 @@ class QuantizedLinear(Quantized):
         self.input_scale = self.input_zero = self.row_sums = None
 
     @classmethod
-    def of(cls, layer: Linear, products=None, **how) -> QuantizedLinear:
+    def of(cls, layer: Linear | FullSoftmax, products=None, **how) -> QuantizedLinear:
         return cls(*cls.matrix(layer.weight.data, products, **how), layer.bias)
 
     def quantize_inputs(self, sample=None, ranges: str = "minmax") -> None:
@@ -197,7 +196,7 @@ class QuantizedLinear(Quantized):
         if self.bias is not None:
             y += self.bias.data
         backward = lambda g: ((g.reshape(y.shape) @ self.floats()).reshape(x.shape),)
-        return record(y.reshape(*x.shape[:-1], y.shape[1]), (x,), backward)
+        return record("quantized_linear", y.reshape(*x.shape[:-1], y.shape[1]), (x,), backward)
 
     def activated(self, x: Tensor, activation: Activation) -> Tensor:
         return activation(self(x))
@@ -248,16 +247,8 @@ class QuantizedEmbedding(Quantized):
         return Tensor(self.floats(ids.data if isinstance(ids, Tensor) else self.codes.xp.asarray(ids)))
 
 
-class QuantizedSoftmax(Quantized):
+class QuantizedSoftmax(QuantizedLinear):
     """ELMo's softmax over words with its table as integers, for evaluation: see nn.softmax.FullSoftmax."""
-
-    def __init__(self, codes, scale, zero_point, columns: int, bias: Parameter):
-        super().__init__(codes, scale, zero_point, columns)
-        self.bias = bias
-
-    @classmethod
-    def of(cls, layer: FullSoftmax, **how) -> QuantizedSoftmax:
-        return cls(*cls.matrix(layer.weight.data, **how), layer.bias)
 
     def scores(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight, self.bias)
@@ -279,32 +270,28 @@ class QuantizedLSTM(Module):
 
     @classmethod
     def of(cls, layer: Module, **how) -> QuantizedLSTM:
-        names = [name for name, p in layer.named_parameters() if p.ndim == 2]
-        matrices = {name: Quantized(*Quantized.matrix(getattr(layer, name).data, **how)) for name in names}
-        return cls(layer, matrices)
+        arrays = {name: p.data for name, p in layer.named_parameters() if p.ndim == 2}
+        return cls(layer, {name: Quantized(*Quantized.matrix(array, **how)) for name, array in arrays.items()})
 
     @classmethod
-    def fitted(cls, layer: Module, names: list[str], prefix: str, arrays: dict) -> QuantizedLSTM:
-        """For the arrays of a file."""
-        matrices = {}
-        for name in names:
-            codes, scale, zero = (arrays.get(f"{prefix}.matrices.{name}.{f}") for f in ("codes", "scale", "zero_point"))
-            matrices[name] = Quantized(codes, scale, zero, getattr(layer, name).shape[1])
-        return cls(layer, matrices)
+    def fitted(cls, layer: Module, columns: dict[str, int], prefix: str, arrays: dict) -> QuantizedLSTM:
+        """For the arrays of a file. columns: of each of the LSTM's matrices."""
+        part = lambda name, field: arrays.get(f"{prefix}.matrices.{name}.{field}")
+        read = lambda name, n: Quantized(*(part(name, field) for field in ("codes", "scale", "zero_point")), n)
+        return cls(layer, {name: read(name, n) for name, n in columns.items()})
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, x: Tensor, state=None, mask=None):
         for name, matrix in self.matrices.items():
             setattr(self.layer, name, matrix.weight)
         try:
-            return self.layer(*args, **kwargs)
+            return self.layer(x, state, mask)
         finally:
             for name in self.matrices:
                 setattr(self.layer, name, None)
 
-    def __getattr__(self, name: str):
-        if name == "layer":  # not there yet: this object is just being made or copied
-            raise AttributeError(name)
-        return getattr(self.layer, name)
+    def floats(self) -> dict:
+        """The parameters of the LSTM that this one is, as arrays by name."""
+        return self.layer.state_dict() | {name: matrix.floats() for name, matrix in self.matrices.items()}
 
 
 def fit_quantized(module: Module, name: str, arrays: dict[str, np.ndarray]) -> Module:
@@ -314,17 +301,14 @@ def fit_quantized(module: Module, name: str, arrays: dict[str, np.ndarray]) -> M
         matrix = part("codes"), part("scale"), part("zero_point"), module.weight.shape[1]
         if isinstance(module, Embedding):
             return QuantizedEmbedding(*matrix)
-        if isinstance(module, FullSoftmax):
-            return QuantizedSoftmax(*matrix, module.bias)
-        layer = QuantizedLinear(*matrix, module.bias)
-        for field in ("input_scale", "input_zero", "row_sums"):
-            if part(field) is not None:
-                setattr(layer, field, _constant(part(field)))
+        layer = (QuantizedSoftmax if isinstance(module, FullSoftmax) else QuantizedLinear)(*matrix, module.bias)
+        inputs = (part(field) for field in ("input_scale", "input_zero", "row_sums"))
+        layer.input_scale, layer.input_zero, layer.row_sums = (a if a is None else _constant(a) for a in inputs)
         return layer
     if isinstance(module, LSTM):
-        names = [n for n, p in module.named_parameters() if p.ndim == 2]
-        if f"{name}.matrices.{names[0]}.codes" in arrays:
-            return QuantizedLSTM.fitted(module, names, name, arrays)
+        columns = {matrix: p.shape[1] for matrix, p in module.named_parameters() if p.ndim == 2}
+        if all(f"{name}.matrices.{matrix}.codes" in arrays for matrix in columns):
+            return QuantizedLSTM.fitted(module, columns, name, arrays)
     return module
 
 

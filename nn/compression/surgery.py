@@ -118,8 +118,8 @@ def keep_heads(attention: Attention, kept: np.ndarray) -> None:
     H, D = attention.heads, attention.head_width
     for layer in projections(attention):
         copies = len(layer.weight) // (H * D)  # 3 in qkv, 2 in kv
-        keep_outputs(layer, np.concatenate([_stretches(kept, D) + copy * H * D for copy in range(copies)]))
-    keep_inputs(attention.out, _stretches(kept, D))
+        keep_outputs(layer, np.concatenate([stretches(kept, D) + copy * H * D for copy in range(copies)]))
+    keep_inputs(attention.out, stretches(kept, D))
     attention.keep_heads(kept)
 
 
@@ -176,6 +176,6 @@ class ShrunkEmbedding(Module):
         return ops.embedding(self.rows, self.place.data[ids])
 
 
-def _stretches(numbers: np.ndarray, length: int) -> np.ndarray:
+def stretches(numbers: np.ndarray, length: int) -> np.ndarray:
     """The places of the blocks of `length` with these numbers."""
     return (np.asarray(numbers)[:, None] * length + np.arange(length)).reshape(-1)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.files import replace_file, write_text
+from models.files import read_json, read_text, replace_file, write_json, write_text
 from models.pretrained import read_weights, write_folder
 from models.pretrained.weights import read_metadata, read_safetensors, write_safetensors
 
@@ -35,6 +35,27 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / ".w.safetensors.tmp").mkdir()
     with pytest.raises(ValueError, match=r"w.safetensors cannot be written: .*directory"):
         write_safetensors(tmp_path / "w.safetensors", {"a": np.zeros(3)})
+
+
+def test_what_is_wrong_with_a_file_is_said_with_its_name_and_the_kind_that_was_wanted(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(ValueError, match=r"file cannot be read: No such file"):
+        read_text(path)
+    path.write_bytes(b"na\xefve")
+    with pytest.raises(ValueError, match=r"file is not UTF-8 text \(byte 2\); is it really a recipe\?"):
+        read_json(path, "a recipe")
+    path.write_text('{"a": 1')
+    with pytest.raises(ValueError, match=r"file is not complete JSON: .* at line 1 column 8; copy the file again"):
+        read_json(path)
+    path.write_text("[1]")
+    with pytest.raises(ValueError, match=r"file does not hold a recipe"):
+        read_json(path, "a recipe")
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path):
+    write_json(tmp_path / "x.json", {"näme": [1, 2.5, None], "path": tmp_path})
+    assert read_json(tmp_path / "x.json") == {"näme": [1, 2.5, None], "path": str(tmp_path)}
+    assert "näme" in (tmp_path / "x.json").read_text(encoding="utf-8")
 
 
 def test_arrays_of_any_layout_come_back_with_what_was_said_about_them(tmp_path):

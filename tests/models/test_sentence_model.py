@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.families import FAMILIES
+from models.sentences import split_sentences
 from models.tokenizers import load as load_tokenizer
-from train import checkpoint, finetune
+from train import checkpoint
 from train.__main__ import main
 from train.data import stories
-from train.data.sentences import split_sentences
 from train.embedding import embed
 
 pytestmark = pytest.mark.parity
@@ -62,7 +63,7 @@ def theirs(folder: Path, texts: list[str], max_length: int) -> np.ndarray:
 def test_embeddings_of_100_varied_sentences_are_those_of_transformers(folder, sentences):
     assert len(set(sentences)) == 100
     model, tokenizer = checkpoint.load_model(folder)
-    body, inputs = finetune.PREPARE["bert"](model, tokenizer, 128)
+    body, inputs = FAMILIES["bert"].reader(model, tokenizer, 128)
     ours = embed(body, inputs, sentences)
     cosines = (ours * theirs(folder, sentences, 128)).sum(axis=1)
     assert cosines.min() >= 0.99999

@@ -11,7 +11,7 @@ def wrong(factor: float = 1.0, offset: float = 0.0, shape=None):
 
     def op(a):
         y = np.exp(a.data)
-        return record(y, [a], lambda g: [(g * y * factor + offset).reshape(shape or a.shape)])
+        return record("op", y, [a], lambda g: [(g * y * factor + offset).reshape(shape or a.shape)])
 
     return op
 
@@ -30,7 +30,7 @@ def test_one_wrong_element_is_found_and_shown():
     def op(a):
         slope = np.full(a.shape, 3.0)
         slope[1, 2] = 4.0
-        return record(a.data * 3, [a], lambda g: [g * slope])
+        return record("op", a.data * 3, [a], lambda g: [g * slope])
 
     with pytest.raises(AssertionError, match=r"at \(1, 2\): backward\(\) says .*, finite differences say"):
         gradcheck(op, [tensor(2, 3)])
@@ -45,23 +45,24 @@ def test_a_forgotten_gradient_is_caught():
     with pytest.raises(AssertionError, match="is off by"):
         gradcheck(lambda a: Tensor(np.exp(a.data)), [tensor(3)])
     with pytest.raises(AssertionError, match="gradient of input 1"):
-        gradcheck(lambda a, b: record(a.data * b.data, [a, b], lambda g: [g * b.data, None]), [tensor(3), tensor(3)])
+        fn = lambda a, b: record("op", a.data * b.data, [a, b], lambda g: [g * b.data, None])
+        gradcheck(fn, [tensor(3), tensor(3)])
 
 
 def test_a_gradient_that_forgets_the_incoming_one_is_caught():
     """The outputs are weighted differently, so a gradient that ignores dL/dy cannot pass."""
     with pytest.raises(AssertionError):
-        gradcheck(lambda a: record(a.data * 3, [a], lambda g: [np.full(a.shape, 3.0)]), [tensor(3)])
+        gradcheck(lambda a: record("op", a.data * 3, [a], lambda g: [np.full(a.shape, 3.0)]), [tensor(3)])
 
 
 def test_a_permuted_gradient_is_caught():
     with pytest.raises(AssertionError):
-        gradcheck(lambda a: record(a.data.T, [a], lambda g: [g]), [tensor(3, 3)])
+        gradcheck(lambda a: record("op", a.data.T, [a], lambda g: [g]), [tensor(3, 3)])
 
 
 def test_outputs_of_an_op_that_change_places_are_caught():
     with pytest.raises(AssertionError):
-        gradcheck(lambda a: record_many([a.data, a.data * 2], [a], lambda g, h: [2 * g + h]), [tensor(3)])
+        gradcheck(lambda a: record_many("op", [a.data, a.data * 2], [a], lambda g, h: [2 * g + h]), [tensor(3)])
 
 
 def test_inputs_keep_their_values_and_those_that_need_no_gradient_are_left_out():

@@ -183,7 +183,7 @@ def test_a_diamond_of_paths_is_walked_once_per_node():
     calls = []
 
     def double(a):
-        return record(a.data * 2, [a], lambda g: (calls.append(1), [g * 2])[1])
+        return record("op", a.data * 2, [a], lambda g: (calls.append(1), [g * 2])[1])
 
     y = x
     for _ in range(20):  # 2^20 paths
@@ -258,7 +258,7 @@ def test_a_walk_that_failed_leaves_nothing_behind_in_the_rest_of_the_graph():
     def fail(g):
         raise KeyError
 
-    z = record(y.data, [y], fail)
+    z = record("op", y.data, [y], fail)
     with pytest.raises(KeyError):
         (z + y * 3).sum().backward()  # y has received the gradient 3 when z fails
     x.grad = None
@@ -280,7 +280,7 @@ def test_the_gradients_of_an_op_with_several_outputs_arrive_together():
         seen.append((a, b))
         return ((0 if a is None else a) + (0 if b is None else 2 * b),)
 
-    first, second = record_many([x.data + 1, x.data + 2], [x], backward)
+    first, second = record_many("op", [x.data + 1, x.data + 2], [x], backward)
     (first * 3 + second * 5).sum().backward()
     assert len(seen) == 1 and x.grad.tolist() == [13, 13]
 
@@ -288,7 +288,7 @@ def test_the_gradients_of_an_op_with_several_outputs_arrive_together():
 def test_an_output_that_was_not_used_gets_no_gradient():
     x = tensor(2)
     seen = []
-    _, second = record_many([x.data, x.data], [x], lambda a, b: (seen.append(a), [b])[1])
+    _, second = record_many("op", [x.data, x.data], [x], lambda a, b: (seen.append(a), [b])[1])
     second.sum().backward()
     assert seen == [None] and x.grad.tolist() == [1, 1]
 
@@ -353,7 +353,7 @@ def test_what_an_op_saved_is_released_as_the_walk_passes_it():
             return [g * saved.data]
 
         alive.append(ref)
-        return record(saved.data * 1, [a], backward)
+        return record("op", saved.data * 1, [a], backward)
 
     y = x
     for _ in range(10):
@@ -368,7 +368,7 @@ def test_memory_falls_while_the_walk_goes_on():
     levels = []
 
     def probe(a):
-        return record(a.data, [a], lambda g: (levels.append(tracemalloc.get_traced_memory()[0]), [g])[1])
+        return record("op", a.data, [a], lambda g: (levels.append(tracemalloc.get_traced_memory()[0]), [g])[1])
 
     tracemalloc.start()
     try:

@@ -18,7 +18,7 @@ from train import checkpoint, finetune
 from train.__main__ import main
 from train.compression import compare
 from train.compression.prune import Pruning, gradually
-from train.objectives.causal import Causal
+from train.objectives.windows import Causal
 from train.trainer import TrainConfig, Trainer
 
 TEXT = "the cat sat on the mat. the dog sat on the log. the hen sat in the pen.\n" * 60
@@ -159,7 +159,7 @@ def test_integers_do_not_learn(trained, tmp_path, capsys):
     assert command("gpt", "--init", tmp_path / "small", "--data", trained.parent / "text.txt") == 2
     assert "small are integers, which do not learn; name the run it was made from" in capsys.readouterr().err
     assert command("finetune", tmp_path / "small", "--task", "sentiment", "--examples", 4, "--out", tmp_path / "x") == 2
-    assert "weights are integers, which do not learn; fine-tune the one" in capsys.readouterr().err
+    assert "are integers, which do not learn; name the run" in capsys.readouterr().err
     assert command("gpt", "--resume", tmp_path / "small", "--steps", 900) == 2
     assert "has no trainer.safetensors, so it cannot go on" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
@@ -296,7 +296,7 @@ def test_movement_keeps_the_weights_that_training_makes_larger(tmp_path):
     one = trainer(tmp_path, steps=10)
     pruning = Pruning(one, gradually(0.5, 10, 0), by="movement", every=1)
     weight = one.model.blocks[0].feed_forward.into.weight
-    place = one.optimizer.flat.slices[[p is weight for p in one.optimizer.flat.parameters].index(True)]
+    place = one.flat.slices[[p is weight for p in one.flat.parameters].index(True)]
     hidden, scores = weight.data.copy(), np.zeros(weight.shape)
 
     def between(loop, step):

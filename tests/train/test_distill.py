@@ -71,7 +71,7 @@ def test_a_trace_holds_the_streams_and_scores_of_every_layer():
     model, data = gpt(), batch()
     found = trace(model, data)
     assert [x.shape for x in found.streams] == [(4, 12, 16)] * 4
-    assert_close(model.norm(found.streams[-1]).data @ model.output_table.data.T, found.logits.data, 1e-5)
+    assert_close(model.norm(found.streams[-1]).data @ model.output_table.data.T, found.scores.data, 1e-5)
     q, k = (found.heads[0][1].data[:, :, n * 16 : (n + 1) * 16].reshape(4, 12, 4, 4) for n in (0, 1))
     assert_close(attention_scores(*found.heads[0]).data, np.einsum("bthd,bshd->bhts", q, k) / 2, 1e-5)
     assert_close(found.inputs.data, (model.token_embedding(data["ids"]) + model.position_embedding.weight).data, 0)
@@ -169,14 +169,14 @@ def test_a_teacher_that_reads_and_writes_gives_its_own_answers_as_targets():
     data = {"ids": ids, "mask": ids > 2, "targets": ids[:, :5]}
 
     class Objective:
-        batch = 6
+        one_shape = True
 
         def training_batch(self, data, number):
             return data
 
     objective = TeacherWritten(Objective(), teacher)
     targets = objective.training_batch(data, 0)["targets"]
-    assert objective.batch == 6 and targets.shape == (6, 5)
+    assert objective.one_shape and targets.shape == (6, 5)
     logits = teacher(ids, shift_right(targets, 0), data["mask"]).data
     kept = targets != -100
     assert (logits.argmax(-1) == targets)[kept].all()  # each the most probable after those before it

@@ -30,8 +30,8 @@ def tiny(tokenizer, seed: int = 0) -> BERTForPreTraining:
 def begin(folder, tokenizer, task, examples, held_out, **options):
     folder.mkdir()
     settings = dict(lr=3e-3, min_lr=0.0, schedule="linear", workers=1, batch=8) | options.pop("settings", {})
-    options = dict(epochs=1, settings=settings) | options
-    return finetune.begin(folder, ("bert", tiny(tokenizer), tokenizer), task, examples, held_out, **options)
+    config = finetune.FineTuneConfig(**({"epochs": 1} | options))
+    return finetune.begin(folder, (tiny(tokenizer), tokenizer), task, examples, held_out, config, settings)
 
 
 def run(trainer) -> None:
@@ -167,12 +167,12 @@ def test_a_long_passage_is_read_in_overlapping_pieces_and_the_best_answer_wins(t
     assert context[offsets[first][0] : offsets[last][1]] == example["answer"]
     covered = {place for row in rows for place in row.notes[1].values()}
     assert covered == set(tokenizer.encode_with_offsets(story)[1])
-    scores = [np.zeros((len(row.arrays["mask"]), 2)) for row in rows]
-    scores[-1][first, 0] = scores[-1][last, 1] = 4
-    scores[0][0] = 9  # the first piece is sure that it has no answer
+    scores = [np.zeros((2, len(row.arrays["mask"]))) for row in rows]
+    scores[-1][0, first] = scores[-1][1, last] = 4
+    scores[0][:, 0] = 9  # the first piece is sure that it has no answer
     task = Answer()
     assert task.answer(example, [task.decode(r, s) for r, s in zip(rows, scores)]) == example["answer"]
-    scores[-1][0] = 5
+    scores[-1][:, 0] = 5
     assert task.answer(example, [task.decode(r, s) for r, s in zip(rows, scores)]) != example["answer"]
 
 

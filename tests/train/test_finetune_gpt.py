@@ -12,7 +12,7 @@ from train import checkpoint, finetune
 from train.__main__ import main
 from train.data.stories import tasks
 from train.tasks import TASKS
-from train.tasks.rows import text_or_pair
+from train.tasks.task import text_or_pair
 
 TOKENIZER = Characters.train("abcdefghijklmnopqrstuvwxyz MBST.'?,")
 
@@ -22,8 +22,8 @@ def begin(folder, task, examples, held_out, tokenizer=TOKENIZER, **options):
     with tt.random.seeded(0):
         model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, context=96, layers=1, heads=2, width=32, init_std=0.08))
     settings = dict(lr=3e-3, min_lr=0.0, schedule="linear", workers=1, batch=8) | options.pop("settings", {})
-    options = dict(epochs=1, settings=settings) | options
-    return finetune.begin(folder, ("gpt", model, tokenizer), task, examples, held_out, **options)
+    config = finetune.FineTuneConfig(**({"epochs": 1} | options))
+    return finetune.begin(folder, (model, tokenizer), task, examples, held_out, config, settings)
 
 
 def test_texts_stand_between_marks_behind_the_vocabulary():

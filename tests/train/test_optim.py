@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from nn import Linear, Parameter
+from tinytensor.distributed import Threads
 from train.optim import SGD, Adafactor, AdamW, FlatParameters, clip_grad_norm
+from train.parallel import start_workers
 from train.trainer import TrainConfig
 
 SHAPES = [(3, 4), (5,), (2, 3), (1,)]
@@ -133,20 +135,50 @@ def test_adafactor_follows_its_formula():
         np.testing.assert_allclose(p.data, value, rtol=1e-10)
 
 
-@pytest.mark.parametrize("make", [AdamW, Adafactor, lambda p: SGD(p, momentum=0.9)])
-def test_updating_in_stretches_equals_updating_at_once(make):
+OPTIMIZERS = pytest.mark.parametrize("make", [AdamW, Adafactor, lambda p, **who: SGD(p, momentum=0.9, **who)])
+
+
+@OPTIMIZERS
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_workers_that_share_an_update_give_what_one_gives_and_hold_their_share_of_the_state(make, size):
     whole, parts = parameters(), parameters()
-    one, many = make(whole), make(parts)
+    one, flat = make(whole), FlatParameters(parts)
+    many = [make(flat, rank=rank, size=size) for rank in range(size)]
     for t in range(3):
         give_gradients(whole, t)
         give_gradients(parts, t)
         one.step()
-        many.steps += 1
-        many.flat.complete_gradients(many.flat.parameters)
-        for start, stop in ((0, 7), (7, 19), (19, many.flat.size)):
-            many.update(start, stop, many.flat.grad, many.lr)
+        flat.complete_gradients(flat.parameters)
+        for optimizer in many:
+            optimizer.steps += 1
+            optimizer.update(flat.grad, optimizer.lr)
     for a, b in zip(whole, parts):
         np.testing.assert_array_equal(a.data, b.data)
+    for name, state in one.state.items():
+        np.testing.assert_array_equal(np.concatenate([optimizer.state[name] for optimizer in many]), state)
+    assert [i for part in many[0].parts for i in range(flat.size)[part]] == list(range(flat.size))
+
+
+@OPTIMIZERS
+def test_a_state_that_was_gathered_is_taken_up_by_any_number_of_workers(make):
+    flat, states = FlatParameters(parameters()), []
+
+    def work(comm):
+        optimizer = make(flat, rank=comm.rank, size=comm.size)
+        if states:
+            optimizer.load_state(states[0], 5)
+        else:
+            for name, array in optimizer.state.items():
+                array[:] = np.arange(len(array)) + 100 * comm.rank + len(name)
+        comm.barrier()
+        return optimizer.whole_state(comm)
+
+    for size in (2, 1, 3):
+        states.append(start_workers(Threads(size), work))
+    for state in states[1:]:
+        assert state.keys() == states[0].keys() and state
+        for name, array in state.items():
+            np.testing.assert_array_equal(array, states[0][name])
 
 
 def test_clipping_scales_all_gradients_to_the_given_length():
@@ -210,7 +242,7 @@ def test_ten_steps_agree_with_pytorch(name):
 def test_in_mixed_precision_small_updates_add_up_in_the_unrounded_parameters(make):
     """Steps of a tenth of float16's spacing at 1 would all be rounded away if they were added to float16."""
     parameter = Parameter(np.ones((4, 4), np.float32))
-    optimizer = make([parameter], lr=1e-4, weight_decay=0.0, dtype=np.dtype(np.float16))
+    optimizer = make(FlatParameters([parameter], np.dtype(np.float16)), lr=1e-4, weight_decay=0.0)
     assert parameter.dtype == np.float16
     for _ in range(100):
         parameter.accumulate(np.ones((4, 4), np.float16))
@@ -225,6 +257,6 @@ def test_in_mixed_precision_small_updates_add_up_in_the_unrounded_parameters(mak
 
 
 def test_both_forms_of_adafactor_are_choices_of_training():
-    model = Linear(3, 2)
+    flat = FlatParameters(Linear(3, 2).parameters())
     for name, relative in (("adafactor", False), ("adafactor-relative", True)):
-        assert TrainConfig(optimizer=name).make_optimizer(model, None).relative is relative
+        assert TrainConfig(optimizer=name).make_optimizer(flat).relative is relative

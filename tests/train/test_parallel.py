@@ -2,16 +2,20 @@
 
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
 
 import tinytensor as tt
 from models import GPT, GPTConfig
+from tinytensor.distributed import share
 from train import parallel
-from train.optim import AdamW
+from train.optim import FlatParameters
+from train.trainer import replica
 
-KINDS = ["threads", pytest.param("processes", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"))]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
+KINDS = ["threads", pytest.param("processes", marks=linux)]
 CONFIG = GPTConfig(vocab_size=11, context=8, layers=2, heads=2, width=8)
 
 
@@ -19,26 +23,22 @@ def gradient_of(kind: str, workers: int, batch: dict) -> np.ndarray:
     """The summed gradient of one batch, each worker having its share of the rows."""
     with tt.random.seeded(5):
         model = GPT(CONFIG)
-    optimizer = AdamW(model.parameters(), allocate=parallel.shared_zeros if kind == "processes" else None)
-    flat = optimizer.flat
-    gradients = [flat.grad, *(flat.allocate(flat.size) for _ in range(workers - 1))]
+    comm = parallel.communicator(kind, workers)
+    flat = FlatParameters(model.parameters(), allocate=comm.shared)
 
-    def work(team):
-        replica, parameters = team.replica(model, flat.parameters)
-        flat.collect_gradients_in(team.gradients[team.rank], parameters)
-        rows = team.stretch(len(batch["ids"]))
+    def work(comm):
+        own_model, parameters = replica(model, flat.parameters)
+        grad = comm.zeros(flat.size)
+        flat.collect_gradients_in(grad, parameters)
+        rows = share(len(batch["ids"]), comm.rank, comm.size)
         mine = {name: array[rows] for name, array in batch.items()}
         if len(mine["ids"]):
-            replica.loss(mine).backward(np.float32(len(mine["ids"]) / len(batch["ids"])))
+            own_model.loss(mine).backward(np.float32(len(mine["ids"]) / len(batch["ids"])))
         flat.complete_gradients(parameters)
-        team.barrier()
-        stretch = team.stretch(flat.size)
-        parallel.sum_gradients(team.gradients, team.gradients[team.rank], stretch)
-        flat.data[stretch] = team.gradients[team.rank][stretch]  # into the one array that all share
-        team.barrier()
+        comm.reduce_scatter(grad)
+        return comm.all_gather(grad).copy()
 
-    parallel.run(kind, workers, gradients, work)
-    return flat.data.copy()
+    return parallel.start_workers(comm, work)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,55 +51,35 @@ def test_any_number_of_workers_finds_the_gradient_that_one_finds(kind, workers):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sums_are_over_all_workers_and_equal_for_all(kind):
-    results = parallel.shared_zeros(3 * 50, np.float64).reshape(3, 50)
-
-    def work(team):
-        for turn in range(50):
-            a, b = team.sum(team.rank + turn, 1.0)
-            results[team.rank, turn] = a + 1000 * b
-
-    parallel.run(kind, 3, [], work)
-    assert (results == 3 + 3 * np.arange(50) + 3000).all()
-
-
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_an_error_in_any_worker_ends_all_and_is_passed_on(kind, rank):
-    def work(team):
-        team.barrier()
-        if team.rank == rank:
+    def work(comm):
+        comm.barrier()
+        if comm.rank == rank:
             raise ValueError("no such luck")
-        team.barrier()
+        comm.barrier()
 
     with pytest.raises((ValueError, parallel.WorkerDied), match="no such luck"):
-        parallel.run(kind, 3, [], work)
+        parallel.start_workers(parallel.communicator(kind, 3), work)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@linux
 def test_a_killed_worker_is_reported_and_no_other_is_left_behind():
-    pids = parallel.shared_zeros(3, np.float64)
+    comm = parallel.communicator("processes", 3)
+    pids = comm.shared(3, np.int64)
 
-    def work(team):
-        pids[team.rank] = os.getpid()
-        team.barrier()
-        if team.rank == 1:
+    def work(comm):
+        pids[comm.rank] = os.getpid()
+        comm.barrier()
+        if comm.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        team.barrier()
+        comm.barrier()
 
     with pytest.raises(parallel.WorkerDied, match=r"worker 1 \(process \d+\) was killed by signal 9"):
-        parallel.run("processes", 3, [], work)
+        parallel.start_workers(comm, work)
     for pid in pids[1:]:
         with pytest.raises(ProcessLookupError):
-            os.kill(int(pid), 0)
-
-
-def test_shares_cover_everything_once_whether_or_not_they_divide():
-    for n in range(20):
-        for size in range(1, 8):
-            teams = [parallel.Team(rank, size, [], np.zeros((2, size, 1)), lambda rank: None) for rank in range(size)]
-            covered = [i for team in teams for i in range(n)[team.stretch(n)]]
-            assert covered == list(range(n))
+            os.kill(pid, 0)
 
 
 def test_an_unknown_kind_of_worker_is_named():

@@ -4,6 +4,7 @@ sentence what is wrong with what they were given."""
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from models import GPT
 from models.generate import generate
 from models.tokenizers import ByteLevelBPE
 from train import checkpoint
+from train.__main__ import main as command
 
 ROOT = Path(__file__).parents[2]
 TEXT = "the cat sat on the mat. the dog sat on the log. the hen sat in the pen.\n" * 60
@@ -209,6 +211,36 @@ def test_forty_steps_equal_twenty_and_a_kill_and_twenty_more_bit_for_bit(folder,
         np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_a_run_saved_by_two_workers_goes_on_with_one_or_with_three(folder, monkeypatch, optimizer):
+    monkeypatch.chdir(folder)
+    options = ["--data", "text.txt", *TINY, "--optimizer", optimizer, "--save-every", "10"]
+
+    def saved(run: str) -> dict:
+        return safetensors.numpy.load_file(folder / run / "trainer.safetensors")
+
+    for workers in ("1", "2"):
+        assert command(["gpt", *options, "--out", workers, "--steps", "10", "--workers", workers]) == 0
+    state, parameters = saved("2"), sum(array.size for name, array in saved("2").items() if name.startswith("model."))
+    if optimizer == "adamw":
+        assert state["optimizer.m"].shape == state["optimizer.v"].shape == (parameters,)
+    for name, array in saved("1").items():  # sums in another order, ten steps apart
+        np.testing.assert_allclose(state[name], array, rtol=2e-2, atol=2e-3, err_msg=name)
+    for workers in ("1", "2", "3"):
+        shutil.copytree("2", f"2-{workers}")
+        assert command(["gpt", "--resume", f"2-{workers}", "--steps", "12", "--workers", workers]) == 0
+    for name, array in saved("2-2").items():
+        for workers in ("1", "3"):
+            np.testing.assert_allclose(saved(f"2-{workers}")[name], array, rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+def test_a_checkpoint_of_another_optimizer_is_refused_before_any_work(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert command(["gpt", "--data", "text.txt", "--out", "run", *TINY, "--steps", "2", "--workers", "2"]) == 0
+    assert command(["gpt", "--resume", "run", "--steps", "4", "--optimizer", "adafactor"]) == 2
+    assert "the saved state is not Adafactor's: moments is missing, expected" in capsys.readouterr().err
+
+
 def read_progress(run: Path):
     with safetensors.safe_open(run / "trainer.safetensors", framework="numpy") as file:
         return file, json.loads(file.metadata()["progress"])
@@ -252,7 +284,7 @@ def test_a_stop_signal_saves_and_ends_cleanly(folder, number):
     assert read_progress(folder / "run")[1]["step"] >= 1
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
 def test_a_killed_worker_ends_the_run_with_a_sentence_and_leaves_the_checkpoint(folder):
     options = [*TINY, "--steps", 100000, "--save-every", 5, "--workers", 2, "--worker-kind", "processes"]
     process = start("gpt", "--data", "text.txt", "--out", "run", *options, cwd=folder)
@@ -267,7 +299,7 @@ def test_a_killed_worker_ends_the_run_with_a_sentence_and_leaves_the_checkpoint(
     assert train("sample", "run", "--tokens", 1, cwd=folder).returncode == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
 def test_a_killed_leader_takes_its_workers_along(folder):
     options = [*TINY, "--steps", 100000, "--save-every", 5, "--workers", 3, "--worker-kind", "processes"]
     process = start("gpt", "--data", "text.txt", "--out", "run", *options, cwd=folder)

@@ -22,6 +22,11 @@ def is_array(value) -> bool:
     return isinstance(value, np.ndarray) or _is_cupy(value)
 
 
+def as_array(value):
+    """NumPy's and CuPy's arrays as they are; lists and numbers as an array of NumPy's."""
+    return value if is_array(value) else np.asarray(value)
+
+
 def array_module(array):
     """numpy or cupy: the module this array belongs to."""
     return importlib.import_module("cupy") if _is_cupy(array) else np
@@ -50,7 +55,7 @@ def to_device(array, device: str):
     if device == "cpu":
         return to_numpy(array)
     _cupy()  # says so if there is none
-    return importlib.import_module("tinytensor.backend.gpu.graph").moved(np.asarray(array))
+    return importlib.import_module("tinytensor.backend.gpu.capture").moved(np.asarray(array))
 
 
 def beside(array, value):
@@ -66,8 +71,8 @@ def repeated() -> bool:
 
     Then shapes and the choice between two ways of computing may not depend on the numbers.
     """
-    graph = sys.modules.get("tinytensor.backend.gpu.graph")
-    return graph is not None and graph.capture.recorder is not None
+    module = sys.modules.get("tinytensor.backend.gpu.capture")
+    return module is not None and module.capture.recorder is not None
 
 
 def to_numpy(array) -> np.ndarray:

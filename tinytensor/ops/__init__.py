@@ -3,7 +3,6 @@
 from tinytensor.ops.attention import attention, self_attention
 from tinytensor.ops.checkpoint import checkpoint
 from tinytensor.ops.conv import conv1d, conv1d_max
-from tinytensor.ops.dropout import dropout
 from tinytensor.ops.elementwise import (
     abs,
     add,
@@ -11,6 +10,7 @@ from tinytensor.ops.elementwise import (
     clip,
     cos,
     div,
+    dropout,
     exp,
     gelu,
     log,
@@ -29,8 +29,7 @@ from tinytensor.ops.elementwise import (
     to,
     where,
 )
-from tinytensor.ops.embedding import embedding
-from tinytensor.ops.matmul import linear, matmul
+from tinytensor.ops.matmul import embedding, linear, matmul
 from tinytensor.ops.norm import add_layer_norm, add_rms_norm, layer_norm, rms_norm
 from tinytensor.ops.quantize import fake_quantize
 from tinytensor.ops.recurrent import lstm

@@ -8,10 +8,24 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tinytensor import random
-from tinytensor.backend import backend_of, beside
+from tinytensor.backend import array_module, backend_of, beside
 from tinytensor.ops.elementwise import check_alike
-from tinytensor.tensor import Tensor, record
+from tinytensor.tensor import Tensor, raw, record
+
+
+def plain_attention(q, k, v, *, causal=False, mask=None, bias=0.0, scale=None):
+    """What `attention` computes, on NumPy arrays: the tests hold every kernel against these lines."""
+    T, S, D = q.shape[-2], *k.shape[-2:]
+    scale = D**-0.5 if scale is None else scale
+    seen = np.tri(T, S, S - T, dtype=bool) if causal else np.ones((T, S), bool)
+    seen = seen if mask is None else seen & mask
+    scores = np.where(seen, q @ k.swapaxes(-1, -2) * scale + bias, -np.inf)  # (B, H, T, S)
+    highest = scores.max(axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
+    weights = np.exp(scores - highest)  # the highest becomes 1, so that nothing overflows
+    return weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1) @ v  # (B, H, T, D); zeros where nothing is seen
 
 
 def attention(
@@ -39,41 +53,11 @@ def attention(
     Gradient, with P the probabilities, O the output and dP = dO @ v^T:
         dS = P * (dP - sum(dO * O)),   dq = dS @ k * scale,   dk = dS^T @ q * scale,   dv = P^T @ dO,   dbias = dS
     """
-    _check(q.shape, k.shape, v.shape, mask, bias)
-    for name, other in (("k", k), ("v", v), ("bias", bias)):
-        if other is not None:
-            check_alike(f"attention: q and {name}", q.data, _raw(other))
-    _check_options(causal, window, dropout)
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    kernels = backend_of(q.data)
+    _check(q.data, k.data, v.data, causal, window, mask, bias, dropout)
     if q.shape[2] == 1 and not dropout and not any(isinstance(t, Tensor) and t.requires_grad for t in (q, k, v, bias)):
-        return Tensor(_one_query(kernels, q, k, v, window, _raw(mask), _raw(bias), scale))
-    y, saved = kernels.attention(
-        q.data,
-        k.data,
-        v.data,
-        scale=scale,
-        causal=causal,
-        window=window,
-        mask=_raw(mask),
-        bias=_raw(bias),
-        dropout=dropout,
-        rng=random.generator() if dropout else None,
-        keep=not recompute,
-    )
-    need_bias = isinstance(bias, Tensor) and bias.requires_grad
-    return record(y, (q, k, v, bias), lambda dy: kernels.attention_backward(dy, saved, need_bias=need_bias))
-
-
-def _one_query(kernels, q: Tensor, k: Tensor, v: Tensor, window: int | None, mask, bias, scale: float):
-    """What decoding asks for at every step: one query that may see all keys, or the last `window` of them."""
-    if window is not None and window < k.shape[2]:
-        k, v = k[:, :, -window:], v[:, :, -window:]
-        mask, bias = (a if a is None or a.shape[-1] == 1 else a[..., -window:] for a in (mask, bias))
-    if mask is not None:
-        closed = q.xp.where(beside(q.data, mask), 0, -q.xp.inf).astype(q.dtype)
-        bias = closed if bias is None else bias + closed
-    return kernels.attention_step(q.data, k.data, v.data, scale=scale, bias=bias)
+        return Tensor(_one_query(q.data, k.data, v.data, window, mask, bias, scale))
+    y, backward = _attend(q.data, k.data, v.data, causal, window, mask, bias, scale, dropout, recompute)
+    return record("attention", y, (q, k, v, bias), backward)
 
 
 def self_attention(
@@ -97,36 +81,17 @@ def self_attention(
     if qkv.ndim != 3 or heads < 1 or qkv.shape[-1] % (3 * heads):
         raise ValueError(f"self_attention: qkv {qkv.shape} must be (B, T, 3 * C), with C divisible by {heads} heads")
     B, T, packed = qkv.shape
-    width = packed // 3
-    _check_options(causal, window, dropout)
+    C, xp = packed // 3, qkv.xp
     q, k, v = unpack_heads(qkv.data, 3, heads)
-    _check(q.shape, k.shape, v.shape, mask, bias)
-    if bias is not None:
-        check_alike("self_attention: qkv and bias", qkv.data, _raw(bias))
-    kernels = backend_of(qkv.data)
-    y, saved = kernels.attention(
-        q,
-        k,
-        v,
-        scale=1 / math.sqrt(width // heads) if scale is None else scale,
-        causal=causal,
-        window=window,
-        mask=_raw(mask),
-        bias=_raw(bias),
-        dropout=dropout,
-        rng=random.generator() if dropout else None,
-        keep=not recompute,
-    )
-    xp = qkv.xp
-    need_bias = isinstance(bias, Tensor) and bias.requires_grad
+    _check(q, k, v, causal, window, mask, bias, dropout)
+    y, gradients = _attend(q, k, v, causal, window, mask, bias, scale, dropout, recompute)
 
     def backward(dy):
         dqkv = xp.empty((B, T, packed), dy.dtype)
-        dy = dy.reshape(B, T, heads, width // heads).swapaxes(1, 2)
-        *_, dbias = kernels.attention_backward(dy, saved, out=unpack_heads(dqkv, 3, heads), need_bias=need_bias)
+        *_, dbias = gradients(dy.reshape(B, T, heads, C // heads).swapaxes(1, 2), out=unpack_heads(dqkv, 3, heads))
         return dqkv, dbias
 
-    return record(y.swapaxes(1, 2).reshape(B, T, width), (qkv, bias), backward)
+    return record("self_attention", y.swapaxes(1, 2).reshape(B, T, C), (qkv, bias), backward)
 
 
 def unpack_heads(packed, parts: int, heads: int) -> list:
@@ -136,27 +101,56 @@ def unpack_heads(packed, parts: int, heads: int) -> list:
     return [split[:, :, part].swapaxes(1, 2) for part in range(parts)]
 
 
-def _raw(value):
-    return value.data if isinstance(value, Tensor) else value
+def _attend(q, k, v, causal, window, mask, bias, scale, dropout, recompute) -> tuple:
+    """y from raw q, k and v, and what makes the gradients of q, k, v and the bias from that of y, in `out` if given."""
+    kernels = backend_of(q)
+    y, saved = kernels.attention(
+        q,
+        k,
+        v,
+        scale=1 / math.sqrt(q.shape[-1]) if scale is None else scale,
+        causal=causal,
+        window=window,
+        mask=raw(mask),
+        bias=raw(bias),
+        dropout=dropout,
+        rng=random.generator() if dropout else None,
+        keep=not recompute,
+    )
+    need_bias = isinstance(bias, Tensor) and bias.requires_grad
+    return y, lambda dy, out=None: kernels.attention_backward(dy, saved, out=out, need_bias=need_bias)
 
 
-def _check_options(causal: bool, window: int | None, dropout: float) -> None:
+def _one_query(q, k, v, window, mask, bias, scale):
+    """What decoding asks for at every step: one query that may see all keys, or the last `window` of them."""
+    mask, bias = raw(mask), raw(bias)
+    if window is not None and window < k.shape[2]:
+        k, v = k[:, :, -window:], v[:, :, -window:]
+        mask, bias = (a if a is None or a.shape[-1] == 1 else a[..., -window:] for a in (mask, bias))
+    if mask is not None:
+        xp = array_module(q)
+        closed = xp.where(beside(q, mask), 0, -xp.inf).astype(q.dtype)
+        bias = closed if bias is None else bias + closed
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    return backend_of(q).attention_step(q, k, v, scale=scale, bias=bias)
+
+
+def _check(q, k, v, causal, window, mask, bias, dropout) -> None:
+    if q.ndim != 4 or k.shape != v.shape or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3]:
+        raise ValueError(
+            f"attention: q {q.shape}, k {k.shape} and v {v.shape} must be (B, H, T, D) and twice (B, H, S, D)"
+        )
+    scores = (*q.shape[:3], k.shape[2])
+    for name, value in (("mask", mask), ("bias", bias)):
+        shape = () if value is None else value.shape
+        if len(shape) > 4 or any(n not in (1, full) for n, full in zip(reversed(shape), reversed(scores))):
+            raise ValueError(f"attention: {name} has shape {shape}, which does not broadcast to (B, H, T, S) {scores}")
+    if mask is not None and mask.dtype != bool:
+        raise ValueError(f"attention: mask must be boolean (True where allowed), not {mask.dtype}")
+    for name, other in (("k", k), ("v", v), ("bias", raw(bias))):
+        if other is not None:
+            check_alike(f"attention: q and {name}", q, other)
     if window is not None and not (causal and window >= 1):
         raise ValueError(f"attention: window={window} must be at least 1 (the last positions seen), with causal=True")
     if not 0 <= dropout < 1:
         raise ValueError(f"attention: dropout={dropout} is not a share in [0, 1)")
-
-
-def _check(q: tuple, k: tuple, v: tuple, mask, bias) -> None:
-    if len(q) != 4 or k != v or q[:2] != k[:2] or q[3] != k[3]:
-        raise ValueError(f"attention: q {q}, k {k} and v {v} must be (B, H, T, D) and twice (B, H, S, D)")
-    scores = (*q[:3], k[2])
-    for name, value in (("mask", mask), ("bias", bias)):
-        if value is None:
-            continue
-        shape = value.shape
-        fits = len(shape) <= 4 and all(n in (1, full) for n, full in zip(reversed(shape), reversed(scores)))
-        if not fits:
-            raise ValueError(f"attention: {name} has shape {shape}, which does not broadcast to (B, H, T, S) {scores}")
-    if mask is not None and _raw(mask).dtype != bool:
-        raise ValueError(f"attention: mask must be boolean (True where allowed), not {_raw(mask).dtype}")

@@ -35,4 +35,4 @@ def checkpoint(fn: Callable[..., Tensor], *inputs) -> Tensor:
         again.node, again.output = second.node, second.output
         return (g,)
 
-    return record(value.data, (again,), backward)
+    return record("checkpoint", value.data, (again,), backward)

@@ -27,7 +27,7 @@ def conv1d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         dw, dx = _gradients(g, inputs, kernel)
         return dw, dx, None if bias is None else g.sum(axis=(0, 1))
 
-    return record(y, (weight, x, bias), backward)
+    return record("conv1d", y, (weight, x, bias), backward)
 
 
 def conv1d_max(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -50,7 +50,7 @@ def conv1d_max(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         dw, dx = _gradients(places * g[:, None], inputs, kernel)
         return dw, dx, None if bias is None else g.sum(axis=0)
 
-    return record(y, (weight, x, bias), backward)
+    return record("conv1d_max", y, (weight, x, bias), backward)
 
 
 def _windows(x, width: int):

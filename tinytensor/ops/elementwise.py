@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinytensor import backend
-from tinytensor.tensor import Tensor, record
+from tinytensor import backend, random
+from tinytensor.tensor import Tensor, raw, record
 
 
 def unbroadcast(g, shape: tuple[int, ...]):
@@ -75,9 +75,9 @@ def is_number(value) -> bool:
 def add(a, b) -> Tensor:
     """a + b.   dL/da = dL/dy,   dL/db = dL/dy"""
     if is_number(b):
-        return record(_rounded(a.data + _plain(b), a.dtype), (a,), lambda g: (g,))
+        return record("add", _rounded(a.data + _plain(b), a.dtype), (a,), lambda g: (g,))
     x, y = operands("add", a, b)
-    return record(x + y, (a, b), lambda g: (unbroadcast(g, x.shape), unbroadcast(g, y.shape)))
+    return record("add", x + y, (a, b), lambda g: (unbroadcast(g, x.shape), unbroadcast(g, y.shape)))
 
 
 def sub(a, b) -> Tensor:
@@ -85,25 +85,25 @@ def sub(a, b) -> Tensor:
     if is_number(b):
         return add(a, -b)
     x, y = operands("sub", a, b)
-    return record(x - y, (a, b), lambda g: (unbroadcast(g, x.shape), unbroadcast(-g, y.shape)))
+    return record("sub", x - y, (a, b), lambda g: (unbroadcast(g, x.shape), unbroadcast(-g, y.shape)))
 
 
 def mul(a, b) -> Tensor:
     """a * b.   dL/da = dL/dy * b,   dL/db = dL/dy * a"""
     if is_number(b):
         b = _plain(b)
-        return record(_rounded(a.data * b, a.dtype), (a,), lambda g: (_rounded(g * b, g.dtype),))
+        return record("mul", _rounded(a.data * b, a.dtype), (a,), lambda g: (_rounded(g * b, g.dtype),))
     x, y = operands("mul", a, b)
-    return record(x * y, (a, b), lambda g: (unbroadcast(g * y, x.shape), unbroadcast(g * x, y.shape)))
+    return record("mul", x * y, (a, b), lambda g: (unbroadcast(g * y, x.shape), unbroadcast(g * x, y.shape)))
 
 
 def div(a, b) -> Tensor:
     """a / b.   dL/da = dL/dy / b,   dL/db = -dL/dy * a / b^2"""
     if is_number(b):
         b = _plain(b)
-        return record(_rounded(a.data / b, a.dtype), (a,), lambda g: (_rounded(g / b, g.dtype),))
+        return record("div", _rounded(a.data / b, a.dtype), (a,), lambda g: (_rounded(g / b, g.dtype),))
     x, y = operands("div", a, b)
-    return record(x / y, (a, b), lambda g: (unbroadcast(g / y, x.shape), unbroadcast(-g * x / (y * y), y.shape)))
+    return record("div", x / y, (a, b), lambda g: (unbroadcast(g / y, x.shape), unbroadcast(-g * x / (y * y), y.shape)))
 
 
 def _plain(number):
@@ -118,63 +118,63 @@ def _rounded(y, dtype):
 
 def neg(a: Tensor) -> Tensor:
     """-a.   dL/da = -dL/dy"""
-    return record(-a.data, (a,), lambda g: (-g,))
+    return record("neg", -a.data, (a,), lambda g: (-g,))
 
 
 def power(a: Tensor, exponent: int | float) -> Tensor:
     """a^n for a plain number n.   dL/da = dL/dy * n * a^(n-1)"""
     x, n = a.data, _plain(exponent)
     if n == 0:  # a^-1 below would make 0 * infinity at a = 0
-        return record(a.xp.ones_like(x), (a,), lambda g: (a.xp.zeros_like(x),))
-    return record(_rounded(x**n, x.dtype), (a,), lambda g: (_rounded(g * n * x ** (n - 1), g.dtype),))
+        return record("power", a.xp.ones_like(x), (a,), lambda g: (a.xp.zeros_like(x),))
+    return record("power", _rounded(x**n, x.dtype), (a,), lambda g: (_rounded(g * n * x ** (n - 1), g.dtype),))
 
 
 def exp(a: Tensor) -> Tensor:
     """e^a.   dL/da = dL/dy * y"""
     y = a.xp.exp(a.data)
-    return record(y, (a,), lambda g: (g * y,))
+    return record("exp", y, (a,), lambda g: (g * y,))
 
 
 def log(a: Tensor) -> Tensor:
     """The natural logarithm.   dL/da = dL/dy / a"""
     x = a.data
-    return record(a.xp.log(x), (a,), lambda g: (g / x,))
+    return record("log", a.xp.log(x), (a,), lambda g: (g / x,))
 
 
 def sqrt(a: Tensor) -> Tensor:
     """The square root.   dL/da = dL/dy / (2 y)"""
     y = a.xp.sqrt(a.data)
-    return record(y, (a,), lambda g: (g / (2 * y),))
+    return record("sqrt", y, (a,), lambda g: (g / (2 * y),))
 
 
 def sin(a: Tensor) -> Tensor:
     """sin(a).   dL/da = dL/dy * cos(a)"""
     x, xp = a.data, a.xp
-    return record(xp.sin(x), (a,), lambda g: (g * xp.cos(x),))
+    return record("sin", xp.sin(x), (a,), lambda g: (g * xp.cos(x),))
 
 
 def cos(a: Tensor) -> Tensor:
     """cos(a).   dL/da = -dL/dy * sin(a)"""
     x, xp = a.data, a.xp
-    return record(xp.cos(x), (a,), lambda g: (-g * xp.sin(x),))
+    return record("cos", xp.cos(x), (a,), lambda g: (-g * xp.sin(x),))
 
 
 def abs(a: Tensor) -> Tensor:
     """|a|.   dL/da = dL/dy * sign(a), and 0 at a = 0"""
     x, xp = a.data, a.xp
-    return record(xp.abs(x), (a,), lambda g: (g * xp.sign(x),))
+    return record("abs", xp.abs(x), (a,), lambda g: (g * xp.sign(x),))
 
 
 def tanh(a: Tensor) -> Tensor:
     """tanh(a).   dL/da = dL/dy * (1 - y^2)"""
     y = a.xp.tanh(a.data)
-    return record(y, (a,), lambda g: (g * (1 - y * y),))
+    return record("tanh", y, (a,), lambda g: (g * (1 - y * y),))
 
 
 def sigmoid(a: Tensor) -> Tensor:
     """1 / (1 + e^-a).   dL/da = dL/dy * y * (1 - y)"""
     y = logistic(a.data, a.xp)
-    return record(y, (a,), lambda g: (g * y * (1 - y),))
+    return record("sigmoid", y, (a,), lambda g: (g * y * (1 - y),))
 
 
 def logistic(x, xp):
@@ -186,14 +186,14 @@ def logistic(x, xp):
 def relu(a: Tensor) -> Tensor:
     """max(a, 0).   dL/da = dL/dy where a > 0, else 0"""
     y = a.xp.maximum(a.data, 0)
-    return record(y, (a,), lambda g: (g * (y > 0),))
+    return record("relu", y, (a,), lambda g: (g * (y > 0),))
 
 
 def silu(a: Tensor) -> Tensor:
     """a * sigmoid(a), also called swish.   dL/da = dL/dy * (s + y * (1 - s)),   s = sigmoid(a)"""
     s = logistic(a.data, a.xp)
     y = a.data * s
-    return record(y, (a,), lambda g: (g * (s + y * (1 - s)),))
+    return record("silu", y, (a,), lambda g: (g * (s + y * (1 - s)),))
 
 
 def gelu(a: Tensor, approximate: bool = False, bias: Tensor | None = None) -> Tensor:
@@ -209,26 +209,41 @@ def gelu(a: Tensor, approximate: bool = False, bias: Tensor | None = None) -> Te
         check_alike("gelu", a.data, bias.data)
     kernels = backend.backend_of(a.data)
     needed = a.requires_grad or (bias is not None and bias.requires_grad)
-    y, slope = kernels.gelu(a.data, approximate, need_slope=needed, bias=None if bias is None else bias.data)
+    y, slope = kernels.gelu(a.data, approximate, need_slope=needed, bias=raw(bias))
 
-    def backward(g):
-        da = kernels.gelu_backward(g, slope)
-        return da, None if bias is None else da.sum(axis=tuple(range(da.ndim - 1)))
+    return record("gelu", y, (a, bias), lambda g: kernels.gelu_backward(g, slope, need_bias=bias is not None))
 
-    return record(y, (a, bias), backward)
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """y = x * keep / (1 - p), each element of keep 1 with probability 1 - p, else 0.   dL/dx = dL/dy * keep / (1 - p)
+
+    So that no element is relied on alone (Srivastava et al. 2014); the survivors are scaled up, for training only.
+    p: the share to drop, 0 <= p < 1. Draws from this thread's stream (tinytensor.random).
+    """
+    check_share("dropout", p)
+    if p == 0:
+        return x
+    kernels = backend.backend_of(x.data)
+    y, mask = kernels.dropout(x.data, p, random.generator())
+    return record("dropout", y, (x,), lambda g: (kernels.dropout_backward(g, mask, p),))
+
+
+def check_share(name: str, p: float) -> None:
+    if not 0 <= p < 1:
+        raise ValueError(f"{name}: p={p} is not a share in [0, 1)")
 
 
 def maximum(a, b) -> Tensor:
     """The larger of the two; where they are equal each gets half of the gradient."""
-    return _extreme("maximum", a, b, lambda x, y: x > y)
+    return _extreme("maximum", a, b, np.maximum, lambda x, y: x > y)
 
 
 def minimum(a, b) -> Tensor:
     """The smaller of the two; where they are equal each gets half of the gradient."""
-    return _extreme("minimum", a, b, lambda x, y: x < y)
+    return _extreme("minimum", a, b, np.minimum, lambda x, y: x < y)
 
 
-def _extreme(name: str, a, b, wins) -> Tensor:
+def _extreme(name: str, a, b, choose, wins) -> Tensor:
     x, y = operands(name, a, b)
     xp = backend.array_module(x)
 
@@ -236,15 +251,14 @@ def _extreme(name: str, a, b, wins) -> Tensor:
         share = xp.where(x == y, 0.5, wins(x, y)).astype(g.dtype)  # a's part of the gradient
         return unbroadcast(g * share, x.shape), unbroadcast(g * (1 - share), y.shape)
 
-    backward.__qualname__ = name
-    return record(getattr(xp, name)(x, y), (a, b), backward)
+    return record(name, choose(x, y), (a, b), backward)
 
 
 def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
     """Hold every element within [low, high].   dL/da = dL/dy inside, 0 outside"""
     x = a.data
     y = a.xp.clip(x, _plain(low), _plain(high))
-    return record(y, (a,), lambda g: (g * (x == y),))
+    return record("clip", y, (a,), lambda g: (g * (x == y),))
 
 
 def where(condition, a, b) -> Tensor:
@@ -261,7 +275,7 @@ def where(condition, a, b) -> Tensor:
         zero = xp.zeros((), g.dtype)
         return unbroadcast(xp.where(chosen, g, zero), x.shape), unbroadcast(xp.where(chosen, zero, g), y.shape)
 
-    return record(xp.where(chosen, x, y), (a, b), backward)
+    return record("where", xp.where(chosen, x, y), (a, b), backward)
 
 
 def astype(a: Tensor, dtype) -> Tensor:
@@ -269,11 +283,11 @@ def astype(a: Tensor, dtype) -> Tensor:
     before, after = a.dtype, np.dtype(dtype)
     if not backend.is_float(after):
         return Tensor(a.data.astype(after))
-    return record(a.data.astype(after), (a,), lambda g: (g.astype(before),))
+    return record("astype", a.data.astype(after), (a,), lambda g: (g.astype(before),))
 
 
 def to(a: Tensor, device: str) -> Tensor:
     """The same values on the device "cpu" or "cuda"; itself where it is there already.   dL/da = dL/dy brought back"""
     before = a.device
     y = backend.to_device(a.data, device)
-    return a if before == device else record(y, (a,), lambda g: (backend.to_device(g, before),))
+    return a if before == device else record("to", y, (a,), lambda g: (backend.to_device(g, before),))

@@ -1,16 +1,15 @@
-"""Matrix products: where nearly all of a transformer's arithmetic happens."""
+"""Matrix products, where nearly all of a transformer's arithmetic happens, and the lookup of rows in a table.
+
+A lookup is the product of a one-hot row with the table, without the multiplications by 0.
+"""
 
 from __future__ import annotations
 
 import math
 
-from tinytensor.backend import backend_of
+from tinytensor.backend import as_array, backend_of
 from tinytensor.ops.elementwise import alike, check_alike, check_broadcast, unbroadcast
-from tinytensor.tensor import Tensor, record
-
-# Up to this number of rows a product is faster row by row on a CPU, as in decoding a few texts at once: BLAS would
-# rearrange the whole matrix before it multiplies a few rows with it.
-FEW_ROWS = 4
+from tinytensor.tensor import Tensor, raw, record
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -31,7 +30,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         dy = unbroadcast(_product(left.swapaxes(-1, -2), g), right.shape)
         return dx.reshape(x.shape), dy.reshape(y.shape)
 
-    return record(z, (a, b), backward)
+    return record("matmul", z, (a, b), backward)
 
 
 def _product(x, y):
@@ -62,8 +61,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     w = weight.data
     rows = x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # one product over all rows is the fastest
     kernels = backend_of(w)
-    few = 1 < len(rows) <= FEW_ROWS and weight.device == "cpu"
-    y = (rows[:, None] @ w.T)[:, 0] if few else kernels.matmul(rows, w.T)
+    y = kernels.matmul(rows, w.T)
     if bias is not None:
         y += bias.data
     shape, needs_dx = x.shape, x.requires_grad
@@ -76,4 +74,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return dw, dx, db
 
     # The weight first: its gradient may lie in its buffer already, and must count before x's if both are one tensor.
-    return record(y.reshape(*shape[:-1], w.shape[0]), (weight, x, bias), backward)
+    return record("linear", y.reshape(*shape[:-1], w.shape[0]), (weight, x, bias), backward)
+
+
+def embedding(weight: Tensor, ids) -> Tensor:
+    """y = weight[ids].
+
+    weight: (V, C); ids: (...) integers in [0, V).  Returns (..., C).
+    dL/dweight[v] = the sum of dL/dy over all places where v was looked up; rows that were not are 0.
+    """
+    ids, rows, kernels = as_array(raw(ids)), len(weight), backend_of(weight.data)
+    if ids.dtype.kind not in "iu":
+        raise ValueError(f"embedding: ids must be integers, not {ids.dtype}")
+    if (wrong := kernels.id_outside(ids, rows)) is not None:
+        raise ValueError(f"embedding: id {wrong} is outside the table of {rows} rows (0..{rows - 1})")
+
+    def backward(g):
+        return (kernels.embedding_backward(g, ids, rows, out=weight.gradient_buffer()),)
+
+    return record("embedding", kernels.embedding(weight.data, ids), (weight,), backward)

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from tinytensor import random
 from tinytensor.backend import array_module, backend_of
-from tinytensor.ops.dropout import check_share
-from tinytensor.ops.elementwise import check_alike
-from tinytensor.tensor import Tensor, record, record_many
+from tinytensor.ops.elementwise import check_alike, check_share
+from tinytensor.tensor import Tensor, raw, record, record_many
 
 
 def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
@@ -69,14 +68,13 @@ def add_rms_norm(
 
 def _alone(name: str, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, centre: bool) -> Tensor:
     kernels = backend_of(x.data)
-    _, y, saved = kernels.normalize(x.data, None, _data(weight), _data(bias), eps, centre=centre)
+    _, y, saved = kernels.normalize(x.data, None, raw(weight), raw(bias), eps, centre=centre)
 
     def backward(dy):
         dx, _, dweight, dbias = kernels.normalize_backward(None, dy, saved)
         return dx, dweight, dbias
 
-    backward.__qualname__ = name
-    return record(y, (x, weight, bias), backward)
+    return record(name, y, (x, weight, bias), backward)
 
 
 def _added(
@@ -84,7 +82,7 @@ def _added(
 ) -> tuple[Tensor, Tensor]:
     check_share(name, p)
     kernels = backend_of(x.data)
-    arrays = x.data, branch.data, _data(weight), _data(bias)
+    arrays = x.data, branch.data, raw(weight), raw(bias)
     rng = random.generator() if p else None
     total, y, saved = kernels.normalize(*arrays, eps, centre=centre, dropout=p, rng=rng)
 
@@ -94,13 +92,8 @@ def _added(
         dy = array_module(total).zeros_like(total) if dy is None else dy
         return kernels.normalize_backward(dtotal, dy, saved)
 
-    backward.__qualname__ = name
-    both = record_many([total, y], (x, branch, weight, bias), backward)
+    both = record_many(name, [total, y], (x, branch, weight, bias), backward)
     return both[0], both[1]
-
-
-def _data(tensor: Tensor | None):
-    return None if tensor is None else tensor.data
 
 
 def _check(

@@ -29,4 +29,4 @@ def fake_quantize(x: Tensor, step: Tensor, lowest: int, highest: int) -> Tensor:
         dstep = g * xp.where(inside, q - v, q)
         return g * inside, unbroadcast(dstep, step.shape) / math.sqrt(max(1, shared * highest))
 
-    return record(q * s, (x, step), backward)
+    return record("fake_quantize", q * s, (x, step), backward)

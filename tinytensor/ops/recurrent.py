@@ -7,9 +7,24 @@ sequence is one op here, with one node in the graph: the kernel walks the steps,
 
 from __future__ import annotations
 
+import numpy as np
+
 from tinytensor.backend import backend_of
 from tinytensor.ops.elementwise import check_alike
-from tinytensor.tensor import Tensor, record_many
+from tinytensor.tensor import Tensor, raw, record_many
+
+
+def plain_lstm_step(x, h, c, w_x, w_h, bias=0.0, w_proj=None, cell_clip=np.inf, proj_clip=np.inf):
+    """One step of `lstm` on NumPy arrays, x (B, I): the tests hold the kernels against these lines."""
+    i, f, g, o = np.split(x @ w_x.T + h @ w_h.T + bias, 4, axis=-1)  # (B, H) each
+    c = np.clip(_sigmoid(f) * c + _sigmoid(i) * np.tanh(g), -cell_clip, cell_clip)
+    m = _sigmoid(o) * np.tanh(c)
+    h = m if w_proj is None else np.clip(m @ w_proj.T, -proj_clip, proj_clip)
+    return h, c
+
+
+def _sigmoid(a):
+    return 1 / (1 + np.exp(-a))
 
 
 def lstm(
@@ -48,8 +63,8 @@ def lstm(
         x.data,
         w_x.data,
         w_h.data,
-        None if bias is None else bias.data,
-        None if w_proj is None else w_proj.data,
+        raw(bias),
+        raw(w_proj),
         xp.zeros((B, P), x.dtype) if h is None else h.data,
         xp.zeros((B, H), x.dtype) if c is None else c.data,
         mask,
@@ -58,10 +73,8 @@ def lstm(
         proj_clip=proj_clip,
     )
 
-    def backward(dy, dh_n, dc_n):
-        return kernels.lstm_backward(dy, dh_n, dc_n, saved)
-
-    y, h_n, c_n = record_many([y, h_n, c_n], (x, w_x, w_h, bias, w_proj, h, c), backward)
+    backward = lambda dy, dh_n, dc_n: kernels.lstm_backward(dy, dh_n, dc_n, saved)
+    y, h_n, c_n = record_many("lstm", [y, h_n, c_n], (x, w_x, w_h, bias, w_proj, h, c), backward)
     return y, h_n, c_n
 
 

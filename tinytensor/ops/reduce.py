@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,9 +15,8 @@ Axis = int | tuple[int, ...] | None
 def sum(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The sum over `axis` (all axes by default).   dL/da = dL/dy, repeated along the axes"""
     xp, shape = a.xp, a.shape
-    return record(
-        a.data.sum(axis=axis, keepdims=keepdims), (a,), lambda g: (xp.broadcast_to(_kept(g, shape, axis), shape),)
-    )
+    y = a.data.sum(axis=axis, keepdims=keepdims)
+    return record("sum", y, (a,), lambda g: (xp.broadcast_to(_kept(g, shape, axis), shape),))
 
 
 def mean(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -25,9 +25,8 @@ def mean(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     n = _count(shape, axis)
     if n == 0:
         raise ValueError(f"mean: there is nothing to average over axis {axis} of shape {shape}")
-    return record(
-        a.data.mean(axis=axis, keepdims=keepdims), (a,), lambda g: (xp.broadcast_to(_kept(g / n, shape, axis), shape),)
-    )
+    y = a.data.mean(axis=axis, keepdims=keepdims)
+    return record("mean", y, (a,), lambda g: (xp.broadcast_to(_kept(g / n, shape, axis), shape),))
 
 
 def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Tensor:
@@ -41,31 +40,30 @@ def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 
     shape = a.shape
     centred = a.data - a.data.mean(axis=axis, keepdims=True)
     y = (centred * centred).sum(axis=axis, keepdims=keepdims) / n
-    return record(y, (a,), lambda g: (_kept(g, shape, axis) * centred * 2 / n,))
+    return record("var", y, (a,), lambda g: (_kept(g, shape, axis) * centred * 2 / n,))
 
 
 def max(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest element over `axis`.   dL/da = dL/dy there; shared equally where several are largest"""
-    return _extreme("max", a, axis, keepdims)
+    return _extreme("max", a.xp.max, a, axis, keepdims)
 
 
 def min(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest element over `axis`.   dL/da = dL/dy there; shared equally where several are smallest"""
-    return _extreme("min", a, axis, keepdims)
+    return _extreme("min", a.xp.min, a, axis, keepdims)
 
 
-def _extreme(name: str, a: Tensor, axis: Axis, keepdims: bool) -> Tensor:
+def _extreme(name: str, choose: Callable, a: Tensor, axis: Axis, keepdims: bool) -> Tensor:
     x, shape = a.data, a.shape
     if _count(shape, axis) == 0:
         raise ValueError(f"{name}: there is nothing to choose from over axis {axis} of shape {shape}")
-    y = getattr(x, name)(axis=axis, keepdims=True)
+    y = choose(x, axis=axis, keepdims=True)
 
     def backward(g):
         winners = (x == y).astype(g.dtype)
         return (_kept(g, shape, axis) * winners / winners.sum(axis=axis, keepdims=True),)
 
-    backward.__qualname__ = name
-    return record(y if keepdims else y.reshape(_reduced(shape, axis)), (a,), backward)
+    return record(name, y if keepdims else y.squeeze(_axes(shape, axis)), (a,), backward)
 
 
 def logsumexp(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -83,7 +81,7 @@ def logsumexp(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     def backward(g):
         return (_kept(g, shape, axis) * e / xp.where(total == 0, 1, total),)
 
-    return record(y if keepdims else y.reshape(_reduced(shape, axis)), (a,), backward)
+    return record("logsumexp", y if keepdims else y.squeeze(_axes(shape, axis)), (a,), backward)
 
 
 def _axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
@@ -97,12 +95,6 @@ def _axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
 def _count(shape: tuple[int, ...], axis: Axis) -> int:
     """How many elements become one."""
     return math.prod(shape[one] for one in _axes(shape, axis))
-
-
-def _reduced(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
-    """The shape after reduction, without the reduced axes."""
-    gone = _axes(shape, axis)
-    return tuple(n for one, n in enumerate(shape) if one not in gone)
 
 
 def _kept(g, shape: tuple[int, ...], axis: Axis):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinytensor.backend import beside
+from tinytensor.backend import beside, is_array
 from tinytensor.ops.elementwise import check_alike, unbroadcast
-from tinytensor.tensor import Tensor, record, record_many
+from tinytensor.tensor import Tensor, raw, record, record_many
 
 
 def reshape(a: Tensor, *shape) -> Tensor:
@@ -20,7 +20,7 @@ def reshape(a: Tensor, *shape) -> Tensor:
     fits = a.size == known if -1 not in shape else known != 0 and a.size % known == 0
     if not fits or list(shape).count(-1) > 1:
         raise ValueError(f"reshape: {before} has {a.size} elements and cannot become {tuple(shape)}")
-    return record(a.data.reshape(shape), (a,), lambda g: (g.reshape(before),))
+    return record("reshape", a.data.reshape(shape), (a,), lambda g: (g.reshape(before),))
 
 
 def transpose(a: Tensor, *axes) -> Tensor:
@@ -30,18 +30,18 @@ def transpose(a: Tensor, *axes) -> Tensor:
     if sorted(axis % a.ndim if a.ndim else axis for axis in axes) != list(range(a.ndim)):
         raise ValueError(f"transpose: {axes} is no order of the {a.ndim} axes of shape {a.shape}")
     back = sorted(range(a.ndim), key=lambda axis: axes[axis] % a.ndim)
-    return record(a.data.transpose(axes), (a,), lambda g: (g.transpose(back),))
+    return record("transpose", a.data.transpose(axes), (a,), lambda g: (g.transpose(back),))
 
 
 def swapaxes(a: Tensor, first: int, second: int) -> Tensor:
     """Two axes exchanged.   dL/da = dL/dy with them exchanged again"""
-    return record(a.data.swapaxes(first, second), (a,), lambda g: (g.swapaxes(first, second),))
+    return record("swapaxes", a.data.swapaxes(first, second), (a,), lambda g: (g.swapaxes(first, second),))
 
 
 def expand_dims(a: Tensor, axis: int) -> Tensor:
     """A new axis of length 1 at `axis`.   dL/da = dL/dy in a's shape"""
     before = a.shape
-    return record(a.xp.expand_dims(a.data, axis), (a,), lambda g: (g.reshape(before),))
+    return record("expand_dims", a.xp.expand_dims(a.data, axis), (a,), lambda g: (g.reshape(before),))
 
 
 def squeeze(a: Tensor, axis: int | None = None) -> Tensor:
@@ -49,7 +49,7 @@ def squeeze(a: Tensor, axis: int | None = None) -> Tensor:
     before = a.shape
     if axis is not None and before[axis] != 1:
         raise ValueError(f"squeeze: axis {axis} of shape {before} has length {before[axis]}, not 1")
-    return record(a.data.squeeze(axis), (a,), lambda g: (g.reshape(before),))
+    return record("squeeze", a.data.squeeze(axis), (a,), lambda g: (g.reshape(before),))
 
 
 def broadcast_to(a: Tensor, shape: Sequence[int]) -> Tensor:
@@ -59,7 +59,7 @@ def broadcast_to(a: Tensor, shape: Sequence[int]) -> Tensor:
         y = a.xp.broadcast_to(a.data, shape)
     except ValueError:
         raise ValueError(f"broadcast_to: {before} does not broadcast to {tuple(shape)}") from None
-    return record(y, (a,), lambda g: (unbroadcast(g, before),))
+    return record("broadcast_to", y, (a,), lambda g: (unbroadcast(g, before),))
 
 
 def getitem(a: Tensor, index) -> Tensor:
@@ -67,7 +67,7 @@ def getitem(a: Tensor, index) -> Tensor:
 
     dL/da is zero but for the chosen places, where it is dL/dy; a place chosen several times gets the sum.
     """
-    index = tuple(_raw(i, a.data) for i in index) if isinstance(index, tuple) else _raw(index, a.data)
+    index = tuple(_index(i, a.data) for i in index) if isinstance(index, tuple) else _index(index, a.data)
     shape, xp = a.shape, a.xp
 
     def backward(g):
@@ -77,21 +77,19 @@ def getitem(a: Tensor, index) -> Tensor:
         da[index] = g
         return (da,)
 
-    return record(a.data[index], (a,), backward)
+    return record("getitem", a.data[index], (a,), backward)
 
 
-def _raw(index, like):
+def _index(index, like):
     """What an index is made of: arrays where `like` is; slices and integers as they are."""
-    if isinstance(index, list):
-        index = np.asarray(index, None if index else np.intp)
-    index = index.data if isinstance(index, Tensor) else index
-    return beside(like, index) if hasattr(index, "dtype") and index.ndim else index
+    index = np.asarray(index, None if index else np.intp) if isinstance(index, list) else raw(index)
+    return beside(like, index) if is_array(index) and index.ndim else index
 
 
 def _may_repeat(index) -> bool:
     """Only arrays of integers can choose one place twice; slices, single integers and boolean masks cannot."""
     parts = index if isinstance(index, tuple) else (index,)
-    return any(hasattr(part, "dtype") and part.dtype != bool for part in parts)
+    return any(is_array(part) and part.dtype != bool for part in parts)
 
 
 def _added_at(index, g, shape: tuple[int, ...], xp):
@@ -107,7 +105,7 @@ def take_along_axis(a: Tensor, indices, axis: int) -> Tensor:
 
     dL/da adds dL/dy at the places taken.
     """
-    indices, shape, xp = _raw(indices, a.data), a.shape, a.xp
+    indices, shape, xp = _index(indices, a.data), a.shape, a.xp
     axis %= a.ndim
 
     def backward(g):
@@ -115,7 +113,7 @@ def take_along_axis(a: Tensor, indices, axis: int) -> Tensor:
         places[axis] = indices
         return (_added_at(tuple(places), g, shape, xp),)
 
-    return record(xp.take_along_axis(a.data, indices, axis), (a,), backward)
+    return record("take_along_axis", xp.take_along_axis(a.data, indices, axis), (a,), backward)
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -131,7 +129,8 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
         raise ValueError(f"concatenate: shapes {[t.shape for t in tensors]} differ outside axis {axis}")
     xp = tensors[0].xp
     ends = np.cumsum([t.shape[axis] for t in tensors])[:-1].tolist()
-    return record(xp.concatenate([t.data for t in tensors], axis), tensors, lambda g: xp.split(g, ends, axis))
+    y = xp.concatenate([t.data for t in tensors], axis)
+    return record("concatenate", y, tensors, lambda g: xp.split(g, ends, axis))
 
 
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -150,7 +149,7 @@ def split(a: Tensor, parts: int, axis: int = -1) -> list[Tensor]:
     def backward(*grads):
         return (xp.concatenate([xp.zeros(shape, dtype) if g is None else g for g in grads], axis),)
 
-    return record_many(pieces, (a,), backward)
+    return record_many("split", pieces, (a,), backward)
 
 
 def toeplitz(a: Tensor, rows: int, columns: int) -> Tensor:
@@ -174,7 +173,7 @@ def toeplitz(a: Tensor, rows: int, columns: int) -> Tensor:
         read = laid.reshape(*lead, rows * (diagonals + 1))[..., : rows * diagonals].reshape(*lead, rows, diagonals)
         return (read.sum(axis=-2),)
 
-    return record(windows[..., ::-1, :], (a,), backward)
+    return record("toeplitz", windows[..., ::-1, :], (a,), backward)
 
 
 def pad(a: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
@@ -182,10 +181,10 @@ def pad(a: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Ten
     if len(widths) != a.ndim:
         raise ValueError(f"pad: {len(widths)} pairs of widths for the {a.ndim} axes of shape {a.shape}")
     middle = tuple(slice(before, before + n) for (before, _), n in zip(widths, a.shape))
-    return record(a.xp.pad(a.data, widths, constant_values=value), (a,), lambda g: (g[middle],))
+    return record("pad", a.xp.pad(a.data, widths, constant_values=value), (a,), lambda g: (g[middle],))
 
 
 def flip(a: Tensor, axis: int) -> Tensor:
     """In reverse order along `axis`.   dL/da = dL/dy in reverse order"""
     xp = a.xp
-    return record(xp.flip(a.data, axis), (a,), lambda g: (xp.flip(g, axis),))
+    return record("flip", xp.flip(a.data, axis), (a,), lambda g: (xp.flip(g, axis),))

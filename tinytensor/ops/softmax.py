@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from tinytensor.backend import array_module, backend_of, device_of, repeated
+from tinytensor.backend import array_module, as_array, backend_of
 from tinytensor.ops.elementwise import check_alike, operands
-from tinytensor.tensor import Tensor, record
+from tinytensor.tensor import Tensor, raw, record
 
 IGNORED = -100  # a target that does not count, as in PyTorch
 
 
 def softmax(a: Tensor, axis: int = -1) -> Tensor:
     """y = exp(a) / sum(exp(a)) along `axis`.   dL/da = y * (g - sum(g * y))   with g = dL/dy"""
-    return _along(axis, a, "softmax")
+    kernels = backend_of(a.data)
+    return _along("softmax", axis, a, kernels.softmax, kernels.softmax_backward)
 
 
 def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
     """y = a - log(sum(exp(a))) along `axis`.   dL/da = g - exp(y) * sum(g)   with g = dL/dy"""
-    return _along(axis, a, "log_softmax")
-
-
-def _along(axis: int, a: Tensor, name: str) -> Tensor:
-    """The kernels work on the last axis; any other is brought there and back."""
     kernels = backend_of(a.data)
-    forward, gradient = getattr(kernels, name), getattr(kernels, name + "_backward")
+    return _along("log_softmax", axis, a, kernels.log_softmax, kernels.log_softmax_backward)
+
+
+def _along(name: str, axis: int, a: Tensor, forward: Callable, gradient: Callable) -> Tensor:
+    """The kernels work on the last axis; any other is brought there and back."""
     if a.ndim == 0:
         raise ValueError(f"{name}: a 0-d tensor has no axis to normalize over")
     y = forward(a.data.swapaxes(axis, -1))
+    back = lambda g: (gradient(g.swapaxes(axis, -1), y).swapaxes(axis, -1),)
+    return record(name, y.swapaxes(axis, -1), (a,), back)
 
-    def backward(g):
-        return (gradient(g.swapaxes(axis, -1), y).swapaxes(axis, -1),)
 
-    backward.__qualname__ = name
-    return record(y.swapaxes(axis, -1), (a,), backward)
+def plain_cross_entropy(logits, targets, *, ignore_index=IGNORED, label_smoothing=0.0, z_loss=0.0):
+    """What `cross_entropy` computes of every row, on NumPy arrays: the tests hold the kernels against these lines."""
+    counts = targets != ignore_index  # (N,)
+    highest = logits.max(axis=-1, keepdims=True, initial=np.finfo(logits.dtype).min)
+    log_z = (highest + np.log(np.exp(logits - highest).sum(axis=-1, keepdims=True)))[:, 0]  # (N, V) -> (N,)
+    picked = logits[np.arange(len(logits)), np.where(counts, targets, 0)]
+    losses = (1 - label_smoothing) * (log_z - picked) + label_smoothing * (log_z - logits.mean(axis=-1))
+    return np.where(counts, losses + z_loss * log_z**2, 0)
 
 
 def cross_entropy(
@@ -54,10 +62,8 @@ def cross_entropy(
     z_loss: adds z_loss * logsumexp^2, which keeps logits from drifting (Chowdhery et al. 2022, section 5).
     dL/dlogits = (softmax(logits) - one_hot(target)) / number of rows
     """
-    _check_reduction(reduction)
-    xp, shape = logits.xp, logits.shape
-    ids = check_targets("cross_entropy", targets, shape[:-1], shape[-1], ignore_index)
-    kernels = backend_of(logits.data)
+    shape, kernels = logits.shape, backend_of(logits.data)
+    ids = _checked("cross_entropy", targets, shape[:-1], shape[-1], ignore_index, reduction, kernels)
     losses, saved = kernels.cross_entropy(
         logits.data.reshape(-1, shape[-1]),
         ids,
@@ -66,10 +72,9 @@ def cross_entropy(
         z_loss=z_loss,
     )
 
-    def backward(g):
-        return (kernels.cross_entropy_backward(_per_row(g, ids, ignore_index, reduction, xp), saved).reshape(shape),)
-
-    return record(_reduced(losses, ids, shape[:-1], ignore_index, reduction), (logits,), backward)
+    total, per_row = _reduced(losses, ids, shape[:-1], ignore_index, reduction)
+    backward = lambda g: (kernels.cross_entropy_backward(per_row(g), saved).reshape(shape),)
+    return record("cross_entropy", total, (logits,), backward)
 
 
 def linear_cross_entropy(
@@ -89,15 +94,13 @@ def linear_cross_entropy(
     Returns a scalar, or with reduction="none" (...).  With p = softmax(x @ weight^T + bias) - one_hot(target):
         dL/dx = p @ weight,   dL/dweight = p^T @ x,   dL/dbias = sum(p),   over the rows
     """
-    _check_reduction(reduction)
     if x.shape[-1] != weight.shape[-1]:
         raise ValueError(f"linear_cross_entropy: x {x.shape} and weight {weight.shape} must end in the same length")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"linear_cross_entropy: bias has shape {bias.shape}, expected {weight.shape[:1]}")
     check_alike("linear_cross_entropy", x.data, weight.data)
-    xp, shape = x.xp, x.shape
-    ids = check_targets("linear_cross_entropy", targets, shape[:-1], weight.shape[0], ignore_index)
-    kernels = backend_of(x.data)
+    shape, kernels = x.shape, backend_of(x.data)
+    ids = _checked("linear_cross_entropy", targets, shape[:-1], len(weight), ignore_index, reduction, kernels)
     losses, saved = kernels.linear_cross_entropy(
         x.data.reshape(-1, shape[-1]),
         weight.data,
@@ -107,29 +110,13 @@ def linear_cross_entropy(
         label_smoothing=label_smoothing,
         z_loss=z_loss,
     )
+    total, per_row = _reduced(losses, ids, shape[:-1], ignore_index, reduction)
 
     def backward(g):
-        rows = _per_row(g, ids, ignore_index, reduction, xp)
-        dx, dw, db = kernels.linear_cross_entropy_backward(rows, saved, out=weight.gradient_buffer())
+        dx, dw, db = kernels.linear_cross_entropy_backward(per_row(g), saved, out=weight.gradient_buffer())
         return dw, dx.reshape(shape), db
 
-    # The weight first, as in `linear`.
-    return record(_reduced(losses, ids, shape[:-1], ignore_index, reduction), (weight, x, bias), backward)
-
-
-def check_targets(name: str, targets, shape: tuple[int, ...], classes: int, ignore_index: int):
-    """The targets as a flat array of integers, each a class or `ignore_index`."""
-    ids = targets.data if isinstance(targets, Tensor) else targets
-    ids = ids if hasattr(ids, "dtype") else np.asarray(ids)
-    if ids.dtype.kind not in "iu":
-        raise ValueError(f"{name}: targets must be integers, not {ids.dtype}")
-    if ids.shape != shape:
-        raise ValueError(f"{name}: targets have shape {ids.shape}, expected {shape} to match the predictions")
-    ids = ids.reshape(-1)
-    wrong = ((ids < 0) | (ids >= classes)) & (ids != ignore_index)
-    if not (repeated() and device_of(ids) == "cuda") and wrong.any():
-        raise ValueError(f"{name}: target {int(ids[wrong][0])} is outside the {classes} classes 0..{classes - 1}")
-    return ids
+    return record("linear_cross_entropy", total, (weight, x, bias), backward)  # the weight first, as in `linear`
 
 
 def count_targets(targets, ignore_index: int = IGNORED) -> int:
@@ -137,25 +124,31 @@ def count_targets(targets, ignore_index: int = IGNORED) -> int:
     return max(1, int((targets != ignore_index).sum()))
 
 
-def _check_reduction(reduction: str) -> None:
+def _checked(name: str, targets, shape: tuple[int, ...], classes: int, ignore_index: int, reduction: str, kernels):
+    """The targets as a flat array of integers, each a class or `ignore_index`."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"unknown reduction {reduction!r}; choose from mean, sum, none")
+    ids = as_array(raw(targets))
+    if ids.dtype.kind not in "iu":
+        raise ValueError(f"{name}: targets must be integers, not {ids.dtype}")
+    if ids.shape != shape:
+        raise ValueError(f"{name}: targets have shape {ids.shape}, expected {shape} to match the predictions")
+    ids = ids.reshape(-1)
+    if (wrong := kernels.id_outside(ids, classes, ignore_index)) is not None:
+        raise ValueError(f"{name}: target {wrong} is outside the {classes} classes 0..{classes - 1}")
+    return ids
 
 
-def _reduced(losses, ids, shape: tuple[int, ...], ignore_index: int, reduction: str):
-    """Losses per row -> what was asked for. The mean leaves ignored rows out of the count."""
+def _reduced(losses, ids, shape: tuple[int, ...], ignore_index: int, reduction: str) -> tuple:
+    """What was asked for of the losses per row, and what makes the gradient of each row's loss from that of it."""
     if reduction == "none":
-        return losses.reshape(shape)
-    total = losses.sum()
-    return total if reduction == "sum" else total / count_targets(ids, ignore_index)
-
-
-def _per_row(g, ids, ignore_index: int, reduction: str, xp):
-    """The gradient of each row's loss, from that of what `_reduced` made of them."""
-    if reduction == "none":
-        return g.reshape(-1)
-    share = g if reduction == "sum" else g / count_targets(ids, ignore_index)
-    return xp.broadcast_to(share, (len(ids),))
+        return losses.reshape(shape), lambda g: g.reshape(-1)
+    xp, total, rows = array_module(losses), losses.sum(), losses.shape
+    if reduction == "sum":
+        return total, lambda g: xp.broadcast_to(g, rows)
+    # Left as an array: to read the number would be to wait for the GPU.
+    count = array_module(ids).maximum((ids != ignore_index).sum(), 1).astype(losses.dtype)
+    return total / count, lambda g: xp.broadcast_to(g / count, rows)
 
 
 def mse_loss(prediction: Tensor, target) -> Tensor:
@@ -169,7 +162,7 @@ def mse_loss(prediction: Tensor, target) -> Tensor:
         dx = difference * (2 * g / difference.size)
         return dx, -dx
 
-    return record((difference * difference).mean(), (prediction, target), backward)
+    return record("mse_loss", (difference * difference).mean(), (prediction, target), backward)
 
 
 def binary_cross_entropy(logits: Tensor, targets) -> Tensor:
@@ -183,6 +176,6 @@ def binary_cross_entropy(logits: Tensor, targets) -> Tensor:
     xp = array_module(x)
     losses = xp.maximum(x, 0) - x * y + xp.log1p(xp.exp(-xp.abs(x)))
     n = x.size
-    return record(
+    return record("binary_cross_entropy",
         losses.mean(), (logits, targets), lambda g: ((0.5 * xp.tanh(0.5 * x) + 0.5 - y) * (g / n), -x * (g / n))
     )

@@ -18,10 +18,7 @@ from pathlib import Path
 
 from train import finetune
 from train.flags import add_device_flag
-from train.tasks.files import read_examples
-
-SUMMARY = "ask a fine-tuned model"
-ANSWERS = ("label", "score", "tags", "answer", "start", "target")  # columns of a file that are not asked about
+from train.tasks.examples import read_examples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,29 +33,13 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError("give either texts or --data FILE")
     tuned = finetune.load(args.run)
     tuned.model.to(args.device)
+    task = tuned.task
     if args.data:
-        asked = [{n: v for n, v in e.items() if n not in ANSWERS} for e in read_examples(args.data, tuned.task.kind)]
+        known = (*task.asks, "task")
+        asked = [{n: v for n, v in e.items() if n in known} for e in read_examples(args.data, task.kind)]
         for answer in tuned.answers(asked):
             print(json.dumps({"answer": answer}, ensure_ascii=False))
         return
-    example = example_of(tuned.task.kind, args.texts)
+    example = task.example(args.texts)
     (answer,) = tuned.answers([example])
-    if tuned.task.kind == "tag":
-        answer = " ".join(f"{word}/{tag}" for word, tag in zip(args.texts[0].split(), answer))
-    elif tuned.task.kind == "choose":
-        answer = example["choices"][answer]
-    print(answer if answer != "" else "(no answer)")
-
-
-def example_of(kind: str, texts: list[str]) -> dict:
-    """The example that a few texts in a row stand for."""
-    wanted = {
-        "classify": ("text", "pair"), "regress": ("text", "pair"), "tag": ("words",), "answer": ("question", "context"),
-        "choose": ("text", "choices"), "text2text": ("input",),
-    }[kind]  # fmt: skip
-    if kind == "choose":
-        texts = [texts[0], texts[1:]]
-    least = 2 if kind == "answer" else 1
-    if not least <= len(texts) <= len(wanted):
-        raise ValueError(f"a model for {kind} reads {' and '.join(wanted)}; {len(texts)} texts were given")
-    return dict(zip(wanted, texts))
+    print(task.shown(example, answer))

@@ -17,46 +17,25 @@ import argparse
 import numpy as np
 
 import tinytensor as tt
-from models.bert import PRESETS
-from models.tokenizers import WordPiece
 from nn import Module, evaluating
 from tinytensor.ops.softmax import IGNORED
-from train import pretrain
-from train.data.sentences import SentenceEncoder
-from train.objectives.masked import Masked, MaskedConfig, separator_of
+from train import pretrain, recipes
+from train.objectives.masked import Masked
 from train.report import perplexity
-
-SUMMARY = "train a BERT, a model that reads, on any text"
-
-RECIPE = pretrain.Recipe(
-    family="bert",
-    make_objective=lambda model, training, config, tokenizer: Masked(
-        tokenizer, model.context, training.batch, config, training.seed, one_shape=training.graph
-    ),
-    tokenizers={"wordpiece": WordPiece.train},
-    usual=("wordpiece", "wordpiece"),
-    vocab_size=1024,
-    # BERT-Tiny, with larger first weights, from which a narrow model learns faster, and without dropout. Many small
-    # batches: for the same tokens the loss falls faster than with a quarter as many of 32 (benchmarks/results/bert.md).
-    model=PRESETS["tiny"] | dict(context=128, init_std=0.04, dropout=0.0, attention_dropout=0.0),
-    training=dict(steps=8000, batch=8, lr=1e-3, beta2=0.98, weight_decay=0.01),
-    objective=MaskedConfig,
-    encoder=lambda tokenizer: SentenceEncoder(tokenizer, separator_of(tokenizer)),
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    pretrain.add_arguments(parser, RECIPE)
+    pretrain.add_arguments(parser, recipes.BERT)
 
 
 def main(args: argparse.Namespace) -> None:
-    run = pretrain.start(args, RECIPE)
-    if not pretrain.train(run):
+    job = pretrain.start(args, recipes.BERT)
+    if not pretrain.train(job):
         return
-    print(describe(measure(run.trainer.model, run.trainer.objective, run.corpus.val)))
-    print(pretrain.describe_folder(run))
-    print(f'to fill in words: python -m train fill --model {run.folder} "Once upon a time there was a [MASK] girl."')
-    print(f"to fine-tune it: python -m train finetune {run.folder} --task questions")
+    print(describe(measure(job.trainer.model, job.trainer.objective, job.corpus.val)))
+    print(pretrain.describe(job.folder))
+    print(f'to fill in words: python -m train fill --model {job.folder} "Once upon a time there was a [MASK] girl."')
+    print(f"to fine-tune it: python -m train finetune {job.folder} --task questions")
 
 
 def measure(model: Module, objective: Masked, tokens: np.ndarray, batches: int = 100) -> dict[str, float]:

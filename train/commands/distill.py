@@ -12,13 +12,12 @@ import argparse
 import dataclasses
 
 import tinytensor as tt
+from models.contract import Writer
 from nn.compression.surgery import stacks
 from train.compression import compare
 from train.compression.distill import Distillation, DistillConfig, TeacherWritten, make_student, written_by
 from train.flags import add_config_flags, given
 from train.trainer import TrainConfig
-
-SUMMARY = "teach a smaller model what a trained one knows"
 
 TRAINING = dict(steps=1000, lr=1e-3, warmup=50)
 PROMPT = 8  # tokens of the training text that each of the teacher's texts begins with
@@ -48,44 +47,46 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"a student follows blocks of a transformer; a {source.family} has none")
     follow = DistillConfig(**given(args, DistillConfig))
     config = source.training(args, TRAINING)
-    student = _student(args, teacher, config.seed)
+    student = _student(args, source, config.seed)
     Distillation(student, teacher, follow)  # what does not fit is named here
     if args.written < 0:
         raise ValueError(f"--written must not be negative, not {args.written}: it is a number of texts")
-    if args.written and not hasattr(teacher, "new_cache"):
+    if args.written and not isinstance(teacher, Writer):
         raise ValueError(f"--written needs a teacher that writes, which a {source.family} does not")
-    folder = compare.new_run(dataclasses.replace(source, model=student), args.out, "distilled", args.overwrite)
-    lines = [compare.measure(source, "teacher", teacher, args.limit)]
-    if args.alone:
-        alone = compare.duplicate(student)
-        compare.fine_tune(source, alone, folder, config)
-        lines.append(compare.measure(source, "student alone", alone, args.limit))
-        (folder / "metrics.jsonl").rename(folder / "metrics-alone.jsonl")
-    learning = source
-    if args.written and hasattr(teacher, "decoder"):
-        make = source.make_objective
-        learning = dataclasses.replace(source, make_objective=lambda training: TeacherWritten(make(training), teacher))
-    elif args.written:
-        starts = source.make_objective(dataclasses.replace(config, batch=args.written))
-        starts = starts.training_batch(source.train_data, 0)["ids"][:, :PROMPT]
-        learning = dataclasses.replace(source, train_data=written_by(teacher, starts, config.seed))
-    with tt.random.seeded(config.seed):
-        both = Distillation(student, teacher, follow)
-    compare.fine_tune(learning, both, folder, config)
-    lines.append(compare.measure(source, "student, taught", student, args.limit))
-    compare.finish_run(source, folder, student)
-    curves = {m.name: [(m.parameters, m.score(source.unit))] for m in lines}
-    compare.conclude(folder, lines, curves, "parameters", source.unit, f"{source.folder.name} distilled")
+    with compare.new_run(dataclasses.replace(source, model=student), args.out, "distilled", args.overwrite) as folder:
+        lines = [compare.measure(source, "teacher", teacher, args.limit)]
+        if args.alone:
+            alone = compare.duplicate(student)
+            compare.fine_tune(source, alone, folder, config)
+            lines.append(compare.measure(source, "student alone", alone, args.limit))
+            (folder / "metrics.jsonl").rename(folder / "metrics-alone.jsonl")
+        learning = source
+        if args.written and teacher.reads_source:
+            make = source.make_objective
+            written = lambda training: TeacherWritten(make(training), teacher)
+            learning = dataclasses.replace(source, make_objective=written)
+        elif args.written:
+            starts = source.make_objective(dataclasses.replace(config, batch=args.written))
+            starts = starts.training_batch(source.train_data, 0)["ids"][:, :PROMPT]
+            learning = dataclasses.replace(source, train_data=written_by(teacher, starts, config.seed))
+        with tt.random.seeded(config.seed):
+            both = Distillation(student, teacher, follow)
+        compare.fine_tune(learning, both, folder, config)
+        lines.append(compare.measure(source, "student, taught", student, args.limit))
+        compare.finish_run(source, folder, student)
+        curves = {m.name: [(m.parameters, m.score(source.unit))] for m in lines}
+        compare.conclude(folder, lines, curves, "parameters", source.unit, f"{source.folder.name} distilled")
 
 
-def _student(args: argparse.Namespace, teacher, seed: int):
+def _student(args: argparse.Namespace, source: compare.Source, seed: int):
     """Some of the teacher's layers, or a new model of another width."""
+    teacher = source.model
     layers = args.layers or max(1, len(stacks(teacher)[0]) // 2)
     if not 0 < args.keep <= 1:
         raise ValueError(f"--keep {args.keep} is not a share in (0, 1]")
     if args.width is None:
         return make_student(teacher, layers, args.keep)
-    if not hasattr(teacher, "config"):
+    if source.fine_tuned:
         raise ValueError("a student of another width would have to be pretrained first; leave out --width")
     if args.keep < 1:
         raise ValueError("--keep takes neurons of the teacher's layers, which a student of another width does not have")

@@ -18,8 +18,6 @@ from train.embedding import POOLS, embed, nearest, passages, reader
 from train.flags import add_device_flag, check_at_least_1
 from train.runs import newest_run
 
-SUMMARY = "search a folder of text by meaning"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="PATH", help="a text file or a folder of them")

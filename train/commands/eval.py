@@ -11,17 +11,15 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from train import checkpoint
-from train.commands import elmo
-from train.data.corpus import encode_text, open_corpus
-from train.data.text import TextFiles
+from models.families import family_of
+from train import checkpoint, pretrain
+from train.data.corpus import TextFiles, encode_text, open_corpus
 from train.flags import add_device_flag, check_at_least_1
 from train.objectives.bidirectional import Bidirectional
-from train.objectives.causal import Causal
+from train.objectives.windows import Causal
+from train.recipes import OBJECTIVES
 from train.report import describe_loss, perplexity
-from train.trainer import evaluate_on_all_cores
-
-SUMMARY = "measure how well a trained model predicts a text"
+from train.trainer import TrainConfig, evaluate_on_all_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,14 +64,21 @@ def main(args: argparse.Namespace) -> None:
 
 def _objective(args: argparse.Namespace, model, tokenizer) -> Causal | Bidirectional:
     """What the model was trained to predict: the next token, or the words on both sides."""
-    family = checkpoint.family_of(model)
-    if args.stride and (family != "gpt" or not 0 < args.stride <= model.config.context):
+    family = family_of(model)
+    objective = OBJECTIVES[family.objective]
+    if not objective.plain:
+        raise ValueError(
+            f"eval measures models that predict a text, gpt and elmo; {args.run} holds a {family.name}, "
+            f"which is measured on tasks: python -m train finetune {args.run}"
+        )
+    training = TrainConfig(batch=args.batch)
+    if not dataclasses.fields(objective.settings):  # a published folder will do
+        made = objective.make(model.config, training, objective.settings(), tokenizer)
+    else:
+        _, _, settings = pretrain.load_settings(args.run, objective.settings)
+        made = objective.make(model.config, training, settings, tokenizer)
+    if not args.stride:
+        return made
+    if not isinstance(made, Causal) or not 0 < args.stride <= model.config.context:
         raise ValueError(f"--stride {args.stride}: windows of a GPT begin from 1 to its context of tokens apart")
-    if family == "gpt":
-        return Causal(model.config.context, args.batch, apart=args.stride)
-    if family == "elmo":
-        return elmo.objective_of(args.run, model, tokenizer, args.batch)
-    raise ValueError(
-        f"eval measures models that predict a text, gpt and elmo; {args.run} holds a {family}, "
-        f"which is measured on tasks: python -m train finetune {args.run}"
-    )
+    return dataclasses.replace(made, apart=args.stride)

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
+from models.contract import Filler
 from tinytensor import backend
 from train import checkpoint
 from train.flags import add_device_flag, check_at_least_1
 from train.runs import newest_run
-
-SUMMARY = "let a BERT guess masked words"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     check_at_least_1(args, "top")
     model, tokenizer = checkpoint.load_model(args.model or newest_run("bert"))
-    if not hasattr(model, "mlm"):
+    if not isinstance(model, Filler):
         raise ValueError(f"a {type(model).__name__} fills in no words; give a BERT, RoBERTa, DistilBERT or ALBERT")
     if "mlm" in model.untrained:
         raise ValueError(f"{args.model} was published without its masked-word head, so it can fill in nothing")
@@ -43,17 +42,18 @@ def main(args: argparse.Namespace) -> None:
 
 def fill(model, tokenizer, text: str, pair: str | None = None, top: int = 5) -> tuple[str, list[list]]:
     """(the text with the best guesses in it, for every mask the `top` most probable (token, probability))."""
-    mask = next((name for name in ("[MASK]", "<mask>") if name in tokenizer.special), None)
-    if mask is None:
+    if tokenizer.mask_id is None:
         raise ValueError("the model's tokenizer has no mask token")
     batch = tokenizer.prepare([text], None if pair is None else [pair], special=True)
-    (places,) = np.nonzero(batch.ids[0] == tokenizer.special[mask].id)
+    mask = tokenizer.tokens[tokenizer.mask_id]
+    (places,) = np.nonzero(batch.ids[0] == tokenizer.mask_id)
     if not len(places):
+        mask = tokenizer.tokens[tokenizer.mask_id]
         raise ValueError(f"there is nothing to fill in: write {mask} where a word is missing")
     with tt.no_grad():
-        logits = model(batch.ids, batch.types, batch.mask).mlm_logits
+        logits = model.fill_scores(batch.ids, batch.types, batch.mask)
     p = tt.ops.softmax(tt.Tensor(backend.to_numpy(logits.data)[0, places])).data
-    special = [token.id for token in tokenizer.special.values()]
+    special = list(tokenizer.special_tokens.values())
     p[:, special] = 0  # they stand for no word
     best = p.argsort(axis=-1)[:, ::-1][:, : min(top, p.shape[1] - len(special))]
     guesses = [[(tokenizer.tokens[i], float(row[i])) for i in some] for row, some in zip(p, best)]

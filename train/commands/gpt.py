@@ -16,54 +16,39 @@ import re
 import tinytensor as tt
 from models.files import write_text
 from models.generate import generate
-from models.tokenizers import ByteLevelBPE, Characters
-from train import pretrain
-from train.objectives.causal import Causal
+from train import pretrain, recipes
+from train.objectives.windows import Causal
 from train.report import describe_loss
 from train.trainer import evaluate_on_all_cores
 
-SUMMARY = "train a GPT, a model that writes, on any text"
-
-RECIPE = pretrain.Recipe(
-    family="gpt",
-    make_objective=lambda model, training, _, tokenizer: Causal(model.context, training.batch, training.seed),
-    tokenizers={"characters": lambda texts, vocab_size: Characters.train(texts), "bpe": ByteLevelBPE.train},
-    usual=("bpe", "characters"),
-    vocab_size=1024,
-    # What learns most from the stories in two minutes on two cores.
-    model=dict(context=256, layers=2, heads=4, width=128, bias=False, init_std=0.08),
-    training=dict(steps=3500, batch=4, lr=3e-3),
-    floor=True,
-)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    pretrain.add_arguments(parser, RECIPE)
+    pretrain.add_arguments(parser, recipes.GPT)
 
 
 def main(args: argparse.Namespace) -> None:
-    run = pretrain.start(args, RECIPE)
-    if not pretrain.train(run):
+    job = pretrain.start(args, recipes.GPT)
+    if not pretrain.train(job):
         return
-    text = _write_samples(run)
+    text = _write_samples(job)
     print(f"\n{text}\n")
-    split, val_loss = run.corpus.val_split, run.trainer.report.val_loss
+    split, val_loss = job.corpus.val_split, job.trainer.report.val_loss
     print(f"held-out loss {describe_loss(val_loss, split.tokens, split.bytes)}")
     if split.floor is not None:
-        print(_compare_with_entropy(run, val_loss))
-    print(pretrain.describe_folder(run))
+        print(_compare_with_entropy(job, val_loss))
+    print(pretrain.describe(job.folder))
     word = re.search(r"\w+", text)
     prompt = f' --prompt "{word[0]}"' if word else ""
-    print(f"to write more: python -m train sample {run.folder}{prompt}")
+    print(f"to write more: python -m train sample {job.folder}{prompt}")
 
 
-def _compare_with_entropy(run: pretrain.Run, val_loss: float) -> str:
+def _compare_with_entropy(job: pretrain.Job, val_loss: float) -> str:
     """How far above the entropy of the held-out text the loss is.
 
     The entropy is that of a reader who has read everything before. The second figure comes closer to that: windows
     overlap by half, so every token is read behind half a window of others at least.
     """
-    split, model, floor = run.corpus.val_split, run.trainer.model, run.corpus.val_split.floor
+    split, model, floor = job.corpus.val_split, job.trainer.model, job.corpus.val_split.floor
     per_character, half = split.tokens / split.characters, model.config.context // 2
     text = (
         f"the entropy of this text is {floor:.4f}: the loss is {100 * (val_loss / floor - 1):.1f}% above the lowest"
@@ -72,22 +57,22 @@ def _compare_with_entropy(run: pretrain.Run, val_loss: float) -> str:
     if half == 0:
         return text
     objective = Causal(model.config.context, 16, apart=half)
-    keys = objective.evaluation_batches(run.corpus.val)
-    nats, count = evaluate_on_all_cores(model, objective, run.corpus.val, keys)
+    keys = objective.evaluation_batches(job.corpus.val)
+    nats, count = evaluate_on_all_cores(model, objective, job.corpus.val, keys)
     return text + (
         f"\nread with at least {half} tokens before each, as the entropy is meant, it is"
         f" {nats / count:.4f}: {100 * (nats / count / floor - 1):.1f}% above"
     )
 
 
-def _write_samples(run: pretrain.Run, count: int = 3, tokens: int = 600) -> str:
+def _write_samples(job: pretrain.Job, count: int = 3, tokens: int = 600) -> str:
     """Let the trained model write a few texts into samples.txt; returns the first."""
-    trainer = run.trainer
+    trainer = job.trainer
     start = trainer.val_data[:1].astype(int)  # a token that texts of this kind begin with
     with tt.random.seeded(trainer.config.seed):
         ids = generate(trainer.model, [start] * count, tokens, temperature=0.8)
-    texts = [run.tokenizer.decode(row[row < run.tokenizer.vocab_size]).strip() for row in ids]
+    texts = [job.tokenizer.decode(row[row < job.tokenizer.vocab_size]).strip() for row in ids]
     rule = f"\n\n{'-' * 30}\n\n"
     heading = f"after {trainer.progress.step} steps, temperature 0.8:"
-    write_text(run.folder / "samples.txt", f"{heading}\n\n{rule.join(texts)}\n")
+    write_text(job.folder / "samples.txt", f"{heading}\n\n{rule.join(texts)}\n")
     return texts[0]

@@ -16,8 +16,6 @@ from train.compression.lottery import Experiment, Outcome
 from train.flags import add_config_flags, check_at_least_1
 from train.trainer import TrainConfig
 
-SUMMARY = "find the small networks inside a large one that train as well"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     compare.add_arguments(parser, "lottery")
@@ -42,22 +40,22 @@ def main(args: argparse.Namespace) -> None:
     if not 0 <= rewind < config.steps:
         raise ValueError(f"--rewind {rewind} is not one of the {config.steps} steps of training")
     experiment = Experiment(source, config, args.rounds, args.take, rewind, args.limit)
-    folder = compare.new_run(source, args.out, "lottery", args.overwrite)
-    outcome, lines = Outcome(), []
-    last = experiment.sparsities()[-1]
-    for seed in range(config.seed, config.seed + args.seeds):
-        for kind, sparsity, accuracy, network in experiment.results(seed):
-            weights = compare.weight_count(network)
-            outcome.add(kind, sparsity, accuracy, weights)
-            what = f"{sparsity:5.1%} masked  {kind:13}  {weights:9,} weights"
-            print(f"seed {seed}  {what}  {accuracy:.2%} right", flush=True)
-            if seed == config.seed and sparsity in (0.0, last):
-                lines.append(compare.measure(source, f"{kind}, {sparsity:.1%} masked", network, args.limit))
-            if seed == config.seed and kind == "ticket" and sparsity == last:
-                compare.finish_run(source, folder, network)
-    text = outcome.table()
-    print(text)
-    write_text(folder / "lottery.md", text + "\n")
-    title = f"lottery tickets, weights rewound to step {rewind} of {config.steps}"
-    curves = outcome.curves()
-    compare.conclude(folder, lines, curves, "share of weights masked", "accuracy (%)", title)
+    with compare.new_run(source, args.out, "lottery", args.overwrite) as folder:
+        outcome, lines = Outcome(), []
+        last = experiment.sparsities()[-1]
+        for seed in range(config.seed, config.seed + args.seeds):
+            for kind, sparsity, accuracy, network in experiment.results(seed):
+                weights = compare.weight_count(network)
+                outcome.add(kind, sparsity, accuracy, weights)
+                what = f"{sparsity:5.1%} masked  {kind:13}  {weights:9,} weights"
+                print(f"seed {seed}  {what}  {accuracy:.2%} right", flush=True)
+                if seed == config.seed and sparsity in (0.0, last):
+                    lines.append(compare.measure(source, f"{kind}, {sparsity:.1%} masked", network, args.limit))
+                if seed == config.seed and kind == "ticket" and sparsity == last:
+                    compare.finish_run(source, folder, network)
+        text = outcome.table()
+        print(text)
+        write_text(folder / "lottery.md", text + "\n")
+        title = f"lottery tickets, weights rewound to step {rewind} of {config.steps}"
+        curves = outcome.curves()
+        compare.conclude(folder, lines, curves, "share of weights masked", "accuracy (%)", title)

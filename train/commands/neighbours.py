@@ -16,15 +16,14 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from models.tokenizers.words import WORD
+from models.sentences import WORD
 from tinytensor import backend
 from train import checkpoint
+from train.data.corpus import TextFiles
 from train.data.stories import corpus
-from train.data.text import TextFiles
 from train.embedding import reader
 from train.flags import add_device_flag, check_at_least_1
 
-SUMMARY = "find the words of a text that are most like a word in its sentence"
 STARRED = re.compile(r"\*([^*\s]+)\*")
 
 

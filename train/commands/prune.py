@@ -19,8 +19,6 @@ from train.compression.prune import SCHEDULES, Pruning, gradually
 from train.flags import add_config_flags
 from train.trainer import TrainConfig
 
-SUMMARY = "leave out of a trained model what it can do without"
-
 TRAINING = dict(steps=500, lr=1e-3, warmup=20, eval_every=250)
 CURVE = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -61,40 +59,39 @@ def main(args: argparse.Namespace) -> None:
     model = compare.duplicate(source.model)
     for each in what if args.by != "movement" else []:  # whatever is wrong comes up here, before any folder is made
         prune(compare.duplicate(source.model), args.amount, each, args.by, whole=args.whole, batches=batches)
-    folder = compare.new_run(source, args.out, "pruned", args.overwrite)
-    lines = [compare.measure(source, "before", source.model, args.limit)]
-    options = dict(by=args.by, whole=args.whole, batches=batches)
+    with compare.new_run(source, args.out, "pruned", args.overwrite) as folder:
+        lines = [compare.measure(source, "before", source.model, args.limit)]
+        options = dict(by=args.by, whole=args.whole, batches=batches)
+        if args.by != "movement":
+            at_once = compare.duplicate(source.model)
+            for each in what:
+                prune(at_once, args.amount, each, **options)
+            shrink(at_once)
+            lines.append(compare.measure(source, f"{args.amount:.0%} pruned at once", at_once, args.limit))
+        if "layers" in what:  # these leave at once, and must be gone before the trainer sees the model
+            prune(model, args.amount, "layers", **options)
+        pruned = [each for each in what if each != "layers"]
 
-    if args.by != "movement":
-        at_once = compare.duplicate(source.model)
-        for each in what:
-            prune(at_once, args.amount, each, **options)
-        shrink(at_once)
-        lines.append(compare.measure(source, f"{args.amount:.0%} pruned at once", at_once, args.limit))
-    if "layers" in what:  # these leave at once, and must be gone before the trainer sees the model
-        prune(model, args.amount, "layers", **options)
-    pruned = [each for each in what if each != "layers"]
+        def mask(trainer, amount_at) -> None:
+            steps = [Pruning(trainer, amount_at, each, **options) for each in pruned]
+            trainer.between = lambda loop, step: [one(loop, step) for one in steps]
 
-    def mask(trainer, amount_at) -> None:
-        steps = [Pruning(trainer, amount_at, each, **options) for each in pruned]
-        trainer.between = lambda loop, step: [one(loop, step) for one in steps]
-
-    trained = []
-    for number, share in enumerate(shares, 1):
-        amount_at = cubic or (lambda step, share=share: share)
-        compare.fine_tune(source, model, folder, config, partial(mask, amount_at=amount_at))
-        if number < len(shares):
-            (folder / "metrics.jsonl").rename(folder / f"metrics-round-{number}.jsonl")
-        else:
-            shrink(model)
-        name = f"{share:.0%} pruned, trained {config.steps} steps"
-        lines.append(compare.measure(source, name, model, args.limit))
-        trained.append((share, lines[-1].score(source.unit)))
-    compare.finish_run(source, folder, model)
-    curves = _curves(source, what, args)
-    curves[f"{args.when}, trained"] = trained
-    axis = f"share of {' and '.join(what)} left out"
-    compare.conclude(folder, lines, curves, axis, source.unit, f"{source.folder.name} pruned")
+        trained = []
+        for number, share in enumerate(shares, 1):
+            amount_at = cubic or (lambda step, share=share: share)
+            compare.fine_tune(source, model, folder, config, partial(mask, amount_at=amount_at))
+            if number < len(shares):
+                (folder / "metrics.jsonl").rename(folder / f"metrics-round-{number}.jsonl")
+            else:
+                shrink(model)
+            name = f"{share:.0%} pruned, trained {config.steps} steps"
+            lines.append(compare.measure(source, name, model, args.limit))
+            trained.append((share, lines[-1].score(source.unit)))
+        compare.finish_run(source, folder, model)
+        curves = _curves(source, what, args)
+        curves[f"{args.when}, trained"] = trained
+        axis = f"share of {' and '.join(what)} left out"
+        compare.conclude(folder, lines, curves, axis, source.unit, f"{source.folder.name} pruned")
 
 
 def _curves(source: compare.Source, what: list[str], args: argparse.Namespace) -> dict[str, list[tuple]]:

@@ -15,8 +15,6 @@ from train.compression import compare
 from train.flags import add_config_flags, given
 from train.trainer import TrainConfig
 
-SUMMARY = "store a trained model's weights as integers of 8 bits or fewer"
-
 CURVE = (8, 6, 5, 4, 3, 2)
 TRAINING = dict(lr=3e-4, warmup=20)
 
@@ -57,23 +55,23 @@ def main(args: argparse.Namespace) -> None:
         batches=batches,
     )
     model = quantize(compare.duplicate(source.model), args.bits, rounding=args.rounding, **options)
-    folder = compare.new_run(source, args.out, "quantized", args.overwrite)
-    lines = [compare.measure(source, "before", source.model, args.limit)]
-    lines.append(compare.measure(source, f"{args.bits} bits, {args.rounding}", model, args.limit))
-    if trained := "steps" in given(args, TrainConfig):
-        config = source.training(args, TRAINING)
-        model = qat.prepare(compare.duplicate(source.model), args.bits, batches, args.group)
-        compare.fine_tune(source, model, folder, config)
-        qat.finish(model)
-        lines.append(compare.measure(source, f"{args.bits} bits, trained {config.steps} steps", model, args.limit))
-    compare.finish_run(source, folder, model)
-    before = source.score(source.model, args.limit)
-    curves = {"before": [(bits, before) for bits in CURVE]}
-    for rounding in ("nearest", "gptq"):
-        curves[rounding] = []
-        for bits in CURVE:
-            other = quantize(compare.duplicate(source.model), bits, rounding=rounding, **options)
-            curves[rounding].append((bits, source.score(other, args.limit)))
-    if trained:
-        curves["trained"] = [(args.bits, lines[-1].score(source.unit))]
-    compare.conclude(folder, lines, curves, "bits of a weight", source.unit, f"{source.folder.name} quantized")
+    with compare.new_run(source, args.out, "quantized", args.overwrite) as folder:
+        lines = [compare.measure(source, "before", source.model, args.limit)]
+        lines.append(compare.measure(source, f"{args.bits} bits, {args.rounding}", model, args.limit))
+        if trained := "steps" in given(args, TrainConfig):
+            config = source.training(args, TRAINING)
+            model = qat.prepare(compare.duplicate(source.model), args.bits, batches, args.group)
+            compare.fine_tune(source, model, folder, config)
+            qat.finish(model)
+            lines.append(compare.measure(source, f"{args.bits} bits, trained {config.steps} steps", model, args.limit))
+        compare.finish_run(source, folder, model)
+        before = source.score(source.model, args.limit)
+        curves = {"before": [(bits, before) for bits in CURVE]}
+        for rounding in ("nearest", "gptq"):
+            curves[rounding] = []
+            for bits in CURVE:
+                other = quantize(compare.duplicate(source.model), bits, rounding=rounding, **options)
+                curves[rounding].append((bits, source.score(other, args.limit)))
+        if trained:
+            curves["trained"] = [(args.bits, lines[-1].score(source.unit))]
+        compare.conclude(folder, lines, curves, "bits of a weight", source.unit, f"{source.folder.name} quantized")

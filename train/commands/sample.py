@@ -14,17 +14,13 @@ import sys
 from pathlib import Path
 
 import tinytensor as tt
-from models import T5
+from models.contract import Writer
 from models.generate import Sampling, stream_text, write
 from models.generate.answers import answer
 from models.generate.draft import PAST_CONTEXT
 from nn import Module
-from train import checkpoint, finetune
+from train import checkpoint
 from train.flags import add_config_flags, add_device_flag, check_at_least_1, given
-from train.tasks import Text2Text
-
-SUMMARY = "let a trained model write text"
-END = "<|endoftext|>"  # a special token of this name ends a text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,9 +58,9 @@ def main(args: argparse.Namespace) -> None:
     model.to(args.device)
     name = type(model).__name__
     holds = f"{args.run} holds {'an' if name[0] in 'AEO' else 'a'} {name}"
-    if not hasattr(model, "step"):
+    if not isinstance(model, Writer):
         raise ValueError(f"{holds}, which reads but does not write")
-    reads = isinstance(model, T5)
+    reads = model.reads_source
     if reads and args.input is None:
         raise ValueError(f"{holds}, which answers: give the text to read with --input")
     if not reads and args.input is not None:
@@ -76,9 +72,11 @@ def main(args: argparse.Namespace) -> None:
 
 def load(folder: Path, which: str) -> tuple[Module, object]:
     """The model and tokenizer of a run, of a published folder, or of a T5 that was fine-tuned."""
-    if finetune.is_finetuned(folder):
+    if checkpoint.family_in(folder) == "finetuned":
+        from train import finetune
+
         tuned = finetune.load(folder, which)
-        if tuned.task.kind != Text2Text.kind:
+        if not isinstance(tuned.model.body, Writer):
             raise ValueError(f"{folder} was fine-tuned to {tuned.task.kind}; ask it with: python -m train ask {folder}")
         return tuned.model.body, tuned.inputs.tokenizer
     model, tokenizer = checkpoint.load_model(folder, which)
@@ -107,8 +105,8 @@ def write_on(model: Module, tokenizer, args: argparse.Namespace) -> None:
     if not prompt:
         raise ValueError("--prompt is empty; give at least one character")
     how = chosen(args, 0.8) | dict(stop=args.stop or (), past_context=args.past_context or "slide")
-    if END in tokenizer.special:
-        how["end"] = tokenizer.special[END].id
+    if tokenizer.end_id is not None:
+        how["end"] = tokenizer.end_id
     if args.beams > 1:
         texts = [[text] for text in write(model, tokenizer, prompt, args.tokens, samples=args.samples, **how)]
     else:

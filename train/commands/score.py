@@ -15,16 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from models import GPT
-from models.files import write_text
+from models.contract import LeftToRight
+from models.files import read_text, write_text
 from models.score import Scores, score
 from models.tokenizers import Tokenizer
-from models.tokenizers.files import read_text
 from train import checkpoint
 from train.flags import add_device_flag
 from train.report import perplexity
 
-SUMMARY = "show how probable each token of a text is to a trained model"
 # From sure to surprised: (probability from which on it holds, terminal colour of 256, web colour).
 SHADES = [(0.5, 114, "#87d787"), (0.1, 149, "#afd75f"), (0.02, 221, "#ffd75f"), (0.002, 215, "#ffaf5f"),
           (0.0, 203, "#ff5f5f")]  # fmt: skip
@@ -44,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError("give the text to score: either --text or --file")
     text = args.text if args.file is None else read_text(args.file)
     model, tokenizer = checkpoint.load_model(args.model, "best" if args.best else "last")
-    if not isinstance(model, GPT):
+    if not isinstance(model, LeftToRight):
         raise ValueError(f"a {type(model).__name__} does not read from left to right; score works with GPT models")
     ids = tokenizer.encode(text)
     if len(ids) < 2:

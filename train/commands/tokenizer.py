@@ -13,9 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from models.tokenizers import ByteLevelBPE, Characters, ClassicBPE, Tokenizer, Unigram, WordPiece, Words
-from train.data.text import TextFiles
+from train.data.corpus import TextFiles
 
-SUMMARY = "learn a vocabulary from text: byte-level BPE, classic BPE, WordPiece, Unigram, characters or words"
 KINDS = {"bpe": ByteLevelBPE, "classic": ClassicBPE, "wordpiece": WordPiece, "unigram": Unigram,
          "characters": Characters, "words": Words}
 

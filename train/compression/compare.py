@@ -9,53 +9,50 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import importlib
-import json
 import math
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.numpy
 
 import tinytensor as tt
-from models.files import replace_file, write_text
-from models.t5 import shift_right
-from nn import Module, evaluating
+from models.contract import Model
+from models.files import write_text
+from nn import evaluating
 from nn.compression import storage
 from nn.compression.quantize import Quantized
-from tinytensor import Tensor, backend, ops
+from tinytensor import backend
 from tinytensor.ops.softmax import IGNORED
-from train import checkpoint, finetune, parallel, pretrain
+from train import checkpoint, finetune, parallel, pretrain, runs
 from train.data.corpus import open_corpus
 from train.flags import check_at_least_1, given
 from train.objectives.labelled import Labelled
+from train.objectives.wrapped import Wrapped
+from train.plots import HINT, draw_curves
+from train.recipes import OBJECTIVES
 from train.report import Report
 from train.tasks import TASKS
 from train.tasks.examples import examples_of
 from train.trainer import TrainConfig, Trainer, evaluate, evaluate_on_all_cores
 
-TARGETS = ("targets", "label", "tags", "choice")  # what the right answers of a batch may be called
 OF_TASKS = ("task", "data", "held_out", "examples")  # flags about the examples of a fine-tuned run
 DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json", finetune.RECORD)
 
 
-class Glimpse:
+class Glimpse(Wrapped):
     """An objective that evaluates on a few batches only: for trainings whose results are measured elsewhere."""
 
     def __init__(self, objective, batches: int):
-        self.objective, self.batches = objective, batches
+        super().__init__(objective)
+        self.batches = batches
 
     def evaluation_batches(self, data, limit: int | None = None) -> list:
         return self.objective.evaluation_batches(data, self.batches)
-
-    def __getattr__(self, name: str):
-        if name == "objective":  # not there yet: this object is just being copied
-            raise AttributeError(name)
-        return getattr(self.objective, name)
 
 
 @dataclass
@@ -64,12 +61,14 @@ class Source:
 
     folder: Path
     family: str
-    model: Module
+    model: Model
+    unit: str  # in which models are compared: "perplexity", "accuracy (%)" or "squared error"
     make_objective: Callable[[TrainConfig], object]
     train_data: object
     val_data: object
     config: TrainConfig  # as it was trained
-    save_config: Callable[[Path, Module], None]  # (folder, model): its config.json
+    save_config: Callable[[Path, Model], None]  # (folder, model): its config.json
+    fine_tuned: bool = False
     device: str = "cpu"  # where the model is
 
     def batches(self, number: int, first: int = 1_000_000) -> list[dict]:
@@ -87,34 +86,27 @@ class Source:
             own = {name: own[name] for name in kept} | usual
         return TrainConfig(**(own | given(args, TrainConfig)))
 
-    def trainer(self, model: Module, config: TrainConfig, folder: Path) -> Trainer:
+    def trainer(self, model: Model, config: TrainConfig, folder: Path) -> Trainer:
         """What trains a model on this run's data, in a folder made by `new_run`."""
         objective = Glimpse(self.make_objective(config), config.eval_batches)
         report = Report(folder, config.steps)
         return Trainer(model, objective, self.train_data, self.val_data, config, folder, report)
 
-    def loss(self, model: Module, limit: int | None = None) -> float:
+    def loss(self, model: Model, limit: int | None = None) -> float:
         """Nats per prediction on the held-out part, or `limit` batches of it."""
         return self._mean(evaluate, model, limit)
 
-    def accuracy(self, model: Module, limit: int | None = None) -> float:
+    def accuracy(self, model: Model, limit: int | None = None) -> float:
         """The share of right answers there."""
         return self._mean(accuracy, model, limit)
 
-    @property
-    def unit(self) -> str:
-        """What a picture shows: perplexity where the loss is about the words of a text, else accuracy in percent."""
-        objective = self.make_objective(self.config)
-        batch = objective.evaluation_batch(self.val_data, objective.evaluation_batches(self.val_data, 1)[0])
-        return "perplexity" if self.model.counts(batch).keys() <= {"targets", "forward", "backward"} else "accuracy (%)"
+    def score(self, model: Model, limit: int | None = None) -> float:
+        """In its unit."""
+        if self.unit == "accuracy (%)":
+            return 100 * self.accuracy(model, limit)
+        return in_unit(self.unit, self.loss(model, limit))
 
-    def score(self, model: Module, limit: int | None = None) -> float:
-        """In that unit."""
-        if self.unit == "perplexity":
-            return math.exp(min(50.0, self.loss(model, limit)))
-        return 100 * self.accuracy(model, limit)
-
-    def _mean(self, of: Callable, model: Module, limit: int | None) -> float:
+    def _mean(self, of: Callable, model: Model, limit: int | None) -> float:
         """What of(model, objective, data, keys) -> (sum, number) gives on average, all cores sharing the batches."""
         objective = self.make_objective(dataclasses.replace(self.config, batch=16))
         keys = objective.evaluation_batches(self.val_data, limit)
@@ -142,7 +134,7 @@ def open_source(args: argparse.Namespace) -> Source:
     backend.cpu.tune_malloc()  # as for training, or page faults would be what is timed
     check_at_least_1(args, "limit")
     device = given(args, TrainConfig).get("device", "cpu")
-    source = source_of(args.run, {n: getattr(args, n) for n in OF_TASKS if getattr(args, n) is not None})
+    source = source_of(args.run, {n: vars(args)[n] for n in OF_TASKS if vars(args)[n] is not None})
     source.model.to(device)
     return dataclasses.replace(source, device=device)
 
@@ -161,22 +153,21 @@ def source_of(folder: Path, examples: dict | None = None) -> Source:
 
 
 def _pretrained_source(folder: Path) -> Source:
-    family, config = checkpoint.load_config(folder)
+    record, config = checkpoint.load_config(folder)
     model, tokenizer = checkpoint.load_model(folder)
-    recipe = importlib.import_module(f"train.commands.{family}").RECIPE
-    settings = pretrain.load_settings(folder)
-    path = folder / "trainer.json"
-    own = recipe.objective and checkpoint.made_from(recipe.objective, settings.get("objective"), path)
+    objective = OBJECTIVES[record.objective]
+    _, trained, settings = pretrain.load_settings(folder, objective.settings)
     corpus = open_corpus(folder)
     return Source(
         folder,
-        family,
+        record.name,
         model,
-        lambda training: recipe.make_objective(config, training, own, tokenizer),
+        record.unit,
+        lambda training: objective.make(config, training, settings, tokenizer),
         corpus.train,
         corpus.val,
-        TrainConfig(**settings["train"]),
-        lambda out, smaller: checkpoint.save_config(out, family, smaller.config),
+        trained,
+        lambda out, smaller: checkpoint.save_config(out, record.name, smaller.config, smaller=True),
     )
 
 
@@ -186,30 +177,32 @@ def _finetuned_source(folder: Path, examples: dict) -> Source:
     kind, *examples = examples_of(**(examples or finetune.read_record(folder)))
     _, *examples = finetune.put_for(tuned.family, TASKS[kind].of(*examples), *examples)
     training, held_out = (tuned.rows(some)[0] for some in examples)
-    dropout = json.loads((folder / "config.json").read_text())["dropout"]
     return Source(
         folder,
-        tuned.family,
+        tuned.family.name,
         tuned.model,
+        tuned.task.unit,
         lambda config: Labelled(tuned.pad, config.batch, config.seed),
         training,
         held_out,
         TrainConfig(**finetune.TRAINING),
-        lambda out, smaller: finetune.save(out, dataclasses.replace(tuned, model=smaller), dropout),
+        lambda out, smaller: finetune.save(out, dataclasses.replace(tuned, model=smaller), smaller=True),
+        fine_tuned=True,
     )
 
 
-def new_run(source: Source, out: Path | None, how: str, overwrite: bool) -> Path:
+@contextmanager
+def new_run(source: Source, out: Path | None, how: str, overwrite: bool) -> Iterator[Path]:
     """A folder like the source's, with its data and tokenizer, for what is made of its model."""
-    folder = pretrain.make_folder(out, f"{source.family}-{how}", overwrite)
-    for name in DATA_FILES:
-        if (source.folder / name).exists():
-            shutil.copy(source.folder / name, folder / name)
-    source.save_config(folder, source.model)
-    return folder
+    with runs.new_run(out, f"{source.family}-{how}", overwrite) as folder:
+        for name in DATA_FILES:
+            if (source.folder / name).exists():
+                shutil.copy(source.folder / name, folder / name)
+        source.save_config(folder, source.model)
+        yield folder
 
 
-def finish_run(source: Source, folder: Path, model: Module) -> None:
+def finish_run(source: Source, folder: Path, model: Model) -> None:
     """Leave only the finished model in the folder: its config and weights, without what training it needed."""
     for name in (checkpoint.TRAINER, checkpoint.WEIGHTS["best"]):
         (folder / name).unlink(missing_ok=True)
@@ -217,46 +210,24 @@ def finish_run(source: Source, folder: Path, model: Module) -> None:
     checkpoint.save_weights(folder, model)
 
 
-def fine_tune(source: Source, model: Module, folder: Path, config: TrainConfig, prepare=lambda trainer: None) -> None:
+def fine_tune(source: Source, model: Model, folder: Path, config: TrainConfig, prepare=lambda trainer: None) -> None:
     """Train a model on a run's data; prepare(trainer) is called first. A stopped training is an error here."""
     trainer = source.trainer(model, config, folder)
     prepare(trainer)
-    trainer.report.start(0)
-    try:
-        progress = trainer.train()
-    finally:
-        trainer.report.close()
-    if progress.step < config.steps:
-        raise ValueError(f"stopped after step {progress.step} of {config.steps}; nothing was compared")
-    trainer.report.draw(folder / "loss.png")
-    trainer.optimizer.flat.keep_full_precision()
+    if not runs.train(trainer):
+        raise ValueError(f"stopped after step {trainer.progress.step} of {config.steps}; nothing was compared")
+    trainer.flat.keep_full_precision()
     model.eval()
 
 
-def answers(model: Module, batch: dict) -> Tensor:
-    """The scores of all answers: (B, T, V) at every token of a language model, (B, K) for the classes of a text."""
-    if hasattr(model, "mlm"):  # a BERT with its pretraining heads
-        return model(batch["ids"], batch.get("token_types"), batch.get("mask")).mlm_logits
-    if hasattr(model, "body"):  # a head for a task
-        return model(batch)
-    if hasattr(model, "mix"):  # an ELMo: the forward half
-        x, _ = model.read(*2 * [model.encoder(batch["ids"])], model.new_state(len(batch["ids"])))
-        return ops.linear(x[-1], model.softmax.weight, model.softmax.bias)
-    if hasattr(model, "decoder"):  # a T5
-        return model(batch["ids"], shift_right(batch["targets"], model.config.pad_id), batch.get("mask"))
-    if hasattr(model, "new_cache"):  # a GPT
-        return model(batch["ids"])
-    raise ValueError(f"what a {type(model).__name__} answers is not known here")
-
-
-def accuracy(model: Module, objective, data, keys: list) -> tuple[float, int]:
+def accuracy(model: Model, objective, data, keys: list) -> tuple[float, int]:
     """(number of right answers, number of questions) over some batches: is the highest score that of the target?"""
     right = count = 0
     with evaluating(model), tt.no_grad():
         for key in keys:
             batch = objective.evaluation_batch(data, key)
-            targets = next(batch[name] for name in TARGETS if name in batch)
-            chosen = backend.to_numpy(answers(model, batch).data).argmax(axis=-1)
+            targets = backend.to_numpy(model.right(batch))
+            chosen = backend.to_numpy(model.scores(batch).data).argmax(axis=-1)
             right += int((chosen == targets).sum())
             count += int((targets != IGNORED).sum())
     return right, count
@@ -268,17 +239,22 @@ class Measured:
 
     name: str
     loss: float
-    accuracy: float
+    accuracy: float  # NaN of a model whose answers are numbers
     parameters: int
     bytes: int
     milliseconds: float
     tokens_per_s: float
 
     def score(self, unit: str) -> float:
-        return 100 * self.accuracy if unit == "accuracy (%)" else math.exp(min(50.0, self.loss))
+        return 100 * self.accuracy if unit == "accuracy (%)" else in_unit(unit, self.loss)
 
 
-def measure(source: Source, name: str, model: Module, limit: int | None = None) -> Measured:
+def in_unit(unit: str, loss: float) -> float:
+    """A mean loss as perplexity, or as it is where it is a squared error."""
+    return math.exp(min(50.0, loss)) if unit == "perplexity" else loss
+
+
+def measure(source: Source, name: str, model: Model, limit: int | None = None) -> Measured:
     """How good (on `limit` batches of the held-out part, or all of it), large and fast a model is."""
     model.eval()
     size = len(safetensors.numpy.save(storage.state(model)))
@@ -286,11 +262,12 @@ def measure(source: Source, name: str, model: Module, limit: int | None = None) 
     batch = objective.evaluation_batch(source.val_data, objective.evaluation_batches(source.val_data, 1)[0])
     seconds = time_forward(model, batch)
     rows, T = batch["ids"].shape[:2]
-    quality = source.loss(model, limit), source.accuracy(model, limit)
-    return Measured(name, *quality, weight_count(model), size, 1e3 * seconds, rows * T / seconds)
+    right = math.nan if model.answers_are_numbers else source.accuracy(model, limit)
+    loss, weights = source.loss(model, limit), weight_count(model)
+    return Measured(name, loss, right, weights, size, 1e3 * seconds, rows * T / seconds)
 
 
-def time_forward(model: Module, batch: dict, seconds: float = 0.5) -> float:
+def time_forward(model: Model, batch: dict, seconds: float = 0.5) -> float:
     """The median time of the model's loss of a batch, without gradients, over about so many seconds.
 
     On one core it is the CPU's time, which other work on the machine disturbs little; on a GPU it ends when the loss is
@@ -307,7 +284,7 @@ def time_forward(model: Module, batch: dict, seconds: float = 0.5) -> float:
     return statistics.median(times)
 
 
-def weight_count(model: Module) -> int:
+def weight_count(model: Model) -> int:
     """How many weights there are that are not masked, however few bits they have."""
     matrices = {id(m.codes): len(m.codes) * m.columns for m in model.modules() if isinstance(m, Quantized)}
     count = 0
@@ -324,8 +301,9 @@ def table(lines: list[Measured]) -> str:
     first = lines[0]
     rows = [("model", "loss", "accuracy", "parameters", "bytes", "share", "ms", "tokens/s", "faster")]
     for m in lines:
+        right = "-" if math.isnan(m.accuracy) else f"{m.accuracy:.2%}"
         rows.append((
-            m.name, f"{m.loss:.4f}", f"{m.accuracy:.2%}", f"{m.parameters:,}", f"{m.bytes:,}",
+            m.name, f"{m.loss:.4f}", right, f"{m.parameters:,}", f"{m.bytes:,}",
             f"{m.bytes / first.bytes:.3f}", f"{m.milliseconds:.1f}", f"{m.tokens_per_s:,.0f}",
             f"{first.milliseconds / m.milliseconds:.2f}x",
         ))  # fmt: skip
@@ -343,37 +321,12 @@ def conclude(folder: Path, lines: list[Measured], curves: dict, axis: str, unit:
     text = table(lines)
     print(text)
     write_text(folder / "comparison.md", text + "\n")
-    if draw(folder / "comparison.png", curves, axis, unit, title):
+    if draw_curves(folder / "comparison.png", curves, axis, unit, title):
         print(f"the run is in {folder}, the picture in {folder / 'comparison.png'}")
     else:
-        print(f"the run is in {folder}; for a picture: pip install matplotlib")
+        print(f"the run is in {folder}; {HINT}")
 
 
-def draw(path: Path, curves: dict[str, list[tuple]], x: str, y: str, title: str) -> bool:
-    """Curves by name, each a list of (x, y) or (x, y, error), into a PNG; False if matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name, points in curves.items():
-        xs, ys, *errors = zip(*points)
-        style = dict(marker="o", markersize=4, linewidth=1.5 if len(points) > 1 else 0, label=name)
-        axes.errorbar(xs, ys, yerr=errors[0] if errors else None, capsize=3, **style)
-    if y == "perplexity":
-        heights = [point[1] for points in curves.values() for point in points]
-        if max(heights) > 2 * min(heights):  # beyond twice the best nobody wants the model
-            axes.set_ylim(min(heights) * 0.97, min(heights) * 2)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
-    return True
-
-
-def duplicate(model: Module) -> Module:
+def duplicate(model: Model) -> Model:
     """A copy that shares nothing with the model."""
     return copy.deepcopy(model)

@@ -24,13 +24,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.config import option
+from models.contract import Model
 from models.generate import generate
 from nn import Linear, Module
 from nn.compression.prune import prune, shrink
 from nn.compression.surgery import keep_layers, stacks, watch
 from tinytensor import Tensor, no_grad, ops, random
 from tinytensor.ops.softmax import IGNORED
-from train.compression.compare import TARGETS, answers
+from train.objectives.wrapped import Wrapped
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,16 @@ class DistillConfig:
             raise ValueError(f"the weights of the losses must not be negative, nor all 0: {weights}")
 
 
-class Distillation(Module):
+class Distillation(Module, Model):
     """A student with its teacher looking on, as a model for the Trainer. Only student and projections are trained.
 
     In evaluation the loss is the student's own.
     """
 
-    def __init__(self, student: Module, teacher: Module, config: DistillConfig):
+    def __init__(self, student: Model, teacher: Model, config: DistillConfig):
         self.config, self.student = config, student
         self.teacher = Aside(teacher.eval())
-        C, D = (config_of(model).width for model in (student, teacher))
+        C, D = student.config.width, teacher.config.width
         if config.cosine and C != D:
             raise ValueError(f"cosine compares vectors of one width, not {C} and {D}; give --hidden 1 --cosine 0")
         project = lambda: Linear(C, D, bias=False, weight_init=lambda shape: np.eye(*shape, dtype=np.float32))
@@ -70,10 +71,15 @@ class Distillation(Module):
         self.embedding = project() if config.embedding else None
 
     def counts(self, batch: dict) -> dict[str, int]:
-        """Those of the student, and how many tokens and texts there are to agree with the teacher on."""
-        mask = batch.get("mask")
-        tokens = int(mask.sum()) if mask is not None else batch["ids"].size
-        return self.student.counts(batch) | {"tokens": tokens, "texts": len(batch["ids"])}
+        """Those of the student, and how many tokens and answers there are to agree with the teacher on."""
+        tokens = int(batch["mask"].sum()) if "mask" in batch else batch["ids"].size
+        return self.student.counts(batch) | {"tokens": tokens, "answers": int(self.student.meaningful(batch).sum())}
+
+    def scores(self, batch: dict) -> Tensor:
+        return self.student.scores(batch)
+
+    def right(self, batch: dict):
+        return self.student.right(batch)
 
     def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
         counts = counts or self.counts(batch)
@@ -82,18 +88,23 @@ class Distillation(Module):
         with no_grad():
             wanted = trace(self.teacher.model, batch)
         seen = trace(self.student, batch)
-        c, mask, tokens = self.config, batch.get("mask"), counts["tokens"]
+        c, tokens = self.config, counts["tokens"]
+        mask = batch["mask"].reshape(-1, batch["mask"].shape[-1]) if "mask" in batch else None  # a row for each text
         pairs = layer_pairs(len(seen.streams), len(wanted.streams))
         parts = []  # (weight, sum, number of things it is the sum over)
         if c.soft:
-            each, number = (mask, tokens) if seen.logits.ndim == 3 else (None, counts["texts"])
-            if hasattr(self.student, "decoder"):  # the answers are the output's tokens, not the input's
-                each, number = batch["targets"] != IGNORED, next(iter(counts.values()))
-            parts.append((c.soft, soft_loss(seen.logits, wanted.logits, c.temperature, each), number))
+            each = self.student.meaningful(batch)
+            if self.student.answers_are_numbers:
+                parts.append((c.soft, squares(seen.scores, wanted.scores), counts["answers"]))
+            else:
+                nats = soft_loss(seen.scores, wanted.scores, c.temperature, each)
+                parts.append((c.soft, nats, counts["answers"]))
         if c.hard:
-            targets = next(batch[name] for name in TARGETS if name in batch)
-            nats = ops.cross_entropy(seen.logits, targets, reduction="sum")
-            parts.append((c.hard, nats, next(iter(counts.values()))))
+            right, number = self.student.right(batch), next(iter(counts.values()))
+            if self.student.answers_are_numbers:
+                parts.append((c.hard, squares(seen.scores, Tensor(right)), number))
+            else:
+                parts.append((c.hard, ops.cross_entropy(seen.scores, right, reduction="sum"), number))
         if c.cosine:
             parts.append((c.cosine, cosine_loss(seen.streams[-1], wanted.streams[-1], mask), tokens))
         if c.embedding:
@@ -104,11 +115,6 @@ class Distillation(Module):
             parts.append((c.attention, attention_loss(seen.heads[own], wanted.heads[other], mask), tokens))
         first, *others = (value * (weight / max(1, number)) for weight, value, number in parts)
         return sum(others, first)
-
-
-def config_of(model: Module):
-    """A model's config, or under a head for a task its body's."""
-    return getattr(model, "config", None) or model.body.config
 
 
 class Aside:
@@ -125,7 +131,7 @@ class Aside:
 class Trace:
     """What a model made of a batch on its way. A stream is (B, T, C); heads are (attention layer, its q, k and v)."""
 
-    logits: Tensor | None = None
+    scores: Tensor | None = None
     inputs: Tensor | None = None
     streams: list[Tensor] = field(default_factory=list)
     heads: list[tuple[Module, Tensor]] = field(default_factory=list)
@@ -145,7 +151,7 @@ def trace(model: Module, batch: dict) -> Trace:
         found.streams.append(result.full)
 
     with watch([*blocks, *(block.attention.qkv for block in blocks)], see):
-        found.logits = answers(model, batch)
+        found.scores = model.scores(batch)
     return found
 
 
@@ -166,6 +172,12 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float, mask=None) -
     log_p, log_q = (teacher * (1 / temperature)).log_softmax(), (student * (1 / temperature)).log_softmax()
     nats = ((log_p - log_q) * log_p.exp()).sum(axis=-1)
     return _sum(nats, mask) * temperature**2
+
+
+def squares(student: Tensor, teacher: Tensor) -> Tensor:
+    """The sum of (student - teacher)^2, of answers that are numbers."""
+    difference = wide(student) - wide(teacher.detach())
+    return (difference * difference).sum()
 
 
 def cosine_loss(student: Tensor, teacher: Tensor, mask=None) -> Tensor:
@@ -253,11 +265,12 @@ def written_by(teacher: Module, starts: np.ndarray, seed: int, temperature: floa
     return np.concatenate(parts)
 
 
-class TeacherWritten:
+class TeacherWritten(Wrapped):
     """An objective whose targets are what the teacher, an encoder-decoder, answers to the inputs of another."""
 
     def __init__(self, objective, teacher: Module):
-        self.objective, self.teacher = objective, teacher
+        super().__init__(objective)
+        self.teacher = teacher
 
     def training_batch(self, data, number: int) -> dict[str, np.ndarray]:
         batch, config = self.objective.training_batch(data, number), self.teacher.config
@@ -270,8 +283,3 @@ class TeacherWritten:
         over = np.cumsum(targets == config.eos_id, axis=1) - (targets == config.eos_id) > 0  # behind the first end
         targets[over] = IGNORED
         return batch | {"targets": targets}
-
-    def __getattr__(self, name: str):
-        if name == "objective":  # not there yet: this object is just being copied
-            raise AttributeError(name)
-        return getattr(self.objective, name)

@@ -47,7 +47,7 @@ class Experiment:
     test_batches: int = 100
 
     def __post_init__(self):
-        if not hasattr(self.source.model, "config"):
+        if self.source.fine_tuned:
             raise ValueError(f"{self.source.folder} was fine-tuned; tickets are looked for in what starts from nothing")
 
     def sparsities(self) -> list[float]:
@@ -61,7 +61,7 @@ class Experiment:
             start |= _weights(model)
 
         def remember(loop, step: int) -> None:
-            if step == self.rewind and loop.team.rank == 0:
+            if step == self.rewind and loop.comm.rank == 0:
                 with loop.flat.full_precision():
                     start.update(_weights(model))
 
@@ -96,8 +96,9 @@ class Experiment:
 
     def small(self, seed: int, weights: int) -> Module:
         """The dense network whose number of weights comes nearest."""
-        heads = getattr(self.source.model.config, "heads", 1)
-        widths = range(heads, self.source.model.config.width + 1, heads)
+        config = self.source.model.config
+        heads = vars(config).get("heads", 1)  # an ELMo has none
+        widths = range(heads, config.width + 1, heads)
         with shapes_only():
             counts = {width: weight_count(self.fresh(seed, width=width)) for width in widths}
         return self.fresh(seed, width=min(counts, key=lambda width: abs(counts[width] - weights)))
@@ -113,7 +114,7 @@ class Experiment:
             trainer.between = between
             if (done := trainer.train().step) < config.steps:
                 raise ValueError(f"stopped after step {done} of {config.steps} of one network; nothing was compared")
-            trainer.optimizer.flat.keep_full_precision()
+            trainer.flat.keep_full_precision()
 
     def test(self, model: Module) -> float:
         return self.source.accuracy(model, self.test_batches)

@@ -19,7 +19,6 @@ import numpy as np
 
 from nn.compression.prune import apply_masks, choose, cubic, groups, prune, scores
 from tinytensor import backend
-from train import parallel
 
 SCHEDULES = ("one-shot", "iterative", "cubic")
 
@@ -54,7 +53,7 @@ class Pruning:
         self.movement = by == "movement"
         if self.movement and what not in ("weights", "neurons", "heads"):
             raise ValueError(f"movement chooses weights, neurons or heads, not {what}")
-        self.model, self.flat = trainer.model, trainer.optimizer.flat
+        self.model, self.flat, self.comm = trainer.model, trainer.flat, trainer.comm
         self.by, self.whole, self.batches = by, whole, list(batches)
         if amount_at(0) and not self.movement:
             with self.flat.full_precision():
@@ -86,7 +85,7 @@ class Pruning:
     def _zeros(self, dtype=np.float32):
         """An array as long as all parameters, beside them, that all workers see."""
         if backend.device_of(self.flat.data) == "cpu":
-            return parallel.shared_zeros(self.flat.size, dtype)
+            return self.comm.shared(self.flat.size, dtype)
         return backend.array_module(self.flat.data).zeros(self.flat.size, dtype)
 
     def __call__(self, loop, step: int) -> None:
@@ -94,15 +93,15 @@ class Pruning:
         if self.movement:
             self._move(loop)
         if step in self.due:
-            loop.team.barrier()  # all have moved
-            if loop.team.rank == 0:
+            loop.comm.barrier()  # all have moved
+            if loop.comm.rank == 0:
                 with self.flat.full_precision():
                     self._choose(self.due[step])
-            loop.team.barrier()
+            loop.comm.barrier()
 
     def _move(self, loop) -> None:
-        """Follow the weights of this worker's stretch."""
-        place = loop.team.stretch(self.flat.size)
+        """Follow the weights of this worker's part."""
+        place = loop.optimizer.part
         self.scores[place] -= loop.grad[place] * self.weights[place]
         kept = self.kept[place]
         self.weights[place][kept] = self.flat.data[place][kept]

@@ -8,20 +8,37 @@ loss, in nats per character, of a model that knows all about how they were made,
 from __future__ import annotations
 
 import bisect
-import json
+import codecs
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from models.files import write_text
-from models.tokenizers import Tokenizer
+from models.files import read_json, write_json
 from train.data import stories
-from train.data.text import TextFiles
 
+CHUNK = 4 << 20  # bytes of a text file read at a time
 LOOKED_AT = 10_000  # characters that tell whether a tokenizer gives the text back
 HELD_OUT = 0.1  # the share of the text, at its end, that is not trained on
+
+
+class Encoder(Protocol):
+    """What a corpus is encoded with: a tokenizer, or what stands for one (train/data/documents.py)."""
+
+    @property
+    def dtype(self) -> type:
+        """Of the ids, in files too."""
+        ...
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """The ids of a text."""
+        ...
+
+    def gives_back(self, text: str) -> bool:
+        """Whether this text can be read from its ids, with its capitals, spaces and ends of lines."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,83 @@ class Corpus:
     val: np.ndarray
     train_split: Split
     val_split: Split
+
+
+class TextFiles:
+    """The files behind a path, in order of their names, as one long text of `size` bytes.
+
+    A folder is searched with all its subfolders; names beginning with a dot are left out.
+    """
+
+    def __init__(self, path: str | Path):
+        path = Path(path)
+        if not path.exists():
+            raise ValueError(f"{path} does not exist; --data takes a text file or a folder of them")
+        files = [path]
+        if path.is_dir():
+            inside = (f for f in path.rglob("*") if not any(n.startswith(".") for n in f.relative_to(path).parts))
+            files = sorted(f for f in inside if f.is_file())
+        self.path = path
+        self.files = [(f, f.stat().st_size) for f in files]
+        self.size = sum(size for _, size in self.files)
+        if self.size == 0:
+            raise ValueError(f"{path} holds no text: it is empty")
+
+    def read(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
+        """The text of the bytes [start, stop), a few megabytes at a time.
+
+        A character that lies across `start` belongs to the stretch before, one across `stop` to this one, so that
+        neighbouring stretches neither lose nor repeat any. Pieces end at the end of a line where they can.
+        """
+        stop = self.size if stop is None else stop
+        begin = 0
+        for path, size in self.files:
+            if begin < stop and start < begin + size:
+                yield from _read_file(path, size, max(0, start - begin), min(size, stop - begin))
+            begin += size
+
+
+def _read_file(path: Path, size: int, start: int, stop: int) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    held = ""  # the last, unfinished line of the piece before
+    try:
+        with open(path, "rb") as file:
+            start = _next_character(file, start, size)
+            stop = _next_character(file, stop, size)
+            file.seek(start)
+            at = start
+            while at < stop:
+                data = file.read(min(CHUNK, stop - at))
+                if (zero := data.find(0)) >= 0:
+                    raise ValueError(f"{path} is not text: byte {at + zero} is zero")
+                text = held + decoder.decode(data, final=at + len(data) >= stop)
+                if at == 0:
+                    text = text.removeprefix("\ufeff")  # the mark some editors put at the front of a file
+                at += len(data)
+                end = text.rfind("\n") + 1 or len(text)
+                if at >= stop:
+                    end = len(text)
+                held = text[end:]
+                if end:
+                    yield text[:end]
+    except UnicodeDecodeError as error:
+        place = at + error.start - len(decoder.getstate()[0])  # the decoder held back an unfinished character
+        raise ValueError(
+            f"{path} is not UTF-8 text: byte {error.object[error.start]:#04x} at position {place}; "
+            "convert it to UTF-8 first"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _next_character(file, place: int, size: int) -> int:
+    """The first position from `place` on where a UTF-8 character begins: bytes 10xxxxxx continue one."""
+    while 0 < place < size:
+        file.seek(place)
+        if file.read(1)[0] & 0xC0 != 0x80:
+            break
+        place += 1
+    return place
 
 
 class FileSource:
@@ -77,20 +171,20 @@ class StoriesSource:
         return [self.texts[0]], [self.texts[1]]
 
 
-def build_corpus(source, tokenizer: Tokenizer, folder: Path) -> Corpus:
+def build_corpus(source, tokenizer: Encoder, folder: Path) -> Corpus:
     """Encode a source into folder/train.bin and folder/val.bin, with their sizes in folder/corpus.json."""
     splits = {}
     for name, pieces, nats in zip(("train", "val"), source.parts(), source.nats):
         splits[name] = asdict(_encode(pieces, tokenizer, folder / f"{name}.bin", nats))
     about = splits | {"dtype": np.dtype(tokenizer.dtype).name}
-    write_text(folder / "corpus.json", json.dumps(about, indent=1) + "\n")
+    write_json(folder / "corpus.json", about)
     return open_corpus(folder)
 
 
 def open_corpus(folder: Path) -> Corpus:
     """The corpus that build_corpus left in a folder."""
     try:
-        about = json.loads((folder / "corpus.json").read_text())
+        about = read_json(folder / "corpus.json", "the sizes of a corpus")
         splits = [Split(**about[name]) for name in ("train", "val")]
         maps = [
             np.memmap(folder / f"{name}.bin", about["dtype"], "r") if split.tokens else np.zeros(0, about["dtype"])
@@ -104,7 +198,7 @@ def open_corpus(folder: Path) -> Corpus:
     return Corpus(*maps, *splits)
 
 
-def encode_text(pieces: Iterable[str], tokenizer: Tokenizer) -> tuple[np.ndarray, Split]:
+def encode_text(pieces: Iterable[str], tokenizer: Encoder) -> tuple[np.ndarray, Split]:
     """A text that fits in memory as tokens, with its sizes."""
     pieces = list(pieces)
     arrays = [tokenizer.encode_array(piece) for piece in pieces]
@@ -113,21 +207,16 @@ def encode_text(pieces: Iterable[str], tokenizer: Tokenizer) -> tuple[np.ndarray
     return tokens, Split(len(tokens), sum(map(len, pieces)), size)
 
 
-def _encode(pieces: Iterable[str], tokenizer: Tokenizer, path: Path, nats: float | None) -> Split:
+def _encode(pieces: Iterable[str], tokenizer: Encoder, path: Path, nats: float | None) -> Split:
     """Write a part's tokens. Its entropy bounds the loss only if the tokens say all that the text says."""
     tokens, characters, size = 0, 0, 0
     with open(path, "wb") as file:
         for piece in pieces:
-            nats = nats if nats is not None and gives_back(tokenizer, piece[:LOOKED_AT]) else None
+            nats = nats if nats is not None and tokenizer.gives_back(piece[:LOOKED_AT]) else None
             ids = tokenizer.encode_array(piece).astype(tokenizer.dtype, copy=False)
             ids.tofile(file)
             tokens, characters, size = tokens + len(ids), characters + len(piece), size + len(piece.encode())
     return Split(tokens, characters, size, nats)
-
-
-def gives_back(tokenizer, text: str) -> bool:
-    """Whether a text can be read from its tokens, with its capitals, spaces and ends of lines."""
-    return hasattr(tokenizer, "decode") and tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def all_text(source) -> Iterator[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.data.sentences import Documents
+from train.data.documents import Documents
 
 TASKS = ("next", "order", "none")
 TRIES = 10  # to find another document

@@ -16,12 +16,14 @@ import numpy as np
 
 from models.tokenizers.words import END, START, UNKNOWN
 from tinytensor.ops.softmax import IGNORED
+from train.objectives import Objective
+from train.objectives.windows import in_batches, spread
 
 EVALUATED = 8  # windows of `context` that are evaluated in one go, after one to warm up
 
 
 @dataclass(frozen=True)
-class Bidirectional:
+class Bidirectional(Objective):
     """Cuts word ids (models/tokenizers/words.py) into batches for ELMo.
 
     A batch is {"ids": (B, T, M) characters, "targets": (B, T) the word after each, "back_ids": (B, T, M),
@@ -35,7 +37,7 @@ class Bidirectional:
     spelling: np.ndarray
     vocab_size: int
 
-    one_shape = True  # of all training batches: what a CUDA graph asks for
+    one_shape = True
 
     def check(self, words: np.ndarray, what: str) -> None:
         if len(words) <= self.context:
@@ -54,9 +56,7 @@ class Bidirectional:
     def evaluation_batches(self, words: np.ndarray, limit: int | None = None) -> list[np.ndarray]:
         """The first places of stretches of EVALUATED windows, in groups of a batch: all, or `limit` groups, spread."""
         starts = np.arange(0, len(words), EVALUATED * self.context)
-        if limit is not None and len(starts) > limit * self.batch:
-            starts = starts[np.linspace(0, len(starts) - 1, limit * self.batch).astype(int)]
-        return [starts[i : i + self.batch] for i in range(0, len(starts), self.batch)]
+        return in_batches(starts[spread(len(starts), limit and limit * self.batch)], self.batch)
 
     def evaluation_batch(self, words: np.ndarray, starts: np.ndarray) -> dict[str, np.ndarray]:
         """Each stretch with a window before it (for the backward rows: after it) that is read but does not count."""

@@ -6,27 +6,32 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
 from tinytensor import random
-from train.tasks.rows import Row
+from train.objectives import Objective
+from train.objectives.windows import in_batches, spread
+from train.tasks.task import Row
 
 POOL = 50  # batches whose rows are sorted by length together
 
 
 @dataclass
-class Labelled:
+class Labelled(Objective):
     """Batches of Rows. The data is a list of them; `pad` makes a batch of some rows' arrays.
 
     cap: the most rows of a group that are used in an epoch, drawn anew each time (0: all), so that a task with many
     examples does not crowd out the others it is mixed with.
     """
 
+    one_shape = False
     pad: Callable[[list[dict]], dict[str, np.ndarray]]
     batch: int
     seed: int = 0
     cap: int = 0
+    one_shape: ClassVar[bool] = False
     _plans: dict = field(default_factory=dict, repr=False)  # epoch -> its batches; only the last one is kept
     _counted: tuple = field(default=(None, 0), repr=False)  # rows, and their steps per epoch: asked for at every step
 
@@ -61,10 +66,8 @@ class Labelled:
     def evaluation_batches(self, rows: list[Row], limit: int | None = None) -> list[np.ndarray]:
         """The rows from short to long, in groups of a batch: all of them, or `limit` groups spread evenly."""
         order = np.argsort([row.length for row in rows], kind="stable")
-        groups = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
-        if limit is not None and len(groups) > limit:
-            groups = [groups[i] for i in np.linspace(0, len(groups) - 1, limit).astype(int)]
-        return groups
+        groups = in_batches(order, self.batch)
+        return [groups[i] for i in spread(len(groups), limit)]
 
     def evaluation_batch(self, rows: list[Row], chosen: np.ndarray) -> dict[str, np.ndarray]:
         return self.pad([rows[i].arrays for i in chosen])
@@ -82,5 +85,5 @@ def bucketed(lengths: list[int], batch: int, draw: np.random.Generator) -> list[
     for start in range(0, len(order), POOL * batch):
         pool = order[start : start + POOL * batch]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += [pool[i : i + batch] for i in range(0, len(pool), batch)]
+        batches += in_batches(pool, batch)
     return [batches[i] for i in draw.permutation(len(batches))]

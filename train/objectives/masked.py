@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.config import check_choice, check_not_negative, check_positive, option
-from models.tokenizers import Tokenizer
+from models.tokenizers import Tokenizer, pad
 from tinytensor import random
 from tinytensor.ops.softmax import IGNORED
+from train.data.documents import Documents
 from train.data.pairs import TASKS, Pair, pack
-from train.data.sentences import Documents
+from train.objectives import Objective
 from train.objectives.labelled import bucketed
+from train.objectives.windows import in_batches, spread
 
 MASKINGS = ("dynamic", "static")
 
@@ -51,10 +53,10 @@ class MaskedConfig:
 
 
 @dataclass
-class Masked:
+class Masked(Objective):
     """Batches {"ids", "token_types", "mask", "targets"}, (B, T) each, and "next" (B,) unless pairs are "none".
 
-    The data is a file of ids in which the tokenizer's separator ends sentences and documents (data/sentences.py).
+    The data is a file of ids in which the tokenizer's separator ends sentences and documents (data/documents.py).
     Batch `number` is a function of the seed and the number, so a resumed run goes on with the same batches.
     one_shape: fill all training batches up to `batch` rows of `context` tokens, of which nothing is asked.
     """
@@ -69,24 +71,14 @@ class Masked:
     _passes: dict = field(default_factory=dict, repr=False)  # (id of a file, pass) -> (pairs, batches of pairs)
 
     def __post_init__(self):
-        specials = self.tokenizer.special
-        self.mask_id = next((specials[name].id for name in ("[MASK]", "<mask>") if name in specials), None)
-        if self.mask_id is None:
+        if self.tokenizer.mask_id is None:
             raise ValueError("this tokenizer has no [MASK] or <mask>; masked language modelling needs one")
         self.frame_length = len(self.tokenizer.dress([], None if self.config.pairs == "none" else [])[0])
         if self.context < (least := self.frame_length + 8):
             raise ValueError(f"a context of {self.context} is too short for a pair; use at least {least}")
         self.is_special = np.zeros(self.tokenizer.vocab_size, bool)
-        self.is_special[[token.id for token in specials.values()]] = True
-        self.continues = continuations(self.tokenizer) if self.config.whole_words else None
-
-    @property
-    def separator(self) -> int:
-        return separator_of(self.tokenizer)
-
-    @property
-    def padding(self) -> int:
-        return self.tokenizer.special[self.tokenizer.pad_token].id if self.tokenizer.pad_token else 0
+        self.is_special[list(self.tokenizer.special_tokens.values())] = True
+        self.continues = self.tokenizer.continues_word() if self.config.whole_words else None
 
     def check(self, tokens: np.ndarray, what: str) -> None:
         documents = self.documents(tokens)
@@ -101,7 +93,7 @@ class Masked:
     def documents(self, tokens: np.ndarray) -> Documents:
         key = id(tokens)
         if key not in self._documents:
-            self._documents[key] = tokens, Documents(tokens, self.separator)
+            self._documents[key] = tokens, Documents(tokens, self.tokenizer.separator_id)
         return self._documents[key][1]
 
     def pairs_of_pass(self, tokens: np.ndarray, number: int) -> tuple[list[Pair], list[np.ndarray]]:
@@ -129,22 +121,19 @@ class Masked:
 
     def filled_up(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The batch as (batch, context) arrays: more padding, and rows that are nothing else."""
-        blank = {"ids": self.padding, "targets": IGNORED, "next": IGNORED}
+        blank = {"ids": self.tokenizer.pad_id or 0, "targets": IGNORED, "next": IGNORED}
         whole = {}
         for name, array in batch.items():
-            shape = (self.batch, self.context)[: array.ndim]
-            whole[name] = np.full(shape, blank.get(name, 0), array.dtype)
-            whole[name][tuple(map(slice, array.shape))] = array
+            rows = array if array.ndim == 1 else pad(array, blank.get(name, 0), self.context)
+            (whole[name],) = pad([rows], blank.get(name, 0), self.batch)
         return whole
 
     def evaluation_batches(self, tokens: np.ndarray, limit: int | None = None) -> list[np.ndarray]:
         """The first pass's pairs in groups of a batch: all of them, or `limit` groups spread evenly."""
         pairs, _ = self.pairs_of_pass(tokens, 0)
         order = np.argsort([pair.length for pair in pairs], kind="stable")
-        groups = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
-        if limit is not None and len(groups) > limit:
-            groups = [groups[i] for i in np.linspace(0, len(groups) - 1, limit).astype(int)]
-        return groups
+        groups = in_batches(order, self.batch)
+        return [groups[i] for i in spread(len(groups), limit)]
 
     def evaluation_batch(self, tokens: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
         pairs, _ = self.pairs_of_pass(tokens, 0)
@@ -153,14 +142,11 @@ class Masked:
 
     def make(self, pairs: list[Pair], documents: Documents, draw: np.random.Generator) -> dict[str, np.ndarray]:
         """Some pairs as a batch, masked."""
-        rows = [self.tokenizer.dress(*pair.ids(documents)) for pair in pairs]
-        shape = len(rows), max(len(ids) for ids, _ in rows)
-        ids, types, mask = np.full(shape, self.padding), np.zeros(shape, int), np.zeros(shape, bool)
-        for row, (some, some_types) in enumerate(rows):
-            ids[row, : len(some)], types[row, : len(some)], mask[row, : len(some)] = some, some_types, True
-        chosen = self.choose(ids, mask, draw)
-        targets = np.where(chosen, ids, IGNORED)
-        batch = {"ids": self.replace(ids, chosen, draw), "token_types": types, "mask": mask, "targets": targets}
+        rows = self.tokenizer.batch([self.tokenizer.dress(*pair.ids(documents)) for pair in pairs])
+        chosen = self.choose(rows.ids, rows.mask, draw)
+        seen = self.replace(rows.ids, chosen, draw)
+        targets = np.where(chosen, rows.ids, IGNORED)
+        batch = {"ids": seen, "token_types": rows.types, "mask": rows.mask, "targets": targets}
         return batch if self.config.pairs == "none" else batch | {"next": np.array([pair.label for pair in pairs])}
 
     def choose(self, ids: np.ndarray, mask: np.ndarray, draw: np.random.Generator) -> np.ndarray:
@@ -196,25 +182,5 @@ class Masked:
         """What the model sees: of the chosen tokens 80% masked, 10% random of the whole vocabulary, 10% as they are."""
         dice = draw.random(ids.shape)
         strange = draw.integers(0, self.tokenizer.vocab_size, ids.shape)
-        seen = np.where(chosen & (dice < 0.8), self.mask_id, ids)
+        seen = np.where(chosen & (dice < 0.8), self.tokenizer.mask_id, ids)
         return np.where(chosen & (dice >= 0.9), strange, seen)
-
-
-def separator_of(tokenizer: Tokenizer) -> int:
-    """The special token behind a text in the tokenizer's frame: [SEP], </s>."""
-    last = tokenizer.frame.single[-1]
-    if last not in tokenizer.special:
-        raise ValueError("this tokenizer puts no special token behind a text, so sentences cannot be told apart")
-    return tokenizer.special[last].id
-
-
-def continuations(tokenizer: Tokenizer) -> np.ndarray:
-    """For each id, whether it goes on with the word of the token before: "##s", or in byte-level and SentencePiece
-    vocabularies a token that does not begin with their sign for a space."""
-    tokens = [token or "" for token in tokenizer.tokens]
-    spaces = [sign for sign in ("Ġ", "▁") if any(token.startswith(sign) for token in tokens)]
-    if any(token.startswith("##") for token in tokens):
-        return np.array([token.startswith("##") for token in tokens])
-    if not spaces:
-        raise ValueError("this tokenizer does not say where words begin; leave out --whole-words")
-    return np.array([not token.startswith(spaces[0]) for token in tokens])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.tokenizers import pad
 from tinytensor.ops.softmax import IGNORED
 from train.objectives.windows import Windows
 
@@ -56,11 +57,9 @@ class PrefixLM(Windows):
     def make(self, windows: np.ndarray, draw: np.random.Generator) -> dict[str, np.ndarray]:
         B, n = windows.shape
         cuts = draw.integers(1, n, size=B)  # tokens in the prefix
-        ids = np.full((B, n if self.one_shape else cuts.max() + 1), self.pad)
-        targets = np.full((B, n if self.one_shape else n - cuts.min() + 1), IGNORED)
-        for row, (window, cut) in enumerate(zip(windows, cuts)):
-            ids[row, : cut + 1] = [*window[:cut], self.eos]
-            targets[row, : n - cut + 1] = [*window[cut:], self.eos]
+        length = n if self.one_shape else None
+        ids = pad([np.append(window[:cut], self.eos) for window, cut in zip(windows, cuts)], self.pad, length)
+        targets = pad([np.append(window[cut:], self.eos) for window, cut in zip(windows, cuts)], IGNORED, length)
         return {"ids": ids, "mask": np.arange(ids.shape[1]) <= cuts[:, None], "targets": targets}
 
 

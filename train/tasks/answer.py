@@ -13,18 +13,41 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.heads import Answerer
+from models.contract import Body
+from models.heads import Head
+from tinytensor import Tensor
 from train.tasks import metrics
-from train.tasks.rows import Row, field, whole_number
+from train.tasks.task import Row, Task, field, whole_number
+
+FAR_BELOW = -1e4  # added to the scores of places that must not be chosen
+
+
+class Answerer(Head):
+    """At which tokens does the answer begin and end?   Scores (B, 2, T);  targets: "span" (B, 2), both ends included
+
+    The first token, [CLS], stands for "no answer". Only it and the tokens of the passage, where "answerable" (B, T) is
+    true, can be chosen. The loss is the mean over both ends.
+    """
+
+    target = "span"
+
+    def __init__(self, body: Body, dropout: float = 0.1):
+        super().__init__(body, 2, dropout, pooled=False)
+
+    def scores(self, batch: dict) -> Tensor:
+        scores = self.from_features(batch).swapaxes(1, 2)
+        closed = np.where(batch["answerable"], 0.0, FAR_BELOW)[:, None]
+        return scores + scores.xp.asarray(closed, scores.dtype)
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Task):
     """longest: the most tokens an answer may have."""
 
     kind: ClassVar[str] = "answer"
     columns: ClassVar[tuple[str, ...]] = ("question", "context", "answer", "start")
-    length_axis: ClassVar[int] = 0
+    asks: ClassVar[tuple[str, ...]] = ("question", "context")
+    least: ClassVar[int] = 2
 
     longest: int = 30
 
@@ -47,7 +70,7 @@ class Answer:
             rows.append(Row(arrays, (context, offsets)))
         return rows
 
-    def make_head(self, body, dropout: float) -> Answerer:
+    def make_head(self, body: Body, dropout: float) -> Answerer:
         return Answerer(body, dropout)
 
     def decode(self, row: Row, scores: np.ndarray) -> tuple[str, float]:
@@ -56,13 +79,13 @@ class Answer:
         if not offsets:
             return "", -np.inf
         first = min(offsets)
-        starts, ends = scores[first : first + len(offsets)].T
+        starts, ends = scores[:, first : first + len(offsets)]
         sums = starts[:, None] + ends[None, :]
         n = len(offsets)
         reach = np.subtract.outer(np.arange(n), np.arange(n))  # start - end
         sums = np.where((reach <= 0) & (reach > -self.longest), sums, -np.inf)
         start, end = np.unravel_index(sums.argmax(), sums.shape)
-        margin = float(sums[start, end] - scores[0].sum())
+        margin = float(sums[start, end] - scores[:, 0].sum())
         return context[offsets[first + start][0] : offsets[first + end][1]], margin
 
     def answer(self, example: dict, decoded: list[tuple[str, float]]) -> str:
@@ -75,9 +98,6 @@ class Answer:
 
     def as_text(self, example: dict) -> tuple[str, str]:
         return f"question: {example['question']} context: {example['context']}", example.get("answer") or "no answer"
-
-    def from_text(self, text: str) -> str:
-        return "" if text.strip() == "no answer" else text.strip()
 
 
 def place_of(example: dict) -> tuple[int, int] | None:

@@ -7,18 +7,37 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.heads import Chooser
+from models.contract import Body
+from models.heads import Head
+from tinytensor import Tensor
 from train.tasks import metrics
-from train.tasks.rows import Row, field, whole_number
+from train.tasks.task import Row, Task, field, whole_number
+
+
+class Chooser(Head):
+    """Which of N texts is right?   Scores (B, N) of ids (B, N, T);  targets: "choice" (B,)"""
+
+    target = "choice"
+
+    def __init__(self, body: Body, dropout: float = 0.1):
+        super().__init__(body, 1, dropout, pooled=True)
+
+    def scores(self, batch: dict) -> Tensor:
+        return self.scored(self.summaries(batch)).reshape(batch["ids"].shape[:2])
 
 
 @dataclass(frozen=True)
-class Choose:
+class Choose(Task):
     kind: ClassVar[str] = "choose"
     columns: ClassVar[tuple[str, ...]] = ("text", "choices", "label")
-    length_axis: ClassVar[int] = 1  # arrays are (choices, tokens)
+    asks: ClassVar[tuple[str, ...]] = ("text", "choices")
+    least: ClassVar[int] = 2
 
     choices: int  # how many there are
+
+    @property
+    def length_axis(self) -> int:
+        return 1  # arrays are (choices, tokens)
 
     @classmethod
     def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Choose:
@@ -39,14 +58,11 @@ class Choose:
             arrays["choice"] = np.int64(label)
         return [Row(arrays)]
 
-    def make_head(self, body, dropout: float) -> Chooser:
+    def make_head(self, body: Body, dropout: float) -> Chooser:
         return Chooser(body, dropout)
 
     def decode(self, row: Row, scores: np.ndarray) -> int:
         return int(scores.argmax())
-
-    def answer(self, example: dict, decoded: list[int]) -> int:
-        return decoded[0]
 
     def score(self, examples: list[dict], answers: list[int]) -> dict[str, float]:
         return {"accuracy": metrics.accuracy([int(e["label"]) for e in examples], answers)}
@@ -55,5 +71,8 @@ class Choose:
         listed = "".join(f" choice {i}: {choice}" for i, choice in enumerate(example["choices"]))
         return f"choose: {example['text']}{listed}", str(example.get("label", ""))
 
-    def from_text(self, text: str) -> int:
-        return int(text) if text.strip().isdigit() else -1
+    def example(self, texts: list[str]) -> dict:
+        return super().example([texts[0], texts[1:]] if len(texts) > 1 else texts)
+
+    def shown(self, example: dict, answer: int) -> str:
+        return example["choices"][answer]

@@ -7,15 +7,31 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.heads import Classifier
+from models.contract import Body
+from models.heads import Head
+from tinytensor import Tensor
 from train.tasks import metrics
-from train.tasks.rows import Row, field, known, text_or_pair
+from train.tasks.task import Row, Task, field, known, text_or_pair
+
+
+class Classifier(Head):
+    """Scores (B, K) of K labels;  targets: "label" (B,)"""
+
+    target = "label"
+
+    def __init__(self, body: Body, labels: int, dropout: float = 0.1):
+        super().__init__(body, labels, dropout, pooled=True)
+
+    def scores(self, batch: dict) -> Tensor:
+        return self.from_summary(batch)
 
 
 @dataclass(frozen=True)
-class Classify:
+class Classify(Task):
     kind: ClassVar[str] = "classify"
     columns: ClassVar[tuple[str, ...]] = ("text", "pair", "label")
+    asks: ClassVar[tuple[str, ...]] = ("text", "pair")
+    pairs: ClassVar[bool] = True
 
     labels: tuple[str, ...]
     both_orders: bool = False  # read a pair as (text, pair) and (pair, text), for questions without a direction
@@ -38,26 +54,23 @@ class Classify:
             arrays = arrays | {"label": np.int64(known(str(example["label"]), self.labels, "the label"))}
         return [Row(arrays)]
 
-    def make_head(self, body, dropout: float) -> Classifier:
+    def make_head(self, body: Body, dropout: float) -> Classifier:
         return Classifier(body, len(self.labels), dropout)
 
     def decode(self, row: Row, scores: np.ndarray) -> str:
         return self.labels[int(scores.argmax())]
 
-    def answer(self, example: dict, decoded: list[str]) -> str:
-        return decoded[0]
-
     def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
-        truth = [str(e["label"]) for e in examples]
+        labels, truth, answers = self.labelled(examples, answers)
         return {
             "accuracy": metrics.accuracy(truth, answers),
-            "f1": metrics.macro_f1(truth, answers, self.labels),
+            "f1": metrics.macro_f1(truth, answers, labels),
             "matthews": metrics.matthews(truth, answers),
         }
+
+    def labelled(self, examples: list[dict], answers: list[str]) -> tuple[tuple[str, ...], list[str], list[str]]:
+        return self.labels, [str(e["label"]) for e in examples], answers
 
     def as_text(self, example: dict) -> tuple[str, str]:
         pair = f" second: {example['pair']}" if example.get("pair") is not None else ""
         return f"classify: {example['text']}{pair}", str(example.get("label", ""))
-
-    def from_text(self, text: str) -> str:
-        return text.strip()

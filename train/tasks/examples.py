@@ -1,15 +1,19 @@
-"""Where the examples of a task come from: the user's files, the stories, or a toy."""
+"""Where the examples of a task come from: the user's files, the stories, or a toy.
+
+Files hold JSON lines, or TSV with a line of column names first.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from pathlib import Path
 
+from models.files import read_text
 from train.data import toys
 from train.data.stories import tasks as stories_tasks
 from train.tasks import TASKS, Text2Text
-from train.tasks.files import read_examples
 
 
 def examples_of(
@@ -45,3 +49,47 @@ def examples_of(
 def checksum(examples: tuple) -> int:
     """A number that tells these examples from others, so that a run goes on with those it was begun with."""
     return zlib.crc32(json.dumps(examples).encode())
+
+
+def read_examples(path: str | Path, kind: str) -> list[dict]:
+    """The examples of a .jsonl, .json or .tsv file, as dicts with the names that the task of this kind knows."""
+    path = Path(path)
+    text = read_text(path, "a file of examples").removeprefix("\ufeff")  # the mark some editors put at the front
+    read = {".jsonl": _json_lines, ".json": _json_lines, ".tsv": _tsv}.get(path.suffix)
+    if read is None:
+        raise ValueError(f"{path} must end in .jsonl (JSON lines) or .tsv (with a line of column names)")
+    examples = read(path, re.split("\r\n|\r|\n", text))  # splitlines would also cut inside of texts
+    if not examples:
+        raise ValueError(f"{path} holds no examples")
+    wanted = TASKS[kind].columns
+    if not set(wanted) & examples[0].keys():
+        raise ValueError(f"{path} has {', '.join(examples[0])}; a task of the kind {kind} needs {', '.join(wanted)}")
+    return examples
+
+
+def _json_lines(path: Path, lines: list[str]) -> list[dict]:
+    examples = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            example = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} of {path} is no JSON: {error}") from None
+        if not isinstance(example, dict):
+            raise ValueError(f"line {number} of {path} is no JSON object: {line[:60]}")
+        examples.append(example)
+    return examples
+
+
+def _tsv(path: Path, lines: list[str]) -> list[dict]:
+    names = lines[0].split("\t")
+    examples = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        values = line.split("\t")
+        if len(values) != len(names):
+            raise ValueError(f"line {number} of {path} has {len(values)} columns; the first line names {len(names)}")
+        examples.append(dict(zip(names, values)))
+    return examples

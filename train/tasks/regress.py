@@ -8,17 +8,41 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.heads import Regressor
+from models.contract import Body
+from models.heads import Head
+from tinytensor import Tensor
 from train.tasks import metrics
-from train.tasks.rows import Row, field, text_or_pair
+from train.tasks.task import Row, Task, field, text_or_pair
+
+
+class Regressor(Head):
+    """A number for each text or pair, (B,);  targets: "score" (B,)"""
+
+    target = "score"
+    answers_are_numbers = True
+
+    def __init__(self, body: Body, dropout: float = 0.1):
+        super().__init__(body, 1, dropout, pooled=True)
+
+    def scores(self, batch: dict) -> Tensor:
+        return self.from_summary(batch).reshape(-1)
+
+    def loss_sum(self, batch: dict) -> Tensor:
+        """The sum of the squared errors."""
+        scores = self.scores(batch)
+        error = scores - scores.xp.asarray(self.right(batch), scores.dtype)
+        return (error * error).sum()
 
 
 @dataclass(frozen=True)
-class Regress:
+class Regress(Task):
     """mean, deviation: of the training scores; the model predicts how many deviations a score is above the mean."""
 
     kind: ClassVar[str] = "regress"
     columns: ClassVar[tuple[str, ...]] = ("text", "pair", "score")
+    asks: ClassVar[tuple[str, ...]] = ("text", "pair")
+    unit: ClassVar[str] = "squared error"
+    pairs: ClassVar[bool] = True
 
     mean: float
     deviation: float
@@ -39,14 +63,11 @@ class Regress:
             arrays = arrays | {"score": np.float32((_number(example) - self.mean) / self.deviation)}
         return [Row(arrays)]
 
-    def make_head(self, body, dropout: float) -> Regressor:
+    def make_head(self, body: Body, dropout: float) -> Regressor:
         return Regressor(body, dropout)
 
     def decode(self, row: Row, scores: np.ndarray) -> float:
         return float(scores) * self.deviation + self.mean
-
-    def answer(self, example: dict, decoded: list[float]) -> float:
-        return decoded[0]
 
     def score(self, examples: list[dict], answers: list[float]) -> dict[str, float]:
         truth = [_number(example) for example in examples]
@@ -61,12 +82,6 @@ class Regress:
         pair = f" second: {example['pair']}" if example.get("pair") is not None else ""
         target = f"{round(_number(example) * 5) / 5:.1f}" if "score" in example else ""
         return f"score: {example['text']}{pair}", target
-
-    def from_text(self, text: str) -> float:
-        try:
-            return float(text)
-        except ValueError:
-            return self.mean
 
 
 def _number(example: dict) -> float:

@@ -11,16 +11,31 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.heads import Tagger
+from models.contract import Body
+from models.heads import Head
+from tinytensor import Tensor
+from tinytensor.ops.softmax import IGNORED
 from train.tasks import metrics
-from train.tasks.rows import Row, field, known
+from train.tasks.task import Row, Task, field, known
+
+
+class Tagger(Head):
+    """Scores (B, T, K) of K tags for every token;  targets: "tags" (B, T), IGNORED where nothing is asked"""
+
+    target = "tags"
+
+    def __init__(self, body: Body, tags: int, dropout: float = 0.1):
+        super().__init__(body, tags, dropout, pooled=False)
+
+    def scores(self, batch: dict) -> Tensor:
+        return self.from_features(batch)
 
 
 @dataclass(frozen=True)
-class Tag:
+class Tag(Task):
     kind: ClassVar[str] = "tag"
     columns: ClassVar[tuple[str, ...]] = ("words", "tags")
-    length_axis: ClassVar[int] = 0
+    asks: ClassVar[tuple[str, ...]] = ("words",)
 
     tags: tuple[str, ...]
 
@@ -35,12 +50,12 @@ class Tag:
             tags = listed(example, "tags")
             if len(tags) != len(words):
                 raise ValueError(f"an example has {len(words)} words but {len(tags)} tags: {' '.join(words)[:60]}")
-            targets = np.full(len(arrays["mask"]), -100)
+            targets = np.full(len(arrays["mask"]), IGNORED)
             targets[places] = [known(tag, self.tags, "the tag") for tag in tags[: len(places)]]
             arrays = arrays | {"tags": targets}
         return [Row(arrays, places)]
 
-    def make_head(self, body, dropout: float) -> Tagger:
+    def make_head(self, body: Body, dropout: float) -> Tagger:
         return Tagger(body, len(self.tags), dropout)
 
     def decode(self, row: Row, scores: np.ndarray) -> list[str]:
@@ -51,16 +66,20 @@ class Tag:
         return decoded[0] + ["O"] * (len(listed(example, "words")) - len(decoded[0]))
 
     def score(self, examples: list[dict], answers: list[list[str]]) -> dict[str, float]:
-        truth = [listed(e, "tags") for e in examples]
+        _, truth, said = self.labelled(examples, answers)
+        spans = metrics.span_f1([listed(e, "tags") for e in examples], answers)
+        return {"f1": spans, "accuracy": metrics.accuracy(truth, said)}
+
+    def labelled(self, examples: list[dict], answers: list[list[str]]) -> tuple[tuple[str, ...], list[str], list[str]]:
         flat = lambda rows: [tag for row in rows for tag in row]
-        return {"f1": metrics.span_f1(truth, answers), "accuracy": metrics.accuracy(flat(truth), flat(answers))}
+        return self.tags, flat(listed(e, "tags") for e in examples), flat(answers)
+
+    def shown(self, example: dict, answer: list[str]) -> str:
+        return " ".join(f"{word}/{tag}" for word, tag in zip(listed(example, "words"), answer))
 
     def as_text(self, example: dict) -> tuple[str, str]:
         tags = listed(example, "tags") if "tags" in example else ()
         return f"tag: {' '.join(listed(example, 'words'))}", " ".join(tags)
-
-    def from_text(self, text: str) -> list[str]:
-        return text.split()
 
 
 def listed(example: dict, name: str) -> list[str]:

@@ -12,19 +12,56 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.generate.answers import answer_text
-from models.heads import Writer
+from models.contract import Model, Writer
+from models.generate.answers import answer_ids, answer_text
+from nn import Module
+from tinytensor import Tensor
+from tinytensor.ops.softmax import IGNORED
 from train.tasks import scores
-from train.tasks.rows import Row, field
+from train.tasks.task import Row, Task, field
+
+
+class TextWriter(Module, Model):
+    """No head at all: an encoder-decoder, which writes its answer, up to `longest` tokens;  targets: "targets" (B, T)
+
+    Called, it writes; its scores are those of the right answer's tokens, each given the ones before.
+    """
+
+    def __init__(self, body: Writer, longest: int):
+        self.body, self.longest = body, longest
+
+    @property
+    def config(self):
+        """The body's."""
+        return self.body.config
+
+    def __call__(self, batch: dict) -> Tensor:
+        """The ids (B, n) of the most probable token at each step; from the end on IGNORED, which is no token."""
+        ids = answer_ids(self.body, batch["ids"], batch.get("mask"), self.longest)
+        ended = (ids == self.config.eos_id).cumsum(axis=1) > 0
+        return Tensor(np.where(ended, IGNORED, ids))
+
+    def counts(self, batch: dict) -> dict[str, int]:
+        return self.body.counts(batch)
+
+    def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
+        """The mean of -log p(target), in nats per token."""
+        return self.body.loss(batch, counts)
+
+    def scores(self, batch: dict) -> Tensor:
+        return self.body.scores(batch)
+
+    def right(self, batch: dict):
+        return self.body.right(batch)
 
 
 @dataclass(frozen=True)
-class Text2Text:
+class Text2Text(Task):
     """longest: the most tokens that are written for an input."""
 
     kind: ClassVar[str] = "text2text"
     columns: ClassVar[tuple[str, ...]] = ("input", "target", "task")
-    length_axis: ClassVar[int] = 0
+    asks: ClassVar[tuple[str, ...]] = ("input",)
 
     longest: int = 64
 
@@ -39,14 +76,11 @@ class Text2Text:
             arrays = arrays | {"targets": inputs.text(example["target"])["ids"]}
         return [Row(arrays, inputs.tokenizer, group_of(example))]
 
-    def make_head(self, body, dropout: float) -> Writer:
-        return Writer(body, self.longest)
+    def make_head(self, body: Writer, dropout: float) -> TextWriter:
+        return TextWriter(body, self.longest)
 
     def decode(self, row: Row, ids: np.ndarray) -> str:
         return answer_text(ids, row.notes)
-
-    def answer(self, example: dict, decoded: list[str]) -> str:
-        return decoded[0]
 
     def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
         """Over all examples, and the share of exact matches of each task if there are several."""
@@ -62,9 +96,6 @@ class Text2Text:
 
     def as_text(self, example: dict) -> tuple[str, str]:
         return source_of(example), example.get("target", "")
-
-    def from_text(self, text: str) -> str:
-        return text
 
 
 def source_of(example: dict) -> str:

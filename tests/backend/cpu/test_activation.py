@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tests.backend.cpu.reference import DTYPES, assert_close, normal, quick, scattered
 from tinytensor.backend import cpu
-
-from .reference import DTYPES, assert_close, normal, quick, scattered
 
 
 def exact(x):
@@ -57,9 +56,25 @@ def test_gelu_takes_any_shape(shape, approximate):
     assert (cpu.gelu(scattered(x), approximate)[0] == y).all()
 
 
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 0, 4), (2, 3, 0), (5, 60, 1000)])
+@pytest.mark.parametrize("approximate", [False, True])
+def test_a_bias_is_added_first_and_its_gradient_is_the_sum_over_the_rows(shape, approximate):
+    x, bias, dy = normal(1, shape), normal(2, shape[-1:]), normal(3, shape)
+    y, slope = cpu.gelu(x, approximate, bias=bias)
+    want_y, want_slope = cpu.gelu(x + bias, approximate)
+    assert (y == want_y).all() and (slope == want_slope).all()
+    assert (cpu.gelu(scattered(x), approximate, need_slope=False, bias=bias)[0] == y).all()
+    for one in (dy, scattered(dy)):
+        dx, dbias = cpu.gelu_backward(one, slope, need_bias=True)
+        assert (dx == dy * slope).all()
+        assert_close(dbias, (dy * slope).reshape(-1, shape[-1]).sum(axis=0) if dx.size else np.zeros(shape[-1:]), 10)
+
+
 def test_gelu_backward_is_dy_times_slope():
     dy, slope = normal(1, (3, 4)), normal(2, (3, 4))
-    assert_close(cpu.gelu_backward(dy, slope), dy * slope)
+    dx, dbias = cpu.gelu_backward(dy, slope)
+    assert dbias is None
+    assert_close(dx, dy * slope)
 
 
 @pytest.mark.parity

@@ -3,33 +3,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.backend.cpu.reference import DTYPES, assert_close, normal, numeric_gradient, quick, scattered
+from tests.helpers import last_keys
 from tinytensor.backend import cpu
-
-from .reference import DTYPES, assert_close, normal, numeric_gradient, quick, scattered
-
-
-def visible(T, S, causal, window, mask):
-    """(B or 1, H or 1, T, S) booleans: which key each query may look at."""
-    distance = np.arange(T)[:, None] + S - T - np.arange(S)
-    seen = np.ones((1, 1, T, S), bool)
-    if causal:
-        seen = seen & (distance >= 0) & (distance < (window or T + S))
-    return seen if mask is None else seen & mask
+from tinytensor.ops.attention import plain_attention
 
 
-def reference(q, k, v, scale, causal=False, window=None, mask=None, bias=None):
-    """Attention as the textbook writes it, in float64."""
+def reference(q, k, v, scale, causal=False, window=None, mask=None, bias=0.0):
+    """The plain version in float64; the window is one more mask."""
     q, k, v = (a.astype(np.float64) for a in (q, k, v))
-    z = scale * q @ k.swapaxes(2, 3) + (0 if bias is None else bias)
-    z = np.where(visible(q.shape[2], k.shape[2], causal, window, mask), z, -np.inf)
-    m = np.maximum(z.max(-1, keepdims=True, initial=-np.inf), -1e300)
-    e = np.exp(z - m)
-    total = e.sum(-1, keepdims=True)
-    return e / np.where(total == 0, 1, total) @ v
+    near = last_keys(q.shape[2], k.shape[2], window)
+    mask = near if mask is None else mask if near is None else mask & near
+    return plain_attention(q, k, v, causal=causal, mask=mask, bias=0.0 if bias is None else bias, scale=scale)
 
 
 def reference_gradients(q, k, v, dy, scale, **options):
-    """(dq, dk, dv, dlogits) by the textbook formulas, in float64."""
+    """(dq, dk, dv, dlogits) by the textbook formulas, in float64. With v the identity, y is the probabilities."""
     q, k, v, dy = (a.astype(np.float64) for a in (q, k, v, dy))
     eye = np.broadcast_to(np.eye(k.shape[2]), (*k.shape[:2], k.shape[2], k.shape[2]))
     p = reference(q, k, eye, scale, **options)

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
+from tests.backend.cpu.reference import DTYPES, normal, scattered
 from tinytensor.backend import cpu
-
-from .reference import DTYPES, normal, scattered
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -3,9 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.backend.cpu.reference import DTYPES, assert_close, normal, quick, scattered
 from tinytensor.backend import cpu
-
-from .reference import DTYPES, assert_close, normal, quick, scattered
 
 
 @quick

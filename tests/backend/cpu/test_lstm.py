@@ -6,6 +6,7 @@ import pytest
 from tests.backend.cpu.reference import DTYPES, assert_close, normal, numeric_gradient, scattered
 from tinytensor.backend import cpu
 from tinytensor.backend.cpu.lstm import column_blocks
+from tinytensor.ops.recurrent import plain_lstm_step
 
 B, T, I, H, P = 3, 5, 4, 6, 2
 SHAPES = [(B, T, I), (4 * H, I), (4 * H, P), (4 * H,), (P, H), (B, P), (B, H)]  # x, w_x, w_h, bias, w_proj, h0, c0
@@ -17,16 +18,11 @@ def arrays(dtype=np.float64):
     return [normal(seed, shape, dtype) for seed, shape in enumerate(SHAPES)]
 
 
-def sigmoid(a):
-    return 1 / (1 + np.exp(-a))
-
-
 def formula(x, w_x, w_h, bias, w_proj, h, c, mask, reverse, cell_clip, proj_clip):
+    """The plain step again and again; the state stands still on padding."""
     y = np.zeros((B, T, P))
     for t in reversed(range(T)) if reverse else range(T):
-        i, f, g, o = np.split(x[:, t] @ w_x.T + h @ w_h.T + bias, 4, axis=1)
-        new_c = np.clip(sigmoid(f) * c + sigmoid(i) * np.tanh(g), -cell_clip, cell_clip)
-        new_h = np.clip((sigmoid(o) * np.tanh(new_c)) @ w_proj.T, -proj_clip, proj_clip)
+        new_h, new_c = plain_lstm_step(x[:, t], h, c, w_x, w_h, bias, w_proj, cell_clip, proj_clip)
         there = mask[:, t, None]
         h, c = np.where(there, new_h, h), np.where(there, new_c, c)
         y[:, t] = np.where(there, h, 0)

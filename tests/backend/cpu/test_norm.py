@@ -3,9 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.backend.cpu.reference import DTYPES, assert_close, normal, numeric_gradient, quick, scattered
 from tinytensor.backend import cpu
-
-from .reference import DTYPES, assert_close, normal, numeric_gradient, quick, scattered
 
 SHAPES = [(0, 5), (1, 1), (3, 1), (1, 7), (5,), (2, 3, 4), (33, 65), (700, 130)]
 

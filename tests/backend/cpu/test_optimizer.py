@@ -3,9 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.backend.cpu.reference import DTYPES, assert_close, normal, quick
 from tinytensor.backend import cpu
-
-from .reference import DTYPES, assert_close, normal, quick
 
 ADAMW = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1}
 

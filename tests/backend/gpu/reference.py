@@ -1,4 +1,4 @@
-"""What the tests of the GPU kernels compare with: the CPU's kernels in float64, and how near each type must come."""
+"""What the tests of the GPU kernels compare with: the plain versions and the CPU's kernels in float64, and how near."""
 
 import numpy as np
 

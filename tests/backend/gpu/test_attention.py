@@ -1,4 +1,5 @@
-"""The attention kernels' own sources, run under the CUDA emulator, against the CPU's kernels in float64."""
+"""The attention kernels' own sources, run under the CUDA emulator: values against the plain version in float64, and
+gradients against the CPU's kernels."""
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from hypothesis import strategies as st
 from tests.backend.gpu import emulator
 from tests.backend.gpu.emulator import LARGE, SMALL
 from tests.backend.gpu.reference import assert_close, normal, wide
+from tests.helpers import last_keys
 from tinytensor.backend import cpu, gpu
 from tinytensor.backend.gpu import launch
 from tinytensor.backend.gpu.attention import Rules, backward_plan, forward_plan
+from tinytensor.ops.attention import plain_attention
 
 RULES = Rules(False, None, None, None, None, 0, 0)
 few = settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -21,6 +24,13 @@ def inputs(B, H, T, S, D, dtype, seed=0):
     return {name: normal(seed + i, shape, dtype) for i, (name, shape) in enumerate(shapes.items())}
 
 
+def plain(q, k, v, scale, causal=False, window=None, mask=None, bias=0.0):
+    """The plain version; the window is one more mask."""
+    near = last_keys(q.shape[2], k.shape[2], window)
+    mask = near if mask is None else mask if near is None else mask & near
+    return plain_attention(q, k, v, scale=scale, causal=causal, mask=mask, bias=bias)
+
+
 def check(B, H, T, S, D, dtype, seed=0, **options):
     """Value and every gradient, against float64."""
     q, k, v, dy = inputs(B, H, T, S, D, dtype, seed).values()
@@ -29,9 +39,9 @@ def check(B, H, T, S, D, dtype, seed=0, **options):
     y, saved = gpu.attention(q, k, v, **options)
     gradients = gpu.attention_backward(dy, saved, need_bias=need_bias)
     options = {name: wide(value) for name, value in options.items()}
-    right_y, right_saved = cpu.attention(*map(wide, (q, k, v)), **options)
+    _, right_saved = cpu.attention(*map(wide, (q, k, v)), **options)
     right_gradients = cpu.attention_backward(wide(dy), right_saved, need_bias=need_bias)
-    assert_close(y, right_y)
+    assert_close(y, plain(*map(wide, (q, k, v)), **options))
     for got, want in zip(gradients, right_gradients):
         assert (got is None) == (want is None)
         if got is not None:
@@ -42,6 +52,17 @@ def check(B, H, T, S, D, dtype, seed=0, **options):
 @pytest.fixture(params=["float32", "float16"])
 def dtype(request, emulated):
     return np.dtype(request.param)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("T, S, D", [(1, 1, 32), (70, 70, 64), (33, 100, 32), (100, 33, 32), (5, 0, 32)])
+def test_the_kernel_to_be_read_is_the_plain_version(emulated, T, S, D, causal):
+    q, k, v, _ = inputs(2, 3, T, S, D, np.float32, seed=1).values()
+    q *= 30  # scores of about 30, so that a later tile's highest matters
+    y = np.full_like(q, np.nan)
+    arguments = (q, k, v, y, T, S, D**-0.5, int(causal))
+    launch.launch("attention_minimal.cu", f"attention_minimal<{D}>", (-(-T // 32), 3, 2), 32, arguments)
+    assert_close(y, plain_attention(*map(wide, (q, k, v)), causal=causal))
 
 
 @given(T=st.integers(1, 150), S=st.integers(1, 150), B=st.integers(1, 2), seed=st.integers(0, 99))

@@ -38,6 +38,7 @@ INSTANCES = attention_plans() | {
         *(f"attention_decode<{t}, {D}>" for t in (*HALVES, *REALS) for D in (64, 128)),
         *(f"attention_join<{t}>" for t in (*HALVES, *REALS)),
     ],
+    "attention_minimal.cu": ["attention_minimal<32>", "attention_minimal<64>"],
     "norm.cu": [
         f"norm_{way}<{t}, {size}, {parts}, 1>"
         for way in ("forward", "backward")
@@ -70,7 +71,7 @@ for file in ("attention_forward.cu", "attention_backward.cu"):
 # How many registers a thread may take. The tensor-core kernels live from all there are; of the others, more blocks at
 # once hide the time that memory takes.
 REGISTERS = {"attention_forward.cu": 255, "attention_backward.cu": 255, "attention_plain.cu": 255,
-             "attention_decode.cu": 96, "norm.cu": 128, "quantized.cu": 128}
+             "attention_minimal.cu": 255, "attention_decode.cu": 96, "norm.cu": 128, "quantized.cu": 128}
 OTHERS_REGISTERS = 64
 
 

@@ -28,7 +28,7 @@ def test_a_repetition_reads_new_inputs_and_new_seeds(cuda):
 
     def work(inputs):
         ran.append(1)
-        x = tt.Tensor(backend.to_device(inputs["x"], "cuda"))
+        x = tt.Tensor(inputs["x"])
         return (ops.dropout(ops.linear(x, weight), 0.5) * 2.0).data
 
     ran, recorded = [], graph.Recorded(work)
@@ -37,14 +37,14 @@ def test_a_repetition_reads_new_inputs_and_new_seeds(cuda):
         with tt.random.seeded(number) as rng:
             got = backend.to_numpy(recorded({"x": x}, rng))
         with tt.random.seeded(number):
-            want = backend.to_numpy(work({"x": x}))
+            want = backend.to_numpy(work({"x": backend.to_device(x, "cuda")}))
         assert np.abs(got - want).max() < 1e-6
     assert len(ran) == 3 + 6                               # twice to warm up, once recorded, and ours
 
 
 def test_an_array_from_the_cpu_that_never_changes_is_a_constant_of_the_step(cuda):
-    constant, onto_gpu = read_only(normal(9, (4, 5))), lambda array: backend.to_device(array, "cuda")
-    recorded = graph.Recorded(lambda inputs: onto_gpu(inputs["x"]) + onto_gpu(constant))
+    constant = read_only(normal(9, (4, 5)))
+    recorded = graph.Recorded(lambda inputs: inputs["x"] + backend.to_device(constant, "cuda"))
     for number in range(5):
         x = normal(number, (4, 5))
         assert (backend.to_numpy(recorded({"x": x})) == x + constant).all()
@@ -63,19 +63,18 @@ def test_what_cannot_be_repeated_is_refused_with_the_reason(cuda):
             recorded({"x": x})
 
     x = normal(1, (4, 5))
-    onto_gpu = lambda inputs: backend.to_device(inputs["x"], "cuda")
     for work, why in (
-        (lambda inputs: onto_gpu(inputs) * float(onto_gpu(inputs).sum()), "reading a number while"),
-        (lambda inputs: backend.to_device(inputs["x"] + 1, "cuda"), "it makes arrays on the CPU on its way"),
-        (lambda inputs: backend.to_device(read_only(inputs["x"]), "cuda"), "it makes arrays on the CPU on its way"),
-        (lambda inputs: onto_gpu(inputs) @ onto_gpu(inputs).T, "CuPy calls cuBLAS while"),
-        (lambda inputs: onto_gpu(inputs)[onto_gpu(inputs) > 0], "counting what a mask chooses while"),
-        (lambda inputs: onto_gpu(inputs) + cuda.asarray(x), "a copy from the CPU while"),
+        (lambda x: x * float(x.sum()), "reading a number while"),
+        (lambda x: x + backend.to_device(np.ones(5), "cuda"), "it makes arrays on the CPU on its way"),
+        (lambda x: x + backend.to_device(read_only(np.ones(5)), "cuda"), "it makes arrays on the CPU on its way"),
+        (lambda x: x @ x.T, "CuPy calls cuBLAS while"),
+        (lambda x: x[x > 0], "counting what a mask chooses while"),
+        (lambda x: x + cuda.asarray(np.ones(5)), "a copy from the CPU while"),
     ):
         with pytest.raises(ValueError, match=f"cannot be recorded in a CUDA graph: {why}.*leave out --graph"):
-            attempt(work, x, x, x)
+            attempt(lambda inputs, work=work: work(inputs["x"]), x, x, x)
     with pytest.raises(ValueError, match=r"repeats one step, whose .*\(4, 5\).* is .*\(3, 5\).* this time; leave out"):
-        attempt(lambda inputs: onto_gpu(inputs), x, x, x, x[:3])
+        attempt(lambda inputs: inputs["x"] + 1, x, x, x, x[:3])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])

@@ -11,6 +11,7 @@ import pytest
 from tests.backend.gpu.reference import assert_close, normal, wide
 from tinytensor.backend import cpu, gpu
 from tinytensor.backend.gpu.embedding import sort_ids
+from tinytensor.ops.softmax import plain_cross_entropy
 
 SHAPES = [(3, 64), (2, 3, 13), (5, 1), (1, 2100)]
 
@@ -21,9 +22,10 @@ def dtype(request, emulated):
 
 
 def test_both_backends_have_the_same_functions_with_the_same_signatures():
-    assert gpu.__all__ == cpu.__all__
-    for name in cpu.__all__:
-        assert inspect.signature(getattr(gpu, name)) == inspect.signature(getattr(cpu, name)), name
+    ours, theirs = (dict(inspect.getmembers(kernels, inspect.isfunction)) for kernels in (gpu, cpu))
+    assert ours.keys() == theirs.keys() and "attention_backward" in ours
+    for name, function in ours.items():
+        assert inspect.signature(function) == inspect.signature(theirs[name]), name
 
 
 def check(name, *arguments, **options):
@@ -103,8 +105,9 @@ def test_cross_entropy_equals_float64_and_ignores_what_it_should(dtype, classes,
     logits = normal(1, (6, classes), dtype, scale=4)
     targets = np.random.default_rng(2).integers(0, classes, 6)
     targets[3] = -100
-    losses, saved = gpu.cross_entropy(logits, targets, **options)
-    right, right_saved = cpu.cross_entropy(wide(logits), targets, **options)
+    losses, saved = gpu.cross_entropy(logits, targets, ignore_index=-100, **options)
+    right = plain_cross_entropy(wide(logits), targets, **options)
+    _, right_saved = cpu.cross_entropy(wide(logits), targets, ignore_index=-100, **options)
     assert losses.dtype == np.float32 and losses[3] == 0
     assert_close(losses, right, dtype=np.dtype(np.float32))
     dlosses = normal(3, (6,))
@@ -115,7 +118,7 @@ def test_cross_entropy_equals_float64_and_ignores_what_it_should(dtype, classes,
 
 def test_a_loss_near_zero_keeps_its_digits_beside_large_logits(emulated):
     logits = np.array([[1e4, 1e4 - 10, 1e4 - 12]], np.float32)
-    losses, _ = gpu.cross_entropy(logits, np.array([0]))
+    losses, _ = gpu.cross_entropy(logits, np.array([0]), ignore_index=-100)
     assert abs(losses[0] / np.log1p(np.exp(-10.0) + np.exp(-12.0)) - 1) < 3e-3
 
 
@@ -123,8 +126,9 @@ def test_linear_cross_entropy_turns_its_logits_into_their_gradient(emulated):
     x, weight, targets = normal(1, (7, 16)), normal(2, (300, 16)), np.arange(7) * 40
     targets[2] = -100
     for bias in (None, normal(3, (300,))):
-        losses, saved = gpu.linear_cross_entropy(x, weight, targets, bias=bias)
-        right, right_saved = cpu.linear_cross_entropy(wide(x), wide(weight), targets, bias=wide(bias))
+        options = dict(ignore_index=-100)
+        losses, saved = gpu.linear_cross_entropy(x, weight, targets, bias=bias, **options)
+        right, right_saved = cpu.linear_cross_entropy(wide(x), wide(weight), targets, bias=wide(bias), **options)
         assert_close(losses, right)
         out = np.empty_like(weight)
         dx, dweight, dbias = gpu.linear_cross_entropy_backward(np.ones(7, np.float32), saved, out=out)
@@ -145,6 +149,9 @@ def test_gelu_with_its_bias_and_slope_equals_float64(dtype, approximate):
         right_y, right_slope = cpu.gelu(wide(x), approximate, bias=wide(given))
         assert_close(y, right_y)
         assert_close(slope, right_slope)
+    dx, dbias = gpu.gelu_backward(dy := normal(3, (3, 40), dtype), slope, need_bias=True)
+    assert_close(dx, wide(dy) * right_slope)
+    assert_close(dbias, (wide(dy) * right_slope).sum(axis=0), factor=2)
 
 
 def test_dropout_keeps_its_share_scaled_and_backward_keeps_the_same(dtype):
@@ -192,7 +199,7 @@ def test_a_row_does_not_depend_on_the_others(dtype, width):
         for name in ("softmax", "log_softmax"):
             yield (y := getattr(gpu, name)(parts[0]))
             yield getattr(gpu, name + "_backward")(parts[2], y)
-        losses, saved = gpu.cross_entropy(parts[0], targets[rows], label_smoothing=0.1, z_loss=0.01)
+        losses, saved = gpu.cross_entropy(parts[0], targets[rows], ignore_index=-100, label_smoothing=0.1, z_loss=0.01)
         yield losses
         yield gpu.cross_entropy_backward(dlosses[rows], saved)
         yield from gpu.gelu(parts[0], True, bias=bias)
@@ -212,9 +219,9 @@ def test_an_empty_batch_gives_empty_results_and_gradients_of_zero(dtype):
         assert dweight.shape == (24,) and not dweight.any()
         assert (dbias is None) == (not centre)
     assert gpu.softmax_backward(x, gpu.softmax(x)).shape == (0, 24)
-    losses, saved = gpu.cross_entropy(x, no_ids)
+    losses, saved = gpu.cross_entropy(x, no_ids, ignore_index=-100)
     assert losses.shape == (0,) and gpu.cross_entropy_backward(losses, saved).shape == (0, 24)
-    losses, saved = gpu.linear_cross_entropy(x, np.ones((7, 24), dtype), no_ids)
+    losses, saved = gpu.linear_cross_entropy(x, np.ones((7, 24), dtype), no_ids, ignore_index=-100)
     dx, dweight, _ = gpu.linear_cross_entropy_backward(losses, saved)
     assert dx.shape == (0, 24) and dweight.shape == (7, 24) and not dweight.any()
     assert gpu.gelu(x, False)[0].shape == gpu.dropout(x, 0.5, np.random.default_rng(0))[0].shape == (0, 24)

@@ -6,7 +6,7 @@ import pytest
 import tinytensor as tt
 from models import GPT, GPTConfig
 from models.pretrained import read_weights
-from models.pretrained.gpt import NAMES, read_fields, write_fields
+from models.pretrained.gpt import FAMILIES, NAMES
 from models.tokenizers import ByteLevelBPE
 from models.tokenizers import load as load_tokenizer
 from tests.helpers import assert_close
@@ -131,19 +131,20 @@ def test_the_tokenizer_travels_along(tmp_path):
 
 @pytest.mark.parametrize(
     "kind, published, message",
-    [("gpt2", dict(activation_function="mish"), "unknown activation 'mish'; gpt2 is read with gelu_new"),
+    [("gpt2", dict(activation_function="mish"), "activation_function is 'mish'; this model has gelu, gelu_new"),
      ("gpt2", dict(scale_attn_by_inverse_layer_idx=True), "scales its attention by layer or not at all"),
      ("gpt2", dict(scale_attn_weights=False), "scales its attention by layer or not at all")],
 )  # fmt: skip
 def test_published_models_that_compute_something_else_are_refused(kind, published, message):
     with pytest.raises(ValueError, match=message):
-        read_fields(kind, published)
+        FAMILIES[kind].our_fields(published, {})
 
 
 @pytest.mark.parametrize(
     "changes, message",
-    [(dict(window=4), "no banded layers"), (dict(post_norm=True, hidden=20), "of 4 x width, not hidden 20"),
-     (dict(post_norm=True, activation="gelu"), "openai-gpt knows the activations gelu_tanh, relu, silu, not gelu")],
+    [(dict(window=4), "a published gpt2 always has window 0, not 4"),
+     (dict(post_norm=True, hidden=20), "of 4 x width, not hidden 20"),
+     (dict(post_norm=True, activation="gelu"), "openai-gpt has the activations gelu_tanh, relu, silu, not gelu")],
 )  # fmt: skip
 def test_models_that_transformers_does_not_have_are_not_written(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
@@ -152,9 +153,9 @@ def test_models_that_transformers_does_not_have_are_not_written(tmp_path, change
 
 
 def test_fields_left_out_have_the_published_defaults():
-    assert GPTConfig(**read_fields("gpt2", {})) == GPTConfig.preset("gpt2", dropout=0.1)
-    assert GPTConfig(**read_fields("openai-gpt", {})) == GPTConfig.preset("gpt", dropout=0.1)
-    assert write_fields(GPTConfig.preset("gpt2"))["eos_token_id"] == 50256
+    assert GPTConfig(**FAMILIES["gpt2"].our_fields({}, {})[0]) == GPTConfig.preset("gpt2", dropout=0.1)
+    assert GPTConfig(**FAMILIES["openai-gpt"].our_fields({}, {})[0]) == GPTConfig.preset("gpt", dropout=0.1)
+    assert FAMILIES["gpt2"].published_fields(GPTConfig.preset("gpt2"))["eos_token_id"] == 50256
 
 
 # ---- transformers

@@ -68,7 +68,7 @@ def test_bfloat16_is_the_upper_half_of_float32():
 
 @pytest.mark.parametrize(
     "content, message",
-    [({}, "has no config.json"), ({"config.json": "[]"}, "does not hold a table"),
+    [({}, "has no config.json"), ({"config.json": "[]"}, "does not hold the settings of a published model"),
      ({"config.json": "{"}, "not complete")],
 )  # fmt: skip
 def test_a_bad_config_is_named(tmp_path, content, message):

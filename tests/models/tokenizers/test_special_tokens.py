@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import tokenizers
-from models.tokenizers import ByteLevelBPE, Bytes, Characters, ClassicBPE, Special, Unigram, WordPiece
+from models.tokenizers import ByteLevelBPE, Bytes, Characters, ClassicBPE, Special, Unigram, WordPiece, Words
 from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
 
 ALL = {
@@ -68,7 +68,7 @@ def test_two_processes_give_the_same_batch_as_one(name):
 
 
 def test_a_large_batch_of_generated_texts_is_shared_out_by_itself(monkeypatch):
-    monkeypatch.setattr("models.tokenizers.base.PARALLEL_FROM", 1000)
+    monkeypatch.setattr("models.tokenizers.processes.PARALLEL_FROM", 1000)
     tokenizer = ALL["bytelevel"]
     assert tokenizer.encode_batch(text for text in [CORPUS] * 5) == [tokenizer.encode(CORPUS)] * 5
     assert tokenizer.encode_batch([]) == []
@@ -135,3 +135,29 @@ def test_bad_shapes_for_a_batch_are_refused_with_the_fix():
         ALL["bytelevel"].prepare(["a", "the sea"])
     with pytest.raises(ValueError, match=r"uses '<nil>', which is not a special token"):
         Characters("ab", pad_token="<nil>")
+
+
+def test_a_tokenizer_knows_what_its_ids_mean():
+    ids = lambda t: (t.pad_id, t.separator_id, t.end_id, t.mask_id, t.unk_id)
+    bert = WordPiece.train(CORPUS, 200)
+    assert ids(bert) == (0, 3, 3, 4, 1)
+    assert ids(Bytes()) == (0, 1, 1, None, None) and Bytes().sentinel_ids == list(range(259, 384))
+    gpt = ByteLevelBPE.train(CORPUS, 300)
+    assert ids(gpt) == (None, None, 0, None, None)
+    gpt.pad_token = "<|endoftext|>"
+    assert gpt.pad_id == 0
+    assert ids(Words.train([CORPUS], 20)) == (None, None, None, None, 2)
+    t5 = Unigram.train(CORPUS, 120, extra_ids=3)
+    assert ids(t5) == (0, 1, 1, None, 2) and t5.sentinel_ids == [119, 118, 117]
+    assert ids(Characters.train(CORPUS)) == (None,) * 5 and not Characters.train(CORPUS).sentinel_ids
+
+
+def test_tokens_say_whether_they_go_on_with_a_word():
+    for tokenizer in (WordPiece.train(CORPUS, 200), Unigram.train(CORPUS, 120)):
+        ids = tokenizer.encode("the whale the whale")
+        begins = [tokenizer.tokens[i][:2] != "##" for i in ids]
+        if isinstance(tokenizer, Unigram):
+            begins = [tokenizer.tokens[i].startswith("\u2581") for i in ids]
+        assert tokenizer.continues_word()[ids].tolist() == [not one for one in begins] and sum(begins) == 4 < len(ids)
+    with pytest.raises(ValueError, match="Characters: these tokens do not say where words begin"):
+        Characters.train(CORPUS).continues_word()

@@ -67,7 +67,7 @@ def changed(tmp_path, change, tokenizer=TRAINED):
 def test_truncated_json(tmp_path):
     TRAINED.save(tmp_path)
     text = (tmp_path / "tokenizer.json").read_text()
-    for end in (0, 1, len(text) // 2, len(text) - 1):
+    for end in (0, 1, len(text) // 2, len(text) - 2):
         write(tmp_path / "tokenizer.json", text[:end])
         with pytest.raises(ValueError, match=r"tokenizer.json is not complete JSON: .* at line \d+ column \d+"):
             tokenizers.load(tmp_path)
@@ -75,12 +75,12 @@ def test_truncated_json(tmp_path):
 
 @pytest.mark.parametrize("text", ["[]", "3", "{}", '{"model": 7}', '{"model": {"type": "Magic"}}', '{"type": "Odd"}'])
 def test_json_that_is_no_tokenizer(tmp_path, text):
-    with pytest.raises(ValueError, match=r"tokenizer.json (has no model|holds a)"):
+    with pytest.raises(ValueError, match=r"tokenizer.json (has no model|holds a|does not hold a tokenizer)"):
         tokenizers.load(write(tmp_path / "tokenizer.json", text))
 
 
 def test_a_file_that_is_missing_or_not_text(tmp_path):
-    with pytest.raises(ValueError, match=r"cannot read .*nothing.json: No such file"):
+    with pytest.raises(ValueError, match=r"nothing.json cannot be read: No such file"):
         tokenizers.load(tmp_path / "nothing.json")
     with pytest.raises(ValueError, match=r"has no tokenizer.json, spiece.model, vocab.txt or vocab.json"):
         tokenizers.load(tmp_path)

@@ -5,7 +5,6 @@ import pytest
 
 from models import tokenizers
 from models.tokenizers import Words
-from models.tokenizers.words import split_sentences
 
 TEXT = "The cat sat. The cat ran!\nA dog's life, isn't it?\nThe end"
 
@@ -16,15 +15,6 @@ def test_a_vocabulary_begins_with_its_marks_and_falls_in_frequency():
     assert words.counts[:5] == [4, 4, 9, 3, 2]  # the nine words beyond the first eight entries are unknown
     assert words.counts[3:] == sorted(words.counts[3:], reverse=True)
     assert words.vocab_size == 8 and len(words.tokens) == 3 + 14
-
-
-def test_sentences_end_at_a_full_stop_or_with_their_line():
-    assert split_sentences('He said "no." Then 3.5 left...\n\nROMEO:\nAy me!') == [
-        ["He", "said", '"', "no", ".", '"'],
-        ["Then", "3", ".", "5", "left", ".", ".", "."],
-        ["ROMEO", ":"],
-        ["Ay", "me", "!"],
-    ]
 
 
 def test_every_sentence_is_dressed_in_its_marks():

@@ -6,28 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinytensor as tt
-from tests.helpers import assert_close, assert_same_as_torch, gradient, seeds, tensor
+from tests.helpers import assert_close, assert_same_as_torch, gradient, last_keys, seeds, tensor
 from tinytensor import Tensor, gradcheck, ops
-
-
-def allowed(T, S, causal=False, window=None, mask=None):
-    """(.., T, S): where attention may look."""
-    distance = np.arange(T)[:, None] + (S - T) - np.arange(S)
-    may = np.ones((T, S), bool)
-    if causal:
-        may &= distance >= 0
-        if window is not None:
-            may &= distance < window
-    return may if mask is None else may & mask
+from tinytensor.ops.attention import plain_attention
 
 
 def reference(q, k, v, causal=False, window=None, mask=None, bias=None, scale=None):
-    """Attention in four lines; rows that may look nowhere give zeros."""
-    scores = q @ k.swapaxes(-1, -2) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
-    scores = scores if bias is None else scores + bias
-    e = np.exp(scores) * allowed(q.shape[2], k.shape[2], causal, window, mask)
-    total = e.sum(-1, keepdims=True)
-    return e / np.where(total == 0, 1, total) @ v
+    """The plain version; the window is one more mask."""
+    near = last_keys(q.shape[2], k.shape[2], window)
+    mask = near if mask is None else mask if near is None else mask & near
+    return plain_attention(q, k, v, causal=causal, mask=mask, bias=0.0 if bias is None else bias, scale=scale)
 
 
 @st.composite
@@ -87,7 +75,8 @@ def test_attention_over_several_strips_is_its_formula(T, S, causal, window, reco
     # The gradient by the plain ops, which gradcheck has passed.
     twins = [Tensor(x.data, requires_grad=True) for x in (q, k, v, bias)]
     scores = twins[0] @ twins[1].swapaxes(2, 3) * 0.5 + twins[3]
-    may = allowed(T, S, causal, window, np.broadcast_to(mask, (2, 1, T, S)))
+    may = np.tri(T, S, S - T, dtype=bool) if causal else np.ones((T, S), bool)
+    may = may & mask if window is None else may & mask & last_keys(T, S, window)
     p = ops.where(may, scores, -1e9).softmax() * may.any(-1, keepdims=True)
     (p @ twins[2]).backward(g)
     for x, twin in zip((q, k, v, bias), twins):

@@ -5,14 +5,11 @@ from hypothesis import strategies as st
 
 from tests.helpers import assert_close, assert_same_as_torch, gradient, seeds, tensor
 from tinytensor import Tensor, gradcheck, no_grad, ops
-
-
-def sigmoid(a):
-    return 1 / (1 + np.exp(-a))
+from tinytensor.ops.recurrent import plain_lstm_step
 
 
 def reference(x, w_x, w_h, bias=0.0, w_proj=None, state=None, mask=None, reverse=False, cell_clip=None, proj_clip=None):
-    """Row by row and step by step, over each row's own unpadded steps only."""
+    """The plain step, row by row, over each row's own unpadded steps only."""
     B, T, _ = x.shape
     H, P = len(w_h) // 4, w_h.shape[1]
     y, h_n, c_n = np.zeros((B, T, P)), np.zeros((B, P)), np.zeros((B, H))
@@ -20,12 +17,8 @@ def reference(x, w_x, w_h, bias=0.0, w_proj=None, state=None, mask=None, reverse
         h, c = (np.zeros(P), np.zeros(H)) if state is None else (state[0][row], state[1][row])
         steps = [t for t in range(T) if mask is None or mask[row, t]]
         for t in reversed(steps) if reverse else steps:
-            i, f, g, o = np.split(w_x @ x[row, t] + w_h @ h + bias, 4)
-            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-            c = c if cell_clip is None else np.clip(c, -cell_clip, cell_clip)
-            h = sigmoid(o) * np.tanh(c)
-            h = h if w_proj is None else w_proj @ h
-            h = y[row, t] = h if proj_clip is None else np.clip(h, -proj_clip, proj_clip)
+            h, c = plain_lstm_step(x[row, t], h, c, w_x, w_h, bias, w_proj, cell_clip or np.inf, proj_clip or np.inf)
+            y[row, t] = h
         h_n[row], c_n[row] = h, c
     return y, h_n, c_n
 

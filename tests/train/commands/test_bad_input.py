@@ -67,7 +67,7 @@ BAD = {
     "neighbours t5 *cat* --data text.txt": "a T5 writes texts and makes no vectors of them",
     f"neighbours bert '{'the ' * 60}*cat*' --data text.txt": "*cat* is word 61, behind all that the model reads",
     "finetune bert --task sentiment --batch 0": "batch must be at least 1, not 0",
-    "finetune bert --task sentiment --max-length -1": "--max-length must not be negative: -1",
+    "finetune bert --task sentiment --max-length -1": "max_length must not be negative: -1",
     "finetune bert --task roles --max-length 2": "2 tokens are too few for a word",
     "finetune bert --task questions --max-length 6": "6 tokens are too few for a question and a passage",
     "finetune bert --task sentiment --held-out x.tsv": "--held-out goes with --data",
@@ -144,7 +144,7 @@ def test_a_run_that_is_killed_while_its_text_is_read_may_be_overwritten(beside, 
 
     with monkeypatch.context() as patch:
         patch.setattr("train.pretrain.build_corpus", die)
-        patch.setattr("train.pretrain.shutil.rmtree", lambda folder: None)  # as after kill -9
+        patch.setattr("train.runs.shutil.rmtree", lambda folder, **_: None)  # as after kill -9
         with pytest.raises(Killed):
             main(["gpt", "--data", "text.txt", "--out", str(tmp_path / "run"), *SHAPE.split()])
     assert list((tmp_path / "run").iterdir())

@@ -12,7 +12,6 @@ from models import BERTForPreTraining
 from models.tokenizers import WordPiece
 from train.__main__ import main
 from train.checkpoint import load_model
-from train.commands.ask import example_of
 from train.commands.fill import fill
 from train.finetune import load
 from train.runs import newest_run
@@ -156,7 +155,7 @@ def test_a_fine_tuned_model_answers_what_it_is_asked(pretrained, tmp_path, capsy
         quick = ["--epochs", "1", "--workers", "1", "--examples", "20"]
         main(["finetune", str(pretrained), "--task", name, "--out", str(run), *quick])
         tuned = load(run)
-        (answer,) = tuned.answers([example_of(tuned.task.kind, texts)])
+        (answer,) = tuned.answers([tuned.task.example(texts)])
         capsys.readouterr()
         assert main(["ask", str(run), *texts]) == 0
         said = capsys.readouterr().out.strip()

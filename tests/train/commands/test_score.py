@@ -84,8 +84,15 @@ def test_pieces_make_up_the_text_and_stand_with_the_last_byte_of_a_character(tex
 @pytest.mark.parametrize(
     "arguments, message",
     [([], "give the text to score: either --text or --file"), (["--text", "a", "--file", "b"], "either --text or"),
-     (["--text", "t"], "at least two tokens, and 't' has 1"), (["--file", "none.txt"], "cannot read none.txt")],
+     (["--text", "t"], "at least two tokens, and 't' has 1"), (["--file", "none.txt"], "none.txt cannot be read")],
 )  # fmt: skip
 def test_bad_arguments_are_named(trained, capsys, arguments, message):
     assert main(["score", str(trained), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_text_is_named(trained, tmp_path, capsys):
+    (tmp_path / "bad.txt").write_bytes(b"na\xefve")
+    assert main(["score", str(trained), "--file", str(tmp_path / "bad.txt")]) == 2
+    error = capsys.readouterr().err
+    assert "bad.txt is not UTF-8 text (byte 2); is it really a text file?" in error and "tokenizer" not in error

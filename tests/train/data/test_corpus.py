@@ -2,7 +2,7 @@ import pytest
 
 from models.tokenizers import ByteLevelBPE, Bytes, Characters, Unigram, WordPiece
 from train.__main__ import main
-from train.data.corpus import StoriesSource, build_corpus, gives_back, open_corpus
+from train.data.corpus import StoriesSource, build_corpus, open_corpus
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_an_entropy_bounds_the_loss_only_where_the_text_can_be_read_from_the_tok
         (ByteLevelBPE.train([text], 300), True), (Bytes(), True), (Characters.train(source.texts), True),
         (WordPiece.train([text], 200), False), (Unigram.train([text], 100), False),
     ):  # fmt: skip
-        assert gives_back(tokenizer, text) == whole
+        assert tokenizer.gives_back(text) == whole
         corpus = build_corpus(source, tokenizer, tmp_path)
         assert (corpus.val_split.floor is not None) == whole
 

@@ -1,25 +1,12 @@
 import numpy as np
-import pytest
 
 from models.tokenizers import WordPiece
 from tinytensor import random
 from train.data import stories
+from train.data.documents import Documents, SentenceEncoder
 from train.data.pairs import pack
-from train.data.sentences import Documents, SentenceEncoder, split_sentences
 
 END = 3  # [SEP]
-
-
-@pytest.mark.parametrize(
-    "line, sentences",
-    [("It rained. We ran home! Why? So.", ["It rained.", "We ran home!", "Why?", "So."]),
-     ('"Go!" said Mia. "Where to?" asked Ben.', ['"Go!" said Mia.', '"Where to?" asked Ben.']),
-     ("He said it (twice). And left.", ["He said it (twice).", "And left."]),
-     ("pi is 3.14 and e.g. this goes on", ["pi is 3.14 and e.g. this goes on"]),
-     ("  One.  ", ["  One.  "]), ("", [])],
-)  # fmt: skip
-def test_sentences_end_where_a_new_one_begins(line, sentences):
-    assert split_sentences(line) == sentences
 
 
 def flat(*documents: list[int]) -> np.ndarray:
@@ -50,7 +37,7 @@ def test_empty_documents_and_a_missing_last_mark_do_no_harm():
 def test_a_text_is_encoded_as_sentences_with_blank_lines_between_documents():
     text = "It rained. We ran.\nHome was far.\n\n\nA new day.\n"
     tokenizer = WordPiece.train([text], 60)
-    ids = SentenceEncoder(tokenizer, tokenizer.id_of("[SEP]")).encode_array(text)
+    ids = SentenceEncoder(tokenizer).encode_array(text)
     documents = Documents(ids, tokenizer.id_of("[SEP]"))
     read = [tokenizer.decode(documents.ids(s, s + 1)) for s in range(len(documents.lengths))]
     assert read == ["it rained.", "we ran.", "home was far.", "a new day."]
@@ -120,6 +107,6 @@ def test_some_documents_are_packed_short():
 def test_the_stories_make_pairs_of_whole_sentences():
     text = stories.corpus(20_000).text
     tokenizer = WordPiece.train([text], 300)
-    documents = Documents(SentenceEncoder(tokenizer, 3).encode_array(text), 3)
+    documents = Documents(SentenceEncoder(tokenizer).encode_array(text), 3)
     assert len(documents) == text.count("\n\n")
     assert all(pair.length <= 125 for pair in packed(documents, 125))

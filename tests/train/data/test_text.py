@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import train.data.text as text_module
-from train.data.text import TextFiles
+from train.data import corpus
+from train.data.corpus import TextFiles
 
 letters = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), min_size=1, max_size=60)
 
@@ -17,7 +17,7 @@ def test_two_stretches_of_a_file_are_the_whole_text_wherever_it_is_cut(tmp_path_
     files = TextFiles(path)
     cut = int(files.size * share)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_module, "CHUNK", chunk)
+        patch.setattr(corpus, "CHUNK", chunk)
         first, second = "".join(files.read(0, cut)), "".join(files.read(cut))
     assert first + second == text
     assert len(first.encode()) - cut in (0, 1, 2, 3)
@@ -25,7 +25,7 @@ def test_two_stretches_of_a_file_are_the_whole_text_wherever_it_is_cut(tmp_path_
 
 def test_pieces_end_with_a_line_where_they_can(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("one\ntwo\nthree\n" * 10)
-    monkeypatch.setattr(text_module, "CHUNK", 11)
+    monkeypatch.setattr(corpus, "CHUNK", 11)
     pieces = list(TextFiles(tmp_path / "a.txt").read())
     assert len(pieces) > 5
     assert all(piece.endswith("\n") for piece in pieces)
@@ -65,6 +65,6 @@ def test_a_binary_file_is_refused_with_the_place_of_its_zero(tmp_path):
 @pytest.mark.parametrize("chunk", [4, 5, 6, 100])
 def test_a_wrong_byte_is_named_with_its_place(tmp_path, monkeypatch, chunk):
     (tmp_path / "a.txt").write_bytes("abcä".encode() + b"de\xffgh")
-    monkeypatch.setattr(text_module, "CHUNK", chunk)
+    monkeypatch.setattr(corpus, "CHUNK", chunk)
     with pytest.raises(ValueError, match="is not UTF-8 text: byte 0xff at position 7"):
         list(TextFiles(tmp_path / "a.txt").read())

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from models import GPT, GPTConfig
 from tinytensor import random
-from train.objectives.causal import Causal
+from train.objectives.windows import Causal
 from train.trainer import evaluate
 
 

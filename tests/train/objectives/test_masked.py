@@ -4,8 +4,8 @@ import pytest
 from models.tokenizers import ByteLevelBPE, Characters, WordPiece
 from tinytensor import random
 from train.data import stories
-from train.data.sentences import SentenceEncoder
-from train.objectives.masked import Masked, MaskedConfig, continuations, separator_of
+from train.data.documents import SentenceEncoder
+from train.objectives.masked import Masked, MaskedConfig
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def tokenizer() -> WordPiece:
 
 @pytest.fixture(scope="module")
 def tokens(tokenizer) -> np.ndarray:
-    return SentenceEncoder(tokenizer, separator_of(tokenizer)).encode_array(stories.corpus(60_000).text)
+    return SentenceEncoder(tokenizer).encode_array(stories.corpus(60_000).text)
 
 
 def masked(tokenizer, **changes) -> Masked:
@@ -39,7 +39,7 @@ def test_eighty_percent_are_masked_ten_random_and_ten_kept(whole_words, tokenize
     for batch in many(objective, tokens):
         asked = batch["targets"] != -100
         seen, truth = batch["ids"][asked], batch["targets"][asked]
-        masks = seen == objective.mask_id
+        masks = seen == objective.tokenizer.mask_id
         counts += masks.sum(), (~masks & (seen != truth)).sum(), (seen == truth).sum()
     # A random token may be the right one or [MASK] itself, each once in V times.
     shares = np.array([0.8 + 0.1 / V, 0.1 - 0.2 / V, 0.1 + 0.1 / V])
@@ -52,8 +52,8 @@ def test_random_tokens_are_drawn_evenly_from_the_whole_vocabulary(tokenizer):
     with random.seeded(1) as draw:
         ids = np.full((100, 2000), 50)
         seen = objective.replace(ids, np.ones(ids.shape, bool), draw)
-    strange = np.bincount(seen[(seen != 50) & (seen != objective.mask_id)], minlength=V)
-    others = np.delete(strange, [50, objective.mask_id])
+    strange = np.bincount(seen[(seen != 50) & (seen != objective.tokenizer.mask_id)], minlength=V)
+    others = np.delete(strange, [50, objective.tokenizer.mask_id])
     assert others.sum() > 19_000
     mean, deviation = len(others) - 1, np.sqrt(2 * (len(others) - 1))  # of chi-square with that many degrees
     assert chi_square(others, np.full(len(others), others.mean())) < mean + 4 * deviation
@@ -152,7 +152,7 @@ def test_segments_and_labels_are_those_of_the_pairs(tokenizer, tokens):
 def test_bytelevel_words_begin_with_a_space():
     tokenizer = ByteLevelBPE.train([stories.corpus(30_000).text], 400)
     ids = tokenizer.encode(" the astonishment")
-    assert continuations(tokenizer)[ids].tolist() == [False, False, *[True] * (len(ids) - 2)] and len(ids) > 4
+    assert tokenizer.continues_word()[ids].tolist() == [False, False, *[True] * (len(ids) - 2)] and len(ids) > 4
 
 
 def test_what_does_not_fit_is_said(tokenizer, tokens):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.objectives.causal import Causal
 from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM
 from train.objectives.spans import SpanCorruption
+from train.objectives.windows import Causal
 
 KINDS = [Causal, NextSequence, PrefixLM, Deshuffling, SpanCorruption]
 TEXT = np.arange(2, 1002)

@@ -12,9 +12,10 @@ from models.t5 import T5, T5Config
 from models.tokenizers import Bytes, Special, Unigram, WordPiece
 from tests.train.test_finetune import run
 from train import finetune
+from train.finetune import FineTuneConfig
 from train.objectives.labelled import Labelled
 from train.tasks import TASKS, Row, Tag, Text2Text
-from train.tasks.files import read_examples
+from train.tasks.examples import read_examples
 from train.tasks.text2text import as_text2text
 
 LETTERS = "abcdefgh"
@@ -29,12 +30,13 @@ def tiny(width: int = 32, seed: int = 0) -> T5:
         return T5(T5Config(vocab_size=384, layers=1, heads=2, head_width=16, width=width, hidden=2 * width))
 
 
-def begin(folder, examples, held_out, task=None, model=None, family="t5", tokenizer=None, **options):
+def begin(folder, examples, held_out, task=None, model=None, tokenizer=None, settings=None, **options):
     folder.mkdir()
-    settings = dict(lr=5e-3, min_lr=0.0, schedule="linear", workers=1, batch=32, weight_decay=0.0)
-    options = dict(epochs=1, settings=settings) | options
+    settings = settings or dict(lr=5e-3, min_lr=0.0, schedule="linear", workers=1, batch=32, weight_decay=0.0)
+    config = FineTuneConfig(**({"epochs": 1} | options))
     task = task or Text2Text.of(examples, held_out)
-    return finetune.begin(folder, (family, model or tiny(), tokenizer or Bytes()), task, examples, held_out, **options)
+    pretrained = (model or tiny(), tokenizer or Bytes())
+    return finetune.begin(folder, pretrained, task, examples, held_out, config, settings)
 
 
 def test_two_tasks_are_learned_at_once_and_the_folder_answers_like_the_trained_model(tmp_path):
@@ -135,7 +137,7 @@ def test_what_makes_no_sense_is_named(tmp_path):
     bert = BERTForPreTraining(BERTConfig(vocab_size=60, context=16, layers=1, heads=1, width=8))
     words = WordPiece.train(["a b c"], 60)
     with pytest.raises(ValueError, match="text2text needs a model that reads and writes: a t5, not a bert"):
-        begin(tmp_path / "b", examples, examples, model=bert, family="bert", tokenizer=words)
+        begin(tmp_path / "b", examples, examples, model=bert, tokenizer=words)
     with pytest.raises(ValueError, match="an example of text2text needs 'target'; this one has 'input'"):
         Text2Text.of([{"input": "a"}])
     with pytest.raises(ValueError, match="an input is empty"):

@@ -5,28 +5,21 @@ its backward kernel needs. All of it is single-core code without state: the trai
 a share of the batch instead. backend.gpu has the same names with the same signatures.
 """
 
-from .activation import gelu, gelu_backward
-from .attention import attention, attention_backward, attention_step
-from .dropout import dropout, dropout_backward
-from .embedding import embedding, embedding_backward
-from .losses import (
+from tinytensor.backend.cpu.arrays import matmul, tune_malloc
+from tinytensor.backend.cpu.attention import attention, attention_backward, attention_step
+from tinytensor.backend.cpu.elementwise import dropout, dropout_backward, gelu, gelu_backward
+from tinytensor.backend.cpu.embedding import embedding, embedding_backward, id_outside
+from tinytensor.backend.cpu.lstm import lstm, lstm_backward
+from tinytensor.backend.cpu.norm import normalize, normalize_backward
+from tinytensor.backend.cpu.optimizer import adamw, sgd, squared_norm
+from tinytensor.backend.cpu.quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4
+from tinytensor.backend.cpu.softmax import (
     cross_entropy,
     cross_entropy_backward,
     linear_cross_entropy,
     linear_cross_entropy_backward,
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
 )
-from .lstm import lstm, lstm_backward
-from .matmul import matmul
-from .memory import tune_malloc
-from .norm import normalize, normalize_backward
-from .optimizer import adamw, sgd, squared_norm
-from .quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4
-from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
-
-__all__ = [
-    "adamw", "attention", "attention_backward", "attention_step", "cross_entropy", "cross_entropy_backward",
-    "dropout", "dropout_backward", "embedding", "embedding_backward", "gelu", "gelu_backward",
-    "int4_matmul", "int8_matmul", "linear_cross_entropy", "linear_cross_entropy_backward",
-    "log_softmax", "log_softmax_backward", "lstm", "lstm_backward", "matmul", "normalize", "normalize_backward",
-    "pack_int4", "sgd", "softmax", "softmax_backward", "squared_norm", "tune_malloc", "unpack_int4",
-]

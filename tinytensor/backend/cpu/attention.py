@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .blocks import BLOCK
-from .dropout import keep_mask
+from tinytensor.backend.cpu.arrays import BLOCK
+from tinytensor.backend.cpu.elementwise import keep_mask
 
-CAUSAL_STRIP = 64                                          # query rows in a strip: few, so little above the diagonal
-STRIP = 256                                                # without a triangle more rows mean fewer sums over strips
+CAUSAL_STRIP = 64  # query rows in a strip: few, so little above the diagonal
+STRIP = 256  # without a triangle more rows mean fewer sums over strips
 
 
 class Strip(NamedTuple):
@@ -33,7 +33,7 @@ class Strip(NamedTuple):
 
     rows: slice
     keys: slice
-    penalty: np.ndarray | None                             # (rows, n), 0 or -inf, for the last n keys
+    penalty: np.ndarray | None  # (rows, n), 0 or -inf, for the last n keys
 
 
 def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None, dropout=0.0, rng=None, keep=True):
@@ -52,9 +52,9 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
     draws = mask_stream(seed)
 
     y = np.empty((B, T, H, v.shape[3]), q.dtype).transpose(0, 2, 1, 3)
-    inv_sum = np.empty((B, H, T), q.dtype)                 # 1 / l, and 0 for a row with nothing to attend to
-    shift = None                                           # (B, H, T): what is subtracted, once any strip needs it
-    kept = []                                              # (E, E after dropout) of each strip, in the order worked
+    inv_sum = np.empty((B, H, T), q.dtype)  # 1 / l, and 0 for a row with nothing to attend to
+    shift = None  # (B, H, T): what is subtracted, once any strip needs it
+    kept = []  # (E, E after dropout) of each strip, in the order worked
     ones = np.ones(S, q.dtype)
     for heads in groups:
         queries, keys, values = np.multiply(q[heads], scale, order="C"), k[heads], v[heads]
@@ -67,7 +67,7 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
             if not in_safe_range(total):
                 z = strip_logits(queries, keys, strip, heads, mask, bias)
                 m = z.max(axis=3, initial=-np.inf)
-                m[m == -np.inf] = 0                        # nothing to attend to: exp(-inf - 0) = 0
+                m[m == -np.inf] = 0  # nothing to attend to: exp(-inf - 0) = 0
                 z -= m[..., None]
                 e = np.exp(z, out=z)
                 total = e @ ones[j]
@@ -159,7 +159,7 @@ def cut_strips(T, S, causal, window, dtype):
     """The strips of a (T, S) matrix of logits, the last rows first."""
     if not causal:
         return [Strip(slice(start, min(start + STRIP, T)), slice(0, S), None) for start in range(0, T, STRIP)][::-1]
-    offset = S - T                                         # query t stands at key t + offset
+    offset = S - T  # query t stands at key t + offset
     strips = []
     for start in range(0, T, CAUSAL_STRIP):
         stop = min(start + CAUSAL_STRIP, T)

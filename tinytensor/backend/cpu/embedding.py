@@ -7,16 +7,24 @@ for 1024 ids of 1024). Sorting with add.reduceat is level on few ids and takes 1
 
 import numpy as np
 
-from .blocks import as_rows
+from tinytensor.backend.cpu.arrays import as_rows
 
-ONE_HOT_WORK = 16 << 20                                    # multiplications up to which the one-hot product is faster
+ONE_HOT_WORK = 16 << 20  # multiplications up to which the one-hot product is faster
 
 
 def embedding(weight, ids):
     """y = weight[ids].  weight: (V, C); ids: integers of any shape.  Returns (*ids.shape, C)."""
-    if weight.flags.f_contiguous:                          # np.take would first copy the whole table
+    if weight.flags.f_contiguous:  # np.take would first copy the whole table
         return np.ascontiguousarray(weight[ids])
     return np.take(weight, ids, axis=0)
+
+
+def id_outside(ids, count, ignored=None):
+    """One of the ids that are neither in [0, count) nor `ignored`; None if there is none."""
+    wrong = (ids < 0) | (ids >= count)
+    if ignored is not None:
+        wrong &= ids != ignored
+    return int(ids[wrong][0]) if wrong.any() else None
 
 
 def embedding_backward(dy, ids, rows, out=None):
@@ -43,7 +51,7 @@ def add_rows(table, ids, rows):
     """
     order = np.argsort(ids, kind="stable")
     ids, rows = ids[order], rows[order]
-    starts = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 1))             # prepend: the first row starts a run too
+    starts = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 1))  # prepend: the first row starts a run too
     stops = np.append(starts[1:], ids.size)
     sums, ones = np.empty((starts.size, rows.shape[1]), rows.dtype), np.ones(ids.size, rows.dtype)
     for total, start, stop in zip(sums, starts.tolist(), stops.tolist()):

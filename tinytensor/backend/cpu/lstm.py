@@ -14,7 +14,7 @@ LSTM: Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000; projection: 
 
 import numpy as np
 
-SMALL_PRODUCT = 1_000_000                                  # multiplications up to which OpenBLAS copies nothing
+SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS copies nothing
 
 
 def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=None, proj_clip=None):
@@ -30,7 +30,7 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
     """
     B, T, inputs = x.shape
     H, P = c0.shape[1], h0.shape[1]
-    x = np.ascontiguousarray(by_step(x, reverse))          # (T, B, I)
+    x = np.ascontiguousarray(by_step(x, reverse))  # (T, B, I)
     gates = (x.reshape(T * B, inputs) @ w_x.T).reshape(T, B, 4 * H)
     if bias is not None:
         gates += bias
@@ -65,7 +65,7 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
                 np.clip(h[t + 1], -proj_clip, proj_clip, out=h[t + 1])
         if (rows := padded[t]) is not None:
             h[t + 1, rows], c[t + 1, rows] = h[t, rows], c[t, rows]
-    y = by_row(h[1:], reverse).copy()                      # (B, T, P)
+    y = by_row(h[1:], reverse).copy()  # (B, T, P)
     if mask is not None:
         y *= mask[:, :, None]
     saved = x, gates, h, c, tanh_c, m, w_x, w_h, bias is not None, w_proj, mask, reverse, cell_clip, proj_clip
@@ -88,7 +88,7 @@ def lstm_backward(dy, dh_n, dc_n, saved):
     H, P = c.shape[2], h.shape[2]
     padded = padding(mask, T, reverse)
     if dy is not None:
-        dy = by_step(dy if mask is None else dy * mask[:, :, None], reverse)                 # (T, B, P)
+        dy = by_step(dy if mask is None else dy * mask[:, :, None], reverse)  # (T, B, P)
     dh = np.zeros((B, P), x.dtype) if dh_n is None else dh_n.copy()
     dc = np.zeros((B, H), x.dtype) if dc_n is None else dc_n.copy()
     dgates = np.empty_like(gates)
@@ -99,7 +99,7 @@ def lstm_backward(dy, dh_n, dc_n, saved):
         if dy is not None:
             dh += dy[t]
         rows = padded[t]
-        if rows is not None:                               # their gradients pass by this step unchanged
+        if rows is not None:  # their gradients pass by this step unchanged
             kept_h, kept_c = dh[rows], dc[rows]
             dh[rows], dc[rows] = 0, 0
         if w_proj is None:
@@ -111,13 +111,13 @@ def lstm_backward(dy, dh_n, dc_n, saved):
             times_w_proj(dh, dm)
         i, f, g, o = split(gates[t])
         d = np.multiply(gates[t], gates[t], out=dgates[t])
-        di, df, dg, do = split(d)                          # first the slopes: a - a^2 of a sigmoid, 1 - g^2 of the tanh
+        di, df, dg, do = split(d)  # first the slopes: a - a^2 of a sigmoid, 1 - g^2 of the tanh
         np.subtract(gates[t, :, :2 * H], d[:, :2 * H], out=d[:, :2 * H])
         np.subtract(1, dg, out=dg)
         np.subtract(o, do, out=do)
         np.multiply(dm, tanh_c[t], out=work)
         do *= work
-        np.multiply(work, tanh_c[t], out=work)             # dc += dm o (1 - tanh^2), as (dm - dm tanh tanh) o
+        np.multiply(work, tanh_c[t], out=work)  # dc += dm o (1 - tanh^2), as (dm - dm tanh tanh) o
         np.subtract(dm, work, out=work)
         work *= o
         dc += work

@@ -7,8 +7,8 @@ vector: BLAS reads a row faster than mean(axis=1) does.
 
 import numpy as np
 
-from .blocks import as_rows, row_blocks, scale_rows
-from .dropout import keep_mask
+from tinytensor.backend.cpu.arrays import as_rows, row_blocks, scale_rows
+from tinytensor.backend.cpu.elementwise import keep_mask
 
 
 def normalize(x, branch, weight, bias, eps, *, centre, dropout=0.0, rng=None):
@@ -59,7 +59,7 @@ def normalize_backward(dtotal, dy, saved):
     dweight = None if weight is None else np.zeros(C, normed.dtype)
     dbias = np.zeros(C, normed.dtype) if has_bias else None
     gain = np.ones(C, normed.dtype) if weight is None else weight
-    averager = gain / max(C, 1)                            # mean(h) = dy @ (weight / C)
+    averager = gain / max(C, 1)  # mean(h) = dy @ (weight / C)
     ones = np.ones(N, normed.dtype)
     for block in row_blocks(N, C):
         d, n, out, r = rows[block], normed[block], dx[block], inv_std[block]
@@ -68,9 +68,9 @@ def normalize_backward(dtotal, dy, saved):
             dweight += ones[block] @ t
         if has_bias:
             dbias += ones[block] @ d
-        scale_rows(n, t @ averager, out=t)                 # n * mean(h * n)
+        scale_rows(n, t @ averager, out=t)  # n * mean(h * n)
         if centre:
-            t += (d @ averager)[:, None]                   # + mean(h)
+            t += (d @ averager)[:, None]  # + mean(h)
         np.multiply(d, gain, out=out)
         out -= t
         scale_rows(out, r, out=out)

@@ -8,7 +8,7 @@ from math import sqrt
 
 import numpy as np
 
-from .blocks import BLOCK, flat_blocks
+from tinytensor.backend.cpu.arrays import BLOCK, flat_blocks
 
 
 def adamw(params, grads, m, v, *, lr, beta1, beta2, eps, weight_decay, step, grad_scale=1.0, decayed=None, copy=None):

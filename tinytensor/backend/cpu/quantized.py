@@ -8,9 +8,9 @@ length, and the chunks added up as int32.
 
 import numpy as np
 
-from .blocks import row_blocks
+from tinytensor.backend.cpu.arrays import row_blocks
 
-EXACT = 2**10                                              # products of two int8 values that add up to at most 2^24
+EXACT = 2**10  # products of two int8 values that add up to at most 2^24
 
 
 def int8_matmul(x, w):
@@ -36,12 +36,12 @@ def int4_matmul(x, packed, scale):
     Returns (N, M) float32. A group is at most 2^14 long.
     """
     (N, K), (M, G) = x.shape, scale.shape
-    groups = np.ascontiguousarray(x.reshape(N, G, K // G).swapaxes(0, 1), np.float32)       # (G, N, K/G)
+    groups = np.ascontiguousarray(x.reshape(N, G, K // G).swapaxes(0, 1), np.float32)  # (G, N, K/G)
     w = unpack_int4(packed).astype(np.float32).reshape(M, G, K // G)
     y = np.zeros((N, M), np.float32)
-    for rows in row_blocks(N, M):                          # so that the sums stay in the cache
+    for rows in row_blocks(N, M):  # so that the sums stay in the cache
         for g in range(G):
-            sums = groups[g, rows] @ w[:, g].T             # integers
+            sums = groups[g, rows] @ w[:, g].T  # integers
             sums *= scale[:, g]
             y[rows] += sums
     return y
@@ -58,7 +58,7 @@ def pack_int4(codes):
 
 def unpack_int4(packed):
     """(..., K/2) uint8 -> (..., K) int8. Shifting a nibble up and arithmetically down again extends its sign."""
-    codes = np.empty((*packed.shape[:-1], 2 * packed.shape[-1]), np.int8)
+    codes = np.empty_like(packed, np.int8, shape=(*packed.shape[:-1], 2 * packed.shape[-1]))
     codes[..., ::2] = (packed << 4).view(np.int8) >> 4
     codes[..., 1::2] = packed.view(np.int8) >> 4
     return codes

@@ -5,28 +5,22 @@ float16 and bfloat16 arrays (bfloat16 through ml_dtypes); sums are kept in float
 says how a kernel is compiled and started, and how all of this is tested where there is no GPU.
 """
 
-from .activation import gelu, gelu_backward
-from .attention import attention, attention_backward, attention_step
-from .cublas import matmul
-from .dropout import dropout, dropout_backward
-from .embedding import embedding, embedding_backward
-from .losses import (
+from tinytensor.backend.gpu.arrays import tune_malloc
+from tinytensor.backend.gpu.attention import attention, attention_backward, attention_step
+from tinytensor.backend.gpu.cublas import matmul
+from tinytensor.backend.gpu.elementwise import dropout, dropout_backward, gelu, gelu_backward
+from tinytensor.backend.gpu.embedding import embedding, embedding_backward, id_outside
+from tinytensor.backend.gpu.lstm import lstm, lstm_backward
+from tinytensor.backend.gpu.norm import normalize, normalize_backward
+from tinytensor.backend.gpu.optimizer import adamw, sgd, squared_norm
+from tinytensor.backend.gpu.quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4
+from tinytensor.backend.gpu.softmax import (
     cross_entropy,
     cross_entropy_backward,
     linear_cross_entropy,
     linear_cross_entropy_backward,
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
 )
-from .lstm import lstm, lstm_backward
-from .memory import tune_malloc
-from .norm import normalize, normalize_backward
-from .optimizer import adamw, sgd, squared_norm
-from .quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4
-from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
-
-__all__ = [
-    "adamw", "attention", "attention_backward", "attention_step", "cross_entropy", "cross_entropy_backward",
-    "dropout", "dropout_backward", "embedding", "embedding_backward", "gelu", "gelu_backward",
-    "int4_matmul", "int8_matmul", "linear_cross_entropy", "linear_cross_entropy_backward",
-    "log_softmax", "log_softmax_backward", "lstm", "lstm_backward", "matmul", "normalize", "normalize_backward",
-    "pack_int4", "sgd", "softmax", "softmax_backward", "squared_norm", "tune_malloc", "unpack_int4",
-]

@@ -12,16 +12,16 @@ from typing import NamedTuple
 import numpy as np
 
 from tinytensor.backend import array_module
-
-from .arrays import address, to_device_of
-from .dropout import draw_seed, dropout_threshold, seed_arguments
-from .launch import blocks_for, c_name, launch, most_shared_memory
+from tinytensor.backend.cpu.attention import four_axes
+from tinytensor.backend.gpu.arrays import address, to_device_of, wide_dtype
+from tinytensor.backend.gpu.elementwise import draw_seed, dropout_threshold, seed_arguments
+from tinytensor.backend.gpu.launch import blocks_for, c_name, launch, most_shared_memory
 
 TENSOR_CORE_WIDTHS = (32, 64, 96, 128)
 PLAIN_WIDTHS = (32, 64, 128, 256)
-FEW_QUERIES = 4                                            # up to here the decoding kernel reads the keys for each
+FEW_QUERIES = 4  # up to here the decoding kernel reads the keys for each
 KEYS_PER_SPLIT = 256
-BLOCKS_WANTED = 512                                        # enough to keep every GPU's multiprocessors reading
+BLOCKS_WANTED = 512  # enough to keep every GPU's multiprocessors reading
 
 
 class Rules(NamedTuple):
@@ -29,11 +29,11 @@ class Rules(NamedTuple):
 
     causal: bool
     window: int | None
-    limits: object                                         # (B,) int32: keys from here on are padding; or None
-    mask: object                                           # booleans that broadcast to (B, H, T, S), or None
-    bias: object                                           # numbers that broadcast to (B, H, T, S), or None
-    threshold: int                                         # dropout's share of 65536
-    seed: object                                           # see dropout.draw_seed
+    limits: object  # (B,) int32: keys from here on are padding; or None
+    mask: object  # booleans that broadcast to (B, H, T, S), or None
+    bias: object  # numbers that broadcast to (B, H, T, S), or None
+    threshold: int  # dropout's share of 65536
+    seed: object  # see dropout.draw_seed
 
     def arguments(self, q, k) -> tuple:
         """RULE_PARAMETERS in attention_rules.cuh."""
@@ -52,19 +52,15 @@ class Plan(NamedTuple):
 
     name: str
     file: str
-    rows: int                                              # of the tile that a block owns
+    rows: int  # of the tile that a block owns
     threads: int
     shared_bytes: int
 
 
 def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None, dropout=0.0, rng=None, keep=True):
-    """softmax(scale q k^T + bias) v.  Returns (y, saved).
+    """softmax(scale q k^T + bias) v, see backend.cpu.attention.  Returns (y, saved).
 
-    q: (B, H, T, D); k, v: (B, H, S, D).  y: (B, H, T, D), a view of (B, T, H, D), so merging the heads copies nothing.
-    causal: query t sees keys s <= t + S - T; window: only the last `window` of those.
-    mask: booleans that broadcast to (B, H, T, S), True = may attend. Rows with nothing to attend to give zeros.
-    bias: numbers that broadcast to (B, H, T, S).  dropout: on the probabilities, with a seed drawn from rng.
-    keep: of no importance here; the probabilities are never kept.
+    dropout: with a seed drawn from rng.   keep: of no importance here; the probabilities are never kept.
     """
     xp = array_module(q)
     mask = None if mask is None else four_axes(to_device_of(q, mask))
@@ -80,11 +76,7 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
 
 
 def attention_backward(dy, saved, out=None, need_bias=False):
-    """(dq, dk, dv, dbias or None) from dy (B, H, T, D).
-
-    out: three arrays to write dq, dk and dv into, such as views of one (B, T, 3, H, D) array.
-    dbias has the bias's own shape, summed over what was broadcast.
-    """
+    """(dq, dk, dv, dbias or None) from dy (B, H, T, D): see backend.cpu.attention_backward."""
     q, k, v, y, log_sums, scale, rules, bias_shape = saved
     xp = array_module(q)
     (B, H, T, D), S, wide = q.shape, k.shape[2], log_sums.dtype
@@ -93,7 +85,7 @@ def attention_backward(dy, saved, out=None, need_bias=False):
     delta = xp.empty((B, H, T), wide)
     launch("attention_backward.cu", f"attention_delta<{c_name(q)}>", (blocks_for(T, 4), H, B), 128,
            (dy, y, delta, *strides(dy), *strides(y), H, T, D))
-    summed = xp.zeros((B, H, T, D), wide)                  # dq is added up over the tiles of keys
+    summed = xp.zeros((B, H, T, D), wide)  # dq is added up over the tiles of keys
     dbias = xp.zeros(rules.bias.shape, wide) if need_bias else None
     if S > 0:
         plan = backward_plan(q, rules, most_shared_memory())
@@ -111,10 +103,7 @@ def attention_backward(dy, saved, out=None, need_bias=False):
 
 
 def attention_step(q, k, v, *, scale, lengths=None, bias=None):
-    """Decoding: a few queries q (B, H, T, D) against a cache k, v (B, H, S, D), forward only.  Returns y like q.
-
-    lengths (B,): how many keys of each row of the batch are valid (all if None).  bias broadcasts to (B, H, T, S).
-    """
+    """Decoding, forward only: see backend.cpu.attention_step."""
     xp = array_module(q)
     limits = None if lengths is None else xp.asarray(lengths, np.int32)
     rules = Rules(False, None, limits, None, None if bias is None else four_axes(bias), 0, 0)
@@ -126,9 +115,8 @@ def forward(q, k, v, scale, rules):
     """(y, log_sums) by whichever kernel suits."""
     xp = array_module(q)
     (B, H, T, D), S = q.shape, k.shape[2]
-    wide = np.dtype(np.float64 if q.dtype == np.float64 else np.float32)
     y = empty_heads(q, xp)
-    log_sums = xp.empty((B, H, T), wide)
+    log_sums = xp.empty((B, H, T), wide_dtype(q))
     if T <= FEW_QUERIES and S > T:
         decode(q, k, v, y, log_sums, scale, rules)
         return y, log_sums
@@ -186,7 +174,7 @@ def backward_plan(q, rules, shared_memory) -> Plan:
 
 
 def tensor_core_backward(q, D_tile, warps, extras) -> Plan:
-    keys, queries = warps * 16, 32 if extras and D_tile > 64 else 64   # as many queries as the registers have room for
+    keys, queries = warps * 16, 32 if extras and D_tile > 64 else 64  # as many queries as the registers have room for
     name = f"attention_backward<{c_name(q)}, {D_tile}, {warps}, {int(extras)}>"
     return Plan(name, "attention_backward.cu", keys, warps * 32,
                 ((2 * keys + 4 * queries) * D_tile + queries * keys) * 2 + 4 * queries * 4)
@@ -247,11 +235,6 @@ def broadcast_strides(a) -> tuple:
     if a is None:
         return (0, 0, 0, 0)
     return tuple(0 if n == 1 else step // a.dtype.itemsize for n, step in zip(a.shape, a.strides))
-
-
-def four_axes(a):
-    """a with leading axes of length 1, so that it has four."""
-    return a.reshape((1,) * (4 - a.ndim) + a.shape)
 
 
 def last_true(mask, batch, xp):

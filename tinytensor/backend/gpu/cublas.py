@@ -10,22 +10,21 @@ import ctypes
 from functools import cache
 
 from tinytensor.backend import array_module
-
-from .arrays import address
-from .graph import capture
+from tinytensor.backend.gpu.arrays import address
+from tinytensor.backend.gpu.capture import capture
 
 # dtype -> the numbers of its type and of the type computed in (library_types.h, cublas_api.h), and the latter in C.
 TYPES = {"float64": (1, 70, ctypes.c_double), "float32": (0, 68, ctypes.c_float), "float16": (2, 68, ctypes.c_float),
          "bfloat16": (14, 68, ctypes.c_float)}
 AS_IT_IS, TRANSPOSED = 0, 1
 USUAL_ALGORITHM = -1
-WORKSPACE = 32 << 20                                       # what NVIDIA recommends for an H100
+WORKSPACE = 32 << 20  # what NVIDIA recommends for an H100
 
 
 def matmul(a, b, out=None):
     """a @ b, in `out` if given.   a: (N, K), b: (K, M) -> (N, M)"""
     xp = array_module(a)
-    if not capture.direct:
+    if not capture.recorder:
         return xp.matmul(a, b, out=out)
     y = xp.empty((a.shape[0], b.shape[1]), a.dtype) if out is None or not rows_are_whole(out) else out
     if y.size and a.shape[1]:

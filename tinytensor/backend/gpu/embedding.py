@@ -1,12 +1,11 @@
 """Embedding: pick rows of a table; the gradient adds rows up by id, in one order and without atomics."""
 
-from tinytensor.backend import array_module
+from tinytensor.backend import array_module, cpu, device_of
+from tinytensor.backend.gpu.arrays import as_rows, integers, to_device_of
+from tinytensor.backend.gpu.capture import capture
+from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
 
-from .arrays import integers, to_device_of
-from .launch import blocks_for, c_name, launch
-from .rows import as_rows
-
-SORTED_BY_RANK = 1 << 17                                  # up to so many ids
+SORTED_BY_RANK = 1 << 17  # up to so many ids
 
 
 def embedding(weight, ids):
@@ -14,11 +13,17 @@ def embedding(weight, ids):
     return array_module(weight).take(weight, to_device_of(weight, ids), axis=0)
 
 
-def embedding_backward(dy, ids, rows, out=None):
-    """dweight[i] = the sum of dy where ids == i.  dy: (*ids.shape, C).  Returns (rows, C), in `out` if given.
+def id_outside(ids, count, ignored=None):
+    """One of the ids that are neither in [0, count) nor `ignored`; None if there is none.
 
-    ids must be in [0, rows).
+    Those on the GPU of a step that is to be repeated are not looked at: that would be to wait for the GPU.
     """
+    unseen = capture.recorder and device_of(ids) == "cuda"
+    return None if unseen else cpu.id_outside(ids, count, ignored)
+
+
+def embedding_backward(dy, ids, rows, out=None):
+    """dweight[i] = the sum of dy where ids == i: see backend.cpu.embedding_backward."""
     xp, dy, ids = array_module(dy), as_rows(dy), integers(dy, ids)
     if out is None:
         out = xp.empty((rows, dy.shape[1]), dy.dtype)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parent / "cuda"
 OPTIONS = ("--std=c++17",)
-STATIC_SHARED = 48 << 10                                   # more than this must be asked for, kernel by kernel
+STATIC_SHARED = 48 << 10  # more than this must be asked for, kernel by kernel
 C_NAMES = {"float64": "double", "float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16",
            "int64": "long long", "int32": "int"}
 

@@ -7,27 +7,18 @@ are one each after it. A step is left with one product with w_h (one more with a
 import numpy as np
 
 from tinytensor.backend import array_module
-
-from .arrays import to_device_of
-from .cublas import matmul
-from .launch import blocks_for, c_name, launch
+from tinytensor.backend.cpu.lstm import by_row, by_step
+from tinytensor.backend.gpu.arrays import to_device_of
+from tinytensor.backend.gpu.cublas import matmul
+from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
 
 
 def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=None, proj_clip=None):
-    """y, h_n, c_n, saved = lstm(...).  Per step, with h and c the state, and gates in PyTorch's order:
-
-    i, f, g, o = split(x @ w_x.T + h @ w_h.T + bias);   c = clip(sigmoid(f) * c + sigmoid(i) * tanh(g), +-cell_clip)
-    m = sigmoid(o) * tanh(c);   h = m, or with a projection clip(m @ w_proj.T, +-proj_clip);   y = h
-
-    x: (B, T, I); w_x: (4H, I); w_h: (4H, P); bias: (4H,) or None; w_proj: (P, H) or None (P is H then);
-    h0: (B, P); c0: (B, H).  Returns y (B, T, P), and the last state h_n, c_n.
-    mask: (B, T) booleans or None. Where it is False the state stands still and y is 0.
-    reverse: from the last step to the first. A row with its padding at the end is read backwards from its own end.
-    """
+    """y, h_n, c_n, saved of one layer in one direction: see backend.cpu.lstm."""
     xp = array_module(x)
     B, T, inputs = x.shape
     H, P = c0.shape[1], h0.shape[1]
-    x = xp.ascontiguousarray(by_step(x, reverse))          # (T, B, I)
+    x = xp.ascontiguousarray(by_step(x, reverse))  # (T, B, I)
     gates = matmul(x.reshape(T * B, inputs), w_x.T).reshape(T, B, 4 * H)
     if bias is not None:
         gates += bias
@@ -41,7 +32,7 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
                     (B, H, limit(cell_clip)))
         if w_proj is not None:
             steps.start("lstm_project", B * P, t, (matmul(m[t], w_proj.T), h[t], h[t + 1]), (B, P, limit(proj_clip)))
-    y = by_row(h[1:], reverse).copy()                      # (B, T, P)
+    y = by_row(h[1:], reverse).copy()  # (B, T, P)
     if mask is not None:
         y *= to_device_of(x, mask)[:, :, None]
     saved = x, gates, h, c, tanh_c, m, w_x, w_h, bias is not None, w_proj, mask, reverse, cell_clip, proj_clip
@@ -49,17 +40,14 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
 
 
 def lstm_backward(dy, dh_n, dc_n, saved):
-    """dx, dw_x, dw_h, dbias, dw_proj, dh0, dc0 from the gradients of y, h_n and c_n, each of which may be None.
-
-    Back-propagation through time, from the last step taken to the first; a clipped element passes no gradient on.
-    """
+    """dx, dw_x, dw_h, dbias, dw_proj, dh0, dc0, walking the steps back: see backend.cpu.lstm_backward."""
     x, gates, h, c, tanh_c, m, w_x, w_h, has_bias, w_proj, mask, reverse, cell_clip, proj_clip = saved
     xp = array_module(x)
     T, B, _ = gates.shape
     H, P = c.shape[2], h.shape[2]
     steps = Steps(x, mask, reverse)
     if dy is not None:
-        dy = xp.ascontiguousarray(by_step(dy, reverse))    # (T, B, P)
+        dy = xp.ascontiguousarray(by_step(dy, reverse))  # (T, B, P)
     dh = xp.zeros((B, P), x.dtype) if dh_n is None else xp.ascontiguousarray(dh_n)
     dc = xp.zeros((B, H), x.dtype) if dc_n is None else dc_n.copy()
     dgates, dout, rest = xp.empty_like(gates), xp.empty((T, B, P), x.dtype), xp.empty((B, P), x.dtype)
@@ -92,16 +80,6 @@ class Steps:
     def start(self, name, elements, t, arrays, numbers):
         mask = None if self.mask is None else self.mask[t]
         launch("lstm.cu", f"{name}<{self.type}>", (blocks_for(elements, 256),), 256, (*arrays, mask, 1, *numbers))
-
-
-def by_step(a, reverse):
-    """(B, T, ...) as a view (T, B, ...), in the order in which the steps are taken."""
-    return (a[:, ::-1] if reverse else a).swapaxes(0, 1)
-
-
-def by_row(a, reverse):
-    """The inverse of by_step."""
-    return (a[::-1] if reverse else a).swapaxes(0, 1)
 
 
 def limit(clip) -> float:

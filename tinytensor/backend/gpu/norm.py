@@ -1,22 +1,16 @@
 """Layer norm and RMS norm over the last axis, alone and fused with the residual addition before them: cuda/norm.cu."""
 
 from tinytensor.backend import array_module
-
-from .arrays import MULTIPROCESSORS, wide_dtype
-from .dropout import draw_seed, dropout_threshold, seed_arguments
-from .launch import blocks_for, c_name, launch
-from .rows import as_rows, part_size, threads_for
+from tinytensor.backend.gpu.arrays import MULTIPROCESSORS, as_rows, part_size, threads_for, wide_dtype
+from tinytensor.backend.gpu.elementwise import draw_seed, dropout_threshold, seed_arguments
+from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
 
 MOST_THREADS = 512
-MOST_VALUES = 16                                           # of a row in the registers of a thread
+MOST_VALUES = 16  # of a row in the registers of a thread
 
 
 def normalize(x, branch, weight, bias, eps, *, centre, dropout=0.0, rng=None):
-    """total = x + drop(branch);  y = n * weight + bias,  n = (total - mean) / sqrt(var + eps), row by row.
-
-    x, branch: (..., C), branch may be None; weight, bias: (C,) or None.  Returns (total, y, saved).
-    centre: layer norm; without it RMS norm, whose mean is 0.  dropout: on the branch, drawn from rng as by `dropout`.
-    """
+    """total, y, saved of layer norm (centre=True) or RMS norm: see backend.cpu.normalize."""
     xp, rows = array_module(x), as_rows(x)
     N, C = rows.shape
     branch = None if branch is None else as_rows(branch)
@@ -34,10 +28,7 @@ def normalize(x, branch, weight, bias, eps, *, centre, dropout=0.0, rng=None):
 
 
 def normalize_backward(dtotal, dy, saved):
-    """With h = dy * weight:  dx = (h - mean(h) - n * mean(h * n)) / std + dtotal  (mean(h) is 0 without centre).
-
-    Returns (dx, dbranch, dweight or None, dbias or None); dbranch is dx, with the dropout if there was any.
-    """
+    """(dx, dbranch, dweight or None, dbias or None): see backend.cpu.normalize_backward."""
     x, means, inverse_stds, weight, has_bias, (threshold, seed) = saved
     xp, (N, C), wide = array_module(x), x.shape, wide_dtype(x)
     rows = as_rows(dy)

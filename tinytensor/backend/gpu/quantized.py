@@ -3,11 +3,11 @@
 import numpy as np
 
 from tinytensor.backend import array_module
-
-from .launch import blocks_for, launch
+from tinytensor.backend.cpu.quantized import pack_int4, unpack_int4
+from tinytensor.backend.gpu.launch import blocks_for, launch
 
 TILE = 64
-STEP = 64                                                  # columns at a time; 4-bit weights come in groups of 32 n
+STEP = 64  # columns at a time; 4-bit weights come in groups of 32 n
 
 
 def int8_matmul(x, w):
@@ -19,15 +19,11 @@ def int8_matmul(x, w):
 
 
 def int4_matmul(x, packed, scale):
-    """The sum over groups of scale * (exact integer product within the group), in float32.
-
-    x: (N, K) int8; packed: (M, K/2), see pack_int4; scale: (M, G) float32, one for each K/G neighbouring columns.
-    Returns (N, M) float32. A group is at most 2^14 long.
-    """
+    """The sum over groups of scale * (exact integer product within the group): see backend.cpu.int4_matmul."""
     xp = array_module(x)
     (N, K), (M, G) = x.shape, scale.shape
     group = K // G
-    if group % 32 or K % STEP:                             # each group on its own, filled up with zeros
+    if group % 32 or K % STEP:  # each group on its own, filled up with zeros
         whole = -(-group // STEP) * STEP
         codes = unpack_int4(packed).reshape(M * G, group)
         packed = pack_int4(padded(codes, whole)).reshape(M, G * whole // 2)
@@ -52,20 +48,3 @@ def padded(a, columns):
     wide = xp.zeros((len(a), columns), a.dtype)
     wide[:, :a.shape[1]] = a
     return wide
-
-
-def pack_int4(codes):
-    """Two values to a byte: codes (..., K) int8 in [-8, 7], K even -> (..., K/2) uint8.
-
-    Element 2i takes the low four bits and 2i + 1 the high four, both in two's complement.
-    """
-    low, high = codes[..., ::2].astype(np.uint8), codes[..., 1::2].astype(np.uint8)
-    return (low & 15) | (high << 4)
-
-
-def unpack_int4(packed):
-    """(..., K/2) uint8 -> (..., K) int8. A nibble xor 8, minus 8, has its sign extended."""
-    codes = array_module(packed).empty((*packed.shape[:-1], 2 * packed.shape[-1]), np.int8)
-    codes[..., ::2] = ((packed & 15) ^ 8).astype(np.int8) - 8
-    codes[..., 1::2] = ((packed >> 4) ^ 8).astype(np.int8) - 8
-    return codes

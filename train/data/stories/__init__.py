@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
-from .telling import Event, Mention, Teller
+from train.data.stories.telling import Event, Mention, Teller
 
 __all__ = ["Corpus", "Event", "Mention", "Story", "corpus", "stories"]
 
@@ -26,10 +26,10 @@ SEPARATOR = "\n\n"
 @dataclass(frozen=True)
 class Story:
     text: str
-    nats: float                           # -log of the text's probability
-    events: tuple[Event, ...]             # in order; spans are character positions in text
-    people: dict[str, str]                # name -> girl, boy or pet
-    holders: dict[str, str | None]        # thing -> who has it at the end, None if nobody
+    nats: float  # -log of the text's probability
+    events: tuple[Event, ...]  # in order; spans are character positions in text
+    people: dict[str, str]  # name -> girl, boy or pet
+    holders: dict[str, str | None]  # thing -> who has it at the end, None if nobody
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Corpus:
 
     text: str
     stories: tuple[Story, ...]
-    starts: list[int]                     # where each story starts in text, and where the text ends
-    nats_before: list[float]              # nats of everything before each start
+    starts: list[int]  # where each story starts in text, and where the text ends
+    nats_before: list[float]  # nats of everything before each start
 
     @property
     def nats(self) -> float:
@@ -48,11 +48,6 @@ class Corpus:
     @property
     def nats_per_character(self) -> float:
         return self.nats / len(self.text)
-
-    @property
-    def nats_per_word(self) -> float:
-        """Words are what spaces and line ends separate."""
-        return self.nats / len(self.text.split())
 
     def floor(self, start: int = 0, stop: int | None = None) -> float:
         """Nats per character of text[start:stop]: the loss of the perfect model.

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from . import Event, Story, stories
+from train.data.stories import Event, Story, stories
 
 WORD = re.compile(r"\w+|[^\w\s]")
 

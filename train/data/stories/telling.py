@@ -4,6 +4,8 @@ Everything random goes through choose(), which adds -log(probability) to the sto
 text, so a text can come about in one way only, and its nats are exactly -log of its probability.
 """
 
+from __future__ import annotations
+
 import re
 from bisect import bisect
 from collections import defaultdict
@@ -12,15 +14,15 @@ from itertools import accumulate
 from math import log
 from typing import NamedTuple
 
-from . import words
-from .world import Person, Thing, World, happen, moves
+from train.data.stories import words
+from train.data.stories.world import Person, Thing, World, happen, moves
 
 
 class Mention(NamedTuple):
     """Characters start:end of the story name someone or something in a role of the event."""
 
-    role: str                # a, b (people), x, y (things), place, feeling, cause
-    name: str                # "Mia" also where the text says "she"
+    role: str  # a, b (people), x, y (things), place, feeling, cause
+    name: str  # "Mia" also where the text says "she"
     start: int
     end: int
 
@@ -28,8 +30,8 @@ class Mention(NamedTuple):
 class Event(NamedTuple):
     """One thing that happened, told by characters start:end of the story."""
 
-    kind: str                # a key of words.FORMS
-    cast: dict[str, str]     # role -> name of everyone and everything in it, also where the sentence leaves it out
+    kind: str  # a key of words.FORMS
+    cast: dict[str, str]  # role -> name of everyone and everything in it, also where the sentence leaves it out
     start: int
     end: int
     mentions: tuple[Mention, ...]
@@ -42,7 +44,7 @@ class Choices:
         self.options, self.weights = options, weights or [1] * len(options)
         self.cumulative = list(accumulate(self.weights))
 
-    def without(self, used) -> "Choices":
+    def without(self, used) -> Choices:
         """The same choices, except those already used."""
         if not used:
             return self
@@ -91,7 +93,7 @@ class Teller:
     def __init__(self, random: Callable[[], float]):
         self.random = random
         self.world = World()
-        self.parts: list[str] = []                   # the text so far
+        self.parts: list[str] = []  # the text so far
         self.length = 0
         self.nats = 0.0
         self.events: list[Event] = []
@@ -110,9 +112,9 @@ class Teller:
         self.roles = {**dict(zip("ab", (member for member in cast if isinstance(member, Person)))),
                       **dict(zip("xy", (member for member in cast if isinstance(member, Thing))))}
         self.gap = "" if not self.length else "\n" if kind in words.NEW_LINE else " "
-        self.capital, self.an = True, False          # what the next word written needs
+        self.capital, self.an = True, False  # what the next word written needs
         self.subject, self.said, self.spot = None, set(), ""
-        self.used = defaultdict(list)                # the words taken from each list: "figs, figs and figs" says little
+        self.used = defaultdict(list)  # the words taken from each list: "figs, figs and figs" says little
         self.mentions: list[Mention] = []
         start = self.length + len(self.gap)
         self.fill(self.choose(FORMS[kind]), self.roles)
@@ -172,7 +174,7 @@ class Teller:
                 self.mention("place", self.spot, self.spot)
             case "to":
                 world.place = self.choose(PLACES.without({world.place}))
-                name = world.place.split(" ", 1)[1]                          # "in the park": "the park"
+                name = world.place.split(" ", 1)[1]  # "in the park": "the park"
                 self.mention("place", name, f"to {name}")
             case "feeling":
                 a.feeling = self.choose(WORDS[a.mood])
@@ -185,7 +187,7 @@ class Teller:
                 self.write(a.detail)
             case "detail":
                 self.write(a.detail)
-            case "cause" | "claim":                                          # why a feels so, and a's words for it
+            case "cause" | "claim":  # why a feels so, and a's words for it
                 (kind, b, x), start = a.cause, self.length + len(self.gap)
                 self.fill(CAUSES[kind][slot == "claim"], {"a": a, "b": b, "x": x})
                 self.mentions.append(Mention("cause", kind, start, self.length))

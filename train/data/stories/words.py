@@ -14,9 +14,9 @@ chosen that a reader could not see in the text.
 PRONOUNS = {"girl": "she her her", "boy": "he him his", "pet": "it it its", "one": "it it its",
             "many": "they them their"}
 
-AGREEMENT = {"was": ("was", "were"), "is": ("is", "are")}       # after one thing, after many
+AGREEMENT = {"was": ("was", "were"), "is": ("is", "are")}  # after one thing, after many
 
-DAMAGE = {"broke": ("broke", "tore"), "broken": ("broken", "torn")}       # hard things, and the soft ones of SOFT
+DAMAGE = {"broke": ("broke", "tore"), "broken": ("broken", "torn")}  # hard things, and the soft ones of SOFT
 
 # No two begin with the same letter, so that the first letter of a name tells who it is.
 NAMES = {
@@ -127,7 +127,7 @@ CAUSES = {
     "helped": ("{b.name} was so kind", "being so kind"),
 }
 
-NEW_LINE = {"outing", "go", "suggest", "night", "kept"}       # these start a new paragraph
+NEW_LINE = {"outing", "go", "suggest", "night", "kept"}  # these start a new paragraph
 
 FORMS = {
     # The beginning.

@@ -12,24 +12,24 @@ from dataclasses import dataclass, field
 @dataclass(eq=False)
 class Person:
     name: str = ""
-    kind: str = ""                            # girl, boy, pet, or "many" for everyone together
-    mood: str = ""                            # a feeling still to be told: sad, cross, scared, happy
-    feeling: str = ""                         # the word last used for it
-    cause: tuple = ()                         # what is behind it: (key of words.CAUSES, person or None, thing or None)
-    detail: str = ""                          # the noise heard, the limb hurt
+    kind: str = ""  # girl, boy, pet, or "many" for everyone together
+    mood: str = ""  # a feeling still to be told: sad, cross, scared, happy
+    feeling: str = ""  # the word last used for it
+    cause: tuple = ()  # what is behind it: (key of words.CAUSES, person or None, thing or None)
+    detail: str = ""  # the noise heard, the limb hurt
 
 
 @dataclass(eq=False)
 class Thing:
     name: str = ""
-    kind: str = "one"                         # or "many": boots are many
+    kind: str = "one"  # or "many": boots are many
     colour: str = ""
-    owner: Person | None = None               # whose it is
-    holder: Person | None = None              # who has it now
-    spot: str = ""                            # where it lies when nobody has it
+    owner: Person | None = None  # whose it is
+    holder: Person | None = None  # who has it now
+    spot: str = ""  # where it lies when nobody has it
 
 
-Move = tuple                                  # (weight, kind, *cast)
+Move = tuple  # (weight, kind, *cast)
 
 
 @dataclass(eq=False)
@@ -38,13 +38,13 @@ class World:
     things: list[Thing] = field(default_factory=list)
     everyone: Person = field(default_factory=lambda: Person(kind="many"))
     place: str = ""
-    topic: Person | None = None               # who the last sentence was about: "she"
-    focus: Thing | None = None                # what it was about: "it"
-    trouble: tuple = ()                       # what is wrong: (kind, who suffers, who did it, thing)
-    tried: list[str] = field(default_factory=list)          # what has been said and done about it
-    troubles: int = 0                         # how many there have been
-    next: list[Move] = field(default_factory=list)          # one of these must follow at once: an answer, an ending
-    told: int = 0                             # events so far
+    topic: Person | None = None  # who the last sentence was about: "she"
+    focus: Thing | None = None  # what it was about: "it"
+    trouble: tuple = ()  # what is wrong: (kind, who suffers, who did it, thing)
+    tried: list[str] = field(default_factory=list)  # what has been said and done about it
+    troubles: int = 0  # how many there have been
+    next: list[Move] = field(default_factory=list)  # one of these must follow at once: an answer, an ending
+    told: int = 0  # events so far
     over: bool = False
 
     def speakers(self) -> list[Person]:
@@ -73,7 +73,7 @@ def moves(world: World) -> Iterator[Move]:
 def calm(world: World) -> Iterator[Move]:
     """While nothing is wrong: quiet things to do, what may go wrong, and the end."""
     speakers = world.speakers()
-    fragile = not world.troubles and len(speakers) > 1       # things may go wrong, and someone is there to help
+    fragile = not world.troubles and len(speakers) > 1  # things may go wrong, and someone is there to help
     ending = 20 if world.troubles else 0
     yield 6, "weather"
     if len(world.people) < 3:
@@ -188,12 +188,26 @@ def answer(a: Person, b: Person, x: Thing) -> Move:
     return 1, "answer other", b, x.holder, x
 
 
+# What is wrong after these events, and the mood of who suffers from it: b where there is one, else a.
+TROUBLES = {"lose": ("lost", "sad"), "break": ("broken", "sad"), "hide": ("hidden", "sad"), "hurt": ("hurt", "sad"),
+            "take": ("taken", "cross"), "refuse": ("refused", "cross"), "noise": ("noise", "scared")}
+
+# Why b, or else a, is happy after these.
+RELIEFS = {"give": "given", "lend": "lent", "return": "returned", "drop": "returned", "find again": "found",
+           "mend": "mended", "explain": "helped", "nurse": "helped", "fetch": "there"}
+
+
 def happen(world: World, kind: str, a: Person | None = None, b: Person | None = None,
            x: Thing | None = None, y: Thing | None = None, spot: str = "") -> None:
     """Change the world by an event; spot is the place its sentence spoke of."""
     world.next = []
     world.told += 1
     world.tried.append(kind)
+    touched, other = (b, a) if b else (a, None)
+    if kind in TROUBLES:
+        trouble(world, touched, *TROUBLES[kind], other, x)
+    elif kind in RELIEFS:
+        relief(world, touched, RELIEFS[kind], other, x)
     match kind:
         case "open" | "outing" | "meet":
             world.people.append(b or a)
@@ -206,43 +220,16 @@ def happen(world: World, kind: str, a: Person | None = None, b: Person | None = 
             world.things.append(x)
         case "give":
             x.owner = b
-            relief(world, b, "given", a, x)
-        case "lend":
-            relief(world, b, "lent", a, x)
-        case "return" | "drop":
-            relief(world, b, "returned", a, x)
         case "swap":
             x.owner, y.owner, y.holder = b, a, a
-        case "lose":
-            trouble(world, "lost", a, "sad", None, x)
-        case "break":
-            trouble(world, "broken", a, "sad", None, x)
-        case "take":
-            trouble(world, "taken", b, "cross", a, x)
-        case "hide":
-            trouble(world, "hidden", b, "sad", a, x)
         case "want":
             world.next = [(2, "give", b, a, x), (3, "lend", b, a, x), (5, "refuse", b, a, x)]
-        case "refuse":
-            trouble(world, "refused", b, "cross", a, x)
-        case "noise":
-            trouble(world, "noise", a, "scared")
-        case "hurt":
-            trouble(world, "hurt", a, "sad")
         case "ask":
             world.next = [(1, "tell", b, a)]
         case "ask who":
             world.next = [answer(a, b, x)]
-        case "find again":
-            relief(world, b, "found", a, x)
-        case "mend":
-            relief(world, b, "mended", a, x)
-        case "explain" | "nurse":
-            relief(world, b, "helped", a)
         case "confess":
             world.next = [(1, "fetch", b, x)]
-        case "fetch":
-            relief(world, a, "there", None, x)
         case "glad" | "thank":
             a.mood = ""
         case "night" | "kept":
@@ -259,13 +246,13 @@ HOLDER = {"own": "a", "bring": "a", "find": "a", "pick": "a", "take": "a", "fetc
           "lose": "", "hide": "", "put": ""}
 
 
-def trouble(world: World, kind: str, a: Person, mood: str, b: Person | None = None, x: Thing | None = None) -> None:
+def trouble(world: World, a: Person, kind: str, mood: str, b: Person | None, x: Thing | None) -> None:
     """From now on a suffers, until relief()."""
     world.trouble, world.tried, world.troubles = (kind, a, b, x), [], world.troubles + 1
     a.mood, a.feeling, a.cause = mood, "", (kind, b, x)
 
 
-def relief(world: World, a: Person, cause: str, b: Person | None = None, x: Thing | None = None) -> None:
+def relief(world: World, a: Person, cause: str, b: Person | None, x: Thing | None) -> None:
     """All is well, and a is happy because of what b did."""
     world.trouble = ()
     a.mood, a.feeling, a.cause = "happy", "", (cause, b, x)

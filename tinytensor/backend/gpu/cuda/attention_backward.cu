@@ -56,16 +56,16 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(
     long long dv_batch, long long dv_head, long long dv_row, long long dbias_batch, long long dbias_head,
     long long dbias_query, long long dbias_key, long long width, double scale, RULE_PARAMETERS(T)) {
   constexpr int KEYS = WARPS * 16, THREADS = WARPS * 32;
-  constexpr int QUERIES = EXTRAS && D > 64 ? 32 : 64;    // what still fits the registers
-  constexpr int STRIPS = QUERIES / 16, COLUMNS = D * STRIPS / WARPS;   // of dQ: a warp has 16 rows, so many columns
+  constexpr int QUERIES = EXTRAS && D > 64 ? 32 : 64;  // what still fits the registers
+  constexpr int STRIPS = QUERIES / 16, COLUMNS = D * STRIPS / WARPS;  // of dQ: a warp has 16 rows, so many columns
   static_assert(WARPS % STRIPS == 0 && COLUMNS % 16 == 0, "");
   DYNAMIC_SHARED(shared);
   T* k_tile = reinterpret_cast<T*>(shared);
   T* v_tile = k_tile + KEYS * D;
-  T* q_tiles = v_tile + KEYS * D;                        // two of them
+  T* q_tiles = v_tile + KEYS * D;  // two of them
   T* dy_tiles = q_tiles + 2 * QUERIES * D;
-  T* ds_tile = dy_tiles + 2 * QUERIES * D;               // (KEYS, QUERIES)
-  float* row_values = reinterpret_cast<float*>(ds_tile + KEYS * QUERIES);   // two times log sums and deltas
+  T* ds_tile = dy_tiles + 2 * QUERIES * D;  // (KEYS, QUERIES)
+  float* row_values = reinterpret_cast<float*>(ds_tile + KEYS * QUERIES);  // two times log sums and deltas
 
   const int head = blockIdx.y, batch = blockIdx.z, first = blockIdx.x * KEYS;
   const Rules<T> rules = GATHER_RULES(T, batch, head);
@@ -97,11 +97,11 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(
   if (begin < end) fetch(begin, 0);
   commit_copies();
 
-  float key_sums[D / 8][4] = {}, value_sums[D / 8][4] = {};   // dK and dV of the warp's 16 keys
+  float key_sums[D / 8][4] = {}, value_sums[D / 8][4] = {};  // dK and dV of the warp's 16 keys
   int buffer = 0;
   for (int start = begin; start < end; start += QUERIES, buffer ^= 1) {
     wait_for_copies<0>();
-    __syncthreads();                                     // this tile is here; everyone is done with the last one and dS
+    __syncthreads();  // this tile is here; everyone is done with the last one and dS
     if (start + QUERIES < end) fetch(start + QUERIES, buffer ^ 1);
     const T* q_tile = q_tiles + buffer * QUERIES * D;
     const T* dy_tile = dy_tiles + buffer * QUERIES * D;
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(
         multiply_add(key_sums[n + 1], ds_left, right[1], T());
       }
     }
-    __syncthreads();                                     // dS is complete
+    __syncthreads();  // dS is complete
     const int strip = warp % STRIPS * 16, first_column = warp / STRIPS * COLUMNS;
     float query_sums[COLUMNS / 8][4] = {};
 #pragma unroll

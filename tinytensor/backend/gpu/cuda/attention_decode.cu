@@ -69,9 +69,9 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_decode(
 #pragma unroll
     for (int i = 0; i < N; i++) logit += seen ? question[i] * numbers[i] : R(0);
     logit = over_lanes<Plus, LANES>(logit);
-    if (!seen) continue;                                 // all lanes of a team agree
+    if (!seen) continue;  // all lanes of a team agree
     logit += rules.added(query, key) * R(1.4426950408889634);
-    if (logit == R(NEGATIVE_INFINITY)) continue;         // a bias can close a key as a mask does
+    if (logit == R(NEGATIVE_INFINITY)) continue;  // a bias can close a key as a mask does
     bool keep = true;
     if (rules.threshold) keep = rules.keeps(rules.patch(query, key), query, key);
     read(numbers, v + key * v_row);
@@ -133,7 +133,7 @@ __global__ void attention_join(const Wide<T>* __restrict__ partial_out, const Wi
   }
   const R scale_out = total > 0 ? R(65536) / R(65536 - threshold) / total : R(0);
   if (i < width) y[batch * y_batch + head * y_head + query * y_row + i] = narrow<T>(value[0] * scale_out);
-  if (i == 0) {                                          // in the base that the backward kernel of this type works in
+  if (i == 0) {  // in the base that the backward kernel of this type works in
     const R in_base_two = best + R(log2(total));
     log_sums[row] = total > 0 ? (base_two ? in_base_two : in_base_two * R(0.6931471805599453)) : R(POSITIVE_INFINITY);
   }

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(
   v += batch * v_batch + head * v_head;
   const int begin = rules.first_key(first) / KEYS * KEYS, end = rules.end_key(first + QUERIES - 1);
   const float logit_scale = (float)scale * LOG2_E;
-  const float exponent_scale = EXTRAS ? 1.f : logit_scale;   // with extras the logits are scaled before they are added
+  const float exponent_scale = EXTRAS ? 1.f : logit_scale;  // with extras the logits are scaled before they are added
 
   load_tile<QUERIES, D, THREADS>(q_tile, q, q_row, first, rules.queries, width);
   if (begin < end) load_tile<KEYS, D, THREADS>(k_tile, k, k_row, begin, rules.keys, width);
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(
 
   for (int start = begin; start < end; start += KEYS) {
     wait_for_copies<0>();
-    __syncthreads();                                     // K is here, and everyone is done with V
+    __syncthreads();  // K is here, and everyone is done with V
     load_tile<KEYS, D, THREADS>(v_tile, v, v_row, start, rules.keys, width);
     commit_copies();
 
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(
       }
     }
     wait_for_copies<0>();
-    __syncthreads();                                     // V is here, and everyone is done with K
+    __syncthreads();  // V is here, and everyone is done with K
     if (start + KEYS < end) load_tile<KEYS, D, THREADS>(k_tile, k, k_row, start + KEYS, rules.keys, width);
     commit_copies();
 
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(
         }
       }
 #pragma unroll
-      for (int half = 0; half < 2; half++) {             // rows `row` and `row + 8`
+      for (int half = 0; half < 2; half++) {  // rows `row` and `row + 8`
         float top = highest[strip][half];
 #pragma unroll
         for (int n = 0; n < KEYS / 8; n++) {

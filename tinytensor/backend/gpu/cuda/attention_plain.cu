@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
   R* q_tile = reinterpret_cast<R*>(shared);
   R* k_tile = q_tile + QUERIES * (D + 4);
   R* v_tile = k_tile + KEYS * (D + 4);
-  R* p_tile = v_tile + KEYS * (D + 4);                   // QUERIES x (KEYS + 4)
+  R* p_tile = v_tile + KEYS * (D + 4);  // QUERIES x (KEYS + 4)
 
   const int head = blockIdx.y, batch = blockIdx.z, first = (gridDim.x - 1 - blockIdx.x) * QUERIES;
   const Rules<R> rules = GATHER_RULES(R, batch, head);
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
     sum[i] = 0;
   }
   for (int start = begin; start < end; start += KEYS) {
-    __syncthreads();                                     // everyone is done with the last K, V and P
+    __syncthreads();  // everyone is done with the last K, V and P
     load_rows<KEYS, D>(k_tile, k, k_row, start, rules.keys, width);
     load_rows<KEYS, D>(v_tile, v, v_row, start, rules.keys, width);
     __syncthreads();
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
         for (int e = 0; e < 4; e++) out[i][n][e] *= shrink;
       }
     }
-    __syncwarp();                                        // the rows of P are read by the lanes that wrote them
+    __syncwarp();  // the rows of P are read by the lanes that wrote them
 #pragma unroll 4
     for (int key = 0; key < KEYS; key++) {
       R p[ROWS];
@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
   R* v_tile = k_tile + KEYS * (D + 4);
   R* q_tile = v_tile + KEYS * (D + 4);
   R* dy_tile = q_tile + QUERIES * (D + 4);
-  R* p_tile = dy_tile + QUERIES * (D + 4);               // QUERIES x (KEYS + 4), after dropout
+  R* p_tile = dy_tile + QUERIES * (D + 4);  // QUERIES x (KEYS + 4), after dropout
   R* ds_tile = p_tile + QUERIES * (KEYS + 4);
 
   const int head = blockIdx.y, batch = blockIdx.z, first = blockIdx.x * KEYS;
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
   load_rows<KEYS, D>(v_tile, v, v_row, first, rules.keys, width);
   R key_sums[2][D / 32][4] = {}, value_sums[2][D / 32][4] = {};
   for (int start = begin; start < end; start += QUERIES) {
-    __syncthreads();                                     // everyone is done with the last tiles
+    __syncthreads();  // everyone is done with the last tiles
     load_rows<QUERIES, D>(q_tile, q, q_row, start, rules.queries, width);
     load_rows<QUERIES, D>(dy_tile, dy, dy_row, start, rules.queries, width);
     __syncthreads();
@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
         }
       }
     }
-    __syncthreads();                                     // P and dS are complete
+    __syncthreads();  // P and dS are complete
 #pragma unroll 2
     for (int i = 0; i < QUERIES; i++) {
       R p[2], ds[2];
@@ -237,7 +237,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
         }
       }
     }
-    for (int n = 0; n < D / 32; n++) {                   // dQ, 4 columns of the group's rows at a time
+    for (int n = 0; n < D / 32; n++) {  // dQ, 4 columns of the group's rows at a time
       R sums[ROWS][4] = {};
 #pragma unroll 4
       for (int key = 0; key < KEYS; key++) {

@@ -18,16 +18,16 @@
                 seed_of(seed_at, seed))
 
 template <class T> struct Rules {
-  int queries, keys, offset;                             // query t stands at key t + offset
-  int end;                                               // keys from here on are padding
+  int queries, keys, offset;  // query t stands at key t + offset
+  int end;  // keys from here on are padding
   bool causal;
-  int window;                                            // how many keys back a query sees; 0: all
-  const T* bias;                                         // of this batch entry and head
+  int window;  // how many keys back a query sees; 0: all
+  const T* bias;  // of this batch entry and head
   int bias_query, bias_key;
   const unsigned char* mask;
   int mask_query, mask_key;
-  u32 threshold;                                         // dropout's share of 65536
-  u32 cell;                                              // which (batch entry, head), for the random numbers
+  u32 threshold;  // dropout's share of 65536
+  u32 cell;  // which (batch entry, head), for the random numbers
   u64 seed;
 
   // The keys that any of the queries [first, last] may see: [first_key, end_key).

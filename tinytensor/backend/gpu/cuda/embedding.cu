@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(256, 4) embedding_backward(const T* __restrict
   long long end = start + 1;
   while (end < count && ids[end] == id) end++;
   for (long long column = threadIdx.x; column < width; column += blockDim.x) {
-    R sums[4] = {};                                      // four loads under way at once
+    R sums[4] = {};  // four loads under way at once
     long long i = start;
     for (; i + 4 <= end; i += 4) {
 #pragma unroll

@@ -7,7 +7,7 @@
 #include "primitives.cuh"
 
 template <int D> __device__ __forceinline__ int place_in_tile(int row, int chunk) {
-  constexpr bool whole_banks = D / 8 % 8 == 0;           // a row fills all 8 groups evenly; else two rows do
+  constexpr bool whole_banks = D / 8 % 8 == 0;  // a row fills all 8 groups evenly; else two rows do
   return row * D + (chunk ^ (whole_banks ? row & 7 : row / 2 & 3)) * 8;
 }
 

@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(512, 1) norm_forward(
       read_part<SIZE>(more, branch + start + place);
       if (threshold) drop_part<SIZE>(more, start + place, (u32)threshold, seed_of(seed_at, seed));
 #pragma unroll
-      for (int e = 0; e < SIZE; e++) values[i][e] = widen(narrow<T>(values[i][e] + more[e]));   // as it will be read later
+      for (int e = 0; e < SIZE; e++) values[i][e] = widen(narrow<T>(values[i][e] + more[e]));  // as it will be read later
       write_part<SIZE>(total + start + place, values[i]);
     }
 #pragma unroll

@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(256) squared_norm(const T* __restrict__ x, dou
   for (long long i = blockIdx.x * 256ll + threadIdx.x; i < size; i += gridDim.x * 256ll) {
     const Wide<T> value = widen(x[i]);
     sum += value * value;
-    if (++added == 64) {                                 // short sums in float, their sum in double
+    if (++added == 64) {  // short sums in float, their sum in double
       total += sum;
       sum = 0;
       added = 0;

@@ -13,7 +13,7 @@ typedef unsigned long long u64;
 
 constexpr u32 FULL_WARP = 0xffffffffu;
 constexpr float LOG2_E = 1.4426950408889634f;
-#define NEGATIVE_INFINITY __int_as_float(0xff800000)     // NVRTC has no INFINITY
+#define NEGATIVE_INFINITY __int_as_float(0xff800000)  // NVRTC has no INFINITY
 #define POSITIVE_INFINITY __int_as_float(0x7f800000)
 
 #ifdef EMULATED

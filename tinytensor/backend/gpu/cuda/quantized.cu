@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(128) integer_matmul(const signed char* __restr
   float totals[TILE / 8][4] = {};
 
   for (long long start = 0; start < k; start += STEP) {
-    __syncthreads();                                     // everyone is done with the last tiles
+    __syncthreads();  // everyone is done with the last tiles
 #pragma unroll
     for (int i = threadIdx.x; i < TILE * (STEP / 16); i += 128) {
       const int row = i / (STEP / 16), chunk = i % (STEP / 16) * 16;
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(128) integer_matmul(const signed char* __restr
         const u32 right[2] = {word(w_tile, out * 8 + g, step + t * 4), word(w_tile, out * 8 + g, step + 16 + t * 4)};
         multiply_add_int8(sums[out], left, right);
       }
-      if (BITS == 4 && (start + step + 32) % group == 0) {   // a group ends here
+      if (BITS == 4 && (start + step + 32) % group == 0) {  // a group ends here
         const long long number = (start + step) / group;
 #pragma unroll
         for (int out = 0; out < TILE / 8; out++) {

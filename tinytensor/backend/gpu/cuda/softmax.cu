@@ -6,7 +6,7 @@
 #include "rows.cuh"
 
 template <class R> struct LogSum {
-  R highest, sum;                                        // of exp(x - highest)
+  R highest, sum;  // of exp(x - highest)
 
   __device__ __forceinline__ void add(R x) {
     if (x > highest) {

@@ -6,24 +6,12 @@ sentence (the format of BERT's published code) or a paragraph, which is cut behi
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
+from models.sentences import split_sentences
 from models.tokenizers import Tokenizer
-
-# Behind a sentence's end and the quotes that close it, before a capital, a digit or an opening quote.
-BOUNDARY = re.compile(r"""(?<=[.!?])(["'”’)\]]*)\s+(?=["'“‘(\[]?[A-Z0-9À-Þ])""")
-
-
-def split_sentences(line: str) -> list[str]:
-    """The sentences of a paragraph. Says and asks stay with what was said: '"Go!" he said.' is one sentence."""
-    pieces, start = [], 0
-    for match in BOUNDARY.finditer(line):
-        pieces.append(line[start : match.start()] + match[1])
-        start = match.end()
-    return [piece for piece in (*pieces, line[start:]) if piece.strip()]
 
 
 @dataclass
@@ -31,13 +19,17 @@ class SentenceEncoder:
     """Stands for a tokenizer when a corpus is built: its ids are those of the sentences, with their ends marked."""
 
     tokenizer: Tokenizer
-    end: int  # the id that marks the end of a sentence and of a document
+
+    def __post_init__(self):
+        if self.tokenizer.separator_id is None:
+            raise ValueError("this tokenizer puts no special token behind a text, so sentences cannot be told apart")
 
     @property
     def dtype(self) -> type:
         return self.tokenizer.dtype
 
     def encode_array(self, text: str) -> np.ndarray:
+        end = self.tokenizer.separator_id
         sentences, breaks = [], []
         for line in text.splitlines():
             if line.strip():
@@ -47,11 +39,15 @@ class SentenceEncoder:
         ids, after = [], 0
         for number, encoded in enumerate(self.tokenizer.encode_batch(sentences)):
             while after < len(breaks) and breaks[after] == number:
-                ids.append(self.end)
+                ids.append(end)
                 after += 1
-            ids += [*encoded, self.end] if encoded else []
-        ids += [self.end] * (len(breaks) - after)
+            ids += [*encoded, end] if encoded else []
+        ids += [end] * (len(breaks) - after)
         return np.array(ids, self.dtype)
+
+    def gives_back(self, text: str) -> bool:
+        """Never: what stands between sentences is lost."""
+        return False
 
 
 class Documents:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from train.tasks.files import read_examples
+from train.tasks.examples import read_examples
 
 
 def test_tsv_has_its_names_in_the_first_line(tmp_path):
@@ -35,7 +35,7 @@ def test_only_the_ends_of_lines_end_examples(tmp_path):
      ("x.jsonl", '{"text": 1}\n{oops\n', r"line 2 of .* is no JSON"),
      ("x.jsonl", "[1]\n", r"line 1 of .* is no JSON object"),
      ("x.csv", "a,b\n", r"must end in .jsonl \(JSON lines\) or .tsv"),
-     ("x.tsv", b"\xff\xfe", "cannot be read as UTF-8 text")],
+     ("x.tsv", b"\xff\xfe", "is not UTF-8 text .byte 0.; is it really a file of examples")],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_named(name, text, message, tmp_path):
     path = tmp_path / name

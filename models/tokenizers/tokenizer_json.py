@@ -1,61 +1,23 @@
-"""The files tokenizers live in: where they stand in a folder, and JSON read and written with clear errors.
+"""tokenizer.json as it is published: how its layout is read and written.
 
 A published folder holds `tokenizer.json` (the layout of the `tokenizers` library: normalizer, pre_tokenizer, model,
 decoder, post_processor and added tokens in one file) or the older files of its scheme (`vocab.json` + `merges.txt`,
 `vocab.txt`, `spiece.model`). We read both and write tokenizer.json.
 """
 
-import json
+from __future__ import annotations
+
+from collections.abc import Iterable
 from pathlib import Path
 
-from models.files import write_text
-
-from .base import Frame, Special, Tokenizer
-
-
-def tokenizer_file(path: str | Path) -> Path:
-    """The file meant by a path: itself if it ends in .json, else tokenizer.json in that folder."""
-    path = Path(path)
-    return path if path.suffix == ".json" else path / "tokenizer.json"
-
-
-def read_text(path: str | Path) -> str:
-    path = Path(path)
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); is it really a tokenizer file?") from None
-
-
-def read_json(path: str | Path):
-    text = read_text(path)
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not complete JSON: {error.msg} at line {error.lineno} column {error.colno}; "
-                         f"copy the file again") from None
-
-
-def read_own(path: str | Path, kind: str) -> dict:
-    """A tokenizer.json of our own small kind, for schemes that have no published layout."""
-    path = tokenizer_file(path)
-    spec = read_json(path)
-    if not isinstance(spec, dict) or spec.get("type") != kind:
-        raise ValueError(f"{path} does not hold a {kind} tokenizer; open it with models.tokenizers.load")
-    return spec
-
-
-def write_json(path: str | Path, value) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1))
+from models.files import read_json, read_text, write_json, write_text
+from models.tokenizers.base import Frame, Special, Tokenizer, tokenizer_file
 
 
 def read_merges(path: str | Path) -> list[tuple[str, str]]:
     """merges.txt: a version line, then one merge a line, the first learnt first."""
-    lines = read_text(path).split("\n")
     merges = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, "a tokenizer").split("\n"), 1):
         if line.startswith("#version") or not line.strip():
             continue
         pair = line.rstrip("\r").split(" ")
@@ -65,19 +27,25 @@ def read_merges(path: str | Path) -> list[tuple[str, str]]:
     return merges
 
 
-# ---- tokenizer.json
+def write_vocab_and_merges(folder: str | Path, vocab: dict[str, int], merges: Iterable[tuple[str, str]]) -> None:
+    """The two files that GPT-1 and GPT-2 were published with: vocab.json and merges.txt."""
+    write_json(Path(folder) / "vocab.json", vocab)
+    lines = ["#version: 0.2\n", *(f"{left} {right}\n" for left, right in merges)]
+    write_text(Path(folder) / "merges.txt", "".join(lines))
+
 
 class TokenizerJson:
     """A tokenizer.json that has been read and checked as far as every scheme needs it."""
 
     def __init__(self, path: str | Path, kind: str):
-        self.path, self.spec = Path(path), read_json(path)
-        self.model = self.spec.get("model") if isinstance(self.spec, dict) else None
+        self.path = tokenizer_file(path)
+        self.spec = read_json(self.path, "a tokenizer")
+        self.model = self.spec.get("model")
         if not isinstance(self.model, dict):
-            raise ValueError(f"{path} has no model: it is not a tokenizer.json of a published kind")
+            raise ValueError(f"{self.path} has no model: it is not a tokenizer.json of a published kind")
         found = self.model.get("type", "BPE" if "merges" in self.model else None)
         if found != kind:
-            raise ValueError(f"{path} holds a {found} model, not {kind}; open it with models.tokenizers.load")
+            raise ValueError(f"{self.path} holds a {found} model, not {kind}; open it with models.tokenizers.load")
         self.model["type"] = kind
 
     def steps(self, part: str, plural: str) -> dict[str, dict]:
@@ -142,13 +110,14 @@ class TokenizerJson:
         return named or next((token for token in usual if token in self.special()), None)
 
 
-def tokenizer_json(tokenizer: Tokenizer, **parts) -> dict:
-    """The whole of tokenizer.json: special tokens and frame from the tokenizer, the scheme's own parts as given."""
+def write_published(path: str | Path, tokenizer: Tokenizer, *, model: dict, decoder: dict, pre_tokenizer: dict,
+                    normalizer: dict | None = None) -> None:
+    """Writes tokenizer.json: the scheme's own parts as given, special tokens and frame as the tokenizer has them."""
     special, frame = tokenizer.special, tokenizer.frame
     used = sorted({*frame.single, *frame.pair} - {"A", "B"})
 
     def item(name, type_id):
-        return {"Sequence" if name in "AB" else "SpecialToken": {"id": name, "type_id": type_id}}
+        return {"Sequence" if name in ("A", "B") else "SpecialToken": {"id": name, "type_id": type_id}}
 
     template = {"type": "TemplateProcessing",
                 "single": [item(name, 0) for name in frame.single],
@@ -159,7 +128,8 @@ def tokenizer_json(tokenizer: Tokenizer, **parts) -> dict:
              for name, token in sorted(special.items(), key=lambda entry: entry[1].id)]
     padding = tokenizer.pad_token and {
         "strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None,
-        "pad_id": special[tokenizer.pad_token].id, "pad_type_id": 0, "pad_token": tokenizer.pad_token}
-    return {"version": "1.0", "truncation": None, "padding": padding, "added_tokens": added,
-            "normalizer": parts.get("normalizer"), "pre_tokenizer": parts.get("pre_tokenizer"),
-            "post_processor": template if used else None, "decoder": parts.get("decoder"), "model": parts["model"]}
+        "pad_id": tokenizer.pad_id, "pad_type_id": 0, "pad_token": tokenizer.pad_token}
+    write_json(tokenizer_file(path), {
+        "version": "1.0", "truncation": None, "padding": padding, "added_tokens": added, "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer, "post_processor": template if used else None, "decoder": decoder,
+        "model": model})

@@ -1,14 +1,15 @@
-"""GELU (Hendrycks & Gimpel 2016), exact and in its tanh form, with its slope taken on the way.
+"""GELU with its slope taken on the way, and dropout.
 
-The slope needs the same exponential as the value, so forward computes both while a block is in the cache, and backward
-is a single multiplication.
+GELU (Hendrycks & Gimpel 2016), exact and in its tanh form: the slope needs the exponential of the value, so forward
+computes both while a block is in the cache, and backward is a single multiplication.
+Dropout (Srivastava et al. 2014), inverted: what is kept is scaled up, so that evaluation needs no scaling.
 """
 
-from math import erfc, pi, sqrt
+from math import erfc, pi, prod, sqrt
 
 import numpy as np
 
-from .blocks import BLOCK, flat_blocks
+from tinytensor.backend.cpu.arrays import BLOCK, as_rows, row_blocks
 
 # 1 - Phi(z) = exp(-z^2 / 2) / (2 p(z)) for z >= 0, with Phi the normal distribution function and this p (ascending):
 # a minimax fit with an error of 5e-8 in Phi and 8e-8 in z Phi(z), less than float32 rounding adds. Beyond its end at
@@ -16,6 +17,8 @@ from .blocks import BLOCK, flat_blocks
 # multiplications.
 TAIL_FIT = (1.00000009, 0.797877995, 0.136692667, -0.0242600558, 2.79178169e-4, 1.14668634e-3, -2.87024170e-4,
             2.46064097e-5)
+
+LEVELS = 1 << 16  # how finely dropout's share is rounded
 
 TANH_A, TANH_B = sqrt(2 / pi), sqrt(2 / pi) * 0.044715
 
@@ -28,24 +31,32 @@ def gelu(x, approximate, need_slope=True, bias=None):
     with a = sqrt(2 / pi), b = 0.044715 a: the usual x/2 (1 + tanh(a x + b x^3)), as 1/2 + tanh(u)/2 = sigmoid(2 u).
     bias: (C,), added to the last axis of x first; or None.
     """
-    if bias is not None:
-        x = x + bias
-    flat = np.ascontiguousarray(x).reshape(-1)
-    y = np.empty_like(flat)
-    slope = np.empty_like(flat) if need_slope else None
+    width = 1 if bias is None else bias.size
+    rows = np.ascontiguousarray(x).reshape(x.size // max(width, 1), width)
+    y = np.empty_like(rows)
+    slope = np.empty_like(rows) if need_slope else None
     gate = tanh_gate if approximate else normal_gate
-    scratch = np.empty(min(BLOCK, flat.size), flat.dtype)
+    blocks = row_blocks(*rows.shape, BLOCK // 2)  # up to five arrays are in work at once
+    scratch, moved = (np.empty_like(rows[blocks[0]] if blocks else rows) for _ in range(2))
     # exp(-u) overflows to infinity where the gate is 0, which is what 1 / (1 + exp(-u)) needs there.
     with np.errstate(over="ignore"):
-        for block in flat_blocks(flat.size):
-            part = flat[block]
-            gate(part, y[block], slope[block] if need_slope else None, scratch[:part.size])
+        for block in blocks:
+            part = rows[block]
+            if bias is not None:
+                part = np.add(part, bias, out=moved[: len(part)])
+            gate(part, y[block], slope[block] if need_slope else None, scratch[: len(part)])
     return y.reshape(x.shape), None if slope is None else slope.reshape(x.shape)
 
 
-def gelu_backward(dy, slope):
-    """dx = dy * slope."""
-    return dy * slope
+def gelu_backward(dy, slope, need_bias=False):
+    """dx = dy * slope, and dbias = its sum over the rows; None if not needed.  Returns (dx, dbias)."""
+    if not need_bias:
+        return dy * slope, None
+    rows, slopes = as_rows(dy), as_rows(slope)
+    dx, dbias, ones = np.empty_like(rows), np.zeros(rows.shape[1], rows.dtype), np.ones(len(rows), rows.dtype)
+    for block in row_blocks(*rows.shape):
+        dbias += ones[block] @ np.multiply(rows[block], slopes[block], out=dx[block])
+    return dx.reshape(dy.shape), dbias
 
 
 def tanh_gate(x, y, slope, scratch):
@@ -53,8 +64,8 @@ def tanh_gate(x, y, slope, scratch):
     square = np.multiply(x, x, out=scratch)
     s = np.multiply(square, -2 * TANH_B, out=y)
     s -= 2 * TANH_A
-    s *= x                                                 # -2 (a x + b x^3)
-    np.exp(s, out=s)                                       # exp has vector code on every CPU; tanh is slow with AVX2
+    s *= x  # -2 (a x + b x^3)
+    np.exp(s, out=s)  # exp has vector code on every CPU; tanh is slow with AVX2
     s += 1
     np.divide(1, s, out=s)
     if slope is not None:
@@ -62,7 +73,7 @@ def tanh_gate(x, y, slope, scratch):
         square += 2 * TANH_A
         np.subtract(1, s, out=slope)
         slope *= s
-        slope *= x                                         # 0 for large x, before it meets the square
+        slope *= x  # 0 for large x, before it meets the square
         slope *= square
         slope += s
     y *= x
@@ -77,7 +88,7 @@ def normal_gate(x, y, slope, scratch):
         phi = normal_cdf_fit(x, density, y, slope)
     else:
         # float64 serves gradient checks: one call of the C library's erfc per element is exact and quick enough.
-        y[...] = [erfc(-v * sqrt(0.5)) / 2 for v in x.tolist()]
+        y[...] = np.reshape([erfc(-v * sqrt(0.5)) / 2 for v in x.ravel().tolist()], x.shape)
         phi = y
     if slope is not None:
         density *= 1 / sqrt(2 * pi)
@@ -102,3 +113,33 @@ def normal_cdf_fit(x, density, out, scratch):
     phi += 1
     phi *= 0.5
     return phi
+
+
+def dropout(x, p, rng):
+    """y = x * mask / (1 - p), where each element of mask is False with probability p.  Returns (y, mask).
+
+    0 <= p <= 1. rng: np.random.Generator.
+    """
+    mask = keep_mask(x.shape, p, rng)
+    return dropout_backward(x, mask, p), mask
+
+
+def dropout_backward(dy, mask, p):
+    """dx = dy * mask / (1 - p)."""
+    if p >= 1:
+        return np.zeros_like(dy)
+    dx = dy * mask
+    dx *= 1 / (1 - p)
+    return dx
+
+
+def keep_mask(shape, p, rng):
+    """Booleans that are False with probability p, to within 1 / 65536.
+
+    One 64-bit random word decides four elements: 16 bits each, compared with p. A float per element takes 4 times as
+    long to draw.
+    """
+    size = prod(shape)
+    words = rng.integers(0, 1 << 64, -(-size // 4), dtype=np.uint64).view(np.uint16)[:size].reshape(shape)
+    threshold = round(p * LEVELS)
+    return words >= threshold if threshold < LEVELS else np.zeros(shape, bool)

@@ -1,0 +1,102 @@
+"""The families of models: one record each, with everything in which they differ.
+
+Commands, runs, tasks and what makes models smaller ask the record and know no family by name. A new family takes a
+model file, a table of published names (models/pretrained), a record here and a line of tests (tests/test_matrix.py).
+How it is best trained on a laptop stands in train/recipes.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from models.albert import ALBERTConfig, ALBERTForPreTraining
+from models.bert import BERTConfig, BERTForPreTraining
+from models.config import Config
+from models.contract import Body, Model
+from models.distilbert import DistilBERTConfig, DistilBERTForPreTraining
+from models.elmo import ELMo, ELMoConfig
+from models.gpt import GPT, GPTConfig
+from models.gpt_body import GPTBody
+from models.inputs import CharacterInputs, MarkedInputs, TextInputs
+from models.roberta import RoBERTaConfig, RoBERTaForPreTraining
+from models.t5 import T5, T5Config
+from models.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Family:
+    """One record.
+
+    body: (model, whether for a task) -> what a head reads; None: the model learns every task as text to read and
+        text to write.   inputs: (model, tokenizer, most tokens, whether for a task) -> what makes the body's arrays.
+    """
+
+    name: str  # in a run's config.json
+    model: type[Model]  # what is pretrained
+    config: type[Config]
+    objective: str  # what it is pretrained for: a key of OBJECTIVES in train/recipes.py
+    unit: str  # in which models are compared: "perplexity", or "accuracy (%)" of the masked words
+    published: tuple[str, ...] = ()  # the model_type in the config.json of published folders
+    body: Callable[[Model, bool], Body] | None = None
+    inputs: Callable[[Model, Tokenizer, int, bool], TextInputs] = lambda _, tokenizer, n, __: TextInputs(tokenizer, n)
+    usual_length: int = 0  # tokens a text is cut to; 0: the context, which is also the most there may be
+    ids: Mapping[str, Callable] = field(default_factory=dict)  # fields of the config that its tokenizer gives
+
+    def reader(self, model: Model, tokenizer: Tokenizer, max_length: int = 0, for_task: bool = True):
+        """(what reads the texts, what makes its arrays) of a pretrained model, which may be changed.
+
+        max_length: tokens a text is cut to (0: the usual).   for_task: False to make vectors without fine-tuning.
+        """
+        longest = self.usual_length or model.config.context
+        if not self.usual_length and max_length > longest:
+            raise ValueError(f"--max-length {max_length} is more than the model's context of {longest}")
+        inputs = self.inputs(model, tokenizer, max_length or longest, for_task)
+        return (self.body(model, for_task) if self.body else model), inputs
+
+
+PAD = {"pad_id": lambda tokenizer: tokenizer.pad_id}
+
+
+def _marked(gpt: GPT, tokenizer: Tokenizer, n: int, for_task: bool) -> TextInputs:
+    """A GPT gets marks of its own for the beginning, the middle and the end of a text; they mean nothing untrained."""
+    return MarkedInputs(tokenizer, n, gpt.config.vocab_size) if for_task else TextInputs(tokenizer, n)
+
+
+def _encoder(name: str, model: type[Model], config: type[Config]) -> Family:
+    """A BERT or one of its kin."""
+    body = lambda model, for_task: model.body
+    return Family(name, model, config, "masked", "accuracy (%)", (name,), body, ids=PAD)
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            "gpt", GPT, GPTConfig, "causal", "perplexity", ("gpt2", "openai-gpt"),
+            body=lambda gpt, for_task: GPTBody(gpt, marked=for_task), inputs=_marked,
+        ),
+        Family(
+            "elmo", ELMo, ELMoConfig, "bidirectional", "perplexity",
+            body=lambda elmo, for_task: elmo.as_body(), usual_length=500,
+            inputs=lambda elmo, tokenizer, n, _: CharacterInputs(tokenizer, n, elmo.config.characters),
+        ),
+        _encoder("bert", BERTForPreTraining, BERTConfig),
+        _encoder("roberta", RoBERTaForPreTraining, RoBERTaConfig),
+        _encoder("distilbert", DistilBERTForPreTraining, DistilBERTConfig),
+        _encoder("albert", ALBERTForPreTraining, ALBERTConfig),
+        Family(
+            "t5", T5, T5Config, "text to text", "perplexity", ("t5", "mt5"),
+            usual_length=512, ids=PAD | {"eos_id": lambda tokenizer: tokenizer.end_id},
+        ),
+    )
+}  # fmt: skip
+PUBLISHED = {kind: family for family in FAMILIES.values() for kind in family.published}
+
+
+def family_of(model: Model) -> Family:
+    """The record of a pretrained model."""
+    for family in FAMILIES.values():
+        if type(model) is family.model:
+            return family
+    raise ValueError(f"a {type(model).__name__} is no pretrained model of a known family: {', '.join(FAMILIES)}")

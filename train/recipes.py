@@ -1,0 +1,177 @@
+"""What suits each family: the objective it is pretrained for, and the sizes that learn most in minutes on a laptop.
+
+An objective belongs to every model of a family, whoever made it: a run that goes on, is evaluated or made smaller asks
+for it here. A recipe is what `python -m train FAMILY` starts from; flags change any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.bert import PRESETS as BERTS
+from models.config import Config, check_choice, check_positive, option
+from models.elmo import PRESETS as ELMOS
+from models.elmo import ELMoConfig
+from models.families import FAMILIES, Family
+from models.t5 import T5Config
+from models.tokenizers import ByteLevelBPE, Bytes, Characters, ElmoCharacters, Tokenizer, Unigram, WordPiece, Words
+from train.data.documents import SentenceEncoder
+from train.objectives.bidirectional import Bidirectional
+from train.objectives.masked import Masked, MaskedConfig
+from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM
+from train.objectives.spans import SpanCorruption
+from train.objectives.windows import Causal, Windows
+from train.trainer import TrainConfig
+
+SENTINELS = 100  # that a tokenizer learned for a T5 has
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Of an objective that leaves nothing to choose."""
+
+
+@dataclass(frozen=True)
+class TextToText:
+    """What to learn from plain text, and on how much of it at a time."""
+
+    objective: str = option("spans", "what to learn: spans (write what was cut out), next (the text that follows), "
+                            "prefix (the rest), deshuffle (the tokens in order)")  # fmt: skip
+    context: int = option(128, "the longest input of the encoder in training; the model itself takes any")
+    density: float = option(0.15, "spans: the share of the tokens that is cut out")
+    mean_span: float = option(3.0, "spans: the mean length of what is cut out, in tokens")
+
+    def __post_init__(self):
+        check_choice(self, "objective", ("spans", "next", "prefix", "deshuffle"))
+        check_positive(self, "context")
+
+
+@dataclass(frozen=True)
+class BothWays:
+    """How the text is read."""
+
+    context: int = option(20, "words in a row of a batch; gradients go back that far, while the state goes on")
+
+    def __post_init__(self):
+        check_positive(self, "context")
+
+
+def causal(model: Config, training: TrainConfig, settings: NoSettings, tokenizer: Tokenizer) -> Causal:
+    return Causal(model.context, training.batch, training.seed)
+
+
+def masked(model: Config, training: TrainConfig, settings: MaskedConfig, tokenizer: Tokenizer) -> Masked:
+    return Masked(tokenizer, model.context, training.batch, settings, training.seed, one_shape=training.graph)
+
+
+def text_to_text(model: T5Config, training: TrainConfig, settings: TextToText, tokenizer: Tokenizer) -> Windows:
+    if tokenizer.pad_id is None or tokenizer.end_id is None:
+        raise ValueError(f"a T5 needs tokens for padding and the end; this {type(tokenizer).__name__} has none")
+    size = dict(context=settings.context, batch=training.batch, seed=training.seed)
+    if settings.objective == "spans":
+        sentinels = tuple(tokenizer.sentinel_ids)
+        spans = dict(density=settings.density, mean_span=settings.mean_span)
+        return SpanCorruption(**size, sentinels=sentinels, eos=model.eos_id, **spans)
+    if settings.objective == "next":
+        return NextSequence(**size)
+    if settings.objective == "prefix":
+        return PrefixLM(**size, pad=model.pad_id, eos=model.eos_id, one_shape=training.graph)
+    return Deshuffling(**size, eos=model.eos_id)
+
+
+def both_ways(model: ELMoConfig, training: TrainConfig, settings: BothWays, tokenizer: Tokenizer) -> Bidirectional:
+    if not isinstance(tokenizer, Words):
+        raise ValueError(f"ELMo predicts whole words; a {type(tokenizer).__name__} tokenizer has none")
+    spelling = ElmoCharacters(model.characters).encode_words(tokenizer.tokens).astype(np.int16)
+    return Bidirectional(settings.context, training.batch, spelling, tokenizer.vocab_size)
+
+
+@dataclass(frozen=True)
+class ObjectiveRecipe:
+    """How an objective is made, for whatever family has it.
+
+    make: (model's config, TrainConfig, settings, tokenizer) -> the objective.   settings: their dataclass.
+    encoder: tokenizer -> what encodes a corpus for it.
+    plain: whether it predicts each token of any text once, so that `eval` may measure texts by it.
+    """
+
+    make: Callable
+    settings: type = NoSettings
+    encoder: Callable = lambda tokenizer: tokenizer
+    plain: bool = False
+
+
+OBJECTIVES = {
+    "causal": ObjectiveRecipe(causal, plain=True),
+    "masked": ObjectiveRecipe(masked, MaskedConfig, SentenceEncoder),
+    "text to text": ObjectiveRecipe(text_to_text, TextToText),
+    "bidirectional": ObjectiveRecipe(both_ways, BothWays, plain=True),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a pretraining command starts from."""
+
+    family: str
+    tokenizers: dict[str, Callable[[Iterable[str], int], Tokenizer]]  # name -> train(texts, vocab_size)
+    usual: tuple[str, str]  # which of them is used for the built-in stories, and which for the user's own text
+    vocab_size: int  # of a tokenizer that is learned, unless --vocab-size says otherwise
+    model: dict  # the fields of the model's config that suit the stories, two cores and a few minutes
+    training: dict  # those of TrainConfig
+    stories: int = 8_000_000  # characters
+    floor: bool = False  # whether every token of the text is predicted once, so that its entropy bounds the loss
+
+    @property
+    def record(self) -> Family:
+        return FAMILIES[self.family]
+
+    @property
+    def objective(self) -> ObjectiveRecipe:
+        return OBJECTIVES[self.record.objective]
+
+
+GPT = Recipe(
+    family="gpt",
+    tokenizers={"characters": lambda texts, vocab_size: Characters.train(texts), "bpe": ByteLevelBPE.train},
+    usual=("bpe", "characters"),
+    vocab_size=1024,
+    # What learns most from the stories in two minutes on two cores.
+    model=dict(context=256, layers=2, heads=4, width=128, bias=False, init_std=0.08),
+    training=dict(steps=3500, batch=4, lr=3e-3),
+    floor=True,
+)
+BERT = Recipe(
+    family="bert",
+    tokenizers={"wordpiece": WordPiece.train},
+    usual=("wordpiece", "wordpiece"),
+    vocab_size=1024,
+    # BERT-Tiny, with larger first weights, from which a narrow model learns faster, and without dropout. Many small
+    # batches: for the same tokens the loss falls faster than with a quarter as many of 32 (benchmarks/results/bert.md).
+    model=BERTS["tiny"] | dict(context=128, init_std=0.04, dropout=0.0, attention_dropout=0.0),
+    training=dict(steps=8000, batch=8, lr=1e-3, beta2=0.98, weight_decay=0.01),
+)
+T5 = Recipe(
+    family="t5",
+    tokenizers={
+        "bytes": lambda texts, vocab_size: Bytes(),
+        "unigram": lambda texts, vocab_size: Unigram.train(texts, vocab_size, extra_ids=SENTINELS),
+    },
+    usual=("unigram", "unigram"),
+    vocab_size=1100,
+    model=dict(layers=2, heads=4, head_width=32, width=128, hidden=512),
+    # Adafactor's relative steps, as T5 was trained; after 300 steps 0.3 nats ahead of AdamW (benchmarks/results/t5.md).
+    training=dict(steps=3000, batch=16, optimizer="adafactor-relative", lr=1e-2, min_lr=1e-3, weight_decay=0.0),
+)
+ELMO = Recipe(
+    family="elmo",
+    tokenizers={"words": Words.train},
+    usual=("words", "words"),
+    vocab_size=10_000,
+    model=ELMOS["toy"],
+    training=dict(steps=3000, batch=16, lr=3e-3, eval_batches=5),
+    stories=2_000_000,
+)
