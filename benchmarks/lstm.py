@@ -20,7 +20,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 import tinytensor as tt
-from nn import LSTM, PreNormBlock
+from nn import LSTM, Attention, Block, FeedForward, LayerNorm, Stream
 from tinytensor import Tensor
 from tinytensor.backend import cpu
 from tinytensor.distributed import Communicator, core_count, share
@@ -82,14 +82,15 @@ def microseconds_per_token(length: int, rounds: int = 3) -> tuple[float, float]:
     """(two LSTM layers, two causal transformer blocks): forward and backward of ROWS texts of this length,
     the least CPU time of a few turns."""
     x = np.random.default_rng(0).standard_normal((ROWS, length, WIDTH), np.float32)
-    net, blocks = LSTM(WIDTH, WIDTH, 2), [PreNormBlock(WIDTH, 4, causal=True) for _ in range(2)]
+    make = lambda: (Attention(WIDTH, 4, causal=True), FeedForward(WIDTH, 4 * WIDTH), lambda: LayerNorm(WIDTH))
+    net, blocks = LSTM(WIDTH, WIDTH, 2), [Block(*make()) for _ in range(2)]
 
     def transformer() -> None:
-        y, branch = Tensor(x, requires_grad=True), None
+        y = Stream(Tensor(x, requires_grad=True))
         for block in blocks:
             block.zero_grad()
-            y, branch = block(y, branch)
-        (y + branch).backward(np.ones_like(x))
+            y = block(y)
+        y.full.backward(np.ones_like(x))
 
     answers = []
     for run in (lambda: train_lstm(net, x), transformer):

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from models.bert import BERT, BERTConfig, BERTForPreTraining, Embeddings
 from models.config import check_positive, option
-from nn import PostNormBlock
+from nn import Block
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class ALBERT(BERT):
     def make_embeddings(self) -> Embeddings:
         return Embeddings(self.config, self.config.embedding_width)
 
-    def make_blocks(self) -> list[list[PostNormBlock]]:
+    def make_blocks(self) -> list[list[Block]]:
         """groups x inner"""
         return [[self.make_block() for _ in range(self.config.inner)] for _ in range(self.config.groups)]
 
     @property
-    def stack(self) -> list[PostNormBlock]:
+    def stack(self) -> list[Block]:
         layers, groups = self.config.layers, self.config.groups
         return [block for layer in range(layers) for block in self.blocks[layer * groups // layers]]
 

@@ -21,12 +21,25 @@ import numpy as np
 
 from models import pretrained
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
-from models.contract import Body, Filler, Model
+from models.contract import Body, Filler, Model, StaticBatch
 from models.pretrained import bert as published
-from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, PostNormBlock, init
+from nn import (
+    Attention,
+    Block,
+    Blocks,
+    Dropout,
+    Embedding,
+    FeedForward,
+    LayerNorm,
+    Linear,
+    Module,
+    Parameter,
+    Stream,
+    init,
+)
 from nn.attention import attention_mask, check_heads
-from nn.transformer import ACTIVATIONS
-from tinytensor import Tensor, backend, ops
+from nn.linear import ACTIVATIONS
+from tinytensor import Tensor, ops
 from tinytensor.ops.softmax import IGNORED
 
 # The published sizes: base and large of Devlin et al. 2018, the smaller ones of Turc et al. 2019 (arXiv:1908.08962).
@@ -118,26 +131,22 @@ class BERT(Module, Body):
     def make_embeddings(self) -> Embeddings:
         return Embeddings(self.config, self.config.width)
 
-    def make_block(self) -> PostNormBlock:
-        c = self.config
-        weights = init.truncated_normal(c.init_std)
-        return PostNormBlock(
-            c.width,
-            c.heads,
-            hidden=c.hidden or 4 * c.width,
-            activation=c.activation,
+    def make_block(self) -> Block:
+        c, weights = self.config, init.truncated_normal(self.config.init_std)
+        first = dict(weight_init=weights, output_init=weights)
+        return Block(
+            Attention(c.width, c.heads, dropout=c.attention_dropout, **first),
+            FeedForward(c.width, c.hidden or 4 * c.width, activation=c.activation, **first),
+            lambda: LayerNorm(c.width, eps=c.norm_eps),
             dropout=c.dropout,
-            attention_dropout=c.attention_dropout,
-            eps=c.norm_eps,
-            weight_init=weights,
-            output_init=weights,
+            post_norm=True,
         )
 
     def make_blocks(self) -> list:
-        return [self.make_block() for _ in range(self.config.layers)]
+        return Blocks(self.make_block() for _ in range(self.config.layers))
 
     @property
-    def stack(self) -> list[PostNormBlock]:
+    def stack(self) -> list[Block]:
         """The blocks in the order in which a vector passes through them."""
         return self.blocks
 
@@ -153,9 +162,10 @@ class BERT(Module, Body):
         if ids.shape[1] > self.config.context:
             raise ValueError(f"{ids.shape[1]} tokens are more than the context of {self.config.context}")
         x = self.embed(ids, token_types)  # (B, T, C)
-        mask = attention_mask(mask, ids.shape, x.data)
+        x, mask = Stream(x), attention_mask(mask, ids.shape, x.data)
         for block in self.stack:
             x = block(x, mask)
+        x = x.full
         return Encoded(x, ops.tanh(self.pooler(x[:, 0])) if self.pooler else None)
 
     # ---- as the body under a task's head (models/heads.py)
@@ -166,7 +176,6 @@ class BERT(Module, Body):
 
     @property
     def pools(self) -> bool:
-        """Whether `summary` has a layer of its own; otherwise the head brings one."""
         return self.pooler is not None
 
     def features(self, batch: dict) -> Tensor:
@@ -244,19 +253,6 @@ class BERTForPreTraining(Module, Model, Filler):
         encoded.nsp_logits = self.nsp(encoded.pooled) if self.nsp else None
         return encoded
 
-    def fill_scores(self, ids, token_types, mask) -> Tensor:
-        return self(ids, token_types, mask).mlm_logits
-
-    def scores(self, batch: dict) -> Tensor:
-        return self.fill_scores(batch["ids"], batch.get("token_types"), batch.get("mask"))
-
-    def right(self, batch: dict):
-        return batch["targets"]
-
-    def meaningful(self, batch: dict):
-        """What BERT thinks of every token is worth learning from, not of the masked ones alone."""
-        return batch["mask"]
-
     def counts(self, batch: dict) -> dict[str, int]:
         """How many predictions each part of the loss is a mean of."""
         counts = {"mlm": ops.count_targets(batch["targets"])}
@@ -270,7 +266,7 @@ class BERTForPreTraining(Module, Model, Filler):
         counts = counts or self.counts(batch)
         encoded = self.bert(batch["ids"], batch.get("token_types"), batch.get("mask"))
         targets, x = batch["targets"].reshape(-1), encoded.hidden.reshape(-1, self.config.width)
-        if not backend.repeated():  # how many are masked changes from batch to batch
+        if not isinstance(batch, StaticBatch):  # how many are masked changes from batch to batch
             chosen = np.flatnonzero(targets != IGNORED)  # one token in seven: nothing is computed for the others
             x, targets = ops.embedding(x, chosen), targets[chosen]
         x = self.mlm.transform(x)  # (N, E)
@@ -279,6 +275,22 @@ class BERTForPreTraining(Module, Model, Filler):
         if "nsp" in counts:
             loss = loss + ops.cross_entropy(self.nsp(encoded.pooled), batch["next"], reduction="sum") / counts["nsp"]
         return loss
+
+    def scores(self, batch: dict) -> Tensor:
+        """(B, T, V): of the tokens behind the masks, and of all others."""
+        return self.fill_scores(batch["ids"], batch.get("token_types"), batch.get("mask"))
+
+    def right(self, batch: dict):
+        """(B, T): the masked tokens, -100 elsewhere."""
+        return batch["targets"]
+
+    def meaningful(self, batch: dict):
+        """What BERT thinks of every token is worth learning from, not of the masked ones alone."""
+        return batch["mask"]
+
+    def fill_scores(self, ids, token_types=None, mask=None) -> Tensor:
+        """(B, T, V): the score of every token at every place."""
+        return self(ids, token_types, mask).mlm_logits
 
     @classmethod
     def from_pretrained(cls, folder: str | Path):

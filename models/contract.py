@@ -9,7 +9,7 @@ A batch is a dict of arrays with the batch axis first. B rows, T (or S) tokens, 
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from nn import DecoderCache
 from tinytensor import Tensor
@@ -98,8 +98,12 @@ class Body(Protocol):
 
 @runtime_checkable
 class Writer(Protocol):
-    """What writes token by token (models/generate): a decoder, or an encoder-decoder, which reads a source first."""
+    """What writes token by token (models/generate): a decoder, or an encoder-decoder, which reads a source first.
 
+    config: has vocab_size; of a writer that reads a source also pad_id, which every output starts from, and eos_id.
+    """
+
+    config: Any
     reads_source: ClassVar[bool] = False  # whether new_cache takes source= and source_mask=
 
     @property

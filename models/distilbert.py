@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from models.bert import BERT, BERTConfig, BERTForPreTraining
 from models.config import option
-from nn import Dropout, PostNormBlock
+from nn import Block, Dropout
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class DistilBERT(BERT):
     config_class = DistilBERTConfig
     family = "distilbert"
 
-    def make_block(self) -> PostNormBlock:
+    def make_block(self) -> Block:
         block = super().make_block()
         block.dropout1 = Dropout(0.0)
         return block

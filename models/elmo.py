@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
-from models.contract import Body, Model
+from models.contract import Body, Model, StaticBatch
 from models.pretrained.elmo import read_published, write_published
 from models.tokenizers import ElmoCharacters
 from nn import (
@@ -125,12 +125,12 @@ class CharacterEncoder(Module):
         self.projection = Linear(count, config.width, weight_init=weights) if config.char_projection else None
         self.widest = max(width for width, _ in config.filter_pairs)
 
-    def __call__(self, ids: np.ndarray) -> Tensor:
+    def __call__(self, ids, every: bool = False) -> Tensor:
         """Each different word is encoded once, however often it occurs in `ids`.
 
-        In a step that a CUDA graph repeats all are encoded, and whole, because how many differ is never the same.
+        every: encode all, and whole: the work must not depend on how many differ, as in a StaticBatch.
         """
-        if backend.repeated():
+        if every:
             return self.encode(ids.reshape(-1, ids.shape[-1])).reshape(*ids.shape[:-1], -1)
         words, places = different_rows(backend.to_numpy(ids).reshape(-1, ids.shape[-1]))
         device = self.embedding.weight.xp.asarray
@@ -244,14 +244,6 @@ class ELMo(Module, Model, Body):
             sides.append(outputs)
         return tuple(sides)
 
-    def scores(self, batch: dict) -> Tensor:
-        """Of the words after each, by the forward half."""
-        x, _ = self.read(*2 * [self.encoder(batch["ids"])], self.new_state(len(batch["ids"])))
-        return ops.linear(x[-1], self.softmax.weight, self.softmax.bias)
-
-    def right(self, batch: dict):
-        return batch["targets"]
-
     def as_body(self) -> ELMo:
         """For a task: without the softmax, and without the dropout, which were for predicting words."""
         self.softmax, self.dropout = None, Dropout(0.0)
@@ -273,9 +265,7 @@ class ELMo(Module, Model, Body):
             raise ValueError("this ELMo has no softmax (nor have the published weights); give it a vocab_size to train")
         counts = counts or self.counts(batch)
         both = [batch["ids"], batch["back_ids"]]
-        if backend.repeated():  # what is made of the inputs must be made on the GPU, where they are found
-            both = [backend.beside(self.encoder.embedding.weight.data, ids) for ids in both]
-        both = self.encoder(backend.array_module(both[0]).stack(both))
+        both = self.encoder(backend.array_module(both[0]).stack(both), every=isinstance(batch, StaticBatch))
         state = {name: batch[name] for name in ("state_h", "state_c") if name in batch}
         sides = self.read(both[0], both[1], state or self.new_state(len(batch["ids"])))
         losses = [
@@ -283,6 +273,16 @@ class ELMo(Module, Model, Body):
             for outputs, side, targets in zip(sides, ("forward", "backward"), ("targets", "back_targets"))
         ]
         return (losses[0] + losses[1]) / 2
+
+    def scores(self, batch: dict) -> Tensor:
+        """(B, T, V): of the word after each, by the forward half."""
+        x = self.encoder(batch["ids"])
+        forward, _ = self.read(x, x, self.new_state(len(batch["ids"])))
+        return self.softmax.scores(forward[-1])
+
+    def right(self, batch: dict):
+        """(B, T): the word after each."""
+        return batch["targets"]
 
     # ---- as the body under a task's head (models/heads.py)
 

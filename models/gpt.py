@@ -28,21 +28,24 @@ from models.contract import LeftToRight, Model
 from models.pretrained import gpt as published
 from models.tokenizers import Tokenizer
 from nn import (
+    Attention,
+    Block,
+    Blocks,
     DecoderCache,
     Dropout,
     Embedding,
+    FeedForward,
     KVCache,
     LayerNorm,
     Linear,
     Module,
-    PostNormBlock,
-    PreNormBlock,
+    Stream,
     init,
 )
 from nn.attention import check_heads
 from nn.cache import positions_of
-from nn.transformer import ACTIVATIONS
-from tinytensor import Tensor, no_grad, ops
+from nn.linear import ACTIVATIONS
+from tinytensor import Tensor, backend, no_grad, ops
 
 # The toys have nanoGPT's shapes for a laptop's CPU and for a GPU; the others are the published sizes. GPT-3's table
 # has two rows that contradict themselves: 24 heads of 128 are not 2048, 40 heads of 128 are not 5140. The paper's own
@@ -113,26 +116,22 @@ class GPT(Module, Model, LeftToRight):
         self.token_embedding = Embedding(c.vocab_size, c.width, weights)
         self.position_embedding = Embedding(c.context, c.width, weights)
         self.dropout = Dropout(c.dropout)
-        make_block = PostNormBlock if c.post_norm else PreNormBlock
-        self.blocks = [
-            make_block(
-                c.width,
-                c.heads,
-                hidden=c.hidden or None,
-                causal=True,
-                window=c.window if c.window and layer % 2 else None,
-                activation=c.activation,
-                bias=c.bias,
-                dropout=c.dropout,
-                recompute=c.recompute,
-                eps=c.norm_eps,
-                weight_init=weights,
-                output_init=residual,
-            )
-            for layer in range(c.layers)
-        ]
+        self.blocks = Blocks(self._block(layer, weights, residual) for layer in range(c.layers))
         self.norm = None if c.post_norm else LayerNorm(c.width, c.bias, c.norm_eps)
         self.head = None if c.tied else Linear(c.width, c.vocab_size, bias=False, weight_init=weights)
+
+    def _block(self, layer: int, weights: init.Initializer, residual: init.Initializer) -> Block:
+        c = self.config
+        first = dict(bias=c.bias, weight_init=weights, output_init=residual)
+        window = c.window if c.window and layer % 2 else None
+        how = dict(causal=True, window=window, dropout=c.dropout, recompute=c.recompute)
+        return Block(
+            Attention(c.width, c.heads, **how, **first),
+            FeedForward(c.width, c.hidden or 4 * c.width, activation=c.activation, **first),
+            lambda: LayerNorm(c.width, c.bias, c.norm_eps),
+            dropout=c.dropout,
+            post_norm=c.post_norm,
+        )
 
     @property
     def output_table(self) -> Tensor:
@@ -144,16 +143,11 @@ class GPT(Module, Model, LeftToRight):
 
     def hidden(self, ids, mask=None, cache: DecoderCache | None = None) -> Tensor:
         """ids (B, T) -> the final vectors (B, T, C), before they are compared with the output table."""
-        x, mask = self._embed(ids, mask, cache)  # (B, T, C), (B, 1, 1, S) or None
-        caches = cache.layers if cache else [None] * len(self.blocks)
-        if self.config.post_norm:
-            for block, layer in zip(self.blocks, caches):
-                x = block(x, mask, layer)
-            return x
-        branch = None
-        for block, layer in zip(self.blocks, caches):
-            x, branch = block(x, branch, mask, layer)
-        return self.norm.add(x, branch)[1]
+        x, mask = self._embed(ids, mask, cache)  # (B, T, C), (B, S) or None
+        x = Stream(x)
+        for block, layer in zip(self.blocks, cache.layers if cache else [None] * len(self.blocks)):
+            x = block(x, mask, cache=layer)
+        return x.normalized(self.norm) if self.norm else x.full
 
     def _embed(self, ids, mask, cache: DecoderCache | None):
         """Token and position vectors, added; and which positions may be attended to."""
@@ -161,29 +155,22 @@ class GPT(Module, Model, LeftToRight):
             raise ValueError(f"GPT reads ids of shape (B, T), not {ids.shape}")
         if mask is not None and mask.shape != ids.shape:
             raise ValueError(f"the mask has shape {mask.shape}, expected {ids.shape} to match the ids")
-        if cache and cache.place is not None:
-            return self.token_embedding(ids) + self.position_embedding(cache.place), cache.written()
-        T, start = ids.shape[1], cache.length if cache else 0
-        seen = mask if cache is None else cache.see(T, mask)
-        if seen is None:
-            positions, longest = slice(start, start + T), start + T
+        if cache:
+            positions, mask = cache.look(ids.shape[1], mask)
         else:
-            positions = positions_of(seen)[:, start:]
-            longest = int(positions.max(initial=0)) + 1
+            positions = slice(0, ids.shape[1]) if mask is None else positions_of(mask)
+        tokens = self.token_embedding(ids)
+        if isinstance(positions, slice):  # (T, C), of all rows alike
+            self._check_length(positions.stop)
+            return self.dropout(tokens + self.position_embedding.weight[positions]), mask
+        if backend.device_of(positions) == "cpu":  # what lies on a GPU is not looked at: that would be to wait for it
+            self._check_length(int(positions.max(initial=0)) + 1)
+        mask = backend.beside(tokens.data, mask)
+        return self.dropout(tokens + self.position_embedding(positions)), mask
+
+    def _check_length(self, longest: int) -> None:
         if longest > self.config.context:
             raise ValueError(f"{longest} tokens are more than the context of {self.config.context}")
-        if seen is None:
-            at = self.position_embedding.weight[positions]  # (T, C)
-        else:
-            at = self.position_embedding(positions)  # (B, T, C)
-            seen = at.xp.asarray(seen)[:, None, None, :]
-        return self.dropout(self.token_embedding(ids) + at), seen
-
-    def scores(self, batch: dict) -> Tensor:
-        return self(batch["ids"], batch.get("mask"))
-
-    def right(self, batch: dict):
-        return batch["targets"]
 
     def counts(self, batch: dict) -> dict[str, int]:
         """How many predictions the loss of a batch is the mean of."""
@@ -199,13 +186,30 @@ class GPT(Module, Model, LeftToRight):
         total = ops.linear_cross_entropy(hidden, self.output_table, batch["targets"], reduction="sum")
         return total / counts["targets"]
 
+    def scores(self, batch: dict) -> Tensor:
+        """(B, T, V): of each next token."""
+        return self(batch["ids"], batch.get("mask"))
+
+    def right(self, batch: dict):
+        """(B, T): the tokens that came."""
+        return batch["targets"]
+
+    # ---- writing
+
+    @property
+    def longest(self) -> int:
+        return self.config.context
+
+    @property
+    def steps_alike(self) -> bool:
+        """Not where a window moves along."""
+        return not self.config.window
+
     def new_cache(self, batch: int, capacity: int | None = None) -> DecoderCache:
         """Empty memory for decoding `batch` sequences of up to `capacity` tokens (the context, if not said)."""
-        c = self.config
-        like = self.token_embedding.weight.data
-        D = c.width // c.heads  # of every head, in layers that lost some (nn/compression/prune.py) too
-        layer = lambda block: KVCache(batch, block.attention.heads, capacity or c.context, D, like)
-        return DecoderCache([layer(block) for block in self.blocks])
+        capacity, like = capacity or self.config.context, self.token_embedding.weight.data
+        attentions = [block.attention for block in self.blocks]
+        return DecoderCache([KVCache(batch, one.heads, capacity, one.head_width, like) for one in attentions])
 
     def step(self, ids, cache: DecoderCache, mask=None):
         """Read the tokens `ids` (B, T) that follow the cached ones; returns the next token's logits, a raw (B, V)."""

@@ -23,7 +23,7 @@ MARKS = ("<start>", "<delimiter>", "<classify>")
 
 
 class GPTBody(Module, Body):
-    """A pretrained GPT with a row for each of MARKS; what a body is stands in models/heads.py."""
+    """A pretrained GPT with a row for each of MARKS."""
 
     pools = True  # no layer stands between the last vector and a head's own
 

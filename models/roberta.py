@@ -43,7 +43,6 @@ class RoBERTa(BERT):
 
     def positions(self, ids):
         """(B, T) -> (B, T): pad_id + 1, + 2, ... for the tokens, pad_id for padding, whatever the mask says."""
-        ids = backend.beside(self.embeddings.position.weight.data, ids) if backend.repeated() else ids
         real = ids != self.config.pad_id
         return backend.array_module(ids).cumsum(real, axis=1).astype(np.int64) * real + self.config.pad_id
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.contract import LeftToRight
 from models.generate.sampling import log_softmax
-from nn import Module, evaluating
+from nn import evaluating
 from tinytensor import backend, no_grad, ops
 
 ROWS = 64  # positions whose scores over the whole vocabulary are held at once
@@ -20,7 +21,7 @@ class Scores(NamedTuple):
     ranks: np.ndarray
 
 
-def score(model: Module, ids) -> Scores:
+def score(model: LeftToRight, ids) -> Scores:
     """Score a text of T >= 2 ids; the results have length T - 1.
 
     Past the context a window moves on by half of it, so every token is seen with at least half a context before it.
@@ -28,7 +29,7 @@ def score(model: Module, ids) -> Scores:
     ids = np.asarray(ids)
     if ids.ndim != 1 or len(ids) < 2:
         raise ValueError(f"scoring needs a text of at least two tokens, not {len(ids) if ids.ndim == 1 else ids.shape}")
-    context, table = model.config.context, model.output_table
+    context, table = model.longest or len(ids), model.output_table
     log_probs, ranks, done = [], [], 1
     with evaluating(model), no_grad():
         while done < len(ids):

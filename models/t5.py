@@ -29,11 +29,25 @@ from models.config import Config, check_choice, check_not_negative, check_positi
 from models.contract import Model, Writer
 from models.pretrained import t5 as published
 from models.tokenizers import Tokenizer
-from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init
-from nn.attention import attention_mask, merge_heads, split_heads
-from nn.transformer import ACTIVATIONS
+from nn import (
+    Attention,
+    Block,
+    Blocks,
+    DecoderCache,
+    Dropout,
+    Embedding,
+    FeedForward,
+    KVCache,
+    Linear,
+    Module,
+    Parameter,
+    RMSNorm,
+    Stream,
+    init,
+)
+from nn.attention import KeysValues, attention_mask
+from nn.linear import ACTIVATIONS
 from tinytensor import Tensor, backend, no_grad, ops
-from tinytensor.ops.attention import unpack_heads
 from tinytensor.ops.softmax import IGNORED
 
 V1_1 = dict(activation="gelu_tanh", gated=True, tied=False)
@@ -83,15 +97,16 @@ class T5Config(Config):
             raise ValueError(f"max_distance {self.max_distance} must be more than half of the {self.buckets} buckets")
         check_shares(self, "dropout")
         check_choice(self, "activation", ACTIVATIONS)
-        for name in ("pad_id", "eos_id"):
-            if not 0 <= vars(self)[name] < self.vocab_size:
-                raise ValueError(f"{name} {vars(self)[name]} is outside the vocabulary of {self.vocab_size} tokens")
+        for name, token in (("pad_id", self.pad_id), ("eos_id", self.eos_id)):
+            if not 0 <= token < self.vocab_size:
+                raise ValueError(f"{name} {token} is outside the vocabulary of {self.vocab_size} tokens")
 
 
 class T5(Module, Model, Writer):
     """(ids (B, S), decoder ids (B, T)) -> logits (B, T, V): the scores of the token after each one of the output."""
 
     repeatable = True  # a step does the same for every batch of one shape, so a CUDA graph can repeat it (--graph)
+    reads_source = True
 
     def __init__(self, config: T5Config):
         self.config = config
@@ -110,29 +125,28 @@ class T5(Module, Model, Writer):
         """input_ids: (B, S).   decoder_input_ids: (B, T), the output moved one to the right, behind pad_id.
         mask: (B, S), True at the input's tokens and False at its padding (all are tokens if None).
         """
-        memory, mask = self.encode(input_ids, mask)
-        return ops.linear(self.decode(decoder_input_ids, memory, mask), self.output_table)  # (B, T, V)
+        vectors, mask = self.encode(input_ids, mask)
+        return ops.linear(self.decode(decoder_input_ids, self.memory_of(vectors), mask), self.output_table)  # (B, T, V)
 
     def encode(self, input_ids, mask=None) -> tuple[Tensor, object]:
-        """The memory (B, S, C) that the decoder looks at, and its mask as attention wants it, (B, 1, 1, S)."""
+        """A vector for each token of the input, (B, S, C), and the mask (B, S) for attention to them, if it needs one.
+        """
         _check_ids("input", input_ids)
         mask = attention_mask(mask, input_ids.shape, self.embedding.weight.data)
         return self.encoder(self.embedding(input_ids), mask), mask
 
-    def decode(self, ids, memory: Tensor | None = None, mask=None, cache: DecoderCache | None = None) -> Tensor:
+    def memory_of(self, vectors: Tensor) -> list[KeysValues]:
+        """What each block of the decoder looks at, made once of the encoder's vectors (B, S, C)."""
+        return [block.cross.keys_values(vectors) for block in self.decoder.blocks]
+
+    def decode(self, ids, memory: list[KeysValues], memory_mask=None, mask=None, cache=None) -> Tensor:
         """The final vectors (B, T, C) of the output's ids (B, T), ready to be compared with the output table.
 
-        memory, mask: from `encode`. Or else a cache from `new_cache`; ids then follow the cached ones, and the mask is
-        that of all the output's positions so far, (B, 1, 1, S), if there is padding among them.
+        memory, memory_mask: see above.   cache: of new_cache; ids then follow the cached ones.
+        mask: (B, T), False at padding before the output's first token.
         """
         _check_ids("output", ids)
-        blocks = self.decoder.blocks
-        if cache is None:
-            memory = [(*block.cross.keys_values(memory), mask) for block in blocks]
-            return self._scaled(self.decoder(self.embedding(ids), None, memory))
-        names, looked_at = [(f"keys.{n}", f"values.{n}") for n in range(len(blocks))], cache.memory.get("mask")
-        memory = [(Tensor(cache.memory[keys]), Tensor(cache.memory[values]), looked_at) for keys, values in names]
-        return self._scaled(self.decoder(self.embedding(ids), mask, memory, cache))
+        return self._scaled(self.decoder(self.embedding(ids), mask, memory, memory_mask, cache))
 
     def _scaled(self, x: Tensor) -> Tensor:
         return x * self.config.width**-0.5 if self.config.tied else x
@@ -144,24 +158,26 @@ class T5(Module, Model, Writer):
         counts: divide the sum by counts["targets"] instead of by the number of the batch's own targets.
         """
         targets, counts = batch["targets"], counts or self.counts(batch)
-        memory, mask = self.encode(batch["ids"], batch.get("mask"))
-        # A step that a CUDA graph repeats finds its inputs on the GPU, and what is made of them must be made there.
-        given = backend.beside(self.output_table.data, targets) if backend.repeated() else targets
-        hidden = self.decode(shift_right(given, self.config.pad_id), memory, mask)
+        vectors, mask = self.encode(batch["ids"], batch.get("mask"))
+        hidden = self.decode(shift_right(targets, self.config.pad_id), self.memory_of(vectors), mask)
         total = ops.linear_cross_entropy(hidden, self.output_table, targets, reduction="sum")
         return total / counts["targets"]
 
     reads_source = True
 
-    def scores(self, batch: dict) -> Tensor:
-        return self(batch["ids"], shift_right(batch["targets"], self.config.pad_id), batch.get("mask"))
-
-    def right(self, batch: dict):
-        return batch["targets"]
-
     def counts(self, batch: dict) -> dict[str, int]:
         """How many predictions the loss of a batch is the mean of."""
         return {"targets": ops.count_targets(batch["targets"])}
+
+    def scores(self, batch: dict) -> Tensor:
+        """(B, T, V): of each token of the output, given the right ones before it."""
+        return self(batch["ids"], shift_right(batch["targets"], self.config.pad_id), batch.get("mask"))
+
+    def right(self, batch: dict):
+        """(B, T): the output."""
+        return batch["targets"]
+
+    # ---- writing
 
     def new_cache(self, batch: int, capacity: int = 512, *, source, source_mask=None) -> DecoderCache:
         """What is needed to write outputs of up to `capacity` tokens for `batch` inputs, source (B, S).
@@ -176,8 +192,7 @@ class T5(Module, Model, Writer):
         with no_grad():
             vectors, mask = self.encode(source, source_mask)
             memory = {} if mask is None else {"mask": mask}
-            for layer, block in enumerate(self.decoder.blocks):
-                keys, values = block.cross.keys_values(vectors)
+            for layer, (keys, values) in enumerate(self.memory_of(vectors)):
                 memory |= {f"keys.{layer}": keys.data, f"values.{layer}": values.data}
         return DecoderCache(own, memory)
 
@@ -186,10 +201,10 @@ class T5(Module, Model, Writer):
 
         mask: (B, T), False at padding before the output's first token.
         """
+        kept = lambda name: Tensor(cache.memory[name])
+        memory = [(kept(f"keys.{layer}"), kept(f"values.{layer}")) for layer in range(len(cache.layers))]
         with no_grad():
-            seen = cache.see(ids.shape[1], mask)
-            mask = None if seen is None else attention_mask(seen, seen.shape, self.embedding.weight.data)
-            last = self.decode(ids, None, mask, cache)[:, -1]
+            last = self.decode(ids, memory, cache.memory.get("mask"), mask, cache)[:, -1]
             return ops.linear(last, self.output_table).data
 
     # ---- published folders
@@ -217,116 +232,43 @@ class Stack(Module):
 
     def __init__(self, config: T5Config, layers: int, decoder: bool = False):
         self.positions = RelativePositions(config, both_ways=not decoder)
-        self.blocks = [Block(config, decoder) for _ in range(layers)]
+        counted_by = "decoder_layers" if decoder else "layers"
+        self.blocks = Blocks((_block(config, decoder) for _ in range(layers)), counted_by)
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.dropout = Dropout(config.dropout)
 
-    def __call__(self, x: Tensor, mask=None, memory=None, cache: DecoderCache | None = None) -> Tensor:
-        """x: (B, T, C).   mask: (B, 1, 1, S), of the stack's own keys.   cache: of what the decoder read before x.
-        memory: for the decoder, what each block's cross-attention looks at: its keys, its values and their mask.
+    def __call__(
+        self, x: Tensor, mask=None, memory: list[KeysValues] | None = None, memory_mask=None, cache=None
+    ) -> Tensor:
+        """x: (B, T, C).   mask: (B, T), of x, if there is padding.   cache: of what the decoder read before x.
+        memory, memory_mask: for the decoder, what each block's cross-attention looks at.
         """
-        T = x.shape[1]
-        if cache and cache.place is not None:
-            bias, mask = self.positions.at(cache.place, cache.capacity), cache.written()
+        T, nothing = x.shape[1], [None] * len(self.blocks)
+        if cache:
+            bias = self.positions(T, cache.span(T), cache.place)
+            _, mask = cache.look(T, mask)
         else:
-            bias = self.positions(T, T + (cache.length if cache else 0))  # (H, T, S)
-        nothing = [None] * len(self.blocks)
-        x, branch = self.dropout(x), None
+            bias = self.positions(T, T)  # (H, T, T)
+        x = Stream(self.dropout(x))
         for block, looked_at, own in zip(self.blocks, memory or nothing, cache.layers if cache else nothing):
-            x, branch = block(x, branch, bias, mask, looked_at, own)
-        return self.dropout(self.norm.add(x, branch)[1])
+            x = block(x, mask, bias, own, looked_at, memory_mask)
+        return self.dropout(x.normalized(self.norm))
 
 
-class Block(Module):
-    """x = x + attention(norm(x)), in the decoder x = x + cross(norm(x)), then x = x + feed_forward(norm(x)).
-
-    As in nn.PreNormBlock the last branch is left for the next block to add: x, branch = block(x, branch, ...).
-    """
-
-    def __init__(self, config: T5Config, decoder: bool):
-        self.norm1 = RMSNorm(config.width, config.norm_eps)
-        self.attention = SelfAttention(config, causal=decoder)
-        self.cross_norm = RMSNorm(config.width, config.norm_eps) if decoder else None
-        self.cross = CrossAttention(config) if decoder else None
-        self.norm2 = RMSNorm(config.width, config.norm_eps)
-        self.feed_forward = FeedForward(config)
-        self.dropout = Dropout(config.dropout)
-
-    def __call__(self, x: Tensor, branch: Tensor | None, bias: Tensor, mask, memory, cache: KVCache | None):
-        """bias: (H, T, S).   The others are those of Stack, for this block."""
-        x, y = self.norm1.add(x, branch)
-        branch = self.attention(y, bias, mask, cache)
-        if self.cross:
-            x, y = self.cross_norm.add(x, branch, self.dropout)
-            branch = self.cross(y, *memory)
-        x, y = self.norm2.add(x, branch, self.dropout)
-        return x, self.dropout(self.feed_forward(y))
-
-
-class SelfAttention(Module):
-    """softmax(q k^T + bias) v over the positions of one sequence: no scale, no biases in the projections.
-
-    `qkv.weight` is (3 H D, C), the rows of q, then k, then v; H D need not be C.   bias: (H, T, S), see below.
-    """
-
-    def __init__(self, config: T5Config, causal: bool):
-        self.heads, self.head_width = config.heads, config.head_width
-        self.kept_heads = None  # which of all heads these are, where pruning took some away (nn/compression/surgery.py)
-        self.causal, self.drop = causal, config.dropout
-        C, inner = config.width, config.heads * config.head_width
-        self.qkv = Linear(C, 3 * inner, bias=False, weight_init=_first_qkv(config))
-        self.out = Linear(inner, C, bias=False, weight_init=init.normal(inner**-0.5))
-
-    def __call__(self, x: Tensor, bias: Tensor, mask=None, cache: KVCache | None = None) -> Tensor:
-        qkv = self.qkv(x)  # (B, T, 3 H D)
-        bias = bias if self.kept_heads is None else bias[self.kept_heads.data]
-        options = dict(causal=self.causal, mask=mask, bias=bias, scale=1.0)
-        if cache is None:
-            drop = self.drop if self.training else 0.0
-            return self.out(ops.self_attention(qkv, self.heads, dropout=drop, **options))
-        q, k, v = unpack_heads(qkv.data, 3, self.heads)  # (B, H, T, D) each
-        keys, values = cache.append(k, v)
-        return self.out(merge_heads(ops.attention(Tensor(q), Tensor(keys), Tensor(values), **options)))
-
-
-class CrossAttention(Module):
-    """Every position of the output looks at all of the memory, without any notion of distance.
-
-    `kv.weight` is (2 H D, C), the rows of k, then v.
-    """
-
-    def __init__(self, config: T5Config):
-        self.heads, self.head_width, self.drop = config.heads, config.head_width, config.dropout
-        C, inner = config.width, config.heads * config.head_width
-        self.q = Linear(C, inner, bias=False, weight_init=_first_q(config))
-        self.kv = Linear(C, 2 * inner, bias=False, weight_init=init.normal(C**-0.5))
-        self.out = Linear(inner, C, bias=False, weight_init=init.normal(inner**-0.5))
-
-    def keys_values(self, memory: Tensor) -> list[Tensor]:
-        """The memory (B, S, C) as keys and values, (B, H, S, D) each."""
-        return [split_heads(part, self.heads) for part in self.kv(memory).split(2)]
-
-    def __call__(self, x: Tensor, keys: Tensor, values: Tensor, mask=None) -> Tensor:
-        q = split_heads(self.q(x), self.heads)
-        drop = self.drop if self.training else 0.0
-        return self.out(merge_heads(ops.attention(q, keys, values, mask=mask, scale=1.0, dropout=drop)))
-
-
-class FeedForward(Module):
-    """out(activation(into(x))), or if gated (v1.1) out(activation(gate(x)) * into(x)); dropout before `out`."""
-
-    def __init__(self, config: T5Config):
-        C, F = config.width, config.hidden
-        first = init.normal(C**-0.5)
-        self.gate = Linear(C, F, bias=False, weight_init=first) if config.gated else None
-        self.into = Linear(C, F, bias=False, weight_init=first)
-        self.out = Linear(F, C, bias=False, weight_init=init.normal(F**-0.5))
-        self.activation = ACTIVATIONS[config.activation]
-        self.dropout = Dropout(config.dropout)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        h = self.activation(self.gate(x)) * self.into(x) if self.gate else self.activation(self.into(x))
-        return self.out(self.dropout(h))
+def _block(config: T5Config, decoder: bool) -> Block:
+    c, C, inner = config, config.width, config.heads * config.head_width
+    q = init.normal((C * c.head_width) ** -0.5)  # smaller than keys' by sqrt(D), in place of dividing the scores by it
+    first, last = init.normal(C**-0.5), init.normal(inner**-0.5)
+    how = dict(head_width=c.head_width, scale=1.0, bias=False, dropout=c.dropout)
+    how |= dict(query_init=q, weight_init=first, output_init=last)
+    network = dict(activation=c.activation, gated=c.gated, bias=False, dropout=c.dropout)
+    return Block(
+        attention=Attention(C, c.heads, causal=decoder, biased=True, **how),
+        cross=Attention(C, c.heads, memory_width=C, **how) if decoder else None,
+        feed_forward=FeedForward(C, c.hidden, **network, weight_init=first, output_init=init.normal(c.hidden**-0.5)),
+        norm=lambda: RMSNorm(C, c.norm_eps),
+        dropout=c.dropout,
+    )
 
 
 class RelativePositions(Module):
@@ -336,21 +278,19 @@ class RelativePositions(Module):
         self.weight = Parameter.make((config.buckets, config.heads), init.normal(config.width**-0.5))
         self.both_ways, self.max_distance = both_ways, config.max_distance
 
-    def __call__(self, T: int, S: int) -> Tensor:
+    def __call__(self, T: int, S: int, place=None) -> Tensor:
         """(H, T, S) for the last T of S positions as queries and all S as keys.
 
         The same distance stands along each diagonal, so a head has no more than T + S - 1 different numbers.
+        place: (1,), where the one query of a StaticCache stands instead; keys behind it get the number of distance 0.
         """
         buckets = diagonal_buckets(T, S, self.both_ways, len(self.weight), self.max_distance)
-        return ops.toeplitz(ops.embedding(self.weight, buckets).T, T, S)
-
-    def at(self, place, S: int) -> Tensor:
-        """(H, 1, S) for one query at `place`, (1,), and S keys; those behind it get the number of distance 0."""
-        xp = self.weight.xp
-        buckets = diagonal_buckets(1, S, self.both_ways, len(self.weight), self.max_distance)
-        numbers = ops.embedding(self.weight, buckets)  # (S, H)
-        away = xp.arange(S) - backend.beside(self.weight.data, place)  # the last row of `numbers` is for distance 0
-        return Tensor(xp.take(numbers.data, xp.minimum(away, 0) + (S - 1), axis=0).T[:, None])
+        numbers = ops.embedding(self.weight, buckets)  # (T + S - 1, H)
+        if place is None:
+            return ops.toeplitz(numbers.T, T, S)
+        xp = numbers.xp
+        away = xp.minimum(xp.arange(S) - place, 0)  # the last row of `numbers` is for distance 0
+        return Tensor(xp.take(numbers.data, away + (S - 1), axis=0).T[:, None])
 
 
 def relative_position_bucket(distance, both_ways: bool, buckets: int = 32, max_distance: int = 128) -> np.ndarray:
@@ -379,21 +319,6 @@ def diagonal_buckets(T: int, S: int, both_ways: bool, buckets: int, max_distance
     found = relative_position_bucket(distances, both_ways, buckets, max_distance)
     found.setflags(write=False)  # so a CUDA graph knows it for a constant
     return found
-
-
-def _first_q(config: T5Config) -> init.Initializer:
-    """Smaller than keys' by sqrt(D), in place of dividing the scores by it."""
-    return init.normal((config.width * config.head_width) ** -0.5)
-
-
-def _first_qkv(config: T5Config) -> init.Initializer:
-    q, kv = _first_q(config), init.normal(config.width**-0.5)
-
-    def fill(shape: tuple[int, ...]) -> np.ndarray:
-        third = (shape[0] // 3, shape[1])
-        return np.concatenate([q(third), kv(third), kv(third)])
-
-    return fill
 
 
 def _check_ids(what: str, ids) -> None:

@@ -1,4 +1,4 @@
-"""Multi-head attention as a layer."""
+"""Multi-head attention as a layer: of a sequence to itself, to a memory, or of any queries to any keys and values."""
 
 from __future__ import annotations
 
@@ -7,19 +7,32 @@ import numpy as np
 from nn import init
 from nn.cache import KVCache
 from nn.linear import Linear
-from nn.module import Module
+from nn.module import Module, Parameter
 from tinytensor import Tensor, backend, ops
 from tinytensor.ops.attention import unpack_heads
 
+KeysValues = tuple[Tensor, Tensor]  # (B, H, S, D) each
 
-class SelfAttention(Module):
-    """Every position attends to positions of the same sequence (causal=True: only to itself and earlier ones; with
-    a window: only to the last so many of those).
 
-    x: (B, T, C) -> (B, T, C). Queries, keys and values come from one product: `qkv.weight` is (3C, C), the rows of q,
-    then k, then v.   mask: boolean, broadcast to (B, H, T, S), True where attention is allowed: (B, 1, 1, T) for
-    padding. With a cache, x holds the new positions only, and they attend to all cached ones too (no gradient).
+class Attention(Module):
+    """softmax(q k^T * scale + bias, where masked -inf) v, for H heads of width D side by side, then one more product.
+
+        layer(x)                     every position of x (B, T, C) looks at x; with causal=True only at itself and
+                                     earlier ones, with a window only at the last so many of those
+        layer(x, cache=cache)        x follows what the cache holds, and looks at that and at itself (no gradient)
+        layer(x, memory=kv)          x looks at a memory; kv = layer.keys_values(memory) is made once and can be kept
+        layer.attend(q, kv)          what is common to all: queries of one stream, keys and values of another
+
+    A layer that looks at itself makes all three by one product: `qkv.weight` is (3 H D, C), the rows of q, then k, then
+    v. With a memory_width M there are two: `q.weight` (H D, C) and `kv.weight` (2 H D, M), the rows of k, then v.
+
+    head_width: D, if not C / H.   scale: 1/sqrt(D) by default.   dropout: on the probabilities, in training.
     recompute: find the probabilities again in backward instead of keeping them; memory then grows with T, not T^2.
+    biased: the calls bring a bias with numbers for every head, so the heads are no longer alike: those that pruning
+    leaves must know which they were (`kept_heads`).   query_init: the first weights of q, if other than weight_init.
+
+    In a call, mask: booleans, True where attention is allowed: (B, S) for padding among the keys, (B, T, S), or any
+    four axes that broadcast to (B, H, T, S).   bias: added to the scores, broadcast to (B, H, T, S); it has a gradient.
     """
 
     def __init__(
@@ -27,69 +40,81 @@ class SelfAttention(Module):
         width: int,
         heads: int,
         *,
+        head_width: int | None = None,
+        memory_width: int | None = None,
         causal: bool = False,
         window: int | None = None,
+        scale: float | None = None,
         bias: bool = True,
+        biased: bool = False,
         dropout: float = 0.0,
         recompute: bool = False,
         weight_init: init.Initializer = init.normal(0.02),
+        query_init: init.Initializer | None = None,
         output_init: init.Initializer = init.normal(0.02),
     ):
-        check_heads(width, heads)
-        self.heads = heads
-        self.causal = causal
-        self.window = window
-        self.dropout = dropout
-        self.recompute = recompute
-        self.qkv = Linear(width, 3 * width, bias, weight_init)
-        self.out = Linear(width, width, bias, output_init)
+        if head_width is None:
+            check_heads(width, heads)
+        self.heads, self.head_width = heads, head_width or width // heads
+        self.causal, self.window, self.scale = causal, window, scale
+        self.dropout, self.recompute = dropout, recompute
+        self.biased, self.kept_heads = biased, None
+        inner = heads * self.head_width
+        self.qkv = self.q = self.kv = None
+        if memory_width is None:
+            first = init.stacked(query_init, weight_init, weight_init) if query_init else weight_init
+            self.qkv = Linear(width, 3 * inner, bias, first)
+        else:
+            self.q = Linear(width, inner, bias, query_init or weight_init)
+            self.kv = Linear(memory_width, 2 * inner, bias, weight_init)
+        self.out = Linear(inner, width, bias, output_init)
 
-    def __call__(self, x: Tensor, mask=None, cache: KVCache | None = None) -> Tensor:
-        qkv = self.qkv(x)  # (B, T, 3C)
-        if cache is not None:
-            return self.out(self._step(qkv, mask, cache))
-        dropout = self.dropout if self.training else 0.0
-        how = dict(causal=self.causal, window=self.window, mask=mask)
-        y = ops.self_attention(qkv, self.heads, dropout=dropout, recompute=self.recompute, **how)
-        return self.out(y)
-
-    def _step(self, qkv: Tensor, mask, cache: KVCache) -> Tensor:
-        q, k, v = unpack_heads(qkv.data, 3, self.heads)  # (B, H, T, D) each
+    def __call__(
+        self, x: Tensor, mask=None, bias: Tensor | None = None, cache: KVCache | None = None,
+        memory: KeysValues | None = None,
+    ) -> Tensor:  # fmt: skip
+        """(B, T, C) -> (B, T, C)"""
+        if memory is not None:
+            return self.attend(self.queries(x), memory, mask, bias)
+        qkv = self.qkv(x)  # (B, T, 3 H D)
+        if cache is None:
+            return self.out(ops.self_attention(qkv, self.heads, **self._how(mask, bias)))
+        q, k, v = unpack_heads(qkv.data, 3, self.heads)
         keys, values = cache.append(k, v)
-        how = dict(causal=self.causal, window=self.window, mask=mask)
-        y = ops.attention(Tensor(q), Tensor(keys), Tensor(values), **how)
-        return merge_heads(y)
+        return self.attend(Tensor(q), (Tensor(keys), Tensor(values)), mask, bias)
 
+    def queries(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, H, T, D)"""
+        return split_heads(self.qkv(x).split(3)[0] if self.q is None else self.q(x), self.heads)
 
-class CrossAttention(Module):
-    """Every position of one sequence attends to all positions of another, the memory.
+    def keys_values(self, x: Tensor) -> KeysValues:
+        """(B, S, C or M) -> (B, H, S, D) each"""
+        k, v = self.qkv(x).split(3)[1:] if self.kv is None else self.kv(x).split(2)
+        return split_heads(k, self.heads), split_heads(v, self.heads)
 
-    x: (B, T, C), memory: (B, S, M) -> (B, T, C). `kv.weight` is (2C, M), the rows of k, then v.
-    mask: boolean, broadcast to (B, H, T, S): (B, 1, 1, S) for a padded memory.
-    """
+    def attend(self, queries: Tensor, keys_values: KeysValues, mask=None, bias: Tensor | None = None) -> Tensor:
+        """What queries (B, H, T, D) find at keys and values (B, H, S, D): (B, T, C)."""
+        return self.out(merge_heads(ops.attention(queries, *keys_values, **self._how(mask, bias))))
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        *,
-        memory_width: int | None = None,
-        bias: bool = True,
-        dropout: float = 0.0,
-        output_init: init.Initializer = init.normal(0.02),
-    ):
-        check_heads(width, heads)
-        self.heads = heads
-        self.dropout = dropout
-        self.q = Linear(width, width, bias)
-        self.kv = Linear(memory_width or width, 2 * width, bias)
-        self.out = Linear(width, width, bias, output_init)
+    def _how(self, mask, bias: Tensor | None) -> dict:
+        """The keywords of ops.attention."""
+        if mask is not None and mask.ndim < 4:
+            mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+        if bias is not None and self.kept_heads is not None:
+            bias = bias[self.kept_heads.data]
+        drop = self.dropout if self.training else 0.0
+        return dict(
+            causal=self.causal, window=self.window, mask=mask, bias=bias,
+            scale=self.scale, dropout=drop, recompute=self.recompute,
+        )  # fmt: skip
 
-    def __call__(self, x: Tensor, memory: Tensor, mask=None) -> Tensor:
-        q = split_heads(self.q(x), self.heads)
-        k, v = (split_heads(part, self.heads) for part in self.kv(memory).split(2))
-        dropout = self.dropout if self.training else 0.0
-        return self.out(merge_heads(ops.attention(q, k, v, mask=mask, dropout=dropout)))
+    def keep_heads(self, kept: np.ndarray) -> None:
+        """Note that only the heads numbered `kept` are left; surgery.py cuts the matrices."""
+        if self.biased:
+            xp = self.out.weight.xp
+            before = xp.arange(self.heads) if self.kept_heads is None else self.kept_heads.data
+            self.kept_heads = Parameter(before[xp.asarray(kept)].astype(np.int32), requires_grad=False)
+        self.heads = len(kept)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -104,24 +129,19 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.swapaxes(1, 2).reshape(B, T, H * D)
 
 
-def padding_mask(lengths, T: int) -> np.ndarray:
-    """(B,) lengths -> (B, 1, 1, T), True at the positions before each row's length."""
-    return (np.arange(T) < np.asarray(lengths)[:, None])[:, None, None, :]
-
-
 def attention_mask(mask, shape: tuple[int, int], like):
-    """(B, T), true on tokens -> (B, 1, 1, T) for attention; None if nothing is padding, which saves a pass.
+    """(B, T), true on tokens -> the same as booleans beside `like`; None if nothing is padding, which saves a pass.
 
     shape: that of the ids, which the mask must have.   like: an array of the model; the mask goes to its device here,
-    once, and not in every block.
+    once, and not in every block. What lies on a GPU already is not looked at: that would be to wait for it.
     """
     if mask is None:
         return None
-    mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
+    mask = mask if backend.is_array(mask) else np.asarray(mask)
     if mask.shape != shape:
         raise ValueError(f"the mask has shape {mask.shape}, expected {shape} to match the ids")
     mask = mask.astype(bool, copy=False)
-    return None if not backend.repeated() and mask.all() else backend.beside(like, mask[:, None, None, :])
+    return None if backend.device_of(mask) == "cpu" and mask.all() else backend.beside(like, mask)
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -1,4 +1,13 @@
-"""What a decoder remembers while it writes, so that a new token costs the work of one position only."""
+"""What a decoder remembers while it writes, so that a new token costs the work of one position only.
+
+DecoderCache grows: every step stores what it read behind the rest. StaticCache is the same memory for a step that a
+CUDA graph repeats, where all shapes and addresses must be the same at every place. Both answer what a model asks:
+
+    look(T, mask)     the positions of T new tokens, and the mask of all keys they look at
+    span(T)           how many keys that is
+    layers            for each layer, where append(k, v) stores new keys and values and answers all
+    memory            what an encoder handed over
+"""
 
 from __future__ import annotations
 
@@ -14,8 +23,6 @@ class KVCache:
     """The keys and values of the positions already seen, for one attention layer: two arrays allocated once.
 
     keys, values: (B, H, capacity, D), of which the first `length` positions are filled.
-    place: None, or where the next position is written, (1,), in a step that a CUDA graph repeats: all its shapes and
-    addresses must be the same wherever that is, so it works on the whole arrays. See DecoderCache.writing_at.
     """
 
     def __init__(self, batch: int, heads: int, capacity: int, head_width: int, like):
@@ -23,7 +30,6 @@ class KVCache:
         self.keys = xp.zeros((batch, heads, capacity, head_width), like.dtype)
         self.values = xp.zeros_like(self.keys)
         self.length = 0
-        self.place: np.ndarray | None = None
 
     @property
     def capacity(self) -> int:
@@ -31,10 +37,6 @@ class KVCache:
 
     def append(self, k, v) -> tuple:
         """Store k and v, (B, H, T, D) each, behind the others; returns views of all keys and values so far."""
-        if self.place is not None:
-            place = backend.beside(self.keys, self.place)
-            self.keys[:, :, place], self.values[:, :, place] = k, v
-            return self.keys, self.values
         end = self.length + k.shape[2]
         if end > self.capacity:
             raise ValueError(f"the cache holds {self.capacity} positions and cannot take number {end}")
@@ -65,11 +67,12 @@ class DecoderCache:
     Rows of unequal length are padded on the left; `seen`, (B, capacity), is then False at the padding.
     """
 
+    place = None  # see StaticCache
+
     def __init__(self, layers: list[KVCache], memory: dict | None = None):
         self.layers = layers
         self.memory = memory or {}
         self.seen: np.ndarray | None = None
-        self.place: np.ndarray | None = None
 
     @property
     def length(self) -> int:
@@ -80,42 +83,37 @@ class DecoderCache:
     def capacity(self) -> int:
         return self.layers[0].capacity
 
-    def see(self, T: int, mask=None) -> np.ndarray | None:
+    def span(self, T: int) -> int:
+        """How many keys T new positions look at, themselves included."""
+        return self.length + T
+
+    def look(self, T: int, mask=None) -> tuple:
         """Take note of T new positions, mask (B, T) False at padding (None: no padding among them).
 
-        Returns the mask of all positions up to the last new one, (B, length + T), or None while there is no padding.
+        Returns their positions, each in its own text, a slice or (B, T), and the mask of all keys up to the last new
+        one, (B, length + T), or None while there is no padding.
         """
+        start, end = self.length, self.length + T
         if mask is None and self.seen is None:
-            return None
+            return slice(start, end), None
         if self.seen is None:
             self.seen = np.ones((len(self.layers[0].keys), self.capacity), bool)
-        end = self.length + T
-        if mask is not None:
-            self.seen[:, self.length : end] = mask
-        return self.seen[:, :end]
+        self.seen[:, start:end] = True if mask is None else mask
+        seen = self.seen[:, :end]
+        return positions_of(seen)[:, start:], backend.beside(self.layers[0].keys, seen)
 
     @contextlib.contextmanager
-    def writing_at(self, place: np.ndarray) -> Iterator[None]:
-        """Inside this block a step of one token writes at `place`, (1,), and looks at whole arrays, masked behind it.
-
-        `length` stays as it is: a repetition of the step passes by no Python.
-        """
-        for part in (self, *self.layers):
-            part.place = place
+    def reading(self) -> Iterator[None]:
+        """Inside this block new positions look at the cached ones and at themselves; afterwards they are forgotten."""
+        before = [layer.length for layer in self.layers]
         try:
             yield
         finally:
-            for part in (self, *self.layers):
-                part.place = None
-
-    def written(self) -> np.ndarray:
-        """(1, 1, 1, capacity) on the cache's device: which positions are at or before the place."""
-        keys = self.layers[0].keys
-        xp = backend.array_module(keys)
-        return (xp.arange(self.capacity) <= backend.beside(keys, self.place))[None, None, None]
+            for layer, length in zip(self.layers, before):
+                layer.length = length
 
     def advance(self) -> None:
-        """A token was written by a step that was repeated."""
+        """A token was written by a StaticCache."""
         for layer in self.layers:
             layer.length += 1
 
@@ -135,6 +133,41 @@ class DecoderCache:
         return self
 
 
-def positions_of(mask: np.ndarray) -> np.ndarray:
+class StaticCache:
+    """A DecoderCache's memory as a step of one token sees it that is the same wherever the token stands.
+
+    place: (1,), where the token stands; the step reads it from memory, so a repetition can stand elsewhere. The token
+    looks at whole arrays, masked behind the place. The lengths stay as they are, since a repetition passes by no
+    Python: see DecoderCache.advance.
+    """
+
+    def __init__(self, cache: DecoderCache, place):
+        self.capacity, self.memory = cache.capacity, cache.memory
+        self.place = backend.beside(cache.layers[0].keys, place)
+        self.layers = [StaticKVCache(layer, self.place) for layer in cache.layers]
+
+    def span(self, T: int) -> int:
+        return self.capacity
+
+    def look(self, T: int, mask=None) -> tuple:
+        """The place, and (1, capacity): which positions are at or before it. There is no padding."""
+        xp = backend.array_module(self.place)
+        return self.place, (xp.arange(self.capacity) <= self.place)[None]
+
+
+class StaticKVCache:
+    """A KVCache that is written at one place and answers with all of itself."""
+
+    def __init__(self, layer: KVCache, place):
+        self.layer, self.place = layer, place
+
+    def append(self, k, v) -> tuple:
+        keys, values = self.layer.keys, self.layer.values
+        keys[:, :, self.place], values[:, :, self.place] = k, v
+        return keys, values
+
+
+def positions_of(mask):
     """mask (B, T), False at padding -> each token's position in its own text, 0 for padding."""
-    return np.maximum(np.cumsum(mask, axis=1) - 1, 0)
+    xp = backend.array_module(mask)
+    return xp.maximum(xp.cumsum(mask, axis=1) - 1, 0)

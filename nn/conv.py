@@ -41,11 +41,12 @@ class CharacterConvolutions(Module):
     """
 
     def __init__(self, inputs: int, filters: Sequence[tuple[int, int]], activation: str = "relu"):
-        if activation not in ("relu", "tanh"):
+        known = {"relu": ops.relu, "tanh": ops.tanh}
+        if activation not in known:
             raise ValueError(f"unknown activation {activation!r}; choose relu or tanh")
         first = lambda width: init.uniform(0.05) if activation == "relu" else init.normal(1 / math.sqrt(inputs * width))
         self.convolutions = [Conv1d(inputs, count, width, weight_init=first(width)) for width, count in filters]
-        self.activation = getattr(ops, activation)
+        self.activation = known[activation]
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.activation(ops.concatenate([conv.max_over_time(x) for conv in self.convolutions], axis=-1))

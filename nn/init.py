@@ -47,11 +47,11 @@ def uniform(limit: float) -> Initializer:
     return lambda shape: (random.generator().random(shape, dtype=np.float32) * 2 - 1) * np.float32(limit)
 
 
-def xavier_uniform(shape: tuple[int, ...]) -> np.ndarray:
-    """Keeps the variance the same forward and backward: limit sqrt(6 / (in + out)) (Glorot & Bengio 2010)."""
-    return uniform(math.sqrt(6 / (shape[0] + shape[1])))(shape)
-
-
 def kaiming_uniform(shape: tuple[int, ...]) -> np.ndarray:
     """PyTorch's choice for its linear layers: limit 1 / sqrt(in) (He et al. 2015, with a = sqrt(5))."""
     return uniform(1 / math.sqrt(shape[1]))(shape)
+
+
+def stacked(*parts: Initializer) -> Initializer:
+    """An equal share of the rows by each of these, one below the other."""
+    return lambda shape: np.concatenate([fill((shape[0] // len(parts), *shape[1:])) for fill in parts])

@@ -1,10 +1,23 @@
-"""Linear: every output is a weighted sum of all inputs."""
+"""Linear: every output is a weighted sum of all inputs. And the activations that may follow."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from nn import init
 from nn.module import Module, Parameter
 from tinytensor import Tensor, ops
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def gelu_tanh(x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The tanh form of GELU, as in GPT-2's published weights (`gelu_new` in Hugging Face's configs)."""
+    return ops.gelu(x, approximate=True, bias=bias)
+
+
+ACTIVATIONS: dict[str, Activation] = {"gelu": ops.gelu, "gelu_tanh": gelu_tanh, "relu": ops.relu, "silu": ops.silu}
+TAKES_BIAS = (ops.gelu, gelu_tanh)
 
 
 class Linear(Module):
@@ -16,3 +29,9 @@ class Linear(Module):
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight, self.bias)
+
+    def activated(self, x: Tensor, activation: Activation) -> Tensor:
+        """activation(self(x)), where a pass over memory can be saved: the bias is added on the way through."""
+        if self.bias is None or activation not in TAKES_BIAS:
+            return activation(self(x))
+        return activation(ops.linear(x, self.weight), bias=self.bias)

@@ -91,7 +91,7 @@ class LSTM(Module):
         return x, (h, c)
 
     def _run(self, x: Tensor, suffix: str, reverse: bool, start: State | None, mask) -> tuple[Tensor, Tensor, Tensor]:
-        own = lambda name: getattr(self, name + suffix, None)
+        own = lambda name: vars(self).get(name + suffix)
         bias = None if own("bias_ih") is None else own("bias_ih") + own("bias_hh")
         weights = own("weight_ih"), own("weight_hh"), bias, own("weight_hr")
         return ops.lstm(x, *weights, start, mask, reverse=reverse, **self.clips)

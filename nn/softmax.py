@@ -2,7 +2,8 @@
 
 The full softmax compares every position with every word: for 800,000 words that is nearly all of a language model's
 work. Two ways out: learn from a few thousand words drawn at random instead, or spend less on the words that are rare.
-Each layer has `loss(x, targets)`: the sum of -log p(target) over all rows, in nats, rows with target -100 left out.
+Each layer has `loss(x, targets)`: the sum of -log p(target) over all rows, in nats, rows with target -100 left out;
+and `scores(x)`, of all classes, whose softmax is p.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class FullSoftmax(Module):
     def __init__(self, width: int, classes: int):
         self.weight = Parameter.make((classes, width), init.normal(1 / math.sqrt(width)))
         self.bias = Parameter.make((classes,), init.zeros)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """(..., classes)"""
+        return ops.linear(x, self.weight, self.bias)
 
     def loss(self, x: Tensor, targets: np.ndarray) -> Tensor:
         return ops.linear_cross_entropy(x, self.weight, targets, self.bias, ignore_index=IGNORED, reduction="sum")
@@ -101,6 +106,15 @@ class AdaptiveSoftmax(Module):
             narrow = max(1, int(width // shrink ** (index + 1)))
             into = Linear(width, narrow, bias=False, weight_init=weights)
             self.tail.append([into, Linear(narrow, stop - start, False, init.normal(1 / math.sqrt(narrow)))])
+
+    def scores(self, x: Tensor) -> Tensor:
+        """(..., classes): log p, a cluster's classes sharing what its entry in the head has."""
+        head, first = self.head(x).log_softmax(), self.cutoffs[0]
+        parts = [head[..., :first]]
+        for index, (into, out) in enumerate(self.tail):
+            entry = first + index
+            parts.append(head[..., entry : entry + 1] + out(into(x)).log_softmax())
+        return ops.concatenate(parts, axis=-1)
 
     def loss(self, x: Tensor, targets: np.ndarray) -> Tensor:
         targets = targets.reshape(-1)

@@ -6,31 +6,53 @@ since normalize what goes into each branch (pre-norm), which trains more stably 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from nn import init
-from nn.attention import SelfAttention
+from nn.attention import Attention, KeysValues
 from nn.cache import KVCache
 from nn.dropout import Dropout
-from nn.linear import Linear
+from nn.linear import ACTIVATIONS, Linear
 from nn.module import Module
-from nn.norm import LayerNorm
-from tinytensor import Tensor, ops
+from nn.norm import LayerNorm, RMSNorm
+from tinytensor import Tensor
 
-Activation = Callable[[Tensor], Tensor]
-
-
-def gelu_tanh(x: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The tanh form of GELU, as in GPT-2's published weights (`gelu_new` in Hugging Face's configs)."""
-    return ops.gelu(x, approximate=True, bias=bias)
+Norm = LayerNorm | RMSNorm
 
 
-ACTIVATIONS: dict[str, Activation] = {"gelu": ops.gelu, "gelu_tanh": gelu_tanh, "relu": ops.relu, "silu": ops.silu}
-TAKES_BIAS = (ops.gelu, gelu_tanh)
+class Stream:
+    """The residual stream, (B, T, C): x + dropout(branch).
+
+    Adding and normalizing are one fused pass over memory, so the sum is put off until a norm reads it. Nobody need
+    know: a Stream means the sum, before and after, and `add` makes a new one.
+    """
+
+    def __init__(self, x: Tensor, branch: Tensor | None = None, dropout: Dropout | None = None):
+        self._x, self._branch, self._dropout = x, branch, dropout
+
+    def add(self, branch: Tensor, dropout: Dropout | None = None) -> Stream:
+        return Stream(self.full, branch, dropout)
+
+    def normalized(self, norm: Norm) -> Tensor:
+        """norm(x + dropout(branch))"""
+        self._x, y = norm.add(self._x, self._branch, self._dropout)
+        self._branch = None
+        return y
+
+    @property
+    def full(self) -> Tensor:
+        """The sum itself."""
+        if self._branch is not None:
+            self._x = self._x + (self._dropout(self._branch) if self._dropout else self._branch)
+            self._branch = None
+        return self._x
 
 
 class FeedForward(Module):
-    """out(activation(into(x))), position by position.   x: (..., C) -> (..., C) through a wider (..., F)."""
+    """out(activation(into(x))), or gated out(activation(gate(x)) * into(x)); position by position.
+
+    x: (..., C) -> (..., C) through a wider (..., F).   dropout: before `out`.   Gated: Shazeer 2020, arXiv:2002.05202.
+    """
 
     def __init__(
         self,
@@ -38,96 +60,83 @@ class FeedForward(Module):
         hidden: int,
         *,
         activation: str = "gelu",
+        gated: bool = False,
         bias: bool = True,
+        dropout: float = 0.0,
         weight_init: init.Initializer = init.normal(0.02),
         output_init: init.Initializer = init.normal(0.02),
     ):
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}; choose from {', '.join(ACTIVATIONS)}")
+        self.gate = Linear(width, hidden, bias, weight_init) if gated else None
         self.into = Linear(width, hidden, bias, weight_init)
         self.activation = ACTIVATIONS[activation]
+        self.dropout = Dropout(dropout)
         self.out = Linear(hidden, width, bias, output_init)
 
     def __call__(self, x: Tensor) -> Tensor:
-        into = self.into
-        if x.device == "cuda" and type(into) is Linear and into.bias is not None and self.activation in TAKES_BIAS:
-            # A pass over memory is what a GPU waits for: the bias is added on the way through the activation.
-            return self.out(self.activation(ops.linear(x, into.weight), bias=into.bias))
-        return self.out(self.activation(into(x)))
+        if self.gate is None:
+            h = self.into.activated(x, self.activation)
+        else:
+            h = self.gate.activated(x, self.activation) * self.into(x)
+        return self.out(self.dropout(h))
 
 
-class PreNormBlock(Module):
-    """GPT-2's block:   x = x + attention(norm1(x));   x = x + feed_forward(norm2(x)),   with dropout on each branch.
+class Block(Module):
+    """One layer of a transformer: attention, in a decoder that reads a source cross-attention, a feed-forward network.
 
-    Adding a branch to the stream and normalizing the sum are one fused step, so a block leaves its last branch for
-    the next block (or the final norm) to add:   x, branch = block(x, branch);  in the end  x, y = norm.add(x, branch).
-    x, branch: (B, T, C); the first branch is None.
+    pre-norm:    x = x + attention(norm1(x));   x = x + cross(cross_norm(x));   x = x + feed_forward(norm2(x))
+    post_norm:   x = norm1(x + attention(x));   x = cross_norm(x + cross(x));   x = norm2(x + feed_forward(x))
+
+    norm: makes one of the norms.   dropout: on each branch (dropout1: attention's, dropout2: the network's).
     """
 
     def __init__(
         self,
-        width: int,
-        heads: int,
+        attention: Attention,
+        feed_forward: Module,
+        norm: Callable[[], Norm],
         *,
-        hidden: int | None = None,
-        causal: bool = False,
-        window: int | None = None,
-        activation: str = "gelu",
-        bias: bool = True,
+        cross: Attention | None = None,
         dropout: float = 0.0,
-        recompute: bool = False,
-        eps: float = 1e-5,
-        weight_init: init.Initializer = init.normal(0.02),
-        output_init: init.Initializer = init.normal(0.02),
+        post_norm: bool = False,
     ):
-        first = dict(bias=bias, weight_init=weight_init, output_init=output_init)
-        how = dict(causal=causal, window=window, dropout=dropout, recompute=recompute)
-        self.norm1 = LayerNorm(width, bias, eps)
-        self.attention = SelfAttention(width, heads, **how, **first)
-        self.norm2 = LayerNorm(width, bias, eps)
-        self.feed_forward = FeedForward(width, hidden or 4 * width, activation=activation, **first)
-        self.dropout = Dropout(dropout)
+        self.post_norm = post_norm
+        norms = norm(), norm() if cross else None, norm()
+        # In the order in which they compute: the saved state of an optimizer has its parameters in this order.
+        if post_norm:
+            self.attention, self.norm1 = attention, norms[0]
+            self.cross, self.cross_norm = cross, norms[1]
+            self.feed_forward, self.norm2 = feed_forward, norms[2]
+        else:
+            self.norm1, self.attention = norms[0], attention
+            self.cross_norm, self.cross = norms[1], cross
+            self.norm2, self.feed_forward = norms[2], feed_forward
+        self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
 
-    def __call__(self, x: Tensor, branch: Tensor | None, mask=None, cache: KVCache | None = None):
-        x, y = self.norm1.add(x, branch)
-        x, y = self.norm2.add(x, self.attention(y, mask, cache), self.dropout)
-        return x, self.dropout(self.feed_forward(y))
+    def __call__(
+        self, x: Stream, mask=None, bias: Tensor | None = None, cache: KVCache | None = None,
+        memory: KeysValues | None = None, memory_mask=None,
+    ) -> Stream:  # fmt: skip
+        """mask, bias, cache: of the attention to x itself.   memory, memory_mask: of the attention to a source."""
+        x = self._through(x, self.norm1, lambda y: self.attention(y, mask, bias, cache), self.dropout1)
+        if self.cross is not None:
+            cross = lambda y: self.cross(y, memory_mask, memory=memory)
+            x = self._through(x, self.cross_norm, cross, self.dropout1)
+        return self._through(x, self.norm2, self.feed_forward, self.dropout2)
+
+    def _through(self, x: Stream, norm: Norm, layer: Callable[[Tensor], Tensor], dropout: Dropout) -> Stream:
+        if self.post_norm:
+            return Stream(x.add(layer(x.full), dropout).normalized(norm))
+        return x.add(layer(x.normalized(norm)), dropout)
 
 
-class PostNormBlock(Module):
-    """The first transformers' block:   x = norm1(x + attention(x));   x = norm2(x + feed_forward(x)).
+class Blocks(list):
+    """The blocks of a stack, each reading what the one before it wrote; pruning may take some out.
 
-    x: (B, T, C) -> (B, T, C), with dropout on each branch, and on the attention probabilities (as much by default).
+    counted_by: the field of the model's config that says how many they are.
     """
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        *,
-        hidden: int | None = None,
-        causal: bool = False,
-        window: int | None = None,
-        activation: str = "gelu",
-        bias: bool = True,
-        dropout: float = 0.0,
-        attention_dropout: float | None = None,
-        recompute: bool = False,
-        eps: float = 1e-5,
-        weight_init: init.Initializer = init.normal(0.02),
-        output_init: init.Initializer = init.normal(0.02),
-    ):
-        first = dict(bias=bias, weight_init=weight_init, output_init=output_init)
-        attention_dropout = dropout if attention_dropout is None else attention_dropout
-        how = dict(causal=causal, window=window, dropout=attention_dropout, recompute=recompute)
-        self.attention = SelfAttention(width, heads, **how, **first)
-        self.dropout1 = Dropout(dropout)
-        self.norm1 = LayerNorm(width, bias, eps)
-        self.feed_forward = FeedForward(width, hidden or 4 * width, activation=activation, **first)
-        self.dropout2 = Dropout(dropout)
-        self.norm2 = LayerNorm(width, bias, eps)
-
-    def __call__(self, x: Tensor, mask=None, cache: KVCache | None = None) -> Tensor:
-        _, x = self.norm1.add(x, self.attention(x, mask, cache), self.dropout1)
-        _, x = self.norm2.add(x, self.feed_forward(x), self.dropout2)
-        return x
+    def __init__(self, blocks: Iterable[Module], counted_by: str = "layers"):
+        super().__init__(blocks)
+        self.counted_by = counted_by

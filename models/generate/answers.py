@@ -6,31 +6,45 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models.contract import Writer
 from models.generate.loop import generate
+from models.generate.sampling import Sampling
 from models.tokenizers import Tokenizer
-from nn import Module
 
 
-def answer(model: Module, tokenizer: Tokenizer, inputs: Sequence[str], max_new_tokens: int = 100, **how) -> list[str]:
+def answer(
+    model: Writer, tokenizer: Tokenizer, inputs: Sequence[str], max_new_tokens: int = 100, *,
+    temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
+    min_p: float | None = None, typical_p: float | None = None, repetition_penalty: float = 1.0,
+    presence_penalty: float = 0.0, no_repeat_ngram: int | None = None,
+    samples: int = 1, beams: int = 1, length_penalty: float = 1.0, early_stopping: bool | str = False,
+    graph: bool = False,
+) -> list[str]:  # fmt: skip
     """The answers to texts of any lengths; with samples=n (or samples=n, beams=m), n for each, one after another.
 
     Special tokens in them are read as such, so a T5 fills the gaps of "a <extra_id_0> dog".
-    how: the keywords of `generate`: beams, temperature, top_p, ... Greedy if none is given.
+    The keywords are those of `generate`. Greedy if none is given; else a temperature of 1, where none is said.
     """
     if not all(inputs):
         raise ValueError("an input is empty; give at least one character")
-    batch = tokenizer.prepare(list(inputs), special=True)
-    written = answer_ids(model, batch.ids, batch.mask, max_new_tokens, **how)
-    return [answer_text(row, tokenizer, model.config.eos_id) for row in written]
+    sampling = Sampling(1, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty, no_repeat_ngram)
+    if temperature is None:
+        temperature = 0.0 if samples == beams == 1 and sampling == Sampling() else 1.0
+    batch, config = tokenizer.prepare(list(inputs), special=True), model.config
+    written = generate(
+        model, np.full((len(batch.ids), 1), config.pad_id), max_new_tokens,
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p,
+        repetition_penalty=repetition_penalty, presence_penalty=presence_penalty, no_repeat_ngram=no_repeat_ngram,
+        samples=samples, beams=beams, length_penalty=length_penalty, early_stopping=early_stopping,
+        end=config.eos_id, source=batch.ids, source_mask=batch.mask, graph=graph,
+    )  # fmt: skip
+    return [answer_text(row[1:], tokenizer, config.eos_id) for row in written]
 
 
-def answer_ids(model: Module, source: np.ndarray, mask: np.ndarray | None, max_new_tokens: int, **how) -> np.ndarray:
-    """source, mask: (B, S).  Returns (B * samples, n), without the token that outputs start from."""
-    if not how:
-        how = {"temperature": 0}
-    starts = np.full((len(source), 1), model.config.pad_id)
-    end = model.config.eos_id
-    return generate(model, starts, max_new_tokens, source=source, source_mask=mask, end=end, **how)[:, 1:]
+def answer_ids(model: Writer, source: np.ndarray, mask: np.ndarray | None, max_new_tokens: int) -> np.ndarray:
+    """The most probable token at each step.   source, mask: (B, S).  Returns (B, n), without the first, pad_id."""
+    starts, end = np.full((len(source), 1), model.config.pad_id), model.config.eos_id
+    return generate(model, starts, max_new_tokens, temperature=0, end=end, source=source, source_mask=mask)[:, 1:]
 
 
 def answer_text(ids: np.ndarray, tokenizer: Tokenizer, end: int | None = None) -> str:

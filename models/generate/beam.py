@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.contract import Writer
 from models.generate.draft import Draft
 from models.generate.sampling import Sampling, log_softmax
-from nn import Module, evaluating
+from nn import evaluating
 
 NEVER = -1e9  # the score of a beam that must not be chosen
 
@@ -38,41 +39,42 @@ class Finished:
 
 
 def beam_search(
-    model: Module,
-    ids: np.ndarray,
-    max_new_tokens: int,
-    beams: int = 4,
-    *,
-    length_penalty: float = 1.0,
-    early_stopping: bool | str = False,
-    returned: int = 1,
-    mask: np.ndarray | None = None,
-    end: int | tuple[int, ...] | None = None,
-    past_context: str = "slide",
-    source: np.ndarray | None = None,
-    source_mask: np.ndarray | None = None,
-    graph: bool = False,
-    **penalties,
-) -> tuple[np.ndarray, np.ndarray]:
+    model: Writer, ids: np.ndarray, max_new_tokens: int, beams: int = 4, *,
+    repetition_penalty: float = 1.0, presence_penalty: float = 0.0, no_repeat_ngram: int | None = None,
+    length_penalty: float = 1.0, early_stopping: bool | str = False, returned: int = 1,
+    mask: np.ndarray | None = None, end: int | tuple[int, ...] | None = None, past_context: str = "slide",
+    source: np.ndarray | None = None, source_mask: np.ndarray | None = None, graph: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The `returned` best continuations of each row of ids (B, T), best first.
 
     Returns (tokens (B * returned, new), filled up with the end token; scores (B * returned,)).
+    repetition_penalty, presence_penalty, no_repeat_ngram: see Sampling.
     length_penalty: above 0 favours longer texts (scores are negative), below 0 shorter ones.
     early_stopping: True: stop as soon as `beams` texts are finished.   False: when no running beam, scored as if it
         ended now, is better than the worst of them.   "never": when none can become better, even at full length.
-    penalties: Sampling's repetition_penalty, presence_penalty, no_repeat_ngram. The others are those of `stream`.
+    The others are those of `stream`.
     """
-    sampling = Sampling(**penalties)
-    check_options(sampling, beams, returned, early_stopping)
-    ends = np.atleast_1d([] if end is None else end).astype(int)
+    penalties = dict(
+        repetition_penalty=repetition_penalty, presence_penalty=presence_penalty, no_repeat_ngram=no_repeat_ngram
+    )
     draft = Draft(model, ids, mask, max_new_tokens, past_context, source, source_mask, graph)
+    return search(draft, Sampling(**penalties), max_new_tokens, beams, length_penalty, early_stopping, returned, end)
+
+
+def search(
+    draft: Draft, sampling: Sampling, max_new_tokens: int, beams: int, length_penalty: float,
+    early_stopping: bool | str, returned: int, end,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """The search itself. Of the sampling only the penalties have a meaning here."""
+    check_options(sampling, beams, returned, early_stopping)
+    ends, ids = np.atleast_1d([] if end is None else end).astype(int), draft.ids
     B, K = len(ids), beams
     candidates = max(2, 1 + len(ends)) * K  # so that K of them go on, even if the best K all end here
     first_row = K * np.arange(B)[:, None]
     running = np.full((B, K), NEVER, np.float32)
     running[:, 0] = 0  # all beams of a prompt are the same text at first: only one of them counts
     finished = [Finished(K) for _ in range(B)]
-    with evaluating(model):
+    with evaluating(draft.model):
         for length in range(1, max_new_tokens + 1):
             scores = draft.scores()
             if length == 1:
@@ -126,7 +128,7 @@ def check_options(sampling: Sampling, beams: int, returned: int, early_stopping)
         raise ValueError(f"beam search keeps at least 1 beam and returns 1 to all of them, not {returned} of {beams}")
     if early_stopping not in (True, False, "never"):
         raise ValueError(f'early_stopping must be True, False or "never", not {early_stopping!r}')
-    plain = Sampling()
+    plain, asked = vars(Sampling()), vars(sampling)
     for name in ("temperature", "top_k", "top_p", "min_p", "typical_p"):
-        if getattr(sampling, name) != getattr(plain, name):
+        if asked[name] != plain[name]:
             raise ValueError(f"beam search draws nothing, so {name} has no meaning in it; leave it out")

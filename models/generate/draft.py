@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from models import tokenizers
-from nn import Module
+from models.contract import Writer
+from nn import StaticCache
 from tinytensor import backend
 
 PAST_CONTEXT = ("slide", "fail")
@@ -22,7 +23,7 @@ class Draft:
 
     def __init__(
         self,
-        model: Module,
+        model: Writer,
         ids: np.ndarray,
         mask: np.ndarray | None,
         max_new_tokens: int,
@@ -41,9 +42,8 @@ class Draft:
         self.model, self.ids, self.mask = model, ids, mask
         self.prompt = ids.shape[1]
         self.source = {} if source is None else {"source": source, "source_mask": source_mask}
-        self.context = getattr(model.config, "context", None)
         longest = self.prompt + max_new_tokens
-        self.capacity = longest if self.context is None else min(self.context, longest)
+        self.capacity = longest if model.longest is None else min(model.longest, longest)
         self._start_at(max(0, self.prompt - self.capacity))
 
     def _start_at(self, column: int) -> None:
@@ -77,8 +77,7 @@ class Draft:
         return scores
 
     def _step(self, inputs: dict):
-        with self.cache.writing_at(inputs["place"]):
-            return self.model.step(inputs["ids"], self.cache)
+        return self.model.step(inputs["ids"], StaticCache(self.cache, inputs["place"]))
 
     def append(self, tokens: np.ndarray) -> None:
         self.ids = np.concatenate([self.ids, tokens[:, None]], axis=1)
@@ -107,7 +106,7 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int = 0) -> tuple[np.ndarray, n
     return tokenizers.pad([row.astype(int) for row in rows], pad, left=True), None if mask.all() else mask
 
 
-def check_prompt(model: Module, ids: np.ndarray, mask, max_new_tokens: int, past_context: str) -> None:
+def check_prompt(model: Writer, ids: np.ndarray, mask, max_new_tokens: int, past_context: str) -> None:
     """One sentence about the first thing that makes no sense, before any work is done."""
     if ids.ndim != 2 or ids.size == 0 or ids.dtype.kind not in "iu":
         raise ValueError(f"generation starts from rows of at least one id each, not {ids.dtype} of shape {ids.shape}")
@@ -123,19 +122,19 @@ def check_prompt(model: Module, ids: np.ndarray, mask, max_new_tokens: int, past
         raise ValueError(f"max_new_tokens must not be negative: {max_new_tokens}")
     if past_context not in PAST_CONTEXT:
         raise ValueError(f"unknown past_context {past_context!r}; choose from {', '.join(PAST_CONTEXT)}")
-    context = getattr(model.config, "context", None)
-    if past_context == "fail" and context is not None and ids.shape[1] + max_new_tokens > context:
+    longest = model.longest
+    if past_context == "fail" and longest is not None and ids.shape[1] + max_new_tokens > longest:
         raise ValueError(
-            f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones are more than the context of {context}; "
+            f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones are more than the context of {longest}; "
             'ask for fewer, or let it slide with past_context="slide"'
         )
 
 
-def check_graph(model: Module, mask) -> None:
+def check_graph(model: Writer, mask) -> None:
     """One sentence if this model's steps cannot be recorded in a CUDA graph."""
     if model.parameters()[0].device != "cuda":
         raise ValueError("a CUDA graph records what a GPU does; add --device cuda, or leave out --graph")
-    if not getattr(model, "repeatable", False) or getattr(model.config, "window", None):
+    if not model.steps_alike:
         raise ValueError(f"the steps of this {type(model).__name__} change from token to token; leave out --graph")
     if mask is not None:
         raise ValueError("prompts of unequal lengths cannot be continued by a CUDA graph; leave out --graph")

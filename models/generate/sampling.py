@@ -34,8 +34,8 @@ class Sampling:
             )
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k {self.top_k} leaves nothing to choose from; it must be at least 1")
-        for name in ("top_p", "typical_p"):
-            if (share := getattr(self, name)) is not None and not 0 < share <= 1:
+        for name, share in (("top_p", self.top_p), ("typical_p", self.typical_p)):
+            if share is not None and not 0 < share <= 1:
                 raise ValueError(f"{name} {share} must be in (0, 1]")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p {self.min_p} must be in [0, 1]")

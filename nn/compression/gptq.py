@@ -67,7 +67,7 @@ def input_products(model: Module, layers: list[Module], batches: Sequence[dict])
         x = arguments[0].data.reshape(-1, arguments[0].shape[-1])
         found[id(layer)] += backend.to_numpy(x.T @ x)
 
-    with evaluating(model), no_grad(), watch(model, layers, see):
+    with evaluating(model), no_grad(), watch(layers, see):
         for batch in batches:
             model.loss(batch)
     return found

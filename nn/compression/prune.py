@@ -19,12 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nn.attention import Attention
 from nn.compression.surgery import (
     ShrunkEmbedding,
     first_layers,
-    head_width,
-    is_attention,
-    is_feed_forward,
     keep_heads,
     keep_layers,
     keep_neurons,
@@ -37,6 +35,7 @@ from nn.embedding import Embedding
 from nn.linear import Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter, evaluating
+from nn.transformer import Blocks, FeedForward
 from tinytensor import Tensor, backend, no_grad, random
 
 WHAT = ("weights", "2:4", "neurons", "heads", "rows", "layers")
@@ -171,7 +170,7 @@ def rounds(amount: float, number: int) -> list[float]:
 
 
 def groups(model: Module, what: str) -> list[Group]:
-    """The units of a model, a group a layer. Layers are known by their parts: see is_attention and is_feed_forward."""
+    """The units of a model, a group a layer."""
     find = {"weights": _weights, "2:4": _fours, "neurons": _neurons, "heads": _heads, "rows": _rows}[what]
     found, seen = [], set()
     for name, module in model.named_modules():
@@ -207,7 +206,7 @@ def _rows(name: str, module: Module) -> list[Group]:
 
 
 def _neurons(name: str, module: Module) -> list[Group]:
-    if not is_feed_forward(module) or not isinstance(module.out, Linear):
+    if not isinstance(module, FeedForward) or not isinstance(module.out, Linear):
         return []
     parts: list = [(module.out.weight, lambda a: a.T)]
     for layer in first_layers(module):
@@ -216,9 +215,9 @@ def _neurons(name: str, module: Module) -> list[Group]:
 
 
 def _heads(name: str, module: Module) -> list[Group]:
-    if not is_attention(module) or not isinstance(module.out, Linear):
+    if not isinstance(module, Attention) or not isinstance(module.out, Linear):
         return []
-    H, D = module.heads, head_width(module)
+    H, D = module.heads, module.head_width
     parts: list = [(module.out.weight, lambda a: a.reshape(len(a), H, D).swapaxes(0, 1))]  # (H, C, D)
     for layer in projections(module):
         parts.append((layer.weight, lambda a: a.reshape(-1, H, D, a.shape[1]).swapaxes(0, 1)))  # (H, 1 to 3, D, C)
@@ -281,7 +280,7 @@ def _contributions(model: Module, found: list[Group], batches: Sequence[dict]) -
             squares[id(layer)] += backend.to_numpy((x * x).sum(axis=0, dtype=np.float64))
             rows[id(layer)] += len(x)
 
-    with evaluating(model), no_grad(), watch(model, list(readers.values()), see):
+    with evaluating(model), no_grad(), watch(list(readers.values()), see):
         for batch in batches:
             model.loss(batch)
     result = []
@@ -329,16 +328,16 @@ def _read_units(group: Group) -> np.ndarray:
 
 def _prune_layers(model: Module, amount: float, by: str | dict, batches: Sequence[dict]) -> Module:
     found = stacks(model)
-    if not found or not all(isinstance(block, Module) for stack in found for block in stack.blocks):
+    if not found:
         raise ValueError(f"this {type(model).__name__} has no layers to prune, each a block of its own")
-    for stack in found:
-        number = min(round(amount * len(stack.blocks)), len(stack.blocks) - 1)
-        values = _layer_scores(model, stack.blocks, by, batches)
-        keep_layers(model, stack, np.flatnonzero(_all_but_lowest(values, number)))
+    for blocks in found:
+        number = min(round(amount * len(blocks)), len(blocks) - 1)
+        values = _layer_scores(model, blocks, by, batches)
+        keep_layers(model, blocks, np.flatnonzero(_all_but_lowest(values, number)))
     return model
 
 
-def _layer_scores(model: Module, blocks: list, by: str | dict, batches: Sequence[dict]) -> np.ndarray:
+def _layer_scores(model: Module, blocks: Blocks, by: str | dict, batches: Sequence[dict]) -> np.ndarray:
     """As for other units, a layer being all its weights; by activation: how much it changes the stream, relatively."""
     if by != "activation":
         found = [Group("", 1, [(p, lambda a: a[None]) for p in block.parameters()]) for block in blocks]
@@ -346,21 +345,13 @@ def _layer_scores(model: Module, blocks: list, by: str | dict, batches: Sequence
     change = dict.fromkeys(map(id, blocks), 0.0)
 
     def see(block: Module, arguments: tuple, result) -> None:
-        before, after = _stream(arguments), _stream(result if isinstance(result, tuple) else (result,))
+        before, after = (backend.to_numpy(stream.full.data) for stream in (arguments[0], result))
         change[id(block)] += float(np.linalg.norm(after - before) / max(1e-30, np.linalg.norm(before)))
 
-    with evaluating(model), no_grad(), watch(model, blocks, see):
+    with evaluating(model), no_grad(), watch(blocks, see):
         for batch in batches:
             model.loss(batch)
     return np.array([change[id(block)] for block in blocks])
-
-
-def _stream(values: tuple) -> np.ndarray:
-    """The residual stream in what goes into a block or comes out of it: x, plus a branch that is yet to be added."""
-    x = backend.to_numpy(values[0].data)
-    branch = values[1] if len(values) > 1 else None
-    same = isinstance(branch, Tensor) and branch.shape == values[0].shape
-    return x + backend.to_numpy(branch.data) if same else x
 
 
 def _check(model: Module, amount: float, what: str, by: str | dict, batches: Sequence[dict]) -> None:

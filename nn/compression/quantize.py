@@ -24,7 +24,7 @@ from nn.compression.gptq import gptq, input_products
 from nn.compression.integers import RANGES, decode, encode, find_range
 from nn.compression.surgery import replace_modules, watch
 from nn.embedding import Embedding
-from nn.linear import Linear
+from nn.linear import Activation, Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter, evaluating
 from nn.softmax import FullSoftmax
@@ -198,6 +198,9 @@ class QuantizedLinear(Quantized):
         backward = lambda g: ((g.reshape(y.shape) @ self.floats()).reshape(x.shape),)
         return record("quantized_linear", y.reshape(*x.shape[:-1], y.shape[1]), (x,), backward)
 
+    def activated(self, x: Tensor, activation: Activation) -> Tensor:
+        return activation(self(x))
+
     def _integers(self, x):
         """x (N, K) float -> x @ weight^T (N, M) float, through products of integers."""
         xp, kernels = self.codes.xp, backend.backend_of(x)
@@ -247,9 +250,11 @@ class QuantizedEmbedding(Quantized):
 class QuantizedSoftmax(QuantizedLinear):
     """ELMo's softmax over words with its table as integers, for evaluation: see nn.softmax.FullSoftmax."""
 
+    def scores(self, x: Tensor) -> Tensor:
+        return ops.linear(x, self.weight, self.bias)
+
     def loss(self, x: Tensor, targets: np.ndarray) -> Tensor:
-        logits = ops.linear(x, self.weight, self.bias)
-        return ops.cross_entropy(logits, targets, reduction="sum")
+        return ops.cross_entropy(self.scores(x), targets, reduction="sum")
 
 
 class QuantizedLSTM(Module):
@@ -320,7 +325,7 @@ def sample_inputs(model: Module, layers: list[Module], batches: Sequence[dict]) 
         values = arguments[0].data.reshape(-1)
         found[id(layer)].append(backend.to_numpy(values[:: max(1, values.size * len(batches) // SAMPLE)]))
 
-    with evaluating(model), no_grad(), watch(model, layers, see):
+    with evaluating(model), no_grad(), watch(layers, see):
         for batch in batches:
             model.loss(batch)
     return {key: np.concatenate(values) for key, values in found.items() if values}

@@ -13,15 +13,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nn.attention import Attention
 from nn.compression.lora import LoRALinear
 from nn.compression.qat import TrainedQuantized
 from nn.compression.quantize import Quantized, QuantizedLinear, QuantizedLSTM, fit_quantized
 from nn.compression.surgery import (
     ShrunkEmbedding,
     first_layers,
-    head_width,
-    is_attention,
-    is_feed_forward,
     keep_heads,
     keep_neurons,
     projections,
@@ -30,6 +28,7 @@ from nn.compression.surgery import (
 )
 from nn.embedding import Embedding
 from nn.module import Module, Parameter
+from nn.transformer import FeedForward
 from tinytensor import backend
 
 MASK = ".mask"
@@ -74,12 +73,12 @@ def fit(model: Module, arrays: dict[str, np.ndarray]) -> None:
     """
     device, names = model.parameters()[0].device, {id(module): name for name, module in model.named_modules()}
     for name, module in list(model.named_modules()):
-        if is_attention(module):
+        if isinstance(module, Attention):
             first, *others = projections(module)  # qkv; or q, and kv
-            heads = (_rows(arrays, names[id(first)]) or 0) // (head_width(module) * (1 if others else 3))
+            heads = (_rows(arrays, names[id(first)]) or 0) // (module.head_width * (1 if others else 3))
             if 0 < heads < module.heads:
                 keep_heads(module, np.arange(heads))
-        elif is_feed_forward(module):
+        elif isinstance(module, FeedForward):
             neurons = _rows(arrays, f"{name}.into") or 0
             if 0 < neurons < len(first_layers(module)[0].weight):
                 keep_neurons(module, np.arange(neurons))
@@ -137,11 +136,11 @@ def plain_state(model: Module, full: Module) -> dict[str, np.ndarray]:
             weights |= {f"{name}.{part}": backend.to_numpy(array) for part, array in module.floats().items()}
     wholes = dict(full.named_modules())
     for name, module in model.named_modules():
-        if is_attention(module):
-            whole, D = wholes[name], head_width(wholes[name])
+        if isinstance(module, Attention):
+            whole, D = wholes[name], wholes[name].head_width
             kept = weights.get(f"{name}.kept_heads", np.arange(module.heads))
             first, places, size = projections(module), stretches(kept, D), whole.heads * D
-        elif is_feed_forward(module):
+        elif isinstance(module, FeedForward):
             first, size = first_layers(module), len(first_layers(wholes[name])[0].weight)
             places = np.arange(len(weights[f"{names[id(first[0])]}.weight"]))
         else:
@@ -167,11 +166,11 @@ def _spread(weights: dict[str, np.ndarray], first: Sequence[str], last: str, pla
 
 def most_neurons(model: Module) -> int:
     """The most neurons that any feed-forward network has."""
-    return max(first_layers(module)[0].weight.shape[0] for module in model.modules() if is_feed_forward(module))
+    return max(first_layers(module)[0].weight.shape[0] for module in model.modules() if isinstance(module, FeedForward))
 
 
 def heads_alike(model: Module) -> np.ndarray | None:
     """The numbers of the heads that are left, if some are lost, and the same in all attention of the model."""
     kept = {tuple(p.data.tolist()) for name, p in model.named_parameters() if name.endswith(".kept_heads")}
-    counts = {module.heads for module in model.modules() if is_attention(module)}
+    counts = {module.heads for module in model.modules() if isinstance(module, Attention)}
     return np.array(kept.pop()) if len(kept) == len(counts) == 1 else None

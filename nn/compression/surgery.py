@@ -1,8 +1,6 @@
 """Surgery on models: put other layers in the place of some, watch what flows through them, make them smaller.
 
-Pruning, quantization and distillation all change a model that exists. They know its layers by their parts: Linear and
-Embedding by type, attention by its `heads` and its projections (qkv, or q and kv) before `out`, a feed-forward network
-by `into` (and `gate`) before `out`, a stack of transformer blocks by the name `blocks`.
+Pruning, quantization and distillation all change a model that exists. They know its layers by their classes.
 """
 
 from __future__ import annotations
@@ -13,39 +11,27 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from nn.attention import Attention
 from nn.embedding import Embedding
 from nn.linear import Linear
 from nn.module import Module, Parameter
+from nn.transformer import Blocks, FeedForward
 from tinytensor import Tensor, ops
 
 
-def is_attention(module: Module) -> bool:
-    """Heads side by side, and `out` that reads them: self-attention (qkv), or attention to a memory (q and kv)."""
-    return hasattr(module, "heads") and hasattr(module, "out") and (hasattr(module, "qkv") or hasattr(module, "kv"))
-
-
-def is_feed_forward(module: Module) -> bool:
-    """`into` (and `gate`, if it has one), then `out`."""
-    return isinstance(getattr(module, "into", None), Module) and isinstance(getattr(module, "out", None), Module)
-
-
-def projections(attention: Module) -> list[Module]:
+def projections(attention: Attention) -> list[Module]:
     """The layers that make queries, keys and values."""
-    return [layer for name in ("qkv", "q", "kv") if (layer := getattr(attention, name, None)) is not None]
+    return [layer for layer in (attention.qkv, attention.q, attention.kv) if layer is not None]
 
 
-def first_layers(feed_forward: Module) -> list[Module]:
+def first_layers(feed_forward: FeedForward) -> list[Module]:
     """The layers that make the neurons' values."""
-    return [layer for name in ("into", "gate") if (layer := getattr(feed_forward, name, None)) is not None]
+    return [layer for layer in (feed_forward.into, feed_forward.gate) if layer is not None]
 
 
-def head_width(attention: Module) -> int:
-    return attention.out.weight.shape[1] // attention.heads
-
-
-def stacks(model: Module) -> list[Module]:
-    """The modules that hold a list of transformer blocks."""
-    return [module for module in model.modules() if isinstance(getattr(module, "blocks", None), list) and module.blocks]
+def stacks(model: Module) -> list[Blocks]:
+    """The model's stacks of transformer blocks."""
+    return [value for module in model.modules() for value in vars(module).values() if isinstance(value, Blocks)]
 
 
 # Other layers in the place of some
@@ -78,31 +64,31 @@ def replace_modules(model: Module, change: Callable[[Module], Module]) -> None:
 
 
 @contextlib.contextmanager
-def watch(model: Module, layers: Sequence[Module], see: Callable[[Module, tuple, object], None]) -> Iterator[None]:
-    """Inside this block see(layer, arguments, result) is told every call of these layers of the model."""
-    watched = {id(layer) for layer in layers}
-    replace_modules(model, lambda module: Watcher(module, see) if id(module) in watched else module)
+def watch(layers: Sequence[Module], see: Callable[[Module, tuple, object], None]) -> Iterator[None]:
+    """Inside this block see(layer, arguments, result) is told every call of these layers."""
+    kinds = [(layer, type(layer)) for layer in {id(layer): layer for layer in layers}.values()]
+    for layer, kind in kinds:
+        layer.__class__ = _watched(kind, see)
     try:
         yield
     finally:
-        replace_modules(model, lambda module: module.watched if isinstance(module, Watcher) else module)
+        for layer, kind in kinds:
+            layer.__class__ = kind
 
 
-class Watcher(Module):
-    """Stands in a layer's place, passes everything on to it, and tells what it was given and what it answered."""
+def _watched(kind: type, see: Callable[[Module, tuple, object], None]) -> type:
+    """A class of layers that do and are all that those of `kind` are, and tell of every call."""
 
-    def __init__(self, watched: Module, see: Callable[[Module, tuple, object], None]):
-        self.watched, self.see = watched, see
+    class Watched(kind):
+        def __call__(self, *args, **kwargs):
+            result = super().__call__(*args, **kwargs)
+            see(self, args, result)
+            return result
 
-    def __call__(self, *args, **kwargs):
-        result = self.watched(*args, **kwargs)
-        self.see(self.watched, args, result)
-        return result
+        def activated(self, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+            return activation(self(x))  # as a Linear does where it is not asked for both at once
 
-    def __getattr__(self, name: str):
-        if name == "watched":  # not there yet: this object is just being made or copied
-            raise AttributeError(name)
-        return getattr(self.watched, name)
+    return Watched
 
 
 # Smaller layers
@@ -127,37 +113,30 @@ def keep_inputs(layer: Linear, kept: np.ndarray) -> None:
     layer.weight = part_of(layer.weight, kept, axis=1)
 
 
-def keep_heads(attention: Module, kept: np.ndarray) -> None:
+def keep_heads(attention: Attention, kept: np.ndarray) -> None:
     """Only the heads numbered `kept`."""
-    H, D = attention.heads, head_width(attention)
+    H, D = attention.heads, attention.head_width
     for layer in projections(attention):
         copies = len(layer.weight) // (H * D)  # 3 in qkv, 2 in kv
         keep_outputs(layer, np.concatenate([stretches(kept, D) + copy * H * D for copy in range(copies)]))
     keep_inputs(attention.out, stretches(kept, D))
-    attention.heads = len(kept)
-    if hasattr(attention, "kept_heads"):  # heads that differ from outside too, as by T5's relative positions
-        xp = attention.out.weight.xp
-        before = xp.arange(H) if attention.kept_heads is None else attention.kept_heads.data
-        attention.kept_heads = Parameter(before[xp.asarray(kept)].astype(np.int32), requires_grad=False)
+    attention.keep_heads(kept)
 
 
-def keep_neurons(feed_forward: Module, kept: np.ndarray) -> None:
+def keep_neurons(feed_forward: FeedForward, kept: np.ndarray) -> None:
     """Only the neurons numbered `kept`."""
     for layer in first_layers(feed_forward):
         keep_outputs(layer, kept)
     keep_inputs(feed_forward.out, kept)
 
 
-def keep_layers(model: Module, stack: Module, kept: Sequence[int]) -> None:
-    """Only the blocks numbered `kept`; the configs of the model and of its parts follow."""
-    if len(kept) == len(stack.blocks):
-        return  # perhaps one block used many times, whose number the config does not say
-    stack.blocks[:] = [stack.blocks[number] for number in kept]
-    name = "decoder_layers" if stack is getattr(model, "decoder", None) else "layers"
+def keep_layers(model: Module, blocks: Blocks, kept: Sequence[int]) -> None:
+    """Only the blocks numbered `kept` of a stack; the configs of the model and of its parts follow."""
+    blocks[:] = [blocks[number] for number in kept]
     for module in model.modules():
         config = vars(module).get("config")
-        if dataclasses.is_dataclass(config) and hasattr(config, name):
-            module.config = dataclasses.replace(config, **{name: len(stack.blocks)})
+        if config is not None and blocks.counted_by in {field.name for field in dataclasses.fields(config)}:
+            module.config = dataclasses.replace(config, **{blocks.counted_by: len(blocks)})
 
 
 class ShrunkEmbedding(Module):

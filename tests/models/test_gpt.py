@@ -363,11 +363,10 @@ class Checkpointed(Module):
     def __init__(self, block):
         self.block = block
 
-    def __call__(self, x, branch, mask=None, cache=None):
+    def __call__(self, x, mask=None, cache=None):
         block = self.block
-        x, y = block.norm1.add(x, branch)
-        x, y = block.norm2.add(x, block.dropout(block.attention(y)))
-        return x, tt.checkpoint(lambda y: block.dropout(block.feed_forward(y)), y)
+        x = x.add(block.attention(x.normalized(block.norm1)), block.dropout1)
+        return x.add(tt.checkpoint(block.feed_forward, x.normalized(block.norm2)), block.dropout2)
 
 
 # ---- bad input

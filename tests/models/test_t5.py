@@ -8,7 +8,7 @@ from models import pretrained
 from models.generate import generate
 from models.pretrained import t5 as published
 from models.t5 import T5, T5Config, relative_position_bucket, shift_right
-from nn import shapes_only
+from nn import Attention, Dropout, shapes_only
 from tests.helpers import assert_close
 from tinytensor import ops
 
@@ -237,9 +237,10 @@ def test_dropout_works_in_training_only_and_everywhere():
     assert model.loss(batch).item() != model.loss(batch).item()
     model.eval()
     assert model.loss(batch).item() == model.loss(batch).item() == randomized(CONFIGS["v1.0"]).loss(batch).item()
-    places = [module for module in model.modules() if getattr(module, "p", None) == 0.2 or hasattr(module, "drop")]
+    shares = [module.p for module in model.modules() if isinstance(module, Dropout)]
+    shares += [module.dropout for module in model.modules() if isinstance(module, Attention)]
     # per stack: embedding and final norm share one; per block: branches, inside the network, and each attention
-    assert len(places) == 2 + 2 * (1 + 1 + 1) + 2 * (1 + 1 + 2)
+    assert shares == [0.2] * (2 + 2 * (2 + 1 + 1) + 2 * (2 + 1 + 2))
 
 
 # ---- recorded references, so that the numbers are checked where transformers is not installed

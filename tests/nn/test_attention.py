@@ -1,9 +1,16 @@
 import numpy as np
 import pytest
 
-from nn import CrossAttention, KVCache, SelfAttention, merge_heads, padding_mask, split_heads
+from nn import Attention, DecoderCache, KVCache
+from nn.attention import merge_heads, split_heads
+from nn.compression.surgery import keep_heads
 from tests.helpers import assert_close, gradient, tensor
 from tinytensor import Tensor, gradcheck, no_grad, ops
+
+
+def padding_mask(lengths, T: int) -> np.ndarray:
+    """(B, 1, 1, T), True at the positions before each row's length."""
+    return (np.arange(T) < np.asarray(lengths)[:, None])[:, None, None, :]
 
 
 def double(module):
@@ -30,7 +37,7 @@ def self_reference(layer, x, may=True):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("causal", [True, False])
 def test_self_attention_is_a_plain_composition_of_ops(causal, bias):
-    layer, x = double(SelfAttention(6, 3, causal=causal, bias=bias)), tensor(2, 5, 6)
+    layer, x = double(Attention(6, 3, causal=causal, bias=bias)), tensor(2, 5, 6)
     may = np.tri(5, dtype=bool) if causal else True
     assert_close(layer(x).data, self_reference(layer, x, may).data, 1e-12)
     got = gradient(lambda x, *_: layer(x), x, *layer.parameters())
@@ -39,7 +46,7 @@ def test_self_attention_is_a_plain_composition_of_ops(causal, bias):
 
 
 def test_the_weights_of_q_k_and_v_are_stacked_in_this_order():
-    layer, x = double(SelfAttention(4, 1, bias=False)), tensor(1, 3, 4)
+    layer, x = double(Attention(4, 1, bias=False)), tensor(1, 3, 4)
     q, k, v = (x.data @ w.T for w in np.split(layer.qkv.weight.data, 3))
     e = np.exp(q @ k.swapaxes(1, 2) / 2)
     expected = e / e.sum(-1, keepdims=True) @ v @ layer.out.weight.data.T
@@ -47,7 +54,7 @@ def test_the_weights_of_q_k_and_v_are_stacked_in_this_order():
 
 
 def test_a_causal_layer_does_not_look_ahead():
-    layer, x = double(SelfAttention(4, 2, causal=True)), tensor(1, 6, 4)
+    layer, x = double(Attention(4, 2, causal=True)), tensor(1, 6, 4)
     before = layer(x).data.copy()
     x.data[:, 4:] += 1
     after = layer(x).data
@@ -56,7 +63,7 @@ def test_a_causal_layer_does_not_look_ahead():
 
 
 def test_padding_changes_nothing_before_it():
-    layer, x = double(SelfAttention(4, 2)), tensor(3, 5, 4)
+    layer, x = double(Attention(4, 2)), tensor(3, 5, 4)
     lengths = [5, 2, 1]
     y = layer(x, padding_mask(lengths, 5)).data
     for row, n in enumerate(lengths):
@@ -64,20 +71,16 @@ def test_padding_changes_nothing_before_it():
 
 
 def test_a_padded_causal_layer_obeys_both_masks():
-    layer, x = double(SelfAttention(4, 2, causal=True)), tensor(2, 5, 4)
+    layer, x = double(Attention(4, 2, causal=True)), tensor(2, 5, 4)
     mask = padding_mask([3, 5], 5)
     assert_close(layer(x, mask).data, self_reference(layer, x, np.tri(5, dtype=bool) & mask).data, 1e-12)
 
 
 def test_a_fully_masked_row_gives_the_output_bias_only():
-    layer, x = double(SelfAttention(4, 2)), tensor(2, 3, 4)
+    layer, x = double(Attention(4, 2)), tensor(2, 3, 4)
     y = layer(x, padding_mask([0, 3], 3)).data
     assert_close(y[0], np.tile(layer.out.bias.data, (3, 1)), 1e-14)
     assert np.isfinite(gradient(lambda x: layer(x, padding_mask([0, 3], 3)), x)[0]).all()
-
-
-def test_padding_mask_is_true_before_each_length():
-    assert padding_mask([2, 0], 3).astype(int).tolist() == [[[[1, 1, 0]]], [[[0, 0, 0]]]]
 
 
 def test_splitting_and_merging_heads_undo_each_other():
@@ -86,17 +89,17 @@ def test_splitting_and_merging_heads_undo_each_other():
     np.testing.assert_array_equal(merge_heads(split_heads(x, 4)).data, x.data)
 
 
-@pytest.mark.parametrize("memory_width", [None, 3])
+@pytest.mark.parametrize("memory_width", [6, 3])
 def test_cross_attention_is_a_plain_composition_of_ops(memory_width):
-    layer = double(CrossAttention(6, 2, memory_width=memory_width))
-    x, memory = tensor(2, 3, 6), tensor(2, 5, memory_width or 6)
+    layer = double(Attention(6, 2, memory_width=memory_width))
+    x, memory = tensor(2, 3, 6), tensor(2, 5, memory_width)
     mask = padding_mask([5, 2], 5)
 
     def reference(x, memory, *_):
         k, v = layer.kv(memory).split(2)
         return layer.out(plain(layer.q(x), k, v, 2, mask))
 
-    fn = lambda x, memory, *_: layer(x, memory, mask)
+    fn = lambda x, memory, *_: layer(x, mask, memory=layer.keys_values(memory))
     assert_close(fn(x, memory).data, reference(x, memory).data, 1e-12)
     inputs = x, memory, *layer.parameters()
     for got, expected in zip(gradient(fn, *inputs), gradient(reference, *inputs)):
@@ -104,13 +107,14 @@ def test_cross_attention_is_a_plain_composition_of_ops(memory_width):
 
 
 def test_cross_attention_passes_gradcheck():
-    layer = double(CrossAttention(2, 1))
-    gradcheck(lambda x, memory, *_: layer(x, memory), [tensor(1, 2, 2), tensor(1, 3, 2), *layer.parameters()])
+    layer = double(Attention(2, 1, memory_width=2))
+    fn = lambda x, memory, *_: layer(x, memory=layer.keys_values(memory))
+    gradcheck(fn, [tensor(1, 2, 2), tensor(1, 3, 2), *layer.parameters()])
 
 
 @pytest.mark.parametrize("steps", [[1] * 7, [4, 3], [7], [3, 1, 1, 2]])
 def test_the_cache_gives_what_the_full_pass_gives(steps):
-    layer, x = double(SelfAttention(6, 3, causal=True)), tensor(2, 7, 6, grad=False)
+    layer, x = double(Attention(6, 3, causal=True)), tensor(2, 7, 6, grad=False)
     cache = KVCache(2, 3, 8, 2, x.data)
     parts, start = [], 0
     with no_grad():
@@ -122,12 +126,12 @@ def test_the_cache_gives_what_the_full_pass_gives(steps):
 
 
 def test_the_cache_with_padding_in_front_gives_what_the_full_pass_gives():
-    layer, x = double(SelfAttention(6, 3, causal=True)), tensor(2, 5, 6, grad=False)
+    layer, x = double(Attention(6, 3, causal=True)), tensor(2, 5, 6, grad=False)
     mask = ~padding_mask([2, 0], 5)  # the first two positions of row 0 are padding
     cache = KVCache(2, 3, 5, 2, x.data)
     with no_grad():
-        first = layer(x[:, :3], mask[..., :3], cache).data
-        rest = layer(x[:, 3:], mask, cache).data
+        first = layer(x[:, :3], mask[..., :3], cache=cache).data
+        rest = layer(x[:, 3:], mask, cache=cache).data
         assert_close(np.concatenate([first, rest], 1), layer(x, mask).data, 1e-12)
 
 
@@ -139,27 +143,91 @@ def test_a_full_cache_says_so():
     assert cache.length == 2
 
 
-@pytest.mark.parametrize("layer", [SelfAttention(8, 2, dropout=0.5), CrossAttention(8, 2, dropout=0.5)])
-def test_dropout_works_in_training_only(layer):
+@pytest.mark.parametrize("memory_width", [None, 8])
+def test_dropout_works_in_training_only(memory_width):
+    layer = Attention(8, 2, dropout=0.5, memory_width=memory_width)
     x = Tensor(tensor(1, 9, 8).data.astype(np.float32))
-    run = lambda: (layer(x) if isinstance(layer, SelfAttention) else layer(x, x)).data
+    run = lambda: layer(x, memory=layer.keys_values(x) if memory_width else None).data
     assert (run() != run()).any()
     layer.eval()
     np.testing.assert_array_equal(run(), run())
 
 
-@pytest.mark.parametrize("make", [SelfAttention, CrossAttention])
-def test_a_width_that_does_not_divide_by_the_heads_is_named_with_its_neighbours(make):
+def test_a_width_that_does_not_divide_by_the_heads_is_named_with_its_neighbours():
     with pytest.raises(ValueError, match="width 130 is not divisible by heads 4; try 128 or 132"):
-        make(130, 4)
+        Attention(130, 4)
     with pytest.raises(ValueError, match="heads must be at least 1, not 0"):
-        make(8, 0)
+        Attention(8, 0)
+
+
+def test_masks_may_be_of_keys_or_of_pairs_of_query_and_key():
+    layer, x = double(Attention(6, 3)), tensor(2, 5, 6)
+    keys = padding_mask([5, 3], 5)[:, 0, 0]
+    pairs = np.random.default_rng(0).random((2, 5, 5)) < 0.6
+    np.testing.assert_array_equal(layer(x, keys).data, layer(x, keys[:, None, None]).data)
+    assert_close(layer(x, pairs).data, self_reference(layer, x, pairs[:, None]).data, 1e-12)
+
+
+def test_a_bias_a_scale_and_a_head_width_of_ones_own_are_a_plain_composition_of_ops():
+    layer = double(Attention(6, 2, head_width=5, scale=1.0, bias=False, causal=True))
+    x, bias = tensor(2, 4, 6), tensor(2, 4, 4)
+    assert layer.qkv.weight.shape == (30, 6) and layer.out.weight.shape == (6, 10)
+
+    def reference(x, bias, *_):
+        q, k, v = (split_heads(part, 2) for part in layer.qkv(x).split(3))
+        scores = ops.where(np.tri(4, dtype=bool), q @ k.swapaxes(2, 3) + bias, -1e9)
+        return layer.out(merge_heads(scores.softmax() @ v))
+
+    fn = lambda x, bias, *_: layer(x, bias=bias)
+    assert_close(fn(x, bias).data, reference(x, bias).data, 1e-12)
+    inputs = x, bias, *layer.parameters()
+    for got, expected in zip(gradient(fn, *inputs), gradient(reference, *inputs)):
+        assert_close(got, expected, 1e-12)
+
+
+@pytest.mark.parametrize("memory_width", [None, 6])
+def test_a_second_stream_of_queries_looks_at_the_keys_and_values_of_the_first(memory_width):
+    layer = double(Attention(6, 2, memory_width=memory_width))
+    h, g = tensor(2, 5, 6), tensor(2, 5, 6)
+    before = np.tri(5, k=-1, dtype=bool)[None]  # a query must not see its own token
+
+    def reference(h, g, *_):
+        q, (k, v) = layer.queries(g), layer.keys_values(h)
+        return layer.out(plain(merge_heads(q), merge_heads(k), merge_heads(v), 2, before))
+
+    fn = lambda h, g, *_: layer.attend(layer.queries(g), layer.keys_values(h), before)
+    inputs = h, g, *layer.parameters()
+    assert_close(fn(*inputs).data, reference(*inputs).data, 1e-12)
+    for got, expected in zip(gradient(fn, *inputs), gradient(reference, *inputs)):
+        assert_close(got, expected, 1e-12)
+
+
+def test_heads_that_are_left_keep_their_biases():
+    layer, x, bias = double(Attention(6, 3, biased=True)).eval(), tensor(2, 4, 6), tensor(3, 4, 4)
+    layer.out.weight.data[:, 2:4] = 0  # what head 1 says is not heard
+    whole = layer(x, bias=bias).data
+    keep_heads(layer, np.array([0, 2]))
+    assert_close(layer(x, bias=bias).data, whole, 1e-12)
+    assert layer.kept_heads.data.tolist() == [0, 2]
+
+
+def test_a_cache_can_be_read_and_stay_as_it_is():
+    layer, x = double(Attention(6, 3, causal=True)), tensor(2, 7, 6, grad=False)
+    cache = DecoderCache([KVCache(2, 3, 8, 2, x.data)])
+    with no_grad():
+        layer(x[:, :4], cache=cache.layers[0])
+        with cache.reading():
+            other = layer(x[:, [6, 5]], cache=cache.layers[0]).data
+        assert cache.length == 4
+        rest = layer(x[:, 4:], cache=cache.layers[0]).data
+        assert_close(rest, layer(x).data[:, 4:], 1e-12)
+        assert_close(other, layer(x[:, [0, 1, 2, 3, 6, 5]]).data[:, 4:], 1e-12)
 
 
 @pytest.mark.parity
 def test_self_attention_is_torchs_multi_head_attention():
     torch = pytest.importorskip("torch")
-    layer, x = double(SelfAttention(6, 3)), tensor(2, 5, 6)
+    layer, x = double(Attention(6, 3)), tensor(2, 5, 6)
     theirs = torch.nn.MultiheadAttention(6, 3, batch_first=True, dtype=torch.float64)
     with torch.no_grad():
         theirs.in_proj_weight.copy_(torch.tensor(layer.qkv.weight.data))

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 import tinytensor as tt
 from models import GPT, GPTConfig
-from nn import Embedding, FeedForward, Linear, SelfAttention
+from nn import Attention, Embedding, FeedForward, Linear
 from nn.compression.prune import cubic, groups, prune, rounds, scores, shrink, sparsity
-from nn.compression.surgery import Watcher, replace_modules, watch
+from nn.compression.surgery import replace_modules, watch
 from tests.helpers import assert_close
 from train.optim import SGD, Adafactor, AdamW
 
@@ -248,13 +248,14 @@ def test_each_round_takes_the_same_part_of_what_is_left(amount, number):
 
 def test_watching_leaves_the_model_as_it_was():
     model, seen = gpt(), []
-    text = repr(model)
-    layers = [block.feed_forward for block in model.blocks]
-    with watch(model, layers, lambda layer, arguments, result: seen.append((layer, arguments[0].shape))):
-        assert isinstance(model.blocks[0].feed_forward, Watcher)
-        model(batch()["ids"])
+    text, right = repr(model), model(batch()["ids"]).data
+    layers = [layer for block in model.blocks for layer in (block.feed_forward.into, block.feed_forward)]
+    with watch(layers, lambda layer, arguments, result: seen.append((layer, arguments[0].shape))):
+        assert all(isinstance(block.feed_forward, FeedForward) for block in model.blocks)
+        assert_close(model(batch()["ids"]).data, right, 1e-6)
     assert seen == [(layer, (3, 12, 16)) for layer in layers]
-    assert repr(model) == text
+    model(batch()["ids"])
+    assert repr(model) == text and len(seen) == len(layers)
 
 
 def test_a_part_that_is_shared_is_replaced_once_and_stays_shared():
@@ -296,16 +297,14 @@ def test_a_model_without_heads_says_so():
 
 
 def test_cross_attention_and_gated_networks_shrink_too():
-    from nn import CrossAttention
-
     tt.manual_seed(0)
-    attention, x, memory = CrossAttention(16, 4), tt.Tensor(np.ones((2, 3, 16))), None
+    attention = Attention(16, 4, memory_width=16)
     memory = tt.Tensor(np.random.default_rng(0).standard_normal((2, 5, 16)).astype(np.float32))
     x = tt.Tensor(np.random.default_rng(1).standard_normal((2, 3, 16)).astype(np.float32))
-    holder = SelfAttention(16, 4)
+    holder = Attention(16, 4)
     holder.inner = attention
     prune(holder, 0.5, what="heads")
-    masked = attention(x, memory).data
+    masked = attention(x, memory=attention.keys_values(memory)).data
     shrink(holder)
     assert attention.heads == 2 and attention.kv.weight.shape == (16, 16)
-    assert_close(attention(x, memory).data, masked, 1e-5)
+    assert_close(attention(x, memory=attention.keys_values(memory)).data, masked, 1e-5)

@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> None:
 def _student(args: argparse.Namespace, source: compare.Source, seed: int):
     """Some of the teacher's layers, or a new model of another width."""
     teacher = source.model
-    layers = args.layers or max(1, len(stacks(teacher)[0].blocks) // 2)
+    layers = args.layers or max(1, len(stacks(teacher)[0]) // 2)
     if not 0 < args.keep <= 1:
         raise ValueError(f"--keep {args.keep} is not a share in (0, 1]")
     if args.width is None:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import tinytensor as tt
 from models.contract import Writer
-from models.generate import Sampling, answer, stream_text, write
+from models.generate import Sampling, stream_text, write
+from models.generate.answers import answer
 from models.generate.draft import PAST_CONTEXT
 from nn import Module
 from train import checkpoint

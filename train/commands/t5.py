@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 
 from models.files import write_text
-from models.generate import answer_ids, answer_text
+from models.generate.answers import answer_ids, answer_text
 from train import pretrain, recipes
 from train.report import perplexity
 

@@ -28,7 +28,7 @@ from models.contract import Model
 from models.generate import generate
 from nn import Linear, Module
 from nn.compression.prune import prune, shrink
-from nn.compression.surgery import head_width, keep_layers, stacks, watch
+from nn.compression.surgery import keep_layers, stacks, watch
 from tinytensor import Tensor, no_grad, ops, random
 from tinytensor.ops.softmax import IGNORED
 from train.objectives.wrapped import Wrapped
@@ -67,7 +67,7 @@ class Distillation(Module, Model):
         if config.cosine and C != D:
             raise ValueError(f"cosine compares vectors of one width, not {C} and {D}; give --hidden 1 --cosine 0")
         project = lambda: Linear(C, D, bias=False, weight_init=lambda shape: np.eye(*shape, dtype=np.float32))
-        self.hidden = [project() for _ in stacks(student)[0].blocks] if config.hidden else []
+        self.hidden = [project() for _ in stacks(student)[0]] if config.hidden else []
         self.embedding = project() if config.embedding else None
 
     def counts(self, batch: dict) -> dict[str, int]:
@@ -139,7 +139,7 @@ class Trace:
 
 def trace(model: Module, batch: dict) -> Trace:
     """Run a model and note what goes into its first block, what comes out of each, and what it answers."""
-    found, blocks = Trace(), stacks(model)[0].blocks
+    found, blocks = Trace(), stacks(model)[0]
     attentions = {id(block.attention.qkv): block.attention for block in blocks}
 
     def see(layer: Module, arguments: tuple, result) -> None:
@@ -147,11 +147,10 @@ def trace(model: Module, batch: dict) -> Trace:
             found.heads.append((attentions[id(layer)], result))
             return
         if found.inputs is None:
-            found.inputs = arguments[0]
-        # A pre-norm block hands on its last branch for the next one to add.
-        found.streams.append(result[0] + result[1] if isinstance(result, tuple) else result)
+            found.inputs = arguments[0].full
+        found.streams.append(result.full)
 
-    with watch(model, [*blocks, *(block.attention.qkv for block in blocks)], see):
+    with watch([*blocks, *(block.attention.qkv for block in blocks)], see):
         found.scores = model.scores(batch)
     return found
 
@@ -214,7 +213,7 @@ def attention_loss(student: tuple[Module, Tensor], teacher: tuple[Module, Tensor
 
 def attention_scores(attention: Module, qkv: Tensor) -> Tensor:
     """(B, H, T, T) from q, k and v side by side, (B, T, 3 H D)."""
-    (B, T, _), H, D = qkv.shape, attention.heads, head_width(attention)
+    (B, T, _), H, D = qkv.shape, attention.heads, attention.head_width
     q, k = (qkv[:, :, n * H * D : (n + 1) * H * D].reshape(B, T, H, D).swapaxes(1, 2) for n in (0, 1))
     return (q * D**-0.5) @ k.swapaxes(2, 3)
 
@@ -245,8 +244,8 @@ def alternate_layers(teacher: int, student: int) -> list[int]:
 def make_student(teacher: Module, layers: int, keep: float = 1.0) -> Module:
     """A copy of some of the teacher's layers, with the share `keep` of their neurons, those of the largest weights."""
     student = copy.deepcopy(teacher)
-    for stack in stacks(student):
-        keep_layers(student, stack, alternate_layers(len(stack.blocks), layers))
+    for blocks in stacks(student):
+        keep_layers(student, blocks, alternate_layers(len(blocks), layers))
     if keep < 1:
         shrink(prune(student, 1 - keep, "neurons"))
     return student

@@ -8,7 +8,7 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, ELMo, ELMoConfig, GPTConfig, T5Config
-from models.generate import answer_ids, generate
+from models.generate import generate
 from tests.backend.gpu.reference import assert_close, normal
 from tinytensor import Tensor, backend, ops
 from tinytensor.backend.gpu import launch
@@ -107,7 +107,9 @@ def test_beams_and_a_t5s_answers_to_padded_inputs_are_the_same_on_both_devices(c
     written = []
     for device in ("cpu", "cuda"):
         beams = generate(model.to(device), np.array([[1, 2, 3], [4, 5, 6]]), 6, beams=3)
-        answers = [answer_ids(reader.to(device), source, source != 0, 5, **how) for how in ({}, {"beams": 2})]
+        reads, reader = dict(source=source, source_mask=source != 0, end=1), reader.to(device)
+        starts, ways = np.zeros((2, 1), int), ({"temperature": 0}, {"beams": 2})
+        answers = [generate(reader, starts, 5, **reads, **how) for how in ways]
         written.append([beams.tolist(), *(answer.tolist() for answer in answers)])
     assert written[0] == written[1]
 

@@ -5,7 +5,8 @@ import pytest
 
 import tinytensor as tt
 from models import GPTConfig
-from models.generate import beam_search, generate
+from models.generate import generate
+from models.generate.beam import beam_search
 from tests.models.generate.test_loop import logits_after, of_transformers, pair  # noqa: F401
 from tests.models.test_gpt import SMALL, randomized
 
@@ -71,13 +72,18 @@ def test_the_first_token_is_the_most_probable_when_one_is_asked_for():
 @pytest.mark.parametrize(
     "options, message",
     [(dict(beams=0), "keeps at least 1 beam"), (dict(beams=2, returned=3), "returns 1 to all of them, not 3 of 2"),
-     (dict(early_stopping="soon"), "early_stopping must be True, False or \"never\""),
-     (dict(temperature=0.5), "temperature has no meaning in it"), (dict(top_k=5), "top_k has no meaning in it")],
+     (dict(early_stopping="soon"), "early_stopping must be True, False or \"never\"")],
 )  # fmt: skip
 def test_bad_options_are_named(options, message):
     model = randomized(GPTConfig(**SMALL))
     with pytest.raises(ValueError, match=message):
         beam_search(model, np.array([[3, 1, 4]]), 3, **options)
+
+
+@pytest.mark.parametrize("options", [dict(temperature=0.5), dict(top_k=5)])
+def test_ways_of_drawing_a_token_are_refused_where_none_is_drawn(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} has no meaning in it"):
+        generate(randomized(GPTConfig(**SMALL)), np.array([[3, 1, 4]]), 3, beams=4, **options)
 
 
 @pytest.mark.parity

@@ -5,7 +5,9 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, GPTConfig
-from models.generate import beam_search, generate, pad_left, stream
+from models.contract import Writer
+from models.generate import generate, pad_left, stream
+from models.generate.beam import beam_search
 from nn import DecoderCache, KVCache
 from tests.models.generate.test_sampling import chi_square_is_fair, filtered
 from tests.models.test_gpt import SMALL, randomized
@@ -217,7 +219,7 @@ def test_without_sliding_what_does_not_fit_is_refused_before_any_work(model):
         generate(model, PROMPT, 6, past_context="fail")
 
 
-class Echo:
+class Echo(Writer):
     """An encoder-decoder that copies its source: each step's most probable token is the source's next one."""
 
     class config:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from models import GPTConfig
+from models.contract import Writer
 from models.generate import generate, stream_text, write
 from models.generate.text import cut, held_back
 from models.tokenizers import Bytes, Characters
@@ -16,7 +17,7 @@ def model():
     return randomized(GPTConfig(vocab_size=TOKENIZER.vocab_size, context=32, layers=2, heads=2, width=8), scale=0.6)
 
 
-class Reciter:
+class Reciter(Writer):
     """Writes a given text, whatever it has read."""
 
     class config:

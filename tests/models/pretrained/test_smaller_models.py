@@ -24,11 +24,12 @@ from models import (
     T5Config,
 )
 from models.pretrained import read_weights
+from nn import Attention
 from nn.compression import qat
 from nn.compression.lora import LoRALinear, add_adapters
 from nn.compression.prune import prune, shrink
 from nn.compression.quantize import quantize
-from nn.compression.surgery import is_attention, keep_heads
+from nn.compression.surgery import keep_heads
 from tests.models.published_elmo import PublishedELMo
 
 IDS = np.random.default_rng(0).integers(2, 41, (3, 9))
@@ -75,7 +76,7 @@ def adapted(model, **how):
 
 def same_heads(model):
     for attention in model.modules():
-        if is_attention(attention):
+        if isinstance(attention, Attention):
             keep_heads(attention, np.array([1, 3]))
 
 

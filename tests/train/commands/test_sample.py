@@ -1,6 +1,7 @@
 import pytest
 
-from models.generate import beam_search, write
+from models.generate import write
+from models.generate.beam import beam_search
 from train import checkpoint
 from train.__main__ import main
 

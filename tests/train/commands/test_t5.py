@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from models.generate import answer
+from models.generate.answers import answer
 from tests.train.test_runs import train
 from train import checkpoint
 from train.__main__ import main

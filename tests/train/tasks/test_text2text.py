@@ -6,7 +6,7 @@ import pytest
 
 import tinytensor as tt
 from models import BERTConfig, BERTForPreTraining
-from models.generate import answer
+from models.generate.answers import answer
 from models.inputs import TextInputs
 from models.t5 import T5, T5Config
 from models.tokenizers import Bytes, Special, Unigram, WordPiece
