@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytensor import backend
-from tinytensor.tensor import Tensor, record
+from tinytensor.tensor import Tensor, record, recording
 
 
 def unbroadcast(g, shape: tuple[int, ...]):
@@ -208,7 +208,7 @@ def gelu(a: Tensor, approximate: bool = False, bias: Tensor | None = None) -> Te
             raise ValueError(f"gelu: bias has shape {bias.shape}, expected {a.shape[-1:]} to match {a.shape}")
         check_alike("gelu", a.data, bias.data)
     kernels = backend.backend_of(a.data)
-    needed = a.requires_grad or (bias is not None and bias.requires_grad)
+    needed = recording() and (a.requires_grad or (bias is not None and bias.requires_grad))
     y, slope = kernels.gelu(a.data, approximate, need_slope=needed, bias=None if bias is None else bias.data)
 
     def backward(g):
