@@ -23,22 +23,10 @@ from models import pretrained
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
 from models.contract import Body, Filler, Model, StaticBatch
 from models.pretrained import bert as published
-from nn import (
-    Attention,
-    Block,
-    Blocks,
-    Dropout,
-    Embedding,
-    FeedForward,
-    LayerNorm,
-    Linear,
-    Module,
-    Parameter,
-    Stream,
-    init,
-)
-from nn.attention import attention_mask, check_heads
+from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, init
+from nn.attention import Attention, attention_mask, check_heads
 from nn.linear import ACTIVATIONS
+from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, ops
 from tinytensor.ops.softmax import IGNORED
 

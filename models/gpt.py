@@ -27,24 +27,11 @@ from models.config import Config, check_choice, check_not_negative, check_positi
 from models.contract import LeftToRight, Model
 from models.pretrained import gpt as published
 from models.tokenizers import Tokenizer
-from nn import (
-    Attention,
-    Block,
-    Blocks,
-    DecoderCache,
-    Dropout,
-    Embedding,
-    FeedForward,
-    KVCache,
-    LayerNorm,
-    Linear,
-    Module,
-    Stream,
-    init,
-)
-from nn.attention import check_heads
+from nn import DecoderCache, Dropout, Embedding, KVCache, LayerNorm, Linear, Module, init
+from nn.attention import Attention, check_heads
 from nn.cache import positions_of
 from nn.linear import ACTIVATIONS
+from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, backend, no_grad, ops
 
 # The toys have nanoGPT's shapes for a laptop's CPU and for a GPU; the others are the published sizes. GPT-3's table

@@ -29,24 +29,10 @@ from models.config import Config, check_choice, check_not_negative, check_positi
 from models.contract import Model, Writer
 from models.pretrained import t5 as published
 from models.tokenizers import Tokenizer
-from nn import (
-    Attention,
-    Block,
-    Blocks,
-    DecoderCache,
-    Dropout,
-    Embedding,
-    FeedForward,
-    KVCache,
-    Linear,
-    Module,
-    Parameter,
-    RMSNorm,
-    Stream,
-    init,
-)
-from nn.attention import KeysValues, attention_mask
+from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init
+from nn.attention import Attention, KeysValues, attention_mask
 from nn.linear import ACTIVATIONS
+from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, backend, no_grad, ops
 from tinytensor.ops.softmax import IGNORED
 

@@ -1,12 +1,8 @@
 """What a decoder remembers while it writes, so that a new token costs the work of one position only.
 
 DecoderCache grows: every step stores what it read behind the rest. StaticCache is the same memory for a step that a
-CUDA graph repeats, where all shapes and addresses must be the same at every place. Both answer what a model asks:
-
-    look(T, mask)     the positions of T new tokens, and the mask of all keys they look at
-    span(T)           how many keys that is
-    layers            for each layer, where append(k, v) stores new keys and values and answers all
-    memory            what an encoder handed over
+CUDA graph repeats, where all shapes and addresses must be the same at every place. A model asks both the same: where
+new tokens stand and what they see (`look`, `span`), and of each layer to `append` their keys and values.
 """
 
 from __future__ import annotations

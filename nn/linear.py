@@ -31,7 +31,7 @@ class Linear(Module):
         return ops.linear(x, self.weight, self.bias)
 
     def activated(self, x: Tensor, activation: Activation) -> Tensor:
-        """activation(self(x)), where a pass over memory can be saved: the bias is added on the way through."""
+        """activation(self(x)), the bias being added on the way through the activation, if that can."""
         if self.bias is None or activation not in TAKES_BIAS:
-            return activation(self(x))
+            return super().activated(x, activation)
         return activation(ops.linear(x, self.weight), bias=self.bias)

@@ -81,6 +81,10 @@ class Module:
     def __call__(self, *args, **kwargs):
         raise NotImplementedError(f"{type(self).__name__} does not say what it computes; define __call__")
 
+    def activated(self, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+        """activation(self(x)); layers that can do both in one pass over memory do so (Linear)."""
+        return activation(self(x))
+
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(attribute name, module) of each direct part, in order of definition; list and dict items as "name.key"."""
         for name, value in _members(self):

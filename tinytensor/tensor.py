@@ -63,6 +63,11 @@ def detect_anomaly() -> Iterator[None]:
         _mode.anomaly = before
 
 
+def recording() -> bool:
+    """Whether this thread records the graph, so that what a gradient will need must be kept."""
+    return _mode.recording
+
+
 class Node:
     """One recorded op: what turns its outputs' gradients into its parents', and the edges along which those go on.
 

@@ -23,7 +23,7 @@ import numpy as np
 from nn import init
 from nn.compression.surgery import replace_modules
 from nn.dropout import Dropout
-from nn.linear import Activation, Linear
+from nn.linear import Linear
 from nn.module import Module, Parameter
 from tinytensor import Tensor, ops
 
@@ -55,9 +55,6 @@ class LoRALinear(Module):
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.base(x) + ops.linear(ops.linear(self.dropout(x), self.a), self.b) * self.scale
-
-    def activated(self, x: Tensor, activation: Activation) -> Tensor:
-        return activation(self(x))
 
     def merged(self) -> Linear:
         """The Linear that computes the same."""

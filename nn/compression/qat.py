@@ -16,7 +16,7 @@ from nn.compression.integers import encode, levels
 from nn.compression.quantize import INPUT_BITS, QuantizedEmbedding, QuantizedLinear, sample_inputs
 from nn.compression.surgery import replace_modules
 from nn.embedding import Embedding
-from nn.linear import Activation, Linear
+from nn.linear import Linear
 from nn.module import Module, Parameter
 from tinytensor import Tensor, backend, ops
 
@@ -95,9 +95,6 @@ class TrainedLinear(TrainedQuantized):
 
     def __call__(self, x: Tensor) -> Tensor:
         return ops.linear(ops.fake_quantize(x, self.input_step, *self.input_range), self.weight, self.bias)
-
-    def activated(self, x: Tensor, activation: Activation) -> Tensor:
-        return activation(self(x))
 
     def quantized(self) -> QuantizedLinear:
         layer = QuantizedLinear(*self.matrix(), self.bias)

@@ -24,7 +24,7 @@ from nn.compression.gptq import gptq, input_products
 from nn.compression.integers import RANGES, decode, encode, find_range
 from nn.compression.surgery import replace_modules, watch
 from nn.embedding import Embedding
-from nn.linear import Activation, Linear
+from nn.linear import Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter, evaluating
 from nn.softmax import FullSoftmax
@@ -197,9 +197,6 @@ class QuantizedLinear(Quantized):
             y += self.bias.data
         backward = lambda g: ((g.reshape(y.shape) @ self.floats()).reshape(x.shape),)
         return record("quantized_linear", y.reshape(*x.shape[:-1], y.shape[1]), (x,), backward)
-
-    def activated(self, x: Tensor, activation: Activation) -> Tensor:
-        return activation(self(x))
 
     def _integers(self, x):
         """x (N, K) float -> x @ weight^T (N, M) float, through products of integers."""

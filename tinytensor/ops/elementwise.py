@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytensor import backend, random
-from tinytensor.tensor import Tensor, raw, record
+from tinytensor.tensor import Tensor, raw, record, recording
 
 
 def unbroadcast(g, shape: tuple[int, ...]):
@@ -213,7 +213,7 @@ def gelu(a: Tensor, approximate: bool = False, bias: Tensor | None = None) -> Te
     """
     check_fits("gelu", "bias", bias, a.shape[-1:], "x", a)
     kernels = backend.backend_of(a.data)
-    needed = a.requires_grad or (bias is not None and bias.requires_grad)
+    needed = recording() and (a.requires_grad or (bias is not None and bias.requires_grad))
     y, slope = kernels.gelu(a.data, approximate, need_slope=needed, bias=raw(bias))
 
     return record("gelu", y, (a, bias), lambda g: kernels.gelu_backward(g, slope, need_bias=bias is not None))
