@@ -8,7 +8,6 @@ export the same functions. CuPy is imported only when a CuPy array or the device
 from __future__ import annotations
 
 import importlib
-import sys
 
 import numpy as np
 
@@ -64,15 +63,6 @@ def beside(array, value):
         return value
     value = np.asarray(value)  # CuPy's arrays refuse: nothing leaves the GPU silently
     return to_device(value, device_of(array))
-
-
-def repeated() -> bool:
-    """Whether what is computed now will be done again with other numbers, by a CUDA graph (gpu/graph.py).
-
-    Then shapes and the choice between two ways of computing may not depend on the numbers.
-    """
-    module = sys.modules.get("tinytensor.backend.gpu.capture")
-    return module is not None and module.capture.recorder is not None
 
 
 def to_numpy(array) -> np.ndarray:
