@@ -27,6 +27,8 @@ class Stream:
     know: a Stream means the sum, before and after, and `add` makes a new one.
     """
 
+    __slots__ = ("_branch", "_dropout", "_x")
+
     def __init__(self, x: Tensor, branch: Tensor | None = None, dropout: Dropout | None = None):
         self._x, self._branch, self._dropout = x, branch, dropout
 
@@ -119,16 +121,20 @@ class Block(Module):
         memory: KeysValues | None = None, memory_mask=None,
     ) -> Stream:  # fmt: skip
         """mask, bias, cache: of the attention to x itself.   memory, memory_mask: of the attention to a source."""
-        x = self._through(x, self.norm1, lambda y: self.attention(y, mask, bias, cache), self.dropout1)
+        y = self.attention(self._read(x, self.norm1), mask, bias, cache)
+        x = self._add(x, y, self.norm1, self.dropout1)
         if self.cross is not None:
-            cross = lambda y: self.cross(y, memory_mask, memory=memory)
-            x = self._through(x, self.cross_norm, cross, self.dropout1)
-        return self._through(x, self.norm2, self.feed_forward, self.dropout2)
+            y = self.cross(self._read(x, self.cross_norm), memory_mask, memory=memory)
+            x = self._add(x, y, self.cross_norm, self.dropout1)
+        y = self.feed_forward(self._read(x, self.norm2))
+        return self._add(x, y, self.norm2, self.dropout2)
 
-    def _through(self, x: Stream, norm: Norm, layer: Callable[[Tensor], Tensor], dropout: Dropout) -> Stream:
-        if self.post_norm:
-            return Stream(x.add(layer(x.full), dropout).normalized(norm))
-        return x.add(layer(x.normalized(norm)), dropout)
+    def _read(self, x: Stream, norm: Norm) -> Tensor:
+        return x.full if self.post_norm else x.normalized(norm)
+
+    def _add(self, x: Stream, branch: Tensor, norm: Norm, dropout: Dropout) -> Stream:
+        x = x.add(branch, dropout)
+        return Stream(x.normalized(norm)) if self.post_norm else x
 
 
 class Blocks(list):
