@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     form = dict(description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser = argparse.ArgumentParser(prog=f"python -m train {name}", **form)
     command.add_arguments(parser)
-    return run(command.main, parser.parse_args(arguments[1:]))
+    return status_of(command.main, parser.parse_args(arguments[1:]))
 
 
 def overview() -> argparse.ArgumentParser:
@@ -57,8 +57,8 @@ def overview() -> argparse.ArgumentParser:
     return parser
 
 
-def run(command, args: argparse.Namespace) -> int:
-    """The exit status of command(args), with one sentence about what went wrong."""
+def status_of(command, args: argparse.Namespace) -> int:
+    """The exit status of command(args), which prints one sentence where something went wrong."""
     from train.parallel import WorkerDied
 
     try:
