@@ -41,27 +41,20 @@ class Job:
 
 def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     """The flags of a pretraining command: its data and folder, and every field of its configs."""
+    add = parser.add_argument
     family, (for_stories, for_text) = recipe.family, recipe.usual
     learned = f"{', '.join(recipe.tokenizers)} (learned from the text)"
     usual = for_text if for_stories == for_text else f"{for_stories} for the stories, {for_text} for your own text"
-    parser.add_argument("--data", metavar="PATH", help="a UTF-8 text file or a folder of them [built-in stories]")
-    parser.add_argument(
-        "--stories", metavar="N", type=int, help=f"how many characters of stories to make [{recipe.stories}]"
-    )
-    parser.add_argument(
-        "--out", metavar="RUN", type=Path, help=f"the run's folder, made by this command [runs/{family}-N]"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
-    parser.add_argument("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
-    parser.add_argument(
-        "--tokenizer", metavar="HOW", help=f"{learned} or the path of a tokenizer.json [{usual}]"
-    )
-    parser.add_argument(
-        "--init", metavar="MODEL", type=Path,
-        help="begin with the weights and the tokenizer of this run or published folder, and learn new text",
-    )  # fmt: skip
+    add("--data", metavar="PATH", help="a UTF-8 text file or a folder of them [built-in stories]")
+    add("--stories", metavar="N", type=int, help=f"how many characters of stories to make [{recipe.stories}]")
+    add("--out", metavar="RUN", type=Path, help=f"the run's folder, made by this command [runs/{family}-N]")
+    add("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    add("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
+    add("--tokenizer", metavar="HOW", help=f"{learned} or the path of a tokenizer.json [{usual}]")
+    add("--init", metavar="MODEL", type=Path,
+        help="begin with the weights and the tokenizer of this run or published folder, and learn new text")
     known = ", ".join(recipe.record.config.presets)
-    parser.add_argument("--preset", metavar="NAME", help=f"start from a known shape: {known}")
+    add("--preset", metavar="NAME", help=f"start from a known shape: {known}")
     shown = recipe.model | {"vocab_size": "the tokenizer's"}
     add_config_flags(parser, "the model", recipe.record.config, shown, skip=tuple(recipe.record.ids))
     if dataclasses.fields(recipe.objective.settings):

@@ -24,18 +24,15 @@ PROMPT = 8  # tokens of the training text that each of the teacher's texts begin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     compare.add_arguments(parser, "distilled")
-    parser.add_argument("--layers", metavar="N", type=int, help="layers of the student [half of the teacher's]")
-    parser.add_argument(
-        "--keep", metavar="X", type=float, default=1.0, help="share of the neurons that the student keeps [1.0]"
-    )
-    parser.add_argument("--width", metavar="N", type=int, help="train a new student of this width, with projections")
-    parser.add_argument(
-        "--written", metavar="N", type=int, default=0,
-        help="let the student learn from N texts that the teacher wrote (any N for a T5: from its answers)",
-    )  # fmt: skip
-    parser.add_argument("--alone", action=argparse.BooleanOptionalAction, default=True,
-                        help="also train the same student without the teacher [on]")  # fmt: skip
+    add("--layers", metavar="N", type=int, help="layers of the student [half of the teacher's]")
+    add("--keep", metavar="X", type=float, default=1.0, help="share of the neurons that the student keeps [1.0]")
+    add("--width", metavar="N", type=int, help="train a new student of this width, with projections")
+    add("--written", metavar="N", type=int, default=0,
+        help="let the student learn from N texts that the teacher wrote (any N for a T5: from its answers)")
+    add("--alone", action=argparse.BooleanOptionalAction, default=True,
+        help="also train the same student without the teacher [on]")
     add_config_flags(parser, "what the student follows", DistillConfig)
     add_config_flags(parser, "the training", TrainConfig, TRAINING)
 

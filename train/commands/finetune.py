@@ -36,24 +36,21 @@ FOLLOWS = ("steps", "eval_every", "save_every", "eval_batches")  # from the numb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", type=Path, nargs="?", help="the pretrained model: a run or a published folder"
-    )
-    parser.add_argument("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
-    parser.add_argument(
+    add = parser.add_argument
+    add("model", metavar="MODEL", type=Path, nargs="?", help="the pretrained model: a run or a published folder")
+    add("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
+    add(
         "--task", metavar="TASK",
         help=f"one of the stories' sets ({', '.join(stories_tasks.SETS)}), for a T5 also {', '.join(toys.TOYS)}, or "
         f"with --data a kind ({', '.join(TASKS)})",
-    )  # fmt: skip
-    parser.add_argument("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
-    parser.add_argument("--held-out", metavar="FILE", type=Path, help="examples to measure on [a tenth of --data]")
-    parser.add_argument(
-        "--examples", metavar="N", type=int,
-        help="to make from the stories, or of a toy; half as many, at most 500, are held out [1000]",
-    )  # fmt: skip
-    parser.add_argument("--out", metavar="RUN", type=Path, help="the new run's folder [runs/finetune-N]")
-    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
-    parser.add_argument("--fresh", action="store_true", help="forget the pretraining, to see what it was worth")
+    )
+    add("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
+    add("--held-out", metavar="FILE", type=Path, help="examples to measure on [a tenth of --data]")
+    add("--examples", metavar="N", type=int,
+        help="to make from the stories, or of a toy; half as many, at most 500, are held out [1000]")
+    add("--out", metavar="RUN", type=Path, help="the new run's folder [runs/finetune-N]")
+    add("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    add("--fresh", action="store_true", help="forget the pretraining, to see what it was worth")
     add_config_flags(parser, "how the model is adapted", FineTuneConfig)
     others = tuple(field.name for field in dataclasses.fields(ELMoConfig) if not field.name.startswith("mix_"))
     add_config_flags(parser, "the mix of an ELMo's layers", ELMoConfig, skip=others)

@@ -18,15 +18,12 @@ from train.trainer import TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     compare.add_arguments(parser, "lottery")
-    parser.add_argument("--rounds", metavar="N", type=int, default=6, help="rounds of pruning [6]")
-    parser.add_argument(
-        "--take", metavar="X", type=float, default=0.4, help="share of what is left that a round takes [0.4]"
-    )
-    parser.add_argument(
-        "--rewind", metavar="N", type=int, help="the step that weights are set back to; 0: the first [a tenth of all]"
-    )
-    parser.add_argument("--seeds", metavar="N", type=int, default=3, help="repetitions, for error bars [3]")
+    add("--rounds", metavar="N", type=int, default=6, help="rounds of pruning [6]")
+    add("--take", metavar="X", type=float, default=0.4, help="share of what is left that a round takes [0.4]")
+    add("--rewind", metavar="N", type=int, help="the step that weights are set back to; 0: the first [a tenth of all]")
+    add("--seeds", metavar="N", type=int, default=3, help="repetitions, for error bars [3]")
     add_config_flags(parser, "the training of each network", TrainConfig, {"steps": "the run's own, like all others"})
 
 

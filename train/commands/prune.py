@@ -24,24 +24,17 @@ CURVE = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     compare.add_arguments(parser, "pruned")
-    parser.add_argument("--amount", metavar="X", type=float, default=0.5, help="the share to leave out [0.5]")
-    parser.add_argument(
-        "--what", action="append", choices=WHAT, help="what to leave out; may be given several times [weights]"
-    )
-    parser.add_argument("--by", choices=BY, default="magnitude", help="how to tell what is worth least [magnitude]")
-    parser.add_argument("--whole", action="store_true", help="compare over the whole model, not layer by layer")
-    parser.add_argument("--when", choices=SCHEDULES, default="one-shot", help="when it goes [one-shot]")
-    parser.add_argument(
-        "--rounds", metavar="N", type=int, default=5, help="iterative: how often to prune, and then train --steps [5]"
-    )
-    parser.add_argument(
-        "--recovery", metavar="X", type=float, default=0.7,
-        help="cubic: the share of the steps, at the end, in which nothing more goes [0.7]",
-    )  # fmt: skip
-    parser.add_argument(
-        "--batches", metavar="N", type=int, default=8, help="batches for scores by gradient and activation [8]"
-    )
+    add("--amount", metavar="X", type=float, default=0.5, help="the share to leave out [0.5]")
+    add("--what", action="append", choices=WHAT, help="what to leave out; may be given several times [weights]")
+    add("--by", choices=BY, default="magnitude", help="how to tell what is worth least [magnitude]")
+    add("--whole", action="store_true", help="compare over the whole model, not layer by layer")
+    add("--when", choices=SCHEDULES, default="one-shot", help="when it goes [one-shot]")
+    add("--rounds", metavar="N", type=int, default=5, help="iterative: how often to prune, and then train --steps [5]")
+    add("--recovery", metavar="X", type=float, default=0.7,
+        help="cubic: the share of the steps, at the end, in which nothing more goes [0.7]")
+    add("--batches", metavar="N", type=int, default=8, help="batches for scores by gradient and activation [8]")
     add_config_flags(parser, "the training of what is left", TrainConfig, TRAINING)
 
 

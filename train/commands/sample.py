@@ -24,26 +24,22 @@ from train.flags import add_config_flags, add_device_flag, check_at_least_1, giv
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run, or a published one")
-    parser.add_argument("--prompt", help="the text to go on from [a new line]")
-    parser.add_argument("--input", metavar="TEXT", help="for a T5: the text to answer")
-    parser.add_argument("--tokens", metavar="N", type=int, default=500, help="how many to write at most [500]")
-    parser.add_argument("--samples", metavar="N", type=int, default=1, help="how many texts [1]")
-    parser.add_argument("--stop", metavar="TEXT", action="append", help="end before TEXT (may be repeated)")
-    parser.add_argument(
-        "--past-context", choices=PAST_CONTEXT,
-        help="where the context is full: read its later half anew and go on (slide), or refuse to begin (fail) [slide]",
-    )  # fmt: skip
-    parser.add_argument("--beams", metavar="N", type=int, default=1, help="beam search: the N best texts live on [1]")
-    parser.add_argument(
-        "--length-penalty", metavar="X", type=float, help="of beams: above 0 favours long texts [1.0]"
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="equal seeds write equal texts [0]")
-    parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
+    add = parser.add_argument
+    add("run", metavar="RUN", type=Path, help="the folder of a run, or a published one")
+    add("--prompt", help="the text to go on from [a new line]")
+    add("--input", metavar="TEXT", help="for a T5: the text to answer")
+    add("--tokens", metavar="N", type=int, default=500, help="how many to write at most [500]")
+    add("--samples", metavar="N", type=int, default=1, help="how many texts [1]")
+    add("--stop", metavar="TEXT", action="append", help="end before TEXT (may be repeated)")
+    add("--past-context", choices=PAST_CONTEXT,
+        help="where the context is full: read its later half anew and go on (slide), or refuse to begin (fail) [slide]")
+    add("--beams", metavar="N", type=int, default=1, help="beam search: the N best texts live on [1]")
+    add("--length-penalty", metavar="X", type=float, help="of beams: above 0 favours long texts [1.0]")
+    add("--seed", metavar="N", type=int, default=0, help="equal seeds write equal texts [0]")
+    add("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
     add_device_flag(parser)
-    parser.add_argument(
-        "--graph", action="store_true", help="on a GPU: record the step to the next token once and repeat it as a whole"
-    )
+    add("--graph", action="store_true",
+        help="on a GPU: record the step to the next token once and repeat it as a whole")
     add_config_flags(parser, "how to choose a token", Sampling, {"temperature": "0.8; with --input 0"})
 
 

@@ -116,12 +116,11 @@ class Source:
 
 def add_arguments(parser: argparse.ArgumentParser, how: str) -> None:
     """The flags that all these commands have."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a trained run")
-    parser.add_argument("--out", metavar="RUN", type=Path, help=f"the folder to make [runs/FAMILY-{how}-N]")
-    parser.add_argument("--overwrite", action="store_true", help="empty the --out folder if it exists")
-    parser.add_argument(
-        "--limit", metavar="N", type=int, default=100, help="held-out batches of 16 to compare models on [100]"
-    )
+    add = parser.add_argument
+    add("run", metavar="RUN", type=Path, help="the folder of a trained run")
+    add("--out", metavar="RUN", type=Path, help=f"the folder to make [runs/FAMILY-{how}-N]")
+    add("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    add("--limit", metavar="N", type=int, default=100, help="held-out batches of 16 to compare models on [100]")
     group = parser.add_argument_group("where RUN was fine-tuned: on other examples than it had (see train finetune)")
     group.add_argument("--task", metavar="TASK", help="one of the stories' sets, or with --data a kind of task")
     group.add_argument("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")

@@ -17,7 +17,7 @@ from models.generate.answers import answer_ids, answer_text
 from nn import Module
 from tinytensor import Tensor
 from tinytensor.ops.softmax import IGNORED
-from train.tasks import scores
+from train.tasks import metrics
 from train.tasks.task import Row, Task, field
 
 
@@ -87,12 +87,12 @@ class Text2Text(Task):
         truth = [example["target"] for example in examples]
         groups = [group_of(example) for example in examples]
         by_task = {
-            f"exact_match {name}": scores.mean(
-                scores.same_text(a, t) for a, t, group in zip(answers, truth, groups) if group == name
+            f"exact_match {name}": metrics.mean(
+                metrics.same_text(a, t) for a, t, group in zip(answers, truth, groups) if group == name
             )
             for name in sorted(set(groups))
         }
-        return scores.score_all(answers, truth) | (by_task if len(by_task) > 1 else {})
+        return metrics.score_all(answers, truth) | (by_task if len(by_task) > 1 else {})
 
     def as_text(self, example: dict) -> tuple[str, str]:
         return source_of(example), example.get("target", "")

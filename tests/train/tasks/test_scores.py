@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.tasks.scores import bleu, bleu_words, longest_common, rouge_l, same_text, score_all
+from train.tasks.metrics import bleu, bleu_words, longest_common, rouge_l, same_text, score_all
 
 SENTENCE = 'the a cat, sat on mat. It\'s 3.14 1,000 3-4 U.S. hello-world &amp; (really) "so" he said: no! é x/y'
 WORDS = SENTENCE.split()
