@@ -46,9 +46,8 @@ class Names:
     ignored: Iterable[str] = ()
     tied: Mapping[str, str] = field(default_factory=dict)
 
-    def read(
-        self, published: Mapping[str, np.ndarray], wanted: Iterable[str], optional: Iterable[str] = ()
-    ) -> dict[str, np.ndarray]:
+    def read(self, published: Mapping[str, np.ndarray], wanted: Iterable[str],
+             optional: Iterable[str] = ()) -> dict[str, np.ndarray]:
         """Our state dict. wanted: our parameters' names, such as model.state_dict().
 
         optional: patterns of ours that may be missing (a head that is still to be trained); they are then left out.
@@ -77,8 +76,7 @@ class Names:
             names, transposed = self.published(ours)
             array = backend.to_numpy(array)
             array = array.T if transposed and array.ndim == 2 else array
-            parts = np.split(array, len(names)) if len(names) > 1 else [array]
-            arrays |= dict(zip(names, parts))
+            arrays |= zip(names, np.split(array, len(names)) if len(names) > 1 else [array])
         return arrays
 
     def published(self, ours: str) -> tuple[tuple[str, ...], bool]:
@@ -118,10 +116,8 @@ class Names:
                 continue
             if name in self.tied:
                 if self.tied[name] in used and not np.array_equal(files[name], files[self.tied[name]]):
-                    raise ValueError(
-                        f"the checkpoint's {name} differs from its {self.tied[name]}, with which this model shares it; "
-                        "its config should say tie_word_embeddings: false"
-                    )
+                    raise ValueError(f"the checkpoint's {name} differs from its {self.tied[name]}, with which this "
+                                     "model shares it; its config should say tie_word_embeddings: false")
             elif not self._knows(name) or re.search(r"\.\d+\.", name):
                 raise ValueError(f"the checkpoint has {name}, for which this model has no place; check config.json")
 

@@ -24,29 +24,24 @@ from typing import BinaryIO
 
 import numpy as np
 
+from models.files import widen
+
 MAGIC = 0x1950A86A20F9469CFC6C  # of the older layout
 DTYPES = {
-    "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "bfloat16",
+    "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "<u2",  # its bits
     "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1",
     "BoolStorage": "?",
-}  # fmt: skip
-FUNCTIONS = {
-    "collections OrderedDict",
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_tensor",
-    "torch._utils _rebuild_parameter",
 }
+FUNCTIONS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor",
+             "torch._utils _rebuild_parameter"}
 
 
 class Refused(ValueError):
     """The pickle asks for something that is no part of a table of tensors."""
 
 
-@dataclass(frozen=True)
-class Global:
+class Global(str):
     """The name of a function or class; only ever compared with the names above."""
-
-    name: str
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Storage:
 
     @property
     def nbytes(self) -> int:
-        return self.numel * (2 if self.kind == "bfloat16" else np.dtype(self.kind).itemsize)
+        return self.numel * np.dtype(self.kind).itemsize
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
             return _read_archive(file) if first == b"PK" else _read_sequence(file)
     except Refused as error:
         raise ValueError(f"{path} is refused: {error}. Weights need nothing but tensors, so this file may be made to "
-                         "do harm") from None  # fmt: skip
+                         "do harm") from None
     except (OSError, KeyError, IndexError, EOFError, struct.error, zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is truncated or damaged: {error}") from None
 
@@ -143,14 +138,8 @@ def numbers(raw: bytes, storage: Storage) -> np.ndarray:
     """A storage's bytes as numbers."""
     if len(raw) != storage.nbytes:
         raise KeyError(f"storage {storage.key!r} has {len(raw)} bytes where {storage.nbytes} should be")
-    if storage.kind == "bfloat16":
-        return widen(np.frombuffer(raw, "<u2"))
-    return np.frombuffer(raw, storage.kind)
-
-
-def widen(bits: np.ndarray) -> np.ndarray:
-    """bfloat16, given as uint16, to float32: the upper half of its bits, the lower half zero."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    flat = np.frombuffer(raw, storage.kind)
+    return widen(flat) if storage.kind == "<u2" else flat
 
 
 def tensors(found) -> dict[str, View]:
@@ -167,10 +156,7 @@ class Reader:
     """Follows one pickle, up to its STOP, as far as it builds tables, lists, numbers, strings and tensors."""
 
     def __init__(self, file: BinaryIO):
-        self.file = file
-        self.stack: list = []
-        self.marks: list[int] = []
-        self.memo: dict[int, object] = {}
+        self.file, self.stack, self.marks, self.memo = file, [], [], {}
 
     def read(self):
         """What the pickle describes."""
@@ -191,37 +177,23 @@ class Reader:
         match name:
             case "PROTO" | "FRAME" | "STOP":
                 pass
-            case "NONE":
-                stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                stack.append(name == "NEWTRUE")
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
             case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
                 stack.append(argument)
             case "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING":
                 stack.append(argument)
             case "MARK":
                 self.marks.append(len(stack))
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "TUPLE":
-                stack.append(tuple(self.pop_from(self.marks.pop())))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(self.pop_from(-int(name[-1]))))
-            case "APPEND":
-                item = stack.pop()
-                self.top(list).append(item)
-            case "APPENDS":
-                items = self.pop_from(self.marks.pop())
+            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
+                stack.append({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[name]())
+            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(self.pop_from(self.marks.pop() if name == "TUPLE" else -int(name[-1]))))
+            case "APPEND" | "APPENDS":
+                items = self.pop_from(-1 if name == "APPEND" else self.marks.pop())
                 self.top(list).extend(items)
-            case "SETITEM":
-                value, key = stack.pop(), stack.pop()
-                self.top(dict)[key] = value
-            case "SETITEMS":
-                items = self.pop_from(self.marks.pop())
+            case "SETITEM" | "SETITEMS":
+                items = self.pop_from(-2 if name == "SETITEM" else self.marks.pop())
                 self.top(dict).update(zip(items[::2], items[1::2]))
             case "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
                 self.memo[len(self.memo) if name == "MEMOIZE" else argument] = stack[-1]
@@ -260,14 +232,14 @@ class Reader:
         """A reference to a storage: ("storage", its type, key, location, numel[, None])."""
         if not isinstance(found, tuple) or len(found) < 5 or found[0] != "storage" or type(found[1]) is not Global:
             raise Refused("its pickle refers to something that is no storage")
-        kind, key, numel, rest = found[1].name.split()[1], found[2], found[4], found[5:]
+        kind, key, numel, rest = found[1].split()[1], found[2], found[4], found[5:]
         if kind not in DTYPES or type(key) is not str or type(numel) is not int or numel < 0 or set(rest) - {None}:
             raise Refused(f"its pickle refers to a storage in an unknown way: {found[2:]}")
         return Storage(DTYPES[kind], key, numel)
 
     def called(self, function, arguments):
         """What pickle would call a function for."""
-        name = function.name.split()[1] if isinstance(function, Global) else None
+        name = function.split()[1] if isinstance(function, Global) else None
         if name == "OrderedDict" and arguments == ():
             return {}
         if name in ("_rebuild_tensor", "_rebuild_tensor_v2") and len(arguments) >= 4:

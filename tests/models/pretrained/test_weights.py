@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from models.files import widen
 from models.pretrained import read_config, read_weights, write_folder
-from models.pretrained.torch_files import widen
 from models.pretrained.weights import check_kind
 
 ARRAYS = {
