@@ -20,6 +20,8 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
+from models.tokenizers.base import Frame, Special, Tokenizer
+from models.tokenizers.methods import WordCache
 from models.tokenizers.pairs import count_words
 
 OTHER_SPACES = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # white space to str.split, controls to be dropped to BERT
@@ -90,10 +92,9 @@ class BertText:
 
         for i, character in enumerate(text):
             what = kind(character)
-            if what == "drop":
-                continue
             if what == "space":
                 end()
+            if what in ("space", "drop"):
                 continue
             apart = what == "cjk" and self.handle_chinese_chars
             for one in self.fold(character):
@@ -126,3 +127,26 @@ class BertText:
     def to_json(self) -> dict:
         return {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": self.handle_chinese_chars,
                 "strip_accents": self.strip_accents, "lowercase": self.lowercase}
+
+
+class BertWords(Tokenizer):
+    """The parent of WordPiece and GPT-1's BPE: the same clean words, which each cuts into tokens by its own `match`."""
+
+    def __init__(self, vocab: dict[str, int], special: dict[str, Special], text: BertText | None, unk_token: str,
+                 frame: Frame | None, pad_token: str | None):
+        super().__init__(special, frame, pad_token)
+        if unk_token not in vocab:
+            raise ValueError(f"the vocabulary has no {unk_token!r} for words it cannot spell; add it, or name another "
+                             f"unk_token")
+        self.vocab, self.text, self.unk_token, self.unk_id = vocab, text or BertText(), unk_token, vocab[unk_token]
+        by_id = {i: token for token, i in vocab.items()} | {one.id: name for name, one in self.special.items()}
+        self.tokens = [by_id.get(i) for i in range(max(by_id) + 1)]
+        self.cache = WordCache(lambda raw: [i for word in self.text.words(raw) for i, _, _ in self.match(word)])
+
+    def encode_plain(self, text: str) -> list[int]:
+        return list(self.cache.ids(self.text.raw_words(text)))
+
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        found = [(i, (places[start], places[end - 1] + 1)) for word, places in self.text.words_with_places(text)
+                 for i, start, end in self.match(word)]
+        return [i for i, _ in found], [span for _, span in found]

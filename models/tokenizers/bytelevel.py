@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from models.files import read_json, read_text, write_text
-from models.tokenizers.base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache, distinct
+from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
+from models.tokenizers.methods import WHITE_SPACE, WordCache
 from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
 from models.tokenizers.split import GPT2, Splitter
-from models.tokenizers.tokenizer_json import TokenizerJson, read_merges, write_published, write_vocab_and_merges
+from models.tokenizers.tokenizer_json import TokenizerJson, framed, read_merges, write_published
 
 
 def visible_bytes() -> list[str]:
@@ -65,10 +66,6 @@ class ByteLevelBPE(Tokenizer):
         names = {token.id: name for name, token in self.special.items()}
         return [names.get(i) or (token and show(token)) for i, token in enumerate(self.token_bytes)]
 
-    @property
-    def vocab_size(self) -> int:
-        return len(self.token_bytes)
-
     # ---- training
 
     @classmethod
@@ -85,11 +82,10 @@ class ByteLevelBPE(Tokenizer):
         if vocab_size < 256 + len(special_tokens):
             raise ValueError(f"vocab_size {vocab_size} is smaller than the alphabet: 256 bytes and "
                              f"{len(special_tokens)} special tokens; use at least {256 + len(special_tokens)}")
-        counts = count_words(texts, Splitter(pattern).blocks)
-        single = [bytes([byte]) for byte in range(256)]
+        counts, single = count_words(texts, Splitter(pattern).blocks), [bytes([byte]) for byte in range(256)]
         tokens = [*special_tokens, *alphabet]  # the names are text, so that no merge can spell one
-        words = (([single[byte] for byte in word.encode()], count) for word, count in counts.items())
-        merges = learn_vocabulary(tokens, words, vocab_size, min_frequency=min_frequency, progress=progress)
+        merges = learn_vocabulary(tokens, counts, lambda word: [single[byte] for byte in word.encode()], vocab_size,
+                                  min_frequency=min_frequency, progress=progress)
         vocab = {token: i for i, token in enumerate(tokens) if i >= len(special_tokens)}
         return cls(vocab, merges, {name: Special(i) for i, name in enumerate(special_tokens)}, pattern)
 
@@ -112,29 +108,18 @@ class ByteLevelBPE(Tokenizer):
         return merge_word([self.byte_ids[byte] for byte in data], self.rank_of, self.joined)
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        ids = self.encode_plain(text)
-        added = self.prefix(text)
-        text = added + text
-        character_at = [i for i, character in enumerate(text) for _ in character.encode()]
-        offsets, byte = [], 0
+        added = self.prefix(text)  # stands at place -1
+        place = [i - len(added) for i, character in enumerate(added + text) for _ in character.encode()]
+        ids, offsets, byte = self.encode_plain(text), [], 0
         for i in ids:
             end = byte + len(self.token_bytes[i])
-            offsets.append((character_at[byte], character_at[end - 1] + 1))
+            offsets.append((max(place[byte], 0), place[end - 1] + 1))
             byte = end
-        if added:
-            offsets = [(max(start - 1, 0), end - 1) for start, end in offsets]
         return ids, offsets
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        try:
-            return b"".join([self.token_bytes[i] for i in self.check_ids(ids)])
-        except TypeError:
-            unused = next(i for i in ids if self.token_bytes[i] is None)
-            raise ValueError(f"id {unused} belongs to no token: the vocabulary file skips it") from None
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+        return b"".join([self.token_bytes[i] for i in self.check_ids(ids)]).decode("utf-8", errors="replace")
 
     def continues_word(self) -> np.ndarray:
         return ~self.starting_with(VISIBLE[ord(" ")])
@@ -163,11 +148,6 @@ class ByteLevelBPE(Tokenizer):
                    "ignore_merges": self.whole_words, "vocab": self.readable_vocab(),
                    "merges": [[show(left), show(right)] for left, right in self.merges]})
 
-    def save_vocab_and_merges(self, folder: str | Path) -> None:
-        """Writes the two files that GPT-2 was published with: vocab.json and merges.txt."""
-        merges = ((show(left), show(right)) for left, right in self.merges)
-        write_vocab_and_merges(folder, self.readable_vocab(), merges)
-
     def readable_vocab(self) -> dict[str, int]:
         return {token: i for i, token in enumerate(self.tokens) if token is not None}
 
@@ -178,13 +158,12 @@ class ByteLevelBPE(Tokenizer):
 
         special_tokens (ids by name) and pattern are for the files that do not say them: the last two kinds.
         """
-        path = Path(path)
+        path = file_to_read(path, "vocab.json")
         if path.suffix == ".tiktoken":
             return cls.from_ranks(read_ranks(path), special_tokens, pattern)
-        if path.suffix != ".json" and not (path / "tokenizer.json").exists() and (path / "vocab.json").exists():
+        if path.name == "vocab.json":
             return cls.from_vocab_and_merges(path, special_tokens, pattern)
         spec = TokenizerJson(path, "BPE")
-        path = spec.path
         model, steps = spec.model, spec.steps("pre_tokenizer", "pretokenizers")
         byte_level = steps.get("ByteLevel")
         if byte_level is None or model.get("end_of_word_suffix") or spec.steps("normalizer", "normalizers"):
@@ -200,16 +179,16 @@ class ByteLevelBPE(Tokenizer):
     from_pretrained = load
 
     @classmethod
-    def from_vocab_and_merges(cls, folder, special_tokens=None, pattern="gpt2"):
+    def from_vocab_and_merges(cls, path, special_tokens=None, pattern="gpt2"):
         """vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge."""
-        vocab, path = read_json(folder / "vocab.json", "a tokenizer"), folder / "merges.txt"
-        merges = [(as_bytes(left, path), as_bytes(right, path)) for left, right in read_merges(path)]
+        vocab, second = read_json(path, "a tokenizer"), path.with_name("merges.txt")
+        merges = [(as_bytes(left, second), as_bytes(right, second)) for left, right in read_merges(second)]
         ordinary = {*VISIBLE, *(show(left + right) for left, right in merges), *(show(left) for left, _ in merges)}
         special = {name: Special(i, lstrip=name == "<mask>") for name, i in vocab.items() if name not in ordinary}
         special |= {name: Special(i) for name, i in (special_tokens or {}).items()}
         roberta = {"<s>", "</s>", "<pad>"} <= special.keys()
-        frame = Frame(["<s>", "A", "</s>"], ["<s>", "A", "</s>", "</s>", "B", "</s>"], [0] * 6) if roberta else None
-        vocab = {as_bytes(token, folder / "vocab.json"): i for token, i in vocab.items() if token not in special}
+        frame = framed("<s>", "</s>", doubled=True) if roberta else None
+        vocab = {as_bytes(token, path): i for token, i in vocab.items() if token not in special}
         return cls(vocab, merges, special, pattern, frame=frame, pad_token="<pad>" if roberta else None)
 
     @classmethod

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.tokenizers.base import Special, Tokenizer, distinct, read_own, tokenizer_file, write_own
+from models.tokenizers.base import Special, Tokenizer, distinct, file_to_read, read_own, write_own
 
 LAST_CODE_POINT = 0x10FFFF
 
@@ -74,7 +74,7 @@ class Characters(Tokenizer):
     def load(cls, path: str | Path) -> Characters:
         spec = read_own(path, "Characters")
         if not isinstance(spec.get("characters"), str):
-            raise ValueError(f"{tokenizer_file(path)} lists no characters; copy it again")
+            raise ValueError(f"{file_to_read(path)} lists no characters; copy it again")
         return cls(spec["characters"], spec.get("special_tokens", ()))
 
     from_pretrained = load

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.tokenizers.base import pad, read_own, write_own
+from models.tokenizers.base import read_own, write_own
+from models.tokenizers.methods import pad
 
 SENTENCE_START, SENTENCE_END, WORD_START, WORD_END, PADDING = range(256, 261)
 MARKS = {"<S>": [SENTENCE_START], "</S>": [SENTENCE_END]}

@@ -156,32 +156,25 @@ def count_words(texts: str | Iterable[str], split: Callable[[str], Iterable[list
 
 
 def first_symbols(counts: dict[str, int], spell: Callable[[str], list[str]], special_tokens: Iterable[str],
-                  alphabet: Iterable[str] | None, limit_alphabet: int | None) -> list[str]:
+                  alphabet: Iterable[str] | None) -> list[str]:
     """The tokens before any merge: special ones, the characters by code point, then the marked symbols, sorted.
 
     spell(word) gives a word's symbols, marked ("##x", "x</w>") or plain. A given alphabet (characters and marked
-    symbols) is taken as it stands; limit_alphabet keeps only the most frequent characters.
+    symbols) is taken as it stands.
     """
-    if alphabet is not None:
-        return [*special_tokens, *alphabet]
-    characters = Counter()
-    for word, count in counts.items():
-        for character in word:
-            characters[character] += count
-    kept = sorted(sorted(characters), key=characters.get, reverse=True)[:limit_alphabet]
-    allowed = set(kept)
-    marked = {symbol for word in counts for symbol, character in zip(spell(word), word)
-              if symbol != character and character in allowed}
-    return [*special_tokens, *sorted(kept), *sorted(marked)]
+    if alphabet is None:
+        characters = {character for word in counts for character in word}
+        alphabet = [*sorted(characters), *sorted({symbol for word in counts for symbol in spell(word)} - characters)]
+    return [*special_tokens, *alphabet]
 
 
-def learn_vocabulary(tokens: list, words: Iterable[tuple[list, int]], vocab_size: int,
+def learn_vocabulary(tokens: list, counts: dict[str, int], spell: Callable[[str], list], vocab_size: int,
                      concatenate: Callable = lambda left, right: left + right, min_frequency: int = 0,
                      score: str = "frequency", progress: Callable[[int], None] | None = None) -> list[tuple]:
     """Appends merged tokens to `tokens` until there are vocab_size; returns the merges as pairs of tokens.
 
-    words: symbols (those not among the tokens are left out) and counts. concatenate(left, right) spells a merge; if
-    that token exists, its id is used again. progress(n) is called with the number of tokens after each merge.
+    counts: of the words.   spell(word): its symbols; those not among the tokens are left out.   concatenate(left,
+    right) spells a merge; if that token exists, its id is used again.   progress(n) is told the number of tokens.
     """
     if vocab_size < len(tokens):
         raise ValueError(f"vocab_size {vocab_size} is smaller than the alphabet: special tokens and single symbols are "
@@ -197,7 +190,7 @@ def learn_vocabulary(tokens: list, words: Iterable[tuple[list, int]], vocab_size
             tokens.append(token)
         return ids[token]
 
-    spelt = (([ids[symbol] for symbol in word if symbol in ids], count) for word, count in words)
+    spelt = (([ids[symbol] for symbol in spell(word) if symbol in ids], count) for word, count in counts.items())
     learn = learn_merges if score == "frequency" else learn_merges_by_score
     steps, merges = learn(spelt, join, min_frequency), []
     while len(tokens) < vocab_size and (step := next(steps, None)):

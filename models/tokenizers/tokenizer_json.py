@@ -7,11 +7,10 @@ decoder, post_processor and added tokens in one file) or the older files of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
-from models.files import read_json, read_text, write_json, write_text
-from models.tokenizers.base import Frame, Special, Tokenizer, tokenizer_file
+from models.files import read_json, read_text, write_json
+from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read, tokenizer_file
 
 
 def read_merges(path: str | Path) -> list[tuple[str, str]]:
@@ -27,18 +26,17 @@ def read_merges(path: str | Path) -> list[tuple[str, str]]:
     return merges
 
 
-def write_vocab_and_merges(folder: str | Path, vocab: dict[str, int], merges: Iterable[tuple[str, str]]) -> None:
-    """The two files that GPT-1 and GPT-2 were published with: vocab.json and merges.txt."""
-    write_json(Path(folder) / "vocab.json", vocab)
-    lines = ["#version: 0.2\n", *(f"{left} {right}\n" for left, right in merges)]
-    write_text(Path(folder) / "merges.txt", "".join(lines))
+def framed(cls: str, sep: str, doubled: bool = False) -> Frame:
+    """BERT's frame, with token types; doubled: RoBERTa's, with two separators between the texts and no types."""
+    between, types = ([sep, sep], [0] * 6) if doubled else ([sep], [0, 0, 0, 1, 1])
+    return Frame([cls, "A", sep], [cls, "A", *between, "B", sep], types)
 
 
 class TokenizerJson:
     """A tokenizer.json that has been read and checked as far as every scheme needs it."""
 
     def __init__(self, path: str | Path, kind: str):
-        self.path = tokenizer_file(path)
+        self.path = file_to_read(path)
         self.spec = read_json(self.path, "a tokenizer")
         self.model = self.spec.get("model")
         if not isinstance(self.model, dict):
@@ -92,16 +90,13 @@ class TokenizerJson:
         """What the post_processor puts around texts."""
         steps = self.steps("post_processor", "processors")
         if "TemplateProcessing" in steps:
-            items = {kind: [next(iter(item.items())) for item in steps["TemplateProcessing"][kind]]
-                     for kind in ("single", "pair")}
-            return Frame([item["id"] for _, item in items["single"]], [item["id"] for _, item in items["pair"]],
-                         [item["type_id"] for _, item in items["pair"]])
-        if "BertProcessing" in steps:
-            cls, sep = steps["BertProcessing"]["cls"][0], steps["BertProcessing"]["sep"][0]
-            return Frame([cls, "A", sep], [cls, "A", sep, "B", sep], [0, 0, 0, 1, 1])
-        if "RobertaProcessing" in steps:
-            cls, sep = steps["RobertaProcessing"]["cls"][0], steps["RobertaProcessing"]["sep"][0]
-            return Frame([cls, "A", sep], [cls, "A", sep, sep, "B", sep], [0] * 6)
+            single, pair = ([next(iter(item.values())) for item in steps["TemplateProcessing"][kind]]
+                            for kind in ("single", "pair"))
+            return Frame([item["id"] for item in single], [item["id"] for item in pair],
+                         [item["type_id"] for item in pair])
+        if "BertProcessing" in steps or "RobertaProcessing" in steps:
+            step = steps.get("BertProcessing") or steps["RobertaProcessing"]
+            return framed(step["cls"][0], step["sep"][0], doubled="RobertaProcessing" in steps)
         return Frame()
 
     def pad_token(self, usual: tuple[str, ...]) -> str | None:

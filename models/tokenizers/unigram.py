@@ -7,7 +7,6 @@ too large and dropping the pieces that are missed least (unigram_training.py).
 As SentencePiece has it:
 - text is normalized, spaces become U+2581 and one leads the text (normalize.py)
 - a character that is no piece costs 10 more than the worst piece; a run of such becomes one <unk>
-- `sample` draws a segmentation instead of taking the best: subword regularization for training
 Against it: words are segmented one by one and remembered, as no piece of such a vocabulary spans two words.
 """
 
@@ -22,16 +21,16 @@ import numpy as np
 
 from models.files import read_json
 from models.tokenizers import spiece
-from models.tokenizers.base import Frame, Special, Tokenizer, WordCache, distinct
+from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
+from models.tokenizers.methods import WordCache
 from models.tokenizers.normalize import MARK, align, normalizer, squeeze
-from models.tokenizers.tokenizer_json import TokenizerJson, write_published
+from models.tokenizers.tokenizer_json import TokenizerJson, framed, write_published
 from models.tokenizers.unigram_training import learn_pieces
 
 UNKNOWN_PENALTY = 10.0
 UNKNOWN_TEXT = " \u2047 "  # how SentencePiece shows an unknown
 T5_TOKENS = ("<pad>", "</s>", "<unk>")
 T5_FRAME = Frame(["A", "</s>"], ["A", "</s>", "B", "</s>"], [0] * 4)
-ALBERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP]"], [0, 0, 0, 1, 1])
 SQUEEZE = [{"type": "Strip", "strip_left": True, "strip_right": True},
            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]
 OWN_STEPS = [{"type": "Replace", "pattern": {"String": "\x85"}, "content": " "},  # a line end that Nmt overlooks
@@ -48,7 +47,8 @@ class Unigram(Tokenizer):
             raise ValueError(f"{unk_token!r} is not among the special tokens {sorted(special)}; a Unigram needs it for "
                              f"characters that are no piece")
         if frame is None:
-            frame = T5_FRAME if "</s>" in special else ALBERT_FRAME if {"[CLS]", "[SEP]"} <= special.keys() else None
+            albert = framed("[CLS]", "[SEP]") if {"[CLS]", "[SEP]"} <= special.keys() else None
+            frame = T5_FRAME if "</s>" in special else albert
         super().__init__(special, frame, pad_token or next((one for one in ("<pad>", "[PAD]") if one in special), None))
         self.pieces, self.unk_token, self.unk_id = pieces, unk_token, special[unk_token].id
         self.steps = OWN_STEPS if steps is None else steps
@@ -125,33 +125,6 @@ class Unigram(Tokenizer):
             end = start[end]
         return path[::-1]
 
-    def sample(self, text: str, rng: np.random.Generator, alpha: float = 0.1) -> list[int]:
-        """A segmentation drawn with probability proportional to P(segmentation)^alpha; alpha=0 draws evenly.
-
-        Forwards, total[end] sums over all segmentations of text[:end]; backwards, each piece is drawn in proportion
-        to what it adds to that sum.
-        """
-        text = squeeze_text(self, text)
-        n, total, arriving = len(text), [0.0] + [-math.inf] * len(text), [[] for _ in range(len(text) + 1)]
-        for i in range(n):
-            single = False
-            for end in range(i + 1, n + 1):
-                found = self.table.get(text[i:end], False)
-                if found is False:
-                    break
-                if found is not None:
-                    single = single or end == i + 1
-                    arriving[end].append((total[i] + alpha * found[0], i, found[1]))
-            if not single:
-                arriving[i + 1].append((total[i] + alpha * self.unknown_score, i, self.unk_id))
-            total[i + 1] = float(np.logaddexp.reduce([score for score, _, _ in arriving[i + 1]]))
-        ids, end = [], n
-        while end:
-            weights = np.exp([score - total[end] for score, _, _ in arriving[end]])
-            _, end, i = arriving[end][rng.choice(len(weights), p=weights / weights.sum())]
-            ids.append(i)
-        return self.fuse(ids[::-1])
-
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         normalized, places = squeeze(*align(self.normalize, text), self.prefix, self.collapse)
         ids, offsets, start = [], [], 0
@@ -194,9 +167,7 @@ class Unigram(Tokenizer):
         extra_ids: how many sentinels to append to a spiece.model. The default is tokenizer_config.json's, else 100
         for a model that has T5's special tokens and none for others.
         """
-        path = Path(path)
-        if path.is_dir() and not (path / "tokenizer.json").exists() and (path / "spiece.model").exists():
-            path = path / "spiece.model"
+        path = file_to_read(path, "spiece.model")
         if path.suffix == ".model":
             return cls.from_spiece(path, extra_ids)
         spec = TokenizerJson(path, "Unigram")

@@ -68,7 +68,7 @@ def test_two_processes_give_the_same_batch_as_one(name):
 
 
 def test_a_large_batch_of_generated_texts_is_shared_out_by_itself(monkeypatch):
-    monkeypatch.setattr("models.tokenizers.processes.PARALLEL_FROM", 1000)
+    monkeypatch.setattr("models.tokenizers.methods.PARALLEL_FROM", 1000)
     tokenizer = ALL["bytelevel"]
     assert tokenizer.encode_batch(text for text in [CORPUS] * 5) == [tokenizer.encode(CORPUS)] * 5
     assert tokenizer.encode_batch([]) == []
@@ -90,15 +90,6 @@ def test_saving_and_loading_gives_the_same_tokenizer(name, tmp_path):
         assert type(other) is type(tokenizer) and other.tokens == tokenizer.tokens
         assert other.special == tokenizer.special and other.frame == tokenizer.frame
         assert other.encode_batch(AWKWARD, special=True) == tokenizer.encode_batch(AWKWARD, special=True)
-
-
-@each
-def test_tokens_are_found_by_name(name):
-    tokenizer = ALL[name]
-    token = tokenizer.tokens[tokenizer.encode("sea")[0]]
-    assert tokenizer.id_of(token) == tokenizer.encode("sea")[0]
-    with pytest.raises(ValueError, match=r"has no 'no such token'"):
-        tokenizer.id_of("no such token")
 
 
 # ---- frames, truncation, padding
