@@ -287,9 +287,8 @@ class PairCounts:
 
     def merge(self, pair: tuple[int, int], new: int) -> list[tuple[int, int]]:
         """Joins the pair wherever it stands; returns the pairs whose counts changed, some perhaps twice."""
-        symbols, weights, before, after = self.symbols, self.weights, self.before, self.after
-        a, b = pair
-        lefts, rights = defaultdict(list), defaultdict(list)  # neighbour -> the places it was met at
+        symbols, weights, before, after, (a, b) = self.symbols, self.weights, self.before, self.after, pair
+        lefts, rights, merged = defaultdict(list), defaultdict(list), 0  # neighbour -> the places it was met at
         for i in sorted(self.places.pop(pair)):  # left to right: matters for "aaa"
             j = after[i]
             if symbols[i] != a or symbols[j] != b:
@@ -299,23 +298,16 @@ class PairCounts:
             after[i], before[right] = right, i
             lefts[symbols[left]].append(left)
             rights[symbols[right]].append(i)
-        merged = 0
-        for y, places in rights.items():  # (b, y) became (new, y)
+            merged += weights[i]
+        moves = [((b, y), (new, y), places) for y, places in rights.items() if y != EDGE]
+        moves += [((x, a), (x, new), places) for x, places in lefts.items() if x != EDGE]
+        for old, now, places in moves:
             moved = sum([weights[i] for i in places])
-            merged += moved
-            if y != EDGE:
-                self.counts[b, y] -= moved
-                self.counts[new, y] += moved
-                self.places[new, y] += places
-        lefts.pop(EDGE, None)
-        for x, places in lefts.items():  # (x, a) became (x, new)
-            moved = sum([weights[i] for i in places])
-            self.counts[x, a] -= moved
-            self.counts[x, new] += moved
-            self.places[x, new] += places
+            self.counts[old] -= moved
+            self.counts[now] += moved
+            self.places[now] += places
         self.counts[pair] = 0
         self.occurrences[new] += merged
         self.occurrences[a] -= merged
         self.occurrences[b] -= merged
-        rights.pop(EDGE, None)
-        return [pair, *((x, y) for x in lefts for y in (a, new)), *((x, y) for y in rights for x in (b, new))]
+        return [pair, *(changed for move in moves for changed in move[:2])]
