@@ -21,10 +21,16 @@ from models.files import read_json, replace_file, write_json
 
 def read_published(options: str | Path, weights: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
     """(the fields of an ELMoConfig, its state dict without softmax and mix) from options.json and the hdf5 file."""
-    fields, arrays = read_options(options), _read_arrays(weights)
+    fields, h5py, arrays = read_options(options), _h5py(), {}
+    try:
+        with h5py.File(weights, "r") as file:
+            keep = lambda name, item: arrays.update({name: item[...]}) if isinstance(item, h5py.Dataset) else None
+            file.visititems(keep)
+    except OSError as error:
+        raise ValueError(f"{weights} cannot be read as hdf5: {error}") from None
     fields["char_projection"] = "CNN_proj/W_proj" in arrays
     try:
-        return fields, from_published(arrays, fields)
+        return fields, from_published({name: a.astype(np.float32, copy=False) for name, a in arrays.items()}, fields)
     except KeyError as error:
         raise ValueError(f"{weights} has no dataset {error.args[0]}, which {options} asks for") from None
 
@@ -105,17 +111,14 @@ def to_published(state: dict[str, np.ndarray], fields: dict) -> dict[str, np.nda
 
 def _turned(fields: dict) -> Iterator[tuple[str, str]]:
     """(our parameter, the dataset) of those that differ in the order of their axes only."""
-    layers = {}
-    for n, _ in enumerate(fields["filters"].split(",")):
-        layers[f"encoder.convolutions.convolutions.{n}"] = f"CNN/W_cnn_{n}", f"CNN/b_cnn_{n}"
-    for n in range(fields["highways"]):
-        for part in ("carry", "transform"):
-            layers[f"encoder.highways.{n}.{part}"] = f"CNN_high_{n}/W_{part}", f"CNN_high_{n}/b_{part}"
+    layers = {f"encoder.convolutions.convolutions.{n}": (f"CNN/W_cnn_{n}", f"CNN/b_cnn_{n}")
+              for n, _ in enumerate(fields["filters"].split(","))}
+    layers |= {f"encoder.highways.{n}.{part}": (f"CNN_high_{n}/W_{part}", f"CNN_high_{n}/b_{part}")
+               for n in range(fields["highways"]) for part in ("carry", "transform")}
     if fields["char_projection"]:
         layers["encoder.projection"] = "CNN_proj/W_proj", "CNN_proj/b_proj"
-    for ours, (weight, bias) in layers.items():
-        yield f"{ours}.weight", weight
-        yield f"{ours}.bias", bias
+    for ours, names in layers.items():
+        yield from zip((f"{ours}.weight", f"{ours}.bias"), names)
     if fields["width"] < fields["hidden"]:
         for ours, cell in _cells(fields):
             yield f"{ours}.weight_hr_l0", f"{cell}/W_P_0"
@@ -137,18 +140,6 @@ def _regate(a: np.ndarray) -> np.ndarray:
 def _one_for_the_forget_gate(rows: int) -> np.ndarray:
     """What TensorFlow adds to the second of our four gates."""
     return np.repeat(np.array([0, 1, 0, 0], np.float32), rows // 4)
-
-
-def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """Every dataset of an hdf5 file, by its full name, as float32."""
-    h5py, arrays = _h5py(), {}
-    try:
-        with h5py.File(path, "r") as file:
-            keep = lambda name, item: arrays.update({name: item[...]}) if isinstance(item, h5py.Dataset) else None
-            file.visititems(keep)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read as hdf5: {error}") from None
-    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
 
 
 def _h5py():

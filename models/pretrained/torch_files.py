@@ -111,9 +111,8 @@ def _read_archive(file: BinaryIO) -> dict[str, np.ndarray]:
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
         raise Refused("its entries are compressed, which torch.save never does")
     views = tensors(Reader(io.BytesIO(archive.read(f"{folder}data.pkl"))).read())
-    flat = {}
-    for storage in {view.storage for view in views.values()}:
-        flat[storage] = numbers(archive.read(f"{folder}data/{storage.key}"), storage)
+    flat = {storage: numbers(archive.read(f"{folder}data/{storage.key}"), storage)
+            for storage in {view.storage for view in views.values()}}
     return {name: view.of(flat[view.storage]) for name, view in views.items()}
 
 
@@ -179,9 +178,8 @@ class Reader:
                 pass
             case "NONE" | "NEWTRUE" | "NEWFALSE":
                 stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
-                stack.append(argument)
-            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING":
+            case ("BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT"
+                  | "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING"):
                 stack.append(argument)
             case "MARK":
                 self.marks.append(len(stack))

@@ -26,16 +26,11 @@ from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, r
 from models.tokenizers.split import GPT2, Splitter
 from models.tokenizers.tokenizer_json import TokenizerJson, framed, read_merges, write_published
 
-
-def visible_bytes() -> list[str]:
-    """A printable character for each byte: itself where it has one, else the next of U+0100, U+0101, ..."""
-    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) if byte in printable else chr(256 + others.index(byte)) for byte in range(256)]
-
-
-VISIBLE = visible_bytes()
-BYTE_OF = {character: byte for byte, character in enumerate(VISIBLE)}
+# A printable character for each byte: itself where it has one, else the next of U+0100, U+0101, ...
+PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+OTHERS = [byte for byte in range(256) if byte not in PRINTABLE]
+BYTE_OF = {chr(byte): byte for byte in PRINTABLE} | {chr(256 + n): byte for n, byte in enumerate(OTHERS)}
+VISIBLE = sorted(BYTE_OF, key=BYTE_OF.get)
 
 
 class ByteLevelBPE(Tokenizer):
@@ -49,8 +44,7 @@ class ByteLevelBPE(Tokenizer):
                  special: dict[str, Special] | None = None, pattern: str = "gpt2", add_prefix_space: bool = False,
                  whole_words: bool = False, frame: Frame | None = None, pad_token: str | None = None):
         super().__init__(special, frame, pad_token)
-        missing = [byte for byte in range(256) if bytes([byte]) not in vocab]
-        if missing:
+        if missing := [byte for byte in range(256) if bytes([byte]) not in vocab]:
             raise ValueError(f"the vocabulary lacks {len(missing)} of the 256 bytes, first {VISIBLE[missing[0]]!r} "
                              f"(byte {missing[0]}); a byte-level BPE needs them all")
         self.vocab, self.merges = vocab, merges
@@ -74,17 +68,16 @@ class ByteLevelBPE(Tokenizer):
         """Learns merges from the texts until the vocabulary has vocab_size tokens, or no pair is left to merge.
 
         Ids: special tokens, the 256 bytes in the order of their visible characters, then merges as they are learnt:
-        the same vocabulary, id for id, as the `tokenizers` library's BpeTrainer. progress(n) is called with the
-        number of tokens so far.
+        the same vocabulary, id for id, as the `tokenizers` library's BpeTrainer.
         """
         special_tokens = distinct(special_tokens)
-        alphabet = [bytes([BYTE_OF[character]]) for character in sorted(VISIBLE)]
         if vocab_size < 256 + len(special_tokens):
             raise ValueError(f"vocab_size {vocab_size} is smaller than the alphabet: 256 bytes and "
                              f"{len(special_tokens)} special tokens; use at least {256 + len(special_tokens)}")
-        counts, single = count_words(texts, Splitter(pattern).blocks), [bytes([byte]) for byte in range(256)]
-        tokens = [*special_tokens, *alphabet]  # the names are text, so that no merge can spell one
-        merges = learn_vocabulary(tokens, counts, lambda word: [single[byte] for byte in word.encode()], vocab_size,
+        counts = count_words(texts, Splitter(pattern).blocks)
+        # the names are text, so that no merge can spell one
+        tokens = [*special_tokens, *(bytes([BYTE_OF[character]]) for character in sorted(VISIBLE))]
+        merges = learn_vocabulary(tokens, counts, lambda word: [bytes([byte]) for byte in word.encode()], vocab_size,
                                   min_frequency=min_frequency, progress=progress)
         vocab = {token: i for i, token in enumerate(tokens) if i >= len(special_tokens)}
         return cls(vocab, merges, {name: Special(i) for i, name in enumerate(special_tokens)}, pattern)
@@ -138,22 +131,17 @@ class ByteLevelBPE(Tokenizer):
         byte_level = {"type": "ByteLevel", "add_prefix_space": self.add_prefix_space, "trim_offsets": False,
                       "use_regex": self.splitter.pattern == GPT2}
         split = {"type": "Split", "pattern": {"Regex": self.splitter.pattern}, "behavior": "Isolated", "invert": False}
+        before = {"type": "Sequence", "pretokenizers": [split, byte_level]}
         write_published(
-            path, self,
-            pre_tokenizer=byte_level if self.splitter.pattern == GPT2 else
-            {"type": "Sequence", "pretokenizers": [split, byte_level]},
-            decoder=byte_level,
+            path, self, pre_tokenizer=byte_level if byte_level["use_regex"] else before, decoder=byte_level,
             model={"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                    "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
-                   "ignore_merges": self.whole_words, "vocab": self.readable_vocab(),
+                   "ignore_merges": self.whole_words,
+                   "vocab": {token: i for i, token in enumerate(self.tokens) if token is not None},
                    "merges": [[show(left), show(right)] for left, right in self.merges]})
 
-    def readable_vocab(self) -> dict[str, int]:
-        return {token: i for i, token in enumerate(self.tokens) if token is not None}
-
     @classmethod
-    def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None,
-             pattern: str = "gpt2") -> ByteLevelBPE:
+    def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None, pattern: str = "gpt2"):
         """Reads tokenizer.json, a folder with it or with vocab.json + merges.txt, or tiktoken's rank file.
 
         special_tokens (ids by name) and pattern are for the files that do not say them: the last two kinds.
@@ -179,25 +167,24 @@ class ByteLevelBPE(Tokenizer):
     from_pretrained = load
 
     @classmethod
-    def from_vocab_and_merges(cls, path, special_tokens=None, pattern="gpt2"):
+    def from_vocab_and_merges(cls, path: Path, special_tokens: dict[str, int] | None, pattern: str):
         """vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge."""
         vocab, second = read_json(path, "a tokenizer"), path.with_name("merges.txt")
         merges = [(as_bytes(left, second), as_bytes(right, second)) for left, right in read_merges(second)]
         ordinary = {*VISIBLE, *(show(left + right) for left, right in merges), *(show(left) for left, _ in merges)}
         special = {name: Special(i, lstrip=name == "<mask>") for name, i in vocab.items() if name not in ordinary}
         special |= {name: Special(i) for name, i in (special_tokens or {}).items()}
-        roberta = {"<s>", "</s>", "<pad>"} <= special.keys()
-        frame = framed("<s>", "</s>", doubled=True) if roberta else None
         vocab = {as_bytes(token, path): i for token, i in vocab.items() if token not in special}
-        return cls(vocab, merges, special, pattern, frame=frame, pad_token="<pad>" if roberta else None)
+        if {"<s>", "</s>", "<pad>"} <= special.keys():
+            return cls(vocab, merges, special, pattern, frame=framed("<s>", "</s>", doubled=True), pad_token="<pad>")
+        return cls(vocab, merges, special, pattern)
 
     @classmethod
-    def from_ranks(cls, ranks: dict[bytes, int], special_tokens: dict[str, int] | None = None,
-                   pattern: str = "gpt2") -> ByteLevelBPE:
+    def from_ranks(cls, ranks: dict[bytes, int], special_tokens: dict[str, int] | None, pattern: str):
         """A vocabulary whose ids are its merge order. Each merge is recovered by merging the token's own bytes with
         the merges before it: two pieces must be left, and they are the pair that made it."""
-        rank_of, joined, merges = {}, [], []
-        for token, i in sorted(ranks.items(), key=lambda item: item[1]):
+        rank_of, joined, merges, tokens = {}, [], [], sorted(ranks, key=ranks.get)
+        for i, token in enumerate(tokens):
             if len(token) > 1:
                 pieces = merge_word([ranks.get(token[k:k + 1], -1) for k in range(len(token))], rank_of, joined)
                 if len(pieces) != 2 or min(pieces) < 0:
@@ -205,12 +192,9 @@ class ByteLevelBPE(Tokenizer):
                                      f"the rank file is incomplete")
                 rank_of[tuple(pieces)] = len(joined)
                 joined.append(i)
-                merges.append(tuple(pieces))
-        by_rank = {i: token for token, i in ranks.items()}
-        if special_tokens is None:
-            special_tokens = {"<|endoftext|>": len(ranks)}
-        special = {name: Special(i) for name, i in special_tokens.items()}
-        return cls(dict(ranks), [(by_rank[a], by_rank[b]) for a, b in merges], special, pattern, whole_words=True)
+                merges.append((tokens[pieces[0]], tokens[pieces[1]]))
+        names = {"<|endoftext|>": len(ranks)} if special_tokens is None else special_tokens
+        return cls(ranks, merges, {name: Special(i) for name, i in names.items()}, pattern, whole_words=True)
 
 
 def show(token: bytes) -> str:
@@ -235,8 +219,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except ValueError:
             raise ValueError(f"{path}, line {number}: {line[:60]!r} is not base64 bytes and a rank") from None
-    holes = sorted({*range(len(ranks))} - {*ranks.values()})
-    if holes:
+    if holes := sorted({*range(len(ranks))} - {*ranks.values()}):
         raise ValueError(f"{path} has {len(ranks)} tokens but none of rank {holes[0]}: the rank file has holes; "
                          f"copy it again")
     return ranks

@@ -61,7 +61,8 @@ class Unigram(Tokenizer):
         self.table |= {piece: (score, i) for piece, score, i in ordinary}  # None: only the start of a piece
         by_words = prefix and collapse and not any(MARK in piece[1:] for piece, _, _ in ordinary)
         self.separators = [one for one in " \t\n\r" if by_words and self.normalize(one) == " "]
-        self.cache = WordCache(self.encode_raw_word)
+        self.cache = WordCache(lambda raw: [i for word in marked_words(self.normalize(raw))
+                                            for i, _ in self.segment(word)])
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = T5_TOKENS,
@@ -82,13 +83,12 @@ class Unigram(Tokenizer):
 
     def encode_plain(self, text: str) -> list[int]:
         if not self.separators:
-            return self.fuse([i for i, _ in self.segment(squeeze_text(self, text))])
+            text = self.normalize(text)
+            text, _ = squeeze(text, [(0, 0)] * len(text), self.prefix, self.collapse)
+            return self.fuse([i for i, _ in self.segment(text)])
         for separator in self.separators[1:]:
             text = text.replace(separator, " ")
         return self.fuse(self.cache.ids(text.split(" ")))
-
-    def encode_raw_word(self, raw: str) -> list[int]:
-        return [i for word in marked_words(self.normalize(raw)) for i, _ in self.segment(word)]
 
     def fuse(self, ids: Iterable[int]) -> list[int]:
         """Neighbouring unknowns become one."""
@@ -190,12 +190,12 @@ class Unigram(Tokenizer):
     from_pretrained = load
 
     @classmethod
-    def from_spiece(cls, path, extra_ids=None):
+    def from_spiece(cls, path: Path, extra_ids: int | None) -> Unigram:
+        """Every rule of a spiece.model as tokenizer.json would say it."""
         model = spiece.read(path)
         special = {piece: Special(i) for i, (piece, _, kind) in enumerate(model.pieces)
                    if kind in (spiece.UNKNOWN, spiece.CONTROL)}
-        config = path.with_name("tokenizer_config.json")
-        if extra_ids is None and config.exists():
+        if extra_ids is None and (config := path.with_name("tokenizer_config.json")).exists():
             extra_ids = read_json(config, "a tokenizer").get("extra_ids")
         if extra_ids is None:
             extra_ids = 100 if set(special) == set(T5_TOKENS) else 0
@@ -209,8 +209,7 @@ class Unigram(Tokenizer):
         pieces += [(name, 0.0) for name in sentinels]
         steps = [{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(model.charsmap).decode()}]
         steps = (steps if model.charsmap else []) + SQUEEZE * model.collapse
-        unk = model.pieces[model.unk_id][0]
-        return cls(pieces, special | sentinels, unk, steps, model.prefix, model.collapse)
+        return cls(pieces, special | sentinels, model.pieces[model.unk_id][0], steps, model.prefix, model.collapse)
 
 
 def sentinel_names(count: int) -> list[str]:
@@ -220,8 +219,3 @@ def sentinel_names(count: int) -> list[str]:
 def marked_words(text: str) -> list[str]:
     """The words of normalized text, each with the mark in front."""
     return [MARK + word for word in text.split(" ") if word]
-
-
-def squeeze_text(tokenizer: Unigram, text: str) -> str:
-    normalized = tokenizer.normalize(text)
-    return squeeze(normalized, [(0, 0)] * len(normalized), tokenizer.prefix, tokenizer.collapse)[0]
