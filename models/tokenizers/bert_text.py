@@ -23,6 +23,7 @@ from functools import cache
 from models.tokenizers.base import Frame, Special, Tokenizer
 from models.tokenizers.methods import WordCache
 from models.tokenizers.pairs import count_words
+from models.tokenizers.tokenizer_json import TokenizerJson
 
 OTHER_SPACES = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # white space to str.split, controls to be dropped to BERT
 ASCII_WORDS = re.compile("[A-Za-z0-9]+|.")
@@ -82,31 +83,20 @@ class BertText:
 
     def words_with_places(self, text: str) -> list[tuple[str, list[int]]]:
         """The words of a whole text, and for each of their characters the place in the text it came from."""
-        words, word, places = [], [], []
-
-        def end():
-            if word:
-                words.append(("".join(word), places.copy()))
-                word.clear()
-                places.clear()
-
+        words, goes_on = [], False  # whether the last word does
         for i, character in enumerate(text):
             what = kind(character)
             if what == "space":
-                end()
-            if what in ("space", "drop"):
-                continue
-            apart = what == "cjk" and self.handle_chinese_chars
-            for one in self.fold(character):
-                alone = apart or kind(one) == "alone"
-                if alone:
-                    end()
-                word.append(one)
-                places.append(i)
-                if alone:
-                    end()
-        end()
-        return words
+                goes_on = False
+            elif what != "drop":
+                for one in self.fold(character):
+                    alone = (what == "cjk" and self.handle_chinese_chars) or kind(one) == "alone"
+                    if alone or not goes_on:
+                        words.append(([], []))
+                    words[-1][0].append(one)
+                    words[-1][1].append(i)
+                    goes_on = not alone
+        return [("".join(word), places) for word, places in words]
 
     def fold(self, character: str) -> str:
         """One character without accents and in lower case: any number of characters, often just itself."""
@@ -118,8 +108,13 @@ class BertText:
         return character
 
     @classmethod
-    def from_json(cls, step: dict) -> BertText:
-        """From a BertNormalizer in tokenizer.json."""
+    def from_json(cls, spec: TokenizerJson) -> BertText:
+        """From the one normalizer in tokenizer.json."""
+        steps = spec.steps("normalizer", "normalizers")
+        if list(steps) != ["BertNormalizer"]:
+            raise ValueError(f"{spec.path}: the normalizer is {' + '.join(steps) or 'missing'}, but only "
+                             f"BertNormalizer is known for a {spec.model['type']} model")
+        step = steps["BertNormalizer"]
         if not step.get("clean_text", True):
             raise ValueError("a BertNormalizer without clean_text is not supported; set clean_text to true")
         return cls(step.get("lowercase", True), step.get("strip_accents"), step.get("handle_chinese_chars", True))

@@ -162,7 +162,7 @@ class ByteLevelBPE(Tokenizer):
         return cls({as_bytes(token, path): i for token, i in spec.vocab().items() if token not in special},
                    [(as_bytes(left, path), as_bytes(right, path)) for left, right in spec.merges()],
                    special, pattern, byte_level.get("add_prefix_space", False), model.get("ignore_merges", False),
-                   spec.frame(), spec.pad_token(("<pad>", "<|endoftext|>")))
+                   spec.frame(), spec.pad_token("<pad>", "<|endoftext|>"))
 
     from_pretrained = load
 

@@ -84,9 +84,8 @@ class ClassicBPE(BertWords):
         spec = TokenizerJson(path, "BPE")
         if spec.model.get("end_of_word_suffix") != END:
             raise ValueError(f"{spec.path} is a BPE without {END!r} marks; open it with models.tokenizers.load")
-        text = BertText.from_json(spec.only_step("normalizer", "normalizers", "BertNormalizer"))
-        return cls(spec.vocab(), spec.merges(), spec.special(), text, spec.model.get("unk_token") or "<unk>",
-                   spec.frame(), spec.pad_token(("<pad>",)))
+        return cls(spec.vocab(), spec.merges(), spec.special(), BertText.from_json(spec),
+                   spec.model.get("unk_token") or "<unk>", spec.frame(), spec.pad_token("<pad>"))
 
     from_pretrained = load
 

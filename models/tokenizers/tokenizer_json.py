@@ -52,14 +52,6 @@ class TokenizerJson:
         steps = step.get(plural, []) if step.get("type") == "Sequence" else [step] if step else []
         return {step["type"]: step for step in steps}
 
-    def only_step(self, part: str, plural: str, kind: str) -> dict:
-        """The one step of this kind that we know how to follow in this place; anything else is refused."""
-        steps = self.steps(part, plural)
-        if list(steps) != [kind]:
-            raise ValueError(f"{self.path}: the {part} is {' + '.join(steps) or 'missing'}, but only {kind} is known "
-                             f"for a {self.model['type']} model")
-        return steps[kind]
-
     def vocab(self) -> dict[str, int]:
         vocab = self.model.get("vocab")
         if not isinstance(vocab, dict) or not all(isinstance(i, int) and i >= 0 for i in vocab.values()):
@@ -77,9 +69,8 @@ class TokenizerJson:
         """Pairs, or strings with a space between as older files have them."""
         merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge)
                   for merge in self.model.get("merges", [])]
-        for rank, merge in enumerate(merges):
-            if len(merge) != 2:
-                raise ValueError(f"{self.path}: merge {rank + 1}, {' '.join(merge)!r}, is not a pair of tokens")
+        if bad := next((merge for merge in merges if len(merge) != 2), None):
+            raise ValueError(f"{self.path}: merge {merges.index(bad) + 1}, {' '.join(bad)!r}, is not a pair of tokens")
         return merges
 
     def special(self) -> dict[str, Special]:
@@ -99,7 +90,7 @@ class TokenizerJson:
             return framed(step["cls"][0], step["sep"][0], doubled="RobertaProcessing" in steps)
         return Frame()
 
-    def pad_token(self, usual: tuple[str, ...]) -> str | None:
+    def pad_token(self, *usual: str) -> str | None:
         """The padding token the file names, else the first of the usual ones that it has."""
         named = (self.spec.get("padding") or {}).get("pad_token")
         return named or next((token for token in usual if token in self.special()), None)
@@ -114,8 +105,7 @@ def write_published(path: str | Path, tokenizer: Tokenizer, *, model: dict, deco
     def item(name, type_id):
         return {"Sequence" if name in ("A", "B") else "SpecialToken": {"id": name, "type_id": type_id}}
 
-    template = {"type": "TemplateProcessing",
-                "single": [item(name, 0) for name in frame.single],
+    template = {"type": "TemplateProcessing", "single": [item(name, 0) for name in frame.single],
                 "pair": [item(name, type_id) for name, type_id in zip(frame.pair, frame.types)],
                 "special_tokens": {name: {"id": name, "ids": [special[name].id], "tokens": [name]} for name in used}}
     added = [{"id": token.id, "content": name, "single_word": False, "lstrip": token.lstrip, "rstrip": token.rstrip,

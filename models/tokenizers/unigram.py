@@ -5,7 +5,7 @@ found by dynamic programming over the positions (Viterbi). Nothing is merged; th
 too large and dropping the pieces that are missed least (unigram_training.py).
 
 As SentencePiece has it:
-- text is normalized, spaces become U+2581 and one leads the text (normalize.py)
+- text is normalized, spaces become U+2581 and one leads the text (sentencepiece.py)
 - a character that is no piece costs 10 more than the worst piece; a run of such becomes one <unk>
 Against it: words are segmented one by one and remembered, as no piece of such a vocabulary spans two words.
 """
@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from models.files import read_json
-from models.tokenizers import spiece
+from models.tokenizers import sentencepiece
 from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
 from models.tokenizers.methods import WordCache
-from models.tokenizers.normalize import MARK, align, normalizer, squeeze
+from models.tokenizers.sentencepiece import MARK, align, normalizer, squeeze
 from models.tokenizers.tokenizer_json import TokenizerJson, framed, write_published
 from models.tokenizers.unigram_training import learn_pieces
 
@@ -185,16 +185,16 @@ class Unigram(Tokenizer):
         steps = steps["normalizers"] if steps and steps["type"] == "Sequence" else [steps] if steps else []
         collapse = any(step["type"] in ("Replace", "Precompiled") for step in steps)
         return cls(pieces, special | {unk: special.get(unk, Special(unk_id))}, unk, steps, prefix, collapse,
-                   spec.frame(), spec.pad_token(("<pad>", "[PAD]")))
+                   spec.frame(), spec.pad_token("<pad>", "[PAD]"))
 
     from_pretrained = load
 
     @classmethod
     def from_spiece(cls, path: Path, extra_ids: int | None) -> Unigram:
         """Every rule of a spiece.model as tokenizer.json would say it."""
-        model = spiece.read(path)
+        model = sentencepiece.read(path)
         special = {piece: Special(i) for i, (piece, _, kind) in enumerate(model.pieces)
-                   if kind in (spiece.UNKNOWN, spiece.CONTROL)}
+                   if kind in (sentencepiece.UNKNOWN, sentencepiece.CONTROL)}
         if extra_ids is None and (config := path.with_name("tokenizer_config.json")).exists():
             extra_ids = read_json(config, "a tokenizer").get("extra_ids")
         if extra_ids is None:
@@ -202,9 +202,9 @@ class Unigram(Tokenizer):
         highest = max(score for _, score, _ in model.pieces)
         pieces = []
         for piece, score, kind in model.pieces:
-            if kind == spiece.USER_DEFINED:  # scored so that it wins over any cut through it
+            if kind == sentencepiece.USER_DEFINED:  # scored so that it wins over any cut through it
                 score = len(piece.encode()) * highest - 0.1
-            pieces.append(("" if kind == spiece.UNUSED else piece, score))
+            pieces.append(("" if kind == sentencepiece.UNUSED else piece, score))
         sentinels = {name: Special(len(pieces) + i) for i, name in enumerate(sentinel_names(extra_ids))}
         pieces += [(name, 0.0) for name in sentinels]
         steps = [{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(model.charsmap).decode()}]

@@ -118,10 +118,9 @@ class WordPiece(BertWords):
             lines = read_text(path, "a tokenizer").removesuffix("\n").split("\n")
             return cls({line.rstrip("\r"): i for i, line in enumerate(lines)}, text=BertText(lowercase))
         spec = TokenizerJson(path, "WordPiece")
-        text = BertText.from_json(spec.only_step("normalizer", "normalizers", "BertNormalizer"))
-        return cls(spec.vocab(), spec.special(), text, spec.model.get("unk_token", "[UNK]"),
+        return cls(spec.vocab(), spec.special(), BertText.from_json(spec), spec.model.get("unk_token", "[UNK]"),
                    spec.model.get("continuing_subword_prefix", "##"), spec.model.get("max_input_chars_per_word", 100),
-                   spec.frame(), spec.pad_token(("[PAD]",)))
+                   spec.frame(), spec.pad_token("[PAD]"))
 
     from_pretrained = load
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from models import tokenizers
 from models.tokenizers import Bytes, ClassicBPE, ElmoCharacters, Special, Unigram, WordPiece
 from models.tokenizers.bert_text import BertText
-from models.tokenizers.normalize import align
+from models.tokenizers.sentencepiece import align
 from models.tokenizers.unigram_training import digamma
 from tests.models.tokenizers.awkward_texts import CORPUS
 from tests.models.tokenizers.two_files import write_two_files

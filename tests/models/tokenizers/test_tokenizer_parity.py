@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece, spiece
+from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece, sentencepiece
 from models.tokenizers.split import GPT2, GPT4
 from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
 from tests.models.tokenizers.two_files import write_two_files
@@ -344,7 +344,7 @@ def test_a_t5_model_gives_the_same_from_all_its_files(hf, spiece_model, tmp_path
     ours = Unigram.load(spiece_model[0])
     theirs = hf.Tokenizer(hf.models.Unigram(ours.pieces, ours.unk_id, False))
     theirs.normalizer = hf.normalizers.Sequence([               # as transformers converts spiece.model for T5
-        hf.normalizers.Precompiled(spiece.read(spiece_model[0]).charsmap),
+        hf.normalizers.Precompiled(sentencepiece.read(spiece_model[0]).charsmap),
         hf.normalizers.Strip(left=False, right=True), hf.normalizers.Replace(hf.Regex(" {2,}"), "\u2581")])
     theirs.pre_tokenizer = hf.pre_tokenizers.Metaspace(prepend_scheme="always")
     theirs.add_special_tokens(list(ours.special))
