@@ -4,8 +4,6 @@ A file is written beside its place, flushed to the disk, then renamed over the o
 step, so a kill or a full disk in the middle leaves the old content as it was.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping

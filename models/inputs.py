@@ -5,8 +5,6 @@
 words by their characters, every sentence between its marks.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass

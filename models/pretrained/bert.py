@@ -3,8 +3,6 @@
 A file may hold the body alone or with heads, with or without the body's prefix. Names are those `transformers` writes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 

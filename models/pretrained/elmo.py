@@ -9,8 +9,6 @@ The file was written by TensorFlow, whose layout differs from ours in four ways:
 No softmax is in the file: what was published can read, not predict.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

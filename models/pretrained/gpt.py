@@ -4,8 +4,6 @@ Both store the matrices of a block as (in, out) and start every name with "trans
 leave out; both use the token table as the output table, so lm_head.weight may be absent.
 """
 
-from __future__ import annotations
-
 from models.pretrained.layout import Layout
 from models.pretrained.names import Names, Transposed
 

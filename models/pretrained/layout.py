@@ -1,7 +1,5 @@
 """Loading and saving, written once for all models: a record says what differs from one published kind to the next."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase

@@ -11,8 +11,6 @@ Each * stands for a layer's number, the same on both sides. One table may hold t
 is asked only for the parameters it has.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -66,7 +64,15 @@ class Names:
             used.update(found)
             arrays = [files[name].T if transposed and files[name].ndim == 2 else files[name] for name in found]
             state[ours] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        self._check_rest(files, used)
+        for name in files.keys() - used:
+            if any(fnmatchcase(name, pattern) for pattern in self.ignored):
+                continue
+            if name in self.tied:
+                if self.tied[name] in used and not np.array_equal(files[name], files[self.tied[name]]):
+                    raise ValueError(f"the checkpoint's {name} differs from its {self.tied[name]}, with which this "
+                                     "model shares it; its config should say tie_word_embeddings: false")
+            elif not self._knows(name) or re.search(r"\.\d+\.", name):
+                raise ValueError(f"the checkpoint has {name}, for which this model has no place; check config.json")
         return state
 
     def write(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -109,17 +115,6 @@ class Names:
     def _patterns(self) -> set[str]:
         """Every published name of the table."""
         return {name for rule in self.table.values() for name in _parts(rule)}
-
-    def _check_rest(self, files: Mapping[str, np.ndarray], used: set[str]) -> None:
-        for name in files.keys() - used:
-            if any(fnmatchcase(name, pattern) for pattern in self.ignored):
-                continue
-            if name in self.tied:
-                if self.tied[name] in used and not np.array_equal(files[name], files[self.tied[name]]):
-                    raise ValueError(f"the checkpoint's {name} differs from its {self.tied[name]}, with which this "
-                                     "model shares it; its config should say tie_word_embeddings: false")
-            elif not self._knows(name) or re.search(r"\.\d+\.", name):
-                raise ValueError(f"the checkpoint has {name}, for which this model has no place; check config.json")
 
 
 def _parts(rule: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -5,8 +5,6 @@ one of its own and does not scale. Files say which by `tie_word_embeddings`, or 
 there whatever the model, by `scale_decoder_outputs`; and the file may leave out a table that equals the embedding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -11,8 +11,6 @@ or more tensors) in NAME/data/KEY. Before, the pickles stood one after another (
 the object, the storages' keys), followed by the raw storages.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import pickletools

@@ -4,8 +4,6 @@ Whatever the precision of a file, the model computes in float32: float16, bfloat
 when they are read. Integers stay as they are (some files hold counters and position tables; the name maps drop them).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Text to ids and back. Each scheme has a file of its own, which opens with the algorithm it follows.
+"""Text to ids and back. The file of each scheme opens with the algorithm it follows.
 
 All tokenizers share one surface: `train(texts, vocab_size)`, `encode`, `encode_batch`, `encode_array`,
 `encode_with_offsets`, `decode`, `prepare`, `save`, `load`, `from_pretrained`, `vocab_size`, `special_tokens`, and the
@@ -12,9 +12,8 @@ from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read
 from models.tokenizers.bytelevel import ByteLevelBPE
 from models.tokenizers.characters import Characters
 from models.tokenizers.classic import ClassicBPE
-from models.tokenizers.elmo import ElmoCharacters
 from models.tokenizers.methods import Batch, pad
-from models.tokenizers.raw_bytes import Bytes
+from models.tokenizers.raw_bytes import Bytes, ElmoCharacters
 from models.tokenizers.unigram import Unigram
 from models.tokenizers.wordpiece import WordPiece
 from models.tokenizers.words import Words

@@ -6,8 +6,6 @@ Special tokens (`<|endoftext|>`, `[SEP]`) are names outside the text: `encode` r
 becomes ids stands in methods.py: special tokens in a text, offsets, texts dressed for a model, batches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

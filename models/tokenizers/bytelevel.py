@@ -24,7 +24,7 @@ from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_
 from models.tokenizers.methods import WHITE_SPACE, WordCache
 from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
 from models.tokenizers.split import GPT2, Splitter
-from models.tokenizers.tokenizer_json import TokenizerJson, framed, read_merges, write_published
+from models.tokenizers.tokenizer_json import BPE, TokenizerJson, framed, read_merges, write_published
 
 # A printable character for each byte: itself where it has one, else the next of U+0100, U+0101, ...
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -134,11 +134,9 @@ class ByteLevelBPE(Tokenizer):
         before = {"type": "Sequence", "pretokenizers": [split, byte_level]}
         write_published(
             path, self, pre_tokenizer=byte_level if byte_level["use_regex"] else before, decoder=byte_level,
-            model={"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                   "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
-                   "ignore_merges": self.whole_words,
-                   "vocab": {token: i for i, token in enumerate(self.tokens) if token is not None},
-                   "merges": [[show(left), show(right)] for left, right in self.merges]})
+            model=BPE | {"ignore_merges": self.whole_words,
+                         "vocab": {token: i for i, token in enumerate(self.tokens) if token is not None},
+                         "merges": [[show(left), show(right)] for left, right in self.merges]})
 
     @classmethod
     def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None, pattern: str = "gpt2"):

@@ -18,7 +18,7 @@ from models.files import read_json
 from models.tokenizers.base import Frame, Special, distinct, file_to_read
 from models.tokenizers.bert_text import BertText, BertWords
 from models.tokenizers.pairs import first_symbols, learn_vocabulary, merge_word, ranks_of
-from models.tokenizers.tokenizer_json import TokenizerJson, read_merges, write_published
+from models.tokenizers.tokenizer_json import BPE, TokenizerJson, read_merges, write_published
 
 END = "</w>"
 
@@ -71,9 +71,8 @@ class ClassicBPE(BertWords):
         write_published(
             path, self, normalizer=self.text.to_json(), pre_tokenizer={"type": "BertPreTokenizer"},
             decoder={"type": "BPEDecoder", "suffix": END},
-            model={"type": "BPE", "dropout": None, "unk_token": self.unk_token, "continuing_subword_prefix": None,
-                   "end_of_word_suffix": END, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-                   "vocab": self.vocab, "merges": self.merges})
+            model=BPE | {"unk_token": self.unk_token, "end_of_word_suffix": END, "vocab": self.vocab,
+                         "merges": self.merges})
 
     @classmethod
     def load(cls, path: str | Path) -> ClassicBPE:

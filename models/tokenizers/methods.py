@@ -4,8 +4,6 @@
 types and a mask. The functions are attached to Tokenizer as methods, so that base.py stays what one text needs.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import re

@@ -237,21 +237,18 @@ def learn_merges_by_score(words: Iterable[tuple[list[int], int]], join: Callable
     that shares a symbol with it, so all scores are computed anew each time, as one array.
     """
     corpus = PairCounts(words)
-    place, pairs, counts = {}, np.zeros((1024, 2), int), np.zeros(1024)
-    occurrences = np.zeros(1024)  # of each symbol
+    place, pairs, counts, occurrences = {}, np.zeros((0, 2), int), np.zeros(0), np.zeros(0)
     changed, symbols = list(corpus.counts), [symbol for symbol in corpus.occurrences if symbol != EDGE]
     while True:
-        while max(symbols, default=0) >= len(occurrences):
-            occurrences = np.append(occurrences, np.zeros_like(occurrences))
+        rows = [place.setdefault(pair, len(place)) for pair in changed]
+        pairs = np.append(pairs, np.zeros((len(place) - len(pairs), 2), int), axis=0)  # (pairs, 2)
+        counts = np.append(counts, np.zeros(len(place) - len(counts)))  # of each pair
+        occurrences = np.append(occurrences, np.zeros(max([0, *symbols, len(occurrences) - 1]) + 1 - len(occurrences)))
+        pairs[rows] = np.array(changed, int).reshape(-1, 2)
+        counts[rows] = [corpus.counts[pair] for pair in changed]
         occurrences[symbols] = [corpus.occurrences[symbol] for symbol in symbols]
-        for pair in changed:
-            i = place.setdefault(pair, len(place))
-            if i == len(counts):
-                counts, pairs = np.append(counts, np.zeros_like(counts)), np.append(pairs, np.zeros_like(pairs), axis=0)
-            counts[i], pairs[i] = corpus.counts[pair], pair
-        lefts, rights = pairs[:len(place)].T
-        scores = counts[:len(place)] / np.maximum(occurrences[lefts] * occurrences[rights], 1)
-        scores[counts[:len(place)] < max(min_frequency, 1)] = 0
+        scores = counts / np.maximum(occurrences[pairs[:, 0]] * occurrences[pairs[:, 1]], 1)
+        scores[counts < max(min_frequency, 1)] = 0
         highest = scores.max(initial=0)
         if highest == 0:
             return

@@ -10,7 +10,6 @@ import base64
 import struct
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -131,52 +130,43 @@ def squeeze(text: str, spans: list[tuple[int, int]], prefix: bool, collapse: boo
 
 # ---- the file: a protocol buffer, read without its library
 
-@dataclass
 class SentencePieceModel:
-    """pieces: (piece, score, kind) by id; prefix and collapse: a space leads the text, runs of spaces become one."""
-    pieces: list[tuple[str, float, int]] = field(default_factory=list)
-    unk_id: int = 0
-    charsmap: bytes = b""
-    prefix: bool = True
-    collapse: bool = True
+    """pieces: (piece, score, kind) by id; prefix and collapse: a space leads the text, runs of spaces become one.
+
+    By the field numbers of sentencepiece_model.proto; unknown fields are skipped: ModelProto {1 pieces, 2 trainer_spec,
+    3 normalizer_spec}, SentencePiece {1 piece, 2 score, 3 type}, TrainerSpec {3 model_type, 35 byte_fallback,
+    40 unk_id}, NormalizerSpec {2 precompiled_charsmap, 3 add_dummy_prefix, 4 remove_extra_whitespaces}.
+    """
+
+    def __init__(self, data: bytes):
+        self.pieces, self.unk_id, self.charsmap, self.prefix, self.collapse = [], 0, b"", True, True
+        for number, value in fields(data):
+            if number == 1:
+                piece = {1: b"", 2: 0, 3: NORMAL} | dict(fields(value))
+                self.pieces.append((piece[1].decode(), struct.unpack("<f", struct.pack("<I", piece[2]))[0], piece[3]))
+            elif number == 2:
+                trainer = {3: 1, 35: 0, 40: 0} | dict(fields(value))
+                if trainer[3] != 1 or trainer[35]:
+                    kind = MODEL_KINDS.get(trainer[3], "unknown")
+                    raise ValueError(f"it is a {kind} model{' with byte fallback' * bool(trainer[35])}; only unigram "
+                                     f"models without byte fallback can be read")
+                self.unk_id = trainer[40]
+            elif number == 3:
+                rules = {2: b"", 3: 1, 4: 1} | dict(fields(value))
+                self.charsmap, self.prefix, self.collapse = rules[2], bool(rules[3]), bool(rules[4])
+        if not 0 <= self.unk_id < len(self.pieces):
+            raise ValueError(f"unk_id {self.unk_id} is none of its {len(self.pieces)} pieces")
 
 
 def read(path: str | Path) -> SentencePieceModel:
     """Reads a unigram model; ValueError if the file is damaged or holds another kind."""
     data = read_bytes(path)
     try:
-        return parse(data)
+        return SentencePieceModel(data)
     except (struct.error, IndexError, UnicodeDecodeError, TypeError, AttributeError):
         raise ValueError(f"{path} is damaged or no SentencePiece model ({len(data)} bytes); copy it again") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def parse(data: bytes) -> SentencePieceModel:
-    """By the field numbers of sentencepiece_model.proto; unknown fields are skipped.
-
-    ModelProto {1 pieces, 2 trainer_spec, 3 normalizer_spec}, SentencePiece {1 piece, 2 score, 3 type}, TrainerSpec
-    {3 model_type, 35 byte_fallback, 40 unk_id}, NormalizerSpec {2 precompiled_charsmap, 3 add_dummy_prefix,
-    4 remove_extra_whitespaces}.
-    """
-    model = SentencePieceModel()
-    for number, value in fields(data):
-        if number == 1:
-            piece = {1: b"", 2: 0, 3: NORMAL} | dict(fields(value))
-            model.pieces.append((piece[1].decode(), struct.unpack("<f", struct.pack("<I", piece[2]))[0], piece[3]))
-        elif number == 2:
-            trainer = {3: 1, 35: 0, 40: 0} | dict(fields(value))
-            if trainer[3] != 1 or trainer[35]:
-                kind = MODEL_KINDS.get(trainer[3], "unknown")
-                raise ValueError(f"it is a {kind} model{' with byte fallback' * bool(trainer[35])}; only unigram "
-                                 f"models without byte fallback can be read")
-            model.unk_id = trainer[40]
-        elif number == 3:
-            rules = {2: b"", 3: 1, 4: 1} | dict(fields(value))
-            model.charsmap, model.prefix, model.collapse = rules[2], bool(rules[3]), bool(rules[4])
-    if not 0 <= model.unk_id < len(model.pieces):
-        raise ValueError(f"unk_id {model.unk_id} is none of its {len(model.pieces)} pieces")
-    return model
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -30,7 +30,7 @@ SAFE_CUT = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")  # both patterns always cut
 class Splitter:
     """Cuts text into words by a pattern: "gpt2", "gpt4", or any pattern of the `regex` package whose matches tile text.
 
-    Splitter("gpt2").words("It's 12!")  ->  ["It", "'s", " 12", "!"]
+    list(Splitter("gpt2").blocks("It's 12!"))  ->  [["It", "'s", " 12", "!"]]
     """
 
     def __init__(self, pattern: str = "gpt2"):
@@ -56,9 +56,6 @@ class Splitter:
 
     def cut(self, text: str) -> list[str]:
         return [text[match.start():match.end()] for match in self.anywhere.finditer(NEWER.sub(NEITHER, text))]
-
-    def words(self, text: str) -> list[str]:
-        return [word for block in self.blocks(text) for word in block]
 
 
 def in_ascii(pattern: str) -> str:

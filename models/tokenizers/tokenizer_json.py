@@ -5,12 +5,13 @@ decoder, post_processor and added tokens in one file) or the older files of its 
 `vocab.txt`, `spiece.model`). We read both and write tokenizer.json.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from models.files import read_json, read_text, write_json
 from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read, tokenizer_file
+
+BPE = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+       "fuse_unk": False, "byte_fallback": False, "ignore_merges": False}
 
 
 def read_merges(path: str | Path) -> list[tuple[str, str]]:
