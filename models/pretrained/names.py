@@ -93,12 +93,8 @@ class Names:
         rule, ending = (self.table[pattern], "") if pattern in self.table else (self.table.get(module), f".{leaf}")
         if rule is None:
             raise ValueError(f"no published name is known for our parameter {ours}")
-        filled = []
-        for name in _parts(rule):
-            for number in numbers:
-                name = name.replace("*", number, 1)
-            filled.append(name + ending)
-        return tuple(filled), isinstance(rule, Transposed)
+        filled = tuple(name.replace("*", "{}").format(*numbers) + ending for name in _parts(rule))
+        return filled, isinstance(rule, Transposed)
 
     def _full(self, name: str) -> str:
         """A name as it stands in the file -> the full name: today's words for old ones, and the prefix."""

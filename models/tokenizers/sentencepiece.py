@@ -50,13 +50,8 @@ class Charsmap:
         out, data, at = [], text.encode(), 0
         while at < len(data):
             found, length = self.longest(data, at)
-            if not length:  # nothing to replace: keep one character
-                length = 1
-                while at + length < len(data) and data[at + length] & 0xC0 == 0x80:
-                    length += 1
-                found = data[at:at + length]
-            out.append(found)
-            at += length
+            out.append(found if length else data[at:at + 1])  # no key starts inside a character
+            at += length or 1
         return b"".join(out).decode()
 
     def longest(self, data: bytes, at: int) -> tuple[bytes, int]:
@@ -181,14 +176,12 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         number, wire = key >> 3, key & 7
         if wire == 0:
             value, at = varint(data, at)
-        elif wire in (1, 5):
-            size = 8 if wire == 1 else 4
-            value, at = struct.unpack_from("<Q" if wire == 1 else "<I", data, at)[0], at + size
-        elif wire == 2:
-            size, at = varint(data, at)
+        elif wire in (1, 2, 5):
+            size, at = varint(data, at) if wire == 2 else ({1: 8, 5: 4}[wire], at)
             value, at = data[at:at + size], at + size
             if at > len(data):
                 raise IndexError
+            value = value if wire == 2 else int.from_bytes(value, "little")
         else:
             raise IndexError
         yield number, value
