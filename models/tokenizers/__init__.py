@@ -8,11 +8,11 @@ ids that mean something: `pad_id`, `end_id`, `separator_id`, `mask_id`, `unk_id`
 from pathlib import Path
 
 from models.files import read_json
-from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read
+from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read, pad
 from models.tokenizers.bytelevel import ByteLevelBPE
 from models.tokenizers.characters import Characters
 from models.tokenizers.classic import ClassicBPE
-from models.tokenizers.methods import Batch, pad
+from models.tokenizers.methods import Batch
 from models.tokenizers.raw_bytes import Bytes, ElmoCharacters
 from models.tokenizers.unigram import Unigram
 from models.tokenizers.wordpiece import WordPiece

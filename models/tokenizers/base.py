@@ -114,17 +114,6 @@ class Tokenizer:
         names = (f"<extra_id_{i}>" for i in range(len(self.special)))
         return [self.special[name].id for name in names if name in self.special]
 
-    def continues_word(self) -> np.ndarray:
-        """(V,) booleans: does the token go on with the word of the token before it?
-
-        ValueError if the tokens do not tell, as those of single characters.
-        """
-        raise ValueError(f"{type(self).__name__}: these tokens do not say where words begin")
-
-    def starting_with(self, sign: str) -> np.ndarray:
-        """(V,) booleans: does the token begin with this sign?"""
-        return np.array([(token or "").startswith(sign) for token in self.tokens])
-
     def check_ids(self, ids: Iterable[int]) -> list[int]:
         """The ids as a list; ValueError names the first one that is no token."""
         ids, tokens = np.asarray(ids).ravel().tolist() if isinstance(ids, np.ndarray) else list(ids), self.tokens
@@ -160,6 +149,21 @@ def no_text(text: str) -> ValueError:
     at = next(i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff")
     return ValueError(f"character {text[at]!r} at position {at} is half of a surrogate pair and stands for no text; "
                       f"decode the source with errors='replace'")
+
+
+def pad(rows: Sequence, fill=0, length: int | None = None, *, left: bool = False, axis: int = 0) -> np.ndarray:
+    """N arrays that differ in their length along `axis` -> one array (N, ...) of the first one's dtype.
+
+    length: of the result along that axis, if not the longest row's.   left: put the fill in front of the rows.
+    """
+    rows = [np.asarray(row) for row in rows]
+    length = max(row.shape[axis] for row in rows) if length is None else length
+    before, after = rows[0].shape[:axis], rows[0].shape[axis + 1 :]
+    padded = np.full((len(rows), *before, length, *after), fill, rows[0].dtype)
+    for place, row in zip(padded, rows):
+        n = row.shape[axis]
+        place[(slice(None),) * axis + (slice(length - n, length) if left else slice(n),)] = row
+    return padded
 
 
 # ---- files

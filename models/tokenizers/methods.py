@@ -1,4 +1,4 @@
-"""What every tokenizer does beside encoding one text: special tokens found in it, offsets, frames, batches.
+"""What every tokenizer does beside encoding one text: special tokens and offsets, frames, batches.
 
 `prepare` builds what an encoder model eats: `[CLS] A [SEP] B [SEP]`, cut to a length, padded to a rectangle, with token
 types and a mask. The functions are attached to Tokenizer as methods, so that base.py stays what one text needs.
@@ -8,13 +8,13 @@ import multiprocessing
 import os
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 
-from models.tokenizers.base import Special, Tokenizer, no_text
+from models.tokenizers.base import Special, Tokenizer, no_text, pad
 
 WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 CACHED_WORDS = 1 << 18
@@ -57,6 +57,21 @@ def encode_with_offsets(tokenizer: Tokenizer, text: str,
     except UnicodeEncodeError:
         raise no_text(text) from None
     return ids, offsets
+
+
+# ---- the vocabulary
+
+def continues_word(tokenizer: Tokenizer) -> np.ndarray:
+    """(V,) booleans: does the token go on with the word of the token before it?
+
+    ValueError if the tokens do not tell, as those of single characters.
+    """
+    raise ValueError(f"{type(tokenizer).__name__}: these tokens do not say where words begin")
+
+
+def starting_with(tokenizer: Tokenizer, sign: str) -> np.ndarray:
+    """(V,) booleans: does the token begin with this sign?"""
+    return np.array([(token or "").startswith(sign) for token in tokenizer.tokens])
 
 
 # ---- many texts, over processes
@@ -162,22 +177,8 @@ def truncate(tokenizer: Tokenizer, a: list[int], b: list[int] | None,
     return a[:keep_a], b[:keep_b]
 
 
-def pad(rows: Sequence, fill=0, length: int | None = None, *, left: bool = False, axis: int = 0) -> np.ndarray:
-    """N arrays that differ in their length along `axis` -> one array (N, ...) of the first one's dtype.
-
-    length: of the result along that axis, if not the longest row's.   left: put the fill in front of the rows.
-    """
-    rows = [np.asarray(row) for row in rows]
-    length = max(row.shape[axis] for row in rows) if length is None else length
-    before, after = rows[0].shape[:axis], rows[0].shape[axis + 1 :]
-    padded = np.full((len(rows), *before, length, *after), fill, rows[0].dtype)
-    for place, row in zip(padded, rows):
-        n = row.shape[axis]
-        place[(slice(None),) * axis + (slice(length - n, length) if left else slice(n),)] = row
-    return padded
-
-
 Tokenizer.split_special, Tokenizer.encode_with_offsets = split_special, encode_with_offsets
+Tokenizer.continues_word, Tokenizer.starting_with = continues_word, starting_with
 Tokenizer.encode_batch, Tokenizer.prepare, Tokenizer.batch = encode_batch, prepare, batch
 Tokenizer.dress, Tokenizer.truncate = dress, truncate
 

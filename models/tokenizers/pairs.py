@@ -243,7 +243,7 @@ def learn_merges_by_score(words: Iterable[tuple[list[int], int]], join: Callable
         rows = [place.setdefault(pair, len(place)) for pair in changed]
         pairs = np.append(pairs, np.zeros((len(place) - len(pairs), 2), int), axis=0)  # (pairs, 2)
         counts = np.append(counts, np.zeros(len(place) - len(counts)))  # of each pair
-        occurrences = np.append(occurrences, np.zeros(max([0, *symbols, len(occurrences) - 1]) + 1 - len(occurrences)))
+        occurrences = np.append(occurrences, np.zeros(max(0, max(symbols, default=0) + 1 - len(occurrences))))
         pairs[rows] = np.array(changed, int).reshape(-1, 2)
         counts[rows] = [corpus.counts[pair] for pair in changed]
         occurrences[symbols] = [corpus.occurrences[symbol] for symbol in symbols]

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.tokenizers.base import Frame, Special, Tokenizer, read_own, write_own
-from models.tokenizers.methods import pad
+from models.tokenizers.base import Frame, Special, Tokenizer, pad, read_own, write_own
 
 FIRST_BYTE = 3
 EXTRA_IDS = 125
