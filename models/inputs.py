@@ -82,13 +82,9 @@ class TextInputs:
         batch = {}
         for name in rows[0]:
             arrays = [np.asarray(row[name]) for row in rows]
-            fill = self.pad_id if name == "ids" else FILL.get(name)
+            fill = (self.tokenizer.pad_id or 0) if name == "ids" else FILL.get(name)
             batch[name] = np.stack(arrays) if fill is None else pad(arrays, fill, axis=axis)
         return batch
-
-    @property
-    def pad_id(self) -> int:
-        return self.tokenizer.pad_id or 0
 
     def _arrays(self, ids: list[int], types: list[int]) -> dict[str, np.ndarray]:
         return {"ids": np.array(ids), "token_types": np.array(types), "mask": np.ones(len(ids), bool)}
@@ -136,10 +132,6 @@ class CharacterInputs(TextInputs):
         spans = dict(zip(places, (word.span() for words in found for word in words)))
         return self._windows(dressed, spans, self.max_length - len(asked), stride, len(asked),
                              lambda part: self._spelled(asked + part))
-
-    @property
-    def pad_id(self) -> int:
-        return 0
 
     def _spelled(self, words: list[str]) -> dict[str, np.ndarray]:
         ids = ElmoCharacters(self.characters).encode_words(words).astype(np.int16)

@@ -65,7 +65,9 @@ class Splitter:
             self.anywhere = regex.compile(self.pattern)
         except regex.error as error:
             raise ValueError(f"the split pattern {pattern!r} does not compile: {error}") from None
-        self.ascii = re.compile(in_ascii(self.pattern), re.ASCII) if self.pattern in (GPT2, GPT4) else None
+        ascii = self.pattern.replace(r"\p{L}\p{N}", "A-Za-z0-9")  # inside of [...] the two stand together
+        ascii = ascii.replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]")
+        self.ascii = re.compile(ascii, re.ASCII) if self.pattern in (GPT2, GPT4) else None
 
     def blocks(self, text: str) -> Iterator[list[str]]:
         """The words of the text, one list a block."""
@@ -82,17 +84,6 @@ class Splitter:
 
     def cut(self, text: str) -> list[str]:
         return [text[match.start():match.end()] for match in self.anywhere.finditer(NEWER.sub(NEITHER, text))]
-
-
-def in_ascii(pattern: str) -> str:
-    r"""The pattern with \p{L} and \p{N} written out as ASCII ranges, inside and outside of [...]."""
-    out, inside = "", False
-    for part in re.split(r"(\\p\{[LN]\}|\\.|\[|\])", pattern):
-        ranges = {r"\p{L}": "A-Za-z", r"\p{N}": "0-9"}.get(part)
-        if part in "[]" and part:
-            inside = part == "["
-        out += part if ranges is None else ranges if inside else f"[{ranges}]"
-    return out
 
 
 class ByteLevelBPE(Tokenizer):

@@ -73,6 +73,7 @@ class ElmoCharacters:
     """
 
     vocab_size = 262
+    pad_id = 0
 
     def __init__(self, characters: int = 50):
         if characters < 3:
