@@ -14,4 +14,4 @@ A model's file imports its family's file here; these know nothing of the models.
 
 from models.pretrained.layout import Layout, load, save
 from models.pretrained.names import Names, Transposed
-from models.pretrained.weights import check_kind, read_config, read_weights, write_folder
+from models.pretrained.weights import read_config, read_weights, write_folder

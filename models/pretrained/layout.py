@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from models.pretrained.names import Names
-from models.pretrained.weights import check_kind, read_config, read_weights, write_folder
+from models.pretrained.weights import read_config, read_weights, write_folder
 from models.tokenizers import Tokenizer
 from nn import Module, shapes_only
 from nn.compression import storage
@@ -89,7 +89,9 @@ def load(cls: type[Module], config_class: type, layouts: Mapping[str, Layout], f
     that may be missing.
     """
     fields = read_config(folder)
-    layout = layouts[check_kind(fields, *layouts)]
+    if (kind := fields.get("model_type")) not in layouts:
+        raise ValueError(f"the config's model_type is {kind!r}; this model reads {' and '.join(map(repr, layouts))}")
+    layout = layouts[kind]
     ours, arrays = layout.our_fields(fields, read_weights(folder))
     config = config_class(**(ours | changes))
     with shapes_only():

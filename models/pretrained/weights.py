@@ -27,14 +27,6 @@ def read_config(folder: str | Path) -> dict:
     return read_json(folder / "config.json", "the settings of a published model")
 
 
-def check_kind(fields: dict, *kinds: str) -> str:
-    """The config's model_type, which must be one of `kinds`."""
-    kind = fields.get("model_type")
-    if kind not in kinds:
-        raise ValueError(f"the config's model_type is {kind!r}; this model reads {' and '.join(map(repr, kinds))}")
-    return kind
-
-
 def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
     """All arrays of a folder by their published names; floats as float32."""
     folder = Path(folder)

@@ -223,7 +223,7 @@ def learn_merges(words: Iterable[tuple[list[int], int]], join: Callable[[int, in
         heapq.heappop(queue)
         new = join(*pair)
         yield *pair, new
-        for changed in corpus.merge(pair, new):
+        for changed in corpus.merge(pair, new)[0]:
             if new in changed:  # the others can only have shrunk
                 heapq.heappush(queue, (-corpus.counts[changed], changed))
 
@@ -237,16 +237,15 @@ def learn_merges_by_score(words: Iterable[tuple[list[int], int]], join: Callable
     that shares a symbol with it, so all scores are computed anew each time, as one array.
     """
     corpus = PairCounts(words)
-    place, pairs, counts, occurrences = {}, np.zeros((0, 2), int), np.zeros(0), np.zeros(0)
-    changed, symbols = list(corpus.counts), [symbol for symbol in corpus.occurrences if symbol != EDGE]
+    place, pairs, counts = {}, np.zeros((0, 2), int), np.zeros(0)
+    occurrences = np.bincount(np.subtract(corpus.symbols, EDGE), corpus.weights)[1:]  # of each symbol
+    changed = list(corpus.counts)
     while True:
         rows = [place.setdefault(pair, len(place)) for pair in changed]
-        pairs = np.append(pairs, np.zeros((len(place) - len(pairs), 2), int), axis=0)  # (pairs, 2)
+        pairs = np.append(pairs, np.zeros((len(place) - len(pairs), 2), int), axis=0)
         counts = np.append(counts, np.zeros(len(place) - len(counts)))  # of each pair
-        occurrences = np.append(occurrences, np.zeros(max(0, max(symbols, default=0) + 1 - len(occurrences))))
         pairs[rows] = np.array(changed, int).reshape(-1, 2)
         counts[rows] = [corpus.counts[pair] for pair in changed]
-        occurrences[symbols] = [corpus.occurrences[symbol] for symbol in symbols]
         scores = counts / np.maximum(occurrences[pairs[:, 0]] * occurrences[pairs[:, 1]], 1)
         scores[counts < max(min_frequency, 1)] = 0
         highest = scores.max(initial=0)
@@ -255,7 +254,9 @@ def learn_merges_by_score(words: Iterable[tuple[list[int], int]], join: Callable
         pair = min(tuple(row) for row in pairs[np.flatnonzero(scores == highest)].tolist())
         new = join(*pair)
         yield *pair, new
-        changed, symbols = corpus.merge(pair, new), [*pair, new]
+        changed, merged = corpus.merge(pair, new)
+        occurrences = np.append(occurrences, np.zeros(max(0, new + 1 - len(occurrences))))
+        np.add.at(occurrences, [new, *pair], [merged, -merged, -merged])
 
 
 class PairCounts:
@@ -270,9 +271,6 @@ class PairCounts:
             self.symbols += symbols
             self.symbols.append(EDGE)
             self.weights += [count] * (len(symbols) + 1)
-        self.occurrences: dict[int, int] = defaultdict(int)
-        for symbol, weight in zip(self.symbols, self.weights):
-            self.occurrences[symbol] += weight
         n = len(self.symbols)
         self.before, self.after = list(range(-1, n - 1)), list(range(1, n + 1))
         self.counts: dict[tuple[int, int], int] = defaultdict(int)
@@ -282,8 +280,8 @@ class PairCounts:
                 self.counts[pair] += self.weights[i]
                 self.places[pair].append(i)
 
-    def merge(self, pair: tuple[int, int], new: int) -> list[tuple[int, int]]:
-        """Joins the pair wherever it stands; returns the pairs whose counts changed, some perhaps twice."""
+    def merge(self, pair: tuple[int, int], new: int) -> tuple[list[tuple[int, int]], int]:
+        """Joins the pair wherever it stands: (the pairs whose counts changed, some perhaps twice; how often it did)."""
         symbols, weights, before, after, (a, b) = self.symbols, self.weights, self.before, self.after, pair
         lefts, rights, merged = defaultdict(list), defaultdict(list), 0  # neighbour -> the places it was met at
         for i in sorted(self.places.pop(pair)):  # left to right: matters for "aaa"
@@ -304,7 +302,4 @@ class PairCounts:
             self.counts[now] += moved
             self.places[now] += places
         self.counts[pair] = 0
-        self.occurrences[new] += merged
-        self.occurrences[a] -= merged
-        self.occurrences[b] -= merged
-        return [pair, *(changed for move in moves for changed in move[:2])]
+        return [pair, *(changed for move in moves for changed in move[:2])], merged
