@@ -113,37 +113,32 @@ class Batch:
 
 
 def prepare(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None = None, max_length: int | None = None,
-            pad_to: int | None = None, special: bool = False) -> Batch:
+            special: bool = False) -> Batch:
     """Texts, or texts and their partners, dressed in the frame, cut to max_length and padded to one length.
 
     Longest first: of a pair too long for max_length the longer text is cut until both are equally long, then
-    both (the second keeps the odd token, unless the first was the longer one). Rows are padded on the right to
-    the longest, or to pad_to.
+    both (the second keeps the odd token, unless the first was the longer one).
     """
     if pairs is not None and len(pairs) != len(texts):
         raise ValueError(f"prepare: {len(texts)} texts but {len(pairs)} partners; give one for each")
     firsts = tokenizer.encode_batch(texts, special)
     seconds = tokenizer.encode_batch(pairs, special) if pairs is not None else [None] * len(firsts)
     rows = [tokenizer.dress(*tokenizer.truncate(a, b, max_length)) for a, b in zip(firsts, seconds)]
-    lengths = {len(ids) for ids, _ in rows}
-    if pad_to is not None and lengths and (longest := max(lengths)) > pad_to:
-        raise ValueError(f"prepare: a row has {longest} tokens, more than pad_to={pad_to}; "
-                         f"set max_length={pad_to} to cut it")
-    if tokenizer.pad_token is None and len(lengths | {pad_to} - {None}) > 1:
+    if tokenizer.pad_token is None and len({len(ids) for ids, _ in rows}) > 1:
         raise ValueError("prepare: rows of unequal length need padding, but this tokenizer has no pad_token; "
                          "set tokenizer.pad_token to one of its special tokens")
-    return tokenizer.batch(rows, pad_to)
+    return tokenizer.batch(rows)
 
 
-def batch(tokenizer: Tokenizer, rows: list[tuple[list[int], list[int]]], length: int | None = None) -> Batch:
-    """Dressed rows, (ids, types) each, padded on the right to the longest, or to `length`."""
+def batch(tokenizer: Tokenizer, rows: list[tuple[list[int], list[int]]]) -> Batch:
+    """Dressed rows, (ids, types) each, padded on the right to the longest."""
     if not rows:
-        empty = np.zeros((0, length or 0), int)
+        empty = np.zeros((0, 0), int)
         return Batch(empty, empty, empty.astype(bool))
     ids, types = ([np.array(row, int) for row in part] for part in zip(*rows))
-    padded = pad(ids, tokenizer.pad_id or 0, length)
+    padded = pad(ids, tokenizer.pad_id or 0)
     mask = np.arange(padded.shape[1]) < np.array([len(row) for row in ids])[:, None]
-    return Batch(padded, pad(types, 0, length), mask)
+    return Batch(padded, pad(types), mask)
 
 
 def dress(tokenizer: Tokenizer, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:

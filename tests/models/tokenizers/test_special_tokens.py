@@ -98,10 +98,11 @@ def test_a_pair_is_framed_typed_padded_and_masked():
     tokenizer = ALL["wordpiece"]
     pad, cls, sep = (tokenizer.special_tokens[token] for token in ("[PAD]", "[CLS]", "[SEP]"))
     sea, song = tokenizer.encode("the"), tokenizer.encode("gulls")
-    batch = tokenizer.prepare(["the", "the"], ["gulls", ""], pad_to=12)
+    batch = tokenizer.prepare(["the", "the"], ["gulls", ""])
     row = [cls, *sea, sep, *song, sep]
-    assert batch.ids[0].tolist() == row + [pad] * (12 - len(row))
-    assert batch.types[0].tolist() == [0] * (len(sea) + 2) + [1] * (len(song) + 1) + [0] * (12 - len(row))
+    assert batch.ids.tolist() == [row, [cls, *sea, sep, sep] + [pad] * len(song)]
+    assert batch.types[0].tolist() == [0] * (len(sea) + 2) + [1] * (len(song) + 1)
+    assert batch.types[1].tolist() == [0] * (len(sea) + 2) + [1] + [0] * len(song)
     assert batch.mask.sum(1).tolist() == [len(row), len(sea) + 3]
 
 
@@ -118,8 +119,6 @@ def test_bad_shapes_for_a_batch_are_refused_with_the_fix():
     tokenizer = ALL["wordpiece"]
     with pytest.raises(ValueError, match=r"max_length 1 is too short for the special tokens alone; use at least 2"):
         tokenizer.prepare(["the"], max_length=1)
-    with pytest.raises(ValueError, match=r"more than pad_to=3; set max_length=3"):
-        tokenizer.prepare([CORPUS], pad_to=3)
     with pytest.raises(ValueError, match=r"2 texts but 1 partners"):
         tokenizer.prepare(["a", "b"], ["c"])
     with pytest.raises(ValueError, match=r"has no pad_token"):

@@ -270,8 +270,8 @@ def test_bert_pairs_equal_transformers(bert, tmp_path):
     texts = [*AWKWARD, CORPUS]
     for pairs in (None, texts[::-1]):
         for length in (5, 8, 13, 64):
-            want = theirs(texts, pairs, truncation="longest_first", max_length=length, padding="max_length")
-            got = bert[0].prepare(texts, pairs, max_length=length, pad_to=length, special=True)
+            want = theirs(texts, pairs, truncation="longest_first", max_length=length, padding=True)
+            got = bert[0].prepare(texts, pairs, max_length=length, special=True)
             assert got.ids.tolist() == want["input_ids"]
             assert got.types.tolist() == want["token_type_ids"]
             assert got.mask.astype(int).tolist() == want["attention_mask"]
