@@ -25,11 +25,9 @@ EMBEDDINGS = {  # DistilBERT has no token types
     "token": "word_embeddings", "position": "position_embeddings", "token_type": "token_type_embeddings",
     "norm": "LayerNorm",
 }
-BODY = {  # our part: theirs in each of KINDS, behind the body's prefix
-    "widen": (None, None, None, "encoder.embedding_hidden_mapping_in"),
-    "pooler": ("pooler.dense", "pooler.dense", None, "pooler"),
-}
-HEADS = {
+PARTS = {  # the rest of the body, and the heads: theirs in each of KINDS
+    "widen": (None, None, None, "albert.encoder.embedding_hidden_mapping_in"),
+    "pooler": ("bert.pooler.dense", "roberta.pooler.dense", None, "albert.pooler"),
     "mlm.dense": ("cls.predictions.transform.dense", "lm_head.dense", "vocab_transform", "predictions.dense"),
     "mlm.norm": ("cls.predictions.transform.LayerNorm", "lm_head.layer_norm", "vocab_layer_norm",
                  "predictions.LayerNorm"),
@@ -45,8 +43,7 @@ def _names(kind: str) -> Names:
     column = KINDS.index(kind)
     body, layer = f"{kind}.", f"{kind}.{LAYERS[column]}."
     table = {f"embeddings.{ours}": f"{body}embeddings.{theirs}" for ours, theirs in EMBEDDINGS.items()}
-    table |= {ours: body + theirs[column] for ours, theirs in BODY.items() if theirs[column]}
-    table |= {ours: theirs[column] for ours, theirs in HEADS.items() if theirs[column]}
+    table |= {ours: theirs[column] for ours, theirs in PARTS.items() if theirs[column]}
     for ours, columns in BLOCK.items():
         theirs = columns[max(0, column - 1)]
         parts = layer + theirs if isinstance(theirs, str) else tuple(layer + part for part in theirs)
