@@ -129,7 +129,7 @@ class TorchT5(nn.Module):
         super().__init__()
         import transformers
 
-        fields = published.FAMILY.published_fields(config)
+        fields = published.LAYOUT.published_fields(config)
         self.model = transformers.T5ForConditionalGeneration(transformers.T5Config(**fields))
 
     def loss(self, batch):

@@ -180,12 +180,12 @@ class BERT(Module, Body):
     @classmethod
     def from_pretrained(cls, folder: str | Path):
         """The model in a folder in Hugging Face's layout: config.json and weights, under any published names."""
-        return pretrained.load(cls, cls.config_class, {cls.family: published.FAMILIES[cls.family]}, folder, {})[0]
+        return pretrained.load(cls, cls.config_class, {cls.family: published.LAYOUTS[cls.family]}, folder, {})[0]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write such a folder, which `transformers` loads too; see pretrained.save."""
         called = published.called(self.family, "Model", self.config)
-        pretrained.save(self, published.FAMILIES[self.family], folder, called)
+        pretrained.save(self, published.LAYOUTS[self.family], folder, called)
 
     def dense(self, inputs: int, outputs: int) -> Linear:
         """A linear layer that starts as all of this model's do."""
@@ -285,12 +285,12 @@ class BERTForPreTraining(Module, Model, Filler):
         """The model in a folder in Hugging Face's layout. Heads that the files do not have start at random."""
         body, changes = cls.body_class, {"pooler": True} if cls.sentence_head else {}
         optional = ("mlm.*", "nsp.*", "bert.pooler.*")
-        families = {body.family: published.FAMILIES[body.family]}
-        model, absent = pretrained.load(cls, body.config_class, families, folder, changes, optional)
+        layouts = {body.family: published.LAYOUTS[body.family]}
+        model, absent = pretrained.load(cls, body.config_class, layouts, folder, changes, optional)
         model.untrained = tuple(sorted({name.removeprefix("bert.").partition(".")[0] for name in absent}))
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write such a folder, which `transformers` loads too; see pretrained.save."""
         kind, family = "ForPreTraining" if self.sentence_head else "ForMaskedLM", self.bert.family
-        pretrained.save(self, published.FAMILIES[family], folder, published.called(family, kind, self.config))
+        pretrained.save(self, published.LAYOUTS[family], folder, published.called(family, kind, self.config))

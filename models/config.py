@@ -1,7 +1,5 @@
 """Configs are dataclasses whose fields carry their own explanation, so the command line can offer each as a flag."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection
 from dataclasses import field

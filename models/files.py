@@ -1,17 +1,17 @@
-"""Text and JSON files: read with errors that name the file, and written so that they are whole at every moment.
+"""Text, JSON and arrays in files: read with errors that name the file, written so that they are whole at every moment.
 
 A file is written beside its place, flushed to the disk, then renamed over the old one. Renaming replaces it in one
 step, so a kill or a full disk in the middle leaves the old content as it was.
 """
 
-from __future__ import annotations
-
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import safetensors
+import safetensors.numpy
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -75,3 +75,41 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, table: dict) -> None:
     """A table as JSON, a line for each of its entries; paths in it are written as their names."""
     write_text(path, json.dumps(table, ensure_ascii=False, indent=1, default=os.fspath) + "\n")
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a safetensors file. NumPy knows no bfloat16, so such arrays come as float32."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:  # also checks every offset
+            names = {name: file.get_slice(name).get_dtype() for name in list(file.keys())}
+            return {name: _read_bfloat16(path, name) if kind == "BF16" else file.get_tensor(name)
+                    for name, kind in names.items()}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} is truncated or damaged: {error}") from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The strings by name that stand beside the arrays of a safetensors file."""
+    with safetensors.safe_open(path, framework="numpy") as file:
+        return file.metadata() or {}
+
+
+def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    """The file whole or not at all."""
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    replace_file(path, lambda beside: safetensors.numpy.save_file(arrays, beside, metadata=metadata))
+
+
+def _read_bfloat16(path: Path, name: str) -> np.ndarray:
+    """The file: 8 bytes with the length of a JSON header, the header, then the data that its offsets count in."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))[name]
+        begin, end = header["data_offsets"]
+        file.seek(8 + length + begin)
+        return widen(np.frombuffer(file.read(end - begin), "<u2")).reshape(header["shape"])
+
+
+def widen(bits: np.ndarray) -> np.ndarray:
+    """bfloat16, given as uint16, to float32: the upper half of its bits, the lower half zero."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)

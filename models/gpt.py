@@ -209,14 +209,14 @@ class GPT(Module, Model, LeftToRight):
     @classmethod
     def from_pretrained(cls, folder: str | Path, **changes) -> GPT:
         """The GPT-1 or GPT-2 in a Hugging Face folder, ready for inference; changes: config fields, such as dropout."""
-        return pretrained.load(cls, GPTConfig, published.FAMILIES, folder, changes)[0].for_inference()
+        return pretrained.load(cls, GPTConfig, published.LAYOUTS, folder, changes)[0].for_inference()
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write a folder that `transformers` opens as GPT-1 or GPT-2. A missing bias is written as zeros.
 
         A model that was made smaller computes the same there; see pretrained.save.
         """
-        family = published.FAMILIES["openai-gpt" if self.config.post_norm else "gpt2"]
+        layout = published.LAYOUTS["openai-gpt" if self.config.post_norm else "gpt2"]
         end = tokenizer.end_id if tokenizer else None
         ends = {} if end is None or self.config.post_norm else {"bos_token_id": end, "eos_token_id": end}
-        pretrained.save(self, family, folder, ends, tokenizer)
+        pretrained.save(self, layout, folder, ends, tokenizer)

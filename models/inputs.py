@@ -5,9 +5,8 @@
 words by their characters, every sentence between its marks.
 """
 
-from __future__ import annotations
-
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from models.tokenizers import ElmoCharacters, Frame, Special, Tokenizer, pad
 from tinytensor.ops.softmax import IGNORED
 
 # what padding is made of
-FILL = {"ids": 0, "token_types": 0, "tags": IGNORED, "targets": IGNORED, "answerable": False, "mask": False}
+FILL = {"token_types": 0, "tags": IGNORED, "targets": IGNORED, "answerable": False, "mask": False}
 
 
 @dataclass
@@ -65,14 +64,17 @@ class TextInputs:
         room = self.max_length - len(self.tokenizer.dress(asked, [])[0])
         if room < 1:
             raise ValueError(f"{self.max_length} tokens are too few for a question and a passage; use 16 or more")
-        step = room - (stride or room // 3)
         frame = self.tokenizer.frame.pair
         before = sum(len(asked) if item == "A" else 1 for item in frame[: frame.index("B")])
-        rows = []
-        for start in range(0, max(1, len(ids) - room + step), step):
-            part = slice(start, start + room)
-            arrays = self._arrays(*self.tokenizer.dress(asked, ids[part]))
-            rows.append((arrays, {before + i: span for i, span in enumerate(offsets[part])}))
+        return self._windows(ids, dict(enumerate(offsets)), room, stride, before,
+                             lambda part: self._arrays(*self.tokenizer.dress(asked, part)))
+
+    def _windows(self, tokens: list, spans: dict, room: int, stride: int, before: int, arrays: Callable) -> list[tuple]:
+        """The rows of a passage: `room` of its tokens each, behind `before` others; spans by a token's number."""
+        step, rows = room - (stride or room // 3), []
+        for start in range(0, max(1, len(tokens) - room + step), step):
+            inside = {before + n - start: span for n, span in spans.items() if start <= n < start + room}
+            rows.append((arrays(tokens[start : start + room]), inside))
         return rows
 
     def pad(self, rows: list[dict[str, np.ndarray]], axis: int = 0) -> dict[str, np.ndarray]:
@@ -80,15 +82,9 @@ class TextInputs:
         batch = {}
         for name in rows[0]:
             arrays = [np.asarray(row[name]) for row in rows]
-            if name in FILL:
-                batch[name] = pad(arrays, self.pad_id if name == "ids" else FILL[name], axis=axis)
-            else:
-                batch[name] = np.stack(arrays)
+            fill = (self.tokenizer.pad_id or 0) if name == "ids" else FILL.get(name)
+            batch[name] = np.stack(arrays) if fill is None else pad(arrays, fill, axis=axis)
         return batch
-
-    @property
-    def pad_id(self) -> int:
-        return self.tokenizer.pad_id or 0
 
     def _arrays(self, ids: list[int], types: list[int]) -> dict[str, np.ndarray]:
         return {"ids": np.array(ids), "token_types": np.array(types), "mask": np.ones(len(ids), bool)}
@@ -134,18 +130,8 @@ class CharacterInputs(TextInputs):
         found = list(find_words(context))
         dressed, places = dress([[word[0] for word in words] for words in found])
         spans = dict(zip(places, (word.span() for words in found for word in words)))
-        room = self.max_length - len(asked)
-        step = room - (stride or room // 3)
-        rows = []
-        for start in range(0, max(1, len(dressed) - room + step), step):
-            arrays = self._spelled(asked + dressed[start : start + room])
-            inside = {len(asked) + place - start: span for place, span in spans.items() if 0 <= place - start < room}
-            rows.append((arrays, inside))
-        return rows
-
-    @property
-    def pad_id(self) -> int:
-        return 0
+        return self._windows(dressed, spans, self.max_length - len(asked), stride, len(asked),
+                             lambda part: self._spelled(asked + part))
 
     def _spelled(self, words: list[str]) -> dict[str, np.ndarray]:
         ids = ElmoCharacters(self.characters).encode_words(words).astype(np.int16)

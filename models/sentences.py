@@ -5,8 +5,6 @@ plainly begins: '"Go!" said Mia.' is one. ELMo reads words, each sentence betwee
 so: `words_of_sentences` cuts at every full stop that white space follows, and at the end of a line.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -198,11 +198,11 @@ class T5(Module, Model, Writer):
     @classmethod
     def from_pretrained(cls, folder: str | Path, **changes) -> T5:
         """The T5 in a Hugging Face folder, in evaluation mode; changes: config fields, such as dropout."""
-        return pretrained.load(cls, T5Config, published.FAMILIES, folder, changes)[0]
+        return pretrained.load(cls, T5Config, published.LAYOUTS, folder, changes)[0]
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write a folder that `transformers` opens as T5ForConditionalGeneration; see pretrained.save."""
-        pretrained.save(self, published.FAMILY, folder, {}, tokenizer)
+        pretrained.save(self, published.LAYOUT, folder, {}, tokenizer)
 
 
 def shift_right(targets, start_id: int):

@@ -23,8 +23,7 @@ import numpy as np
 
 from models import ELMo
 from models.families import FAMILIES, PUBLISHED, Family
-from models.files import read_json, write_json
-from models.pretrained.weights import read_metadata, read_safetensors, write_safetensors
+from models.files import read_json, read_metadata, read_safetensors, write_json, write_safetensors
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module

@@ -9,8 +9,6 @@ The file was written by TensorFlow, whose layout differs from ours in four ways:
 No softmax is in the file: what was published can read, not predict.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +19,16 @@ from models.files import read_json, replace_file, write_json
 
 def read_published(options: str | Path, weights: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
     """(the fields of an ELMoConfig, its state dict without softmax and mix) from options.json and the hdf5 file."""
-    fields, arrays = read_options(options), _read_arrays(weights)
+    fields, h5py, arrays = read_options(options), _h5py(), {}
+    try:
+        with h5py.File(weights, "r") as file:
+            keep = lambda name, item: arrays.update({name: item[...]}) if isinstance(item, h5py.Dataset) else None
+            file.visititems(keep)
+    except OSError as error:
+        raise ValueError(f"{weights} cannot be read as hdf5: {error}") from None
     fields["char_projection"] = "CNN_proj/W_proj" in arrays
     try:
-        return fields, from_published(arrays, fields)
+        return fields, from_published({name: a.astype(np.float32, copy=False) for name, a in arrays.items()}, fields)
     except KeyError as error:
         raise ValueError(f"{weights} has no dataset {error.args[0]}, which {options} asks for") from None
 
@@ -49,16 +53,11 @@ def read_options(path: str | Path) -> dict:
         if not 261 <= characters["n_characters"] <= 262:
             raise ValueError(f"n_characters is {characters['n_characters']}, not 261 or 262")
         return {
-            "width": lstm["projection_dim"],
-            "hidden": lstm["dim"],
-            "layers": lstm.get("n_layers", 1),
-            "cell_clip": lstm.get("cell_clip") or 0.0,
-            "proj_clip": lstm.get("proj_clip") or 0.0,
-            "skip": bool(lstm.get("use_skip_connections", False)),
-            "char_width": characters["embedding"]["dim"],
+            "width": lstm["projection_dim"], "hidden": lstm["dim"], "layers": lstm.get("n_layers", 1),
+            "cell_clip": lstm.get("cell_clip") or 0.0, "proj_clip": lstm.get("proj_clip") or 0.0,
+            "skip": bool(lstm.get("use_skip_connections", False)), "char_width": characters["embedding"]["dim"],
             "filters": ",".join(f"{width}x{count}" for width, count in characters["filters"]),
-            "activation": characters.get("activation", "relu"),
-            "highways": characters.get("n_highway") or 0,
+            "activation": characters.get("activation", "relu"), "highways": characters.get("n_highway") or 0,
             "characters": characters["max_characters_per_token"],
         }
     except (KeyError, TypeError, ValueError) as error:
@@ -67,25 +66,17 @@ def read_options(path: str | Path) -> dict:
 
 
 def write_options(fields: dict) -> dict:
-    return {
-        "bidirectional": True,
-        "lstm": {
-            "projection_dim": fields["width"],
-            "dim": fields["hidden"],
-            "n_layers": fields["layers"],
-            "cell_clip": fields["cell_clip"] or None,
-            "proj_clip": fields["proj_clip"] or None,
-            "use_skip_connections": fields["skip"],
-        },
-        "char_cnn": {
-            "activation": fields["activation"],
-            "embedding": {"dim": fields["char_width"]},
-            "filters": [[int(n) for n in pair.split("x")] for pair in fields["filters"].split(",")],
-            "n_highway": fields["highways"],
-            "n_characters": 262,
-            "max_characters_per_token": fields["characters"],
-        },
+    lstm = {
+        "projection_dim": fields["width"], "dim": fields["hidden"], "n_layers": fields["layers"],
+        "cell_clip": fields["cell_clip"] or None, "proj_clip": fields["proj_clip"] or None,
+        "use_skip_connections": fields["skip"],
     }
+    characters = {
+        "activation": fields["activation"], "embedding": {"dim": fields["char_width"]},
+        "filters": [[int(n) for n in pair.split("x")] for pair in fields["filters"].split(",")],
+        "n_highway": fields["highways"], "n_characters": 262, "max_characters_per_token": fields["characters"],
+    }
+    return {"bidirectional": True, "lstm": lstm, "char_cnn": characters}
 
 
 def from_published(arrays: dict[str, np.ndarray], fields: dict) -> dict[str, np.ndarray]:
@@ -118,17 +109,14 @@ def to_published(state: dict[str, np.ndarray], fields: dict) -> dict[str, np.nda
 
 def _turned(fields: dict) -> Iterator[tuple[str, str]]:
     """(our parameter, the dataset) of those that differ in the order of their axes only."""
-    layers = {}
-    for n, _ in enumerate(fields["filters"].split(",")):
-        layers[f"encoder.convolutions.convolutions.{n}"] = f"CNN/W_cnn_{n}", f"CNN/b_cnn_{n}"
-    for n in range(fields["highways"]):
-        for part in ("carry", "transform"):
-            layers[f"encoder.highways.{n}.{part}"] = f"CNN_high_{n}/W_{part}", f"CNN_high_{n}/b_{part}"
+    layers = {f"encoder.convolutions.convolutions.{n}": (f"CNN/W_cnn_{n}", f"CNN/b_cnn_{n}")
+              for n, _ in enumerate(fields["filters"].split(","))}
+    layers |= {f"encoder.highways.{n}.{part}": (f"CNN_high_{n}/W_{part}", f"CNN_high_{n}/b_{part}")
+               for n in range(fields["highways"]) for part in ("carry", "transform")}
     if fields["char_projection"]:
         layers["encoder.projection"] = "CNN_proj/W_proj", "CNN_proj/b_proj"
-    for ours, (weight, bias) in layers.items():
-        yield f"{ours}.weight", weight
-        yield f"{ours}.bias", bias
+    for ours, names in layers.items():
+        yield from zip((f"{ours}.weight", f"{ours}.bias"), names)
     if fields["width"] < fields["hidden"]:
         for ours, cell in _cells(fields):
             yield f"{ours}.weight_hr_l0", f"{cell}/W_P_0"
@@ -150,18 +138,6 @@ def _regate(a: np.ndarray) -> np.ndarray:
 def _one_for_the_forget_gate(rows: int) -> np.ndarray:
     """What TensorFlow adds to the second of our four gates."""
     return np.repeat(np.array([0, 1, 0, 0], np.float32), rows // 4)
-
-
-def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """Every dataset of an hdf5 file, by its full name, as float32."""
-    h5py, arrays = _h5py(), {}
-    try:
-        with h5py.File(path, "r") as file:
-            keep = lambda name, item: arrays.update({name: item[...]}) if isinstance(item, h5py.Dataset) else None
-            file.visititems(keep)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read as hdf5: {error}") from None
-    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
 
 
 def _h5py():

@@ -4,9 +4,7 @@ Both store the matrices of a block as (in, out) and start every name with "trans
 leave out; both use the token table as the output table, so lm_head.weight may be absent.
 """
 
-from __future__ import annotations
-
-from models.pretrained.family import Family
+from models.pretrained.layout import Layout
 from models.pretrained.names import Names, Transposed
 
 BLOCK = {
@@ -27,28 +25,20 @@ def _names(table: dict, *ignored: str) -> Names:
 
 
 NAMES = {
-    "openai-gpt": _names(
-        {"token_embedding": "transformer.tokens_embed", "position_embedding": "transformer.positions_embed"},
-        "transformer.position_ids",
-    ),
-    "gpt2": _names(
-        {"token_embedding": "transformer.wte", "position_embedding": "transformer.wpe", "norm": "transformer.ln_f"}
-    ),
+    "openai-gpt": _names({"token_embedding": "transformer.tokens_embed",
+                          "position_embedding": "transformer.positions_embed"}, "transformer.position_ids"),
+    "gpt2": _names({"token_embedding": "transformer.wte", "position_embedding": "transformer.wpe",
+                    "norm": "transformer.ln_f"}),
 }
 FIELDS = {
-    "vocab_size": ("vocab_size", 50257),
-    "context": ("n_positions", 1024),
-    "width": ("n_embd", 768),
-    "layers": ("n_layer", 12),
-    "heads": ("n_head", 12),
-    "hidden": ("n_inner", None),
-    "dropout": ("resid_pdrop", 0.1),
-    "tied": ("tie_word_embeddings", True),
-    "activation": ("activation_function", "gelu_new"),
-    "norm_eps": ("layer_norm_epsilon", 1e-5),
-    "init_std": ("initializer_range", 0.02),
+    "vocab_size": ("vocab_size", 50257), "context": ("n_positions", 1024), "width": ("n_embd", 768),
+    "layers": ("n_layer", 12), "heads": ("n_head", 12), "hidden": ("n_inner", None), "dropout": ("resid_pdrop", 0.1),
+    "tied": ("tie_word_embeddings", True), "activation": ("activation_function", "gelu_new"),
+    "norm_eps": ("layer_norm_epsilon", 1e-5), "init_std": ("initializer_range", 0.02),
 }
-GPT1_FIELDS = {"vocab_size": ("vocab_size", 40478), "context": ("n_positions", 512), "activation": ("afn", "gelu")}
+GPT1_FIELDS = {name: field for name, field in FIELDS.items() if name != "hidden"} | {
+    "vocab_size": ("vocab_size", 40478), "context": ("n_positions", 512), "activation": ("afn", "gelu"),
+}
 
 
 def _write(fields: dict, config) -> None:
@@ -61,26 +51,16 @@ def _write(fields: dict, config) -> None:
 
 
 SCALES = "this GPT-2 scales its attention by layer or not at all, which GPT here does not compute"
-FAMILIES = {
-    "openai-gpt": Family(
-        "openai-gpt",
-        names=lambda config: NAMES["openai-gpt"],
-        fields={name: field for name, field in FIELDS.items() if name != "hidden"} | GPT1_FIELDS,
+LAYOUTS = {
+    "openai-gpt": Layout(
+        "openai-gpt", names=lambda config: NAMES["openai-gpt"], fields=GPT1_FIELDS,
         # its "gelu" is the tanh form in the published code, and in transformers
         activations={"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"},
-        fixed={"post_norm": True, "window": 0},
-        always={"bias": True},
-        constants={"architectures": ["OpenAIGPTLMHeadModel"], "torch_dtype": "float32"},
-        write=_write,
-    ),
-    "gpt2": Family(
-        "gpt2",
-        names=lambda config: NAMES["gpt2"],
-        fields=FIELDS,
-        fixed={"post_norm": False, "window": 0},
-        always={"bias": True},
+        fixed={"post_norm": True, "window": 0}, always={"bias": True}, write=_write,
+        constants={"architectures": ["OpenAIGPTLMHeadModel"], "torch_dtype": "float32"}),
+    "gpt2": Layout(
+        "gpt2", names=lambda config: NAMES["gpt2"], fields=FIELDS,
+        fixed={"post_norm": False, "window": 0}, always={"bias": True}, write=_write,
         demands={"scale_attn_by_inverse_layer_idx": (False, SCALES), "scale_attn_weights": (True, SCALES)},
-        constants={"architectures": ["GPT2LMHeadModel"], "torch_dtype": "float32"},
-        write=_write,
-    ),
+        constants={"architectures": ["GPT2LMHeadModel"], "torch_dtype": "float32"}),
 }

@@ -11,8 +11,6 @@ Each * stands for a layer's number, the same on both sides. One table may hold t
 is asked only for the parameters it has.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -46,9 +44,8 @@ class Names:
     ignored: Iterable[str] = ()
     tied: Mapping[str, str] = field(default_factory=dict)
 
-    def read(
-        self, published: Mapping[str, np.ndarray], wanted: Iterable[str], optional: Iterable[str] = ()
-    ) -> dict[str, np.ndarray]:
+    def read(self, published: Mapping[str, np.ndarray], wanted: Iterable[str],
+             optional: Iterable[str] = ()) -> dict[str, np.ndarray]:
         """Our state dict. wanted: our parameters' names, such as model.state_dict().
 
         optional: patterns of ours that may be missing (a head that is still to be trained); they are then left out.
@@ -67,7 +64,15 @@ class Names:
             used.update(found)
             arrays = [files[name].T if transposed and files[name].ndim == 2 else files[name] for name in found]
             state[ours] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        self._check_rest(files, used)
+        for name in files.keys() - used:
+            if any(fnmatchcase(name, pattern) for pattern in self.ignored):
+                continue
+            if name in self.tied:
+                if self.tied[name] in used and not np.array_equal(files[name], files[self.tied[name]]):
+                    raise ValueError(f"the checkpoint's {name} differs from its {self.tied[name]}, with which this "
+                                     "model shares it; its config should say tie_word_embeddings: false")
+            elif not self._knows(name) or re.search(r"\.\d+\.", name):
+                raise ValueError(f"the checkpoint has {name}, for which this model has no place; check config.json")
         return state
 
     def write(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -77,8 +82,7 @@ class Names:
             names, transposed = self.published(ours)
             array = backend.to_numpy(array)
             array = array.T if transposed and array.ndim == 2 else array
-            parts = np.split(array, len(names)) if len(names) > 1 else [array]
-            arrays |= dict(zip(names, parts))
+            arrays |= zip(names, np.split(array, len(names)) if len(names) > 1 else [array])
         return arrays
 
     def published(self, ours: str) -> tuple[tuple[str, ...], bool]:
@@ -89,12 +93,8 @@ class Names:
         rule, ending = (self.table[pattern], "") if pattern in self.table else (self.table.get(module), f".{leaf}")
         if rule is None:
             raise ValueError(f"no published name is known for our parameter {ours}")
-        filled = []
-        for name in _parts(rule):
-            for number in numbers:
-                name = name.replace("*", number, 1)
-            filled.append(name + ending)
-        return tuple(filled), isinstance(rule, Transposed)
+        filled = tuple(name.replace("*", "{}").format(*numbers) + ending for name in _parts(rule))
+        return filled, isinstance(rule, Transposed)
 
     def _full(self, name: str) -> str:
         """A name as it stands in the file -> the full name: today's words for old ones, and the prefix."""
@@ -111,19 +111,6 @@ class Names:
     def _patterns(self) -> set[str]:
         """Every published name of the table."""
         return {name for rule in self.table.values() for name in _parts(rule)}
-
-    def _check_rest(self, files: Mapping[str, np.ndarray], used: set[str]) -> None:
-        for name in files.keys() - used:
-            if any(fnmatchcase(name, pattern) for pattern in self.ignored):
-                continue
-            if name in self.tied:
-                if self.tied[name] in used and not np.array_equal(files[name], files[self.tied[name]]):
-                    raise ValueError(
-                        f"the checkpoint's {name} differs from its {self.tied[name]}, with which this model shares it; "
-                        "its config should say tie_word_embeddings: false"
-                    )
-            elif not self._knows(name) or re.search(r"\.\d+\.", name):
-                raise ValueError(f"the checkpoint has {name}, for which this model has no place; check config.json")
 
 
 def _parts(rule: str | tuple[str, ...]) -> tuple[str, ...]:

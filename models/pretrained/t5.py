@@ -5,13 +5,11 @@ one of its own and does not scale. Files say which by `tie_word_embeddings`, or 
 there whatever the model, by `scale_decoder_outputs`; and the file may leave out a table that equals the embedding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
 
-from models.pretrained.family import Arrays, Family
+from models.pretrained.layout import Arrays, Layout
 from models.pretrained.names import Names
 
 
@@ -51,29 +49,15 @@ IGNORED = ["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weig
 COPIES = {f"{stack}.embed_tokens.weight": "shared.weight" for stack in ("encoder", "decoder")}
 
 FIELDS = {
-    "vocab_size": ("vocab_size", 32128),
-    "layers": ("num_layers", 6),
-    "decoder_layers": ("num_decoder_layers", None),
-    "heads": ("num_heads", 8),
-    "head_width": ("d_kv", 64),
-    "width": ("d_model", 512),
-    "hidden": ("d_ff", 2048),
-    "buckets": ("relative_attention_num_buckets", 32),
-    "max_distance": ("relative_attention_max_distance", 128),
-    "activation": ("feed_forward_proj", "relu"),
-    "dropout": ("dropout_rate", 0.1),
-    "norm_eps": ("layer_norm_epsilon", 1e-6),
-    "pad_id": ("pad_token_id", 0),
-    "eos_id": ("eos_token_id", 1),
+    "vocab_size": ("vocab_size", 32128), "layers": ("num_layers", 6), "decoder_layers": ("num_decoder_layers", None),
+    "heads": ("num_heads", 8), "head_width": ("d_kv", 64), "width": ("d_model", 512), "hidden": ("d_ff", 2048),
+    "buckets": ("relative_attention_num_buckets", 32), "max_distance": ("relative_attention_max_distance", 128),
+    "activation": ("feed_forward_proj", "relu"), "dropout": ("dropout_rate", 0.1),
+    "norm_eps": ("layer_norm_epsilon", 1e-6), "pad_id": ("pad_token_id", 0), "eos_id": ("eos_token_id", 1),
 }
 ACTIVATIONS = {
-    "relu": "relu",
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "silu": "silu",
-    "gated-relu": "gated relu",
-    "gated-gelu": "gated gelu_tanh",
-    "gated-silu": "gated silu",
+    "relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu",
+    "gated-relu": "gated relu", "gated-gelu": "gated gelu_tanh", "gated-silu": "gated silu",
 }
 
 
@@ -104,23 +88,13 @@ def _read(ours: dict, fields: Mapping, arrays: Arrays) -> Arrays:
 
 
 def _write(fields: dict, config) -> None:
-    fields |= {
-        "num_decoder_layers": config.decoder_layers or config.layers,
-        "tie_word_embeddings": config.tied,
-        "scale_decoder_outputs": config.tied,
-        "decoder_start_token_id": config.pad_id,
-    }
+    fields |= {"num_decoder_layers": config.decoder_layers or config.layers, "tie_word_embeddings": config.tied,
+               "scale_decoder_outputs": config.tied, "decoder_start_token_id": config.pad_id}
 
 
-FAMILY = Family(
-    "t5",
-    names=lambda config: names(config.gated),
-    fields=FIELDS,
-    activations=ACTIVATIONS,
+LAYOUT = Layout(
+    "t5", names=lambda config: names(config.gated), fields=FIELDS, activations=ACTIVATIONS,
     activation_of=lambda config: f"gated {config.activation}" if config.gated else config.activation,
     constants={"is_encoder_decoder": True, "architectures": ["T5ForConditionalGeneration"]},
-    by_head=("*.positions.weight",),
-    read=_read,
-    write=_write,
-)
-FAMILIES = {"t5": FAMILY, "mt5": FAMILY}  # of one form; what is written is called t5
+    by_head=("*.positions.weight",), read=_read, write=_write)
+LAYOUTS = {"t5": LAYOUT, "mt5": LAYOUT}  # of one form; what is written is called t5

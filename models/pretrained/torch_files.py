@@ -11,8 +11,6 @@ or more tensors) in NAME/data/KEY. Before, the pickles stood one after another (
 the object, the storages' keys), followed by the raw storages.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import pickletools
@@ -24,85 +22,64 @@ from typing import BinaryIO
 
 import numpy as np
 
+from models.files import widen
+
 MAGIC = 0x1950A86A20F9469CFC6C  # of the older layout
+BRIEF = "<u2"  # bfloat16, as its bits
 DTYPES = {
-    "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "bfloat16",
+    "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": BRIEF,
     "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1",
     "BoolStorage": "?",
-}  # fmt: skip
-FUNCTIONS = {
-    "collections OrderedDict",
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_tensor",
-    "torch._utils _rebuild_parameter",
 }
+FUNCTIONS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor",
+             "torch._utils _rebuild_parameter"}
 
 
 class Refused(ValueError):
     """The pickle asks for something that is no part of a table of tensors."""
 
 
-@dataclass(frozen=True)
-class Global:
+class Global(str):
     """The name of a function or class; only ever compared with the names above."""
-
-    name: str
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Flat memory elsewhere in the file: `numel` numbers of a type, under a key."""
+    """Flat memory that one or more tensors are views of. It is filled when the pickle has been read."""
 
-    kind: str
-    key: str
-    numel: int
-
-    @property
-    def nbytes(self) -> int:
-        return self.numel * (2 if self.kind == "bfloat16" else np.dtype(self.kind).itemsize)
+    flat: np.ndarray
 
 
-@dataclass(frozen=True)
-class View:
-    """A tensor: which elements of a storage, in which order. offset and strides count elements."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def __post_init__(self):
-        s = self
-        numbers = (s.offset, *s.shape, *s.strides) if type(s.shape) is type(s.strides) is tuple else (None,)
-        if not isinstance(s.storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
-            raise Refused("a tensor is described by something else than a storage and whole numbers")
-        if len(s.shape) != len(s.strides):
-            raise Refused(f"a tensor of shape {s.shape} has {len(s.strides)} strides")
-        last = s.offset + sum((n - 1) * stride for n, stride in zip(s.shape, s.strides))
-        if math.prod(s.shape) and (last >= s.storage.numel or math.prod(s.shape) > s.storage.numel):
-            raise Refused(f"a tensor of shape {s.shape} reaches outside its storage of {s.storage.numel} numbers")
-
-    def of(self, flat: np.ndarray) -> np.ndarray:
-        """The array, given the storage's numbers."""
-        if not math.prod(self.shape):
-            return np.zeros(self.shape, flat.dtype)
-        strides = [stride * flat.itemsize for stride in self.strides]
-        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, strides, writeable=False)
+def tensor(storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+    """Some elements of a storage, in some order. offset and strides count elements."""
+    numbers = (offset, *shape, *strides) if type(shape) is type(strides) is tuple else (None,)
+    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
+        raise Refused("a tensor is described by something else than a storage and whole numbers")
+    if len(shape) != len(strides):
+        raise Refused(f"a tensor of shape {shape} has {len(strides)} strides")
+    flat, count = storage.flat, math.prod(shape)
+    if not count:
+        return np.zeros(shape, flat.dtype)
+    if max(count - 1, offset + sum((n - 1) * stride for n, stride in zip(shape, strides))) >= len(flat):
+        raise Refused(f"a tensor of shape {shape} reaches outside its storage of {len(flat)} numbers")
+    strides = [stride * flat.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(flat[offset:], shape, strides, writeable=False)
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     """The tensors of a file that torch.save made from a state dict, by name; bfloat16 as float32."""
-    path = Path(path)
     try:
         with open(path, "rb") as file:
             first = file.read(2)
             file.seek(0)
-            return _read_archive(file) if first == b"PK" else _read_sequence(file)
+            arrays = _read_archive(file) if first == b"PK" else _read_sequence(file)
     except Refused as error:
         raise ValueError(f"{path} is refused: {error}. Weights need nothing but tensors, so this file may be made to "
-                         "do harm") from None  # fmt: skip
-    except (OSError, KeyError, IndexError, EOFError, struct.error, zipfile.BadZipFile, UnicodeDecodeError) as error:
+                         "do harm") from None
+    except (OSError, KeyError, IndexError, EOFError, MemoryError, struct.error, zipfile.BadZipFile,
+            UnicodeDecodeError) as error:
         raise ValueError(f"{path} is truncated or damaged: {error}") from None
+    return {name: widen(array) if array.dtype == BRIEF else array for name, array in arrays.items()}
 
 
 def _read_archive(file: BinaryIO) -> dict[str, np.ndarray]:
@@ -115,11 +92,12 @@ def _read_archive(file: BinaryIO) -> dict[str, np.ndarray]:
         raise Refused("its numbers are not little-endian")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
         raise Refused("its entries are compressed, which torch.save never does")
-    views = tensors(Reader(io.BytesIO(archive.read(f"{folder}data.pkl"))).read())
-    flat = {}
-    for storage in {view.storage for view in views.values()}:
-        flat[storage] = numbers(archive.read(f"{folder}data/{storage.key}"), storage)
-    return {name: view.of(flat[view.storage]) for name, view in views.items()}
+    reader = Reader(io.BytesIO(archive.read(f"{folder}data.pkl")))
+    arrays = tensors(reader.read())
+    for key, storage in reader.storages.items():
+        entry = archive.getinfo(f"{folder}data/{key}")
+        fill(key, storage, archive.open(entry), entry.file_size)
+    return arrays
 
 
 def _read_sequence(file: BinaryIO) -> dict[str, np.ndarray]:
@@ -128,37 +106,29 @@ def _read_sequence(file: BinaryIO) -> dict[str, np.ndarray]:
     if magic != MAGIC or version != 1001:
         raise KeyError("it begins like no file of torch.save")
     Reader(file).read()  # sizes of types on the machine that wrote it
-    views = tensors(Reader(file).read())
-    storages = {view.storage.key: view.storage for view in views.values()}
-    flat = {}
+    reader = Reader(file)
+    arrays = tensors(reader.read())
     for key in Reader(file).read():
         (numel,) = struct.unpack("<q", file.read(8))
-        if key not in storages or numel != storages[key].numel:
-            raise KeyError(f"storage {key!r} has {numel} numbers, which is not what its tensors say")
-        flat[storages[key]] = numbers(file.read(storages[key].nbytes), storages[key])
-    return {name: view.of(flat[view.storage]) for name, view in views.items()}
+        storage = reader.storages.pop(key)
+        fill(key, storage, file, numel * storage.flat.itemsize)
+    if reader.storages:
+        raise KeyError(f"the file lacks the storages {', '.join(reader.storages)}")
+    return arrays
 
 
-def numbers(raw: bytes, storage: Storage) -> np.ndarray:
-    """A storage's bytes as numbers."""
-    if len(raw) != storage.nbytes:
-        raise KeyError(f"storage {storage.key!r} has {len(raw)} bytes where {storage.nbytes} should be")
-    if storage.kind == "bfloat16":
-        return widen(np.frombuffer(raw, "<u2"))
-    return np.frombuffer(raw, storage.kind)
+def fill(key: str, storage: Storage, file: BinaryIO, size: int) -> None:
+    """Read a storage's numbers, which the file has in so many bytes."""
+    if size != storage.flat.nbytes or file.readinto(storage.flat.view(np.uint8)) != size:
+        raise KeyError(f"storage {key!r} does not have {storage.flat.nbytes} bytes, as its tensors say")
 
 
-def widen(bits: np.ndarray) -> np.ndarray:
-    """bfloat16, given as uint16, to float32: the upper half of its bits, the lower half zero."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def tensors(found) -> dict[str, View]:
+def tensors(found) -> dict[str, np.ndarray]:
     """Check that the pickle described a table of tensors by name."""
     if not isinstance(found, dict):
         raise Refused(f"it holds a {type(found).__name__} instead of a table of tensors")
     for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, View):
+        if not isinstance(name, str) or not isinstance(value, np.ndarray):
             raise Refused(f"under {name!r} it holds a {type(value).__name__}, which is no tensor")
     return found
 
@@ -167,10 +137,7 @@ class Reader:
     """Follows one pickle, up to its STOP, as far as it builds tables, lists, numbers, strings and tensors."""
 
     def __init__(self, file: BinaryIO):
-        self.file = file
-        self.stack: list = []
-        self.marks: list[int] = []
-        self.memo: dict[int, object] = {}
+        self.file, self.stack, self.marks, self.memo, self.storages = file, [], [], {}, {}
 
     def read(self):
         """What the pickle describes."""
@@ -191,37 +158,22 @@ class Reader:
         match name:
             case "PROTO" | "FRAME" | "STOP":
                 pass
-            case "NONE":
-                stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                stack.append(name == "NEWTRUE")
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
-                stack.append(argument)
-            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING":
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
+            case ("BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT"
+                  | "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING"):
                 stack.append(argument)
             case "MARK":
                 self.marks.append(len(stack))
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "TUPLE":
-                stack.append(tuple(self.pop_from(self.marks.pop())))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(self.pop_from(-int(name[-1]))))
-            case "APPEND":
-                item = stack.pop()
-                self.top(list).append(item)
-            case "APPENDS":
-                items = self.pop_from(self.marks.pop())
+            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
+                stack.append({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[name]())
+            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(self.pop_from(self.marks.pop() if name == "TUPLE" else -int(name[-1]))))
+            case "APPEND" | "APPENDS":
+                items = self.pop_from(-1 if name == "APPEND" else self.marks.pop())
                 self.top(list).extend(items)
-            case "SETITEM":
-                value, key = stack.pop(), stack.pop()
-                self.top(dict)[key] = value
-            case "SETITEMS":
-                items = self.pop_from(self.marks.pop())
+            case "SETITEM" | "SETITEMS":
+                items = self.pop_from(-2 if name == "SETITEM" else self.marks.pop())
                 self.top(dict).update(zip(items[::2], items[1::2]))
             case "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
                 self.memo[len(self.memo) if name == "MEMOIZE" else argument] = stack[-1]
@@ -260,18 +212,21 @@ class Reader:
         """A reference to a storage: ("storage", its type, key, location, numel[, None])."""
         if not isinstance(found, tuple) or len(found) < 5 or found[0] != "storage" or type(found[1]) is not Global:
             raise Refused("its pickle refers to something that is no storage")
-        kind, key, numel, rest = found[1].name.split()[1], found[2], found[4], found[5:]
+        kind, key, numel, rest = found[1].split()[1], found[2], found[4], found[5:]
         if kind not in DTYPES or type(key) is not str or type(numel) is not int or numel < 0 or set(rest) - {None}:
             raise Refused(f"its pickle refers to a storage in an unknown way: {found[2:]}")
-        return Storage(DTYPES[kind], key, numel)
+        storage = self.storages.setdefault(key, Storage(np.empty(numel, DTYPES[kind])))
+        if (storage.flat.dtype, len(storage.flat)) != (DTYPES[kind], numel):
+            raise Refused(f"its pickle describes storage {key!r} in two ways")
+        return storage
 
     def called(self, function, arguments):
         """What pickle would call a function for."""
-        name = function.name.split()[1] if isinstance(function, Global) else None
+        name = function.split()[1] if isinstance(function, Global) else None
         if name == "OrderedDict" and arguments == ():
             return {}
         if name in ("_rebuild_tensor", "_rebuild_tensor_v2") and len(arguments) >= 4:
-            return View(*arguments[:4])
-        if name == "_rebuild_parameter" and len(arguments) >= 1 and isinstance(arguments[0], View):
+            return tensor(*arguments[:4])
+        if name == "_rebuild_parameter" and len(arguments) >= 1 and isinstance(arguments[0], np.ndarray):
             return arguments[0]
         raise Refused(f"its pickle calls {name or 'something that is no function'} in an unknown way")

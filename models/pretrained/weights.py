@@ -4,18 +4,13 @@ Whatever the precision of a file, the model computes in float32: float16, bfloat
 when they are read. Integers stay as they are (some files hold counters and position tables; the name maps drop them).
 """
 
-from __future__ import annotations
-
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from models.files import read_json, replace_file, write_json
-from models.pretrained.torch_files import read_torch, widen
+from models.files import read_json, read_safetensors, write_json, write_safetensors
+from models.pretrained.torch_files import read_torch
 
 SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
 CANDIDATES = (SINGLE, SHARDED, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -30,14 +25,6 @@ def read_config(folder: str | Path) -> dict:
     if not (folder / "config.json").exists():
         raise ValueError(f"{folder} has no config.json: it is not a folder in Hugging Face's layout")
     return read_json(folder / "config.json", "the settings of a published model")
-
-
-def check_kind(fields: dict, *kinds: str) -> str:
-    """The config's model_type, which must be one of `kinds`."""
-    kind = fields.get("model_type")
-    if kind not in kinds:
-        raise ValueError(f"the config's model_type is {kind!r}; this model reads {' and '.join(map(repr, kinds))}")
-    return kind
 
 
 def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
@@ -72,66 +59,26 @@ def _read_shards(index: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a safetensors file. NumPy knows no bfloat16, so such arrays come as float32."""
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:  # also checks every offset
-            names = list(file.keys())
-            brief = {name for name in names if file.get_slice(name).get_dtype() == "BF16"}
-            arrays = {name: file.get_tensor(name) for name in names if name not in brief}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} is truncated or damaged: {error}") from None
-    return arrays | _read_bfloat16(path, brief)
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The strings by name that stand beside the arrays of a safetensors file."""
-    with safetensors.safe_open(path, framework="numpy") as file:
-        return file.metadata() or {}
-
-
-def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
-    """The file whole or not at all."""
-    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    replace_file(path, lambda beside: safetensors.numpy.save_file(arrays, beside, metadata=metadata))
-
-
-def _read_bfloat16(path: Path, names: set[str]) -> dict[str, np.ndarray]:
-    """The file: 8 bytes with the length of a JSON header, the header, then the data that its offsets count in."""
-    if not names:
-        return {}
-    arrays = {}
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        for name in names:
-            begin, end = header[name]["data_offsets"]
-            file.seek(8 + length + begin)
-            arrays[name] = widen(np.frombuffer(file.read(end - begin), "<u2")).reshape(header[name]["shape"])
-    return arrays
-
-
 def write_folder(folder: str | Path, config: dict, arrays: Mapping[str, np.ndarray], shard_bytes: int = SHARD_BYTES):
     """Write config.json and model.safetensors; in several files where they are longer than shard_bytes together."""
     folder = Path(folder)
     write_json(folder / "config.json", dict(sorted(config.items())))
-    shards: list[list[str]] = [[]]
-    size = 0
+    shards, size = [{}], 0
     for name, array in arrays.items():
         if shards[-1] and size + array.nbytes > shard_bytes:
-            shards.append([])
+            shards.append({})
             size = 0
-        shards[-1].append(name)
+        shards[-1][name] = array
         size += array.nbytes
     count = len(shards)
     files = [SINGLE] if count == 1 else [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
-    for file, names in zip(files, shards):
-        write_safetensors(folder / file, {name: arrays[name] for name in names}, {"format": "pt"})
+    for file, shard in zip(files, shards):
+        write_safetensors(folder / file, shard, {"format": "pt"})
     if count == 1:
         (folder / SHARDED).unlink(missing_ok=True)
     else:
         about = {"total_size": sum(array.nbytes for array in arrays.values())}
-        places = {name: file for file, names in zip(files, shards) for name in names}
+        places = {name: file for file, shard in zip(files, shards) for name in shard}
         write_json(folder / SHARDED, {"metadata": about, "weight_map": places})
     for old in (folder / SINGLE, *folder.glob("model-*-of-*.safetensors")):
         if old.name not in files:

@@ -1,4 +1,4 @@
-"""Text to ids and back. Each scheme has a file of its own, which opens with the algorithm it follows.
+"""Text to ids and back. The file of each scheme opens with the algorithm it follows.
 
 All tokenizers share one surface: `train(texts, vocab_size)`, `encode`, `encode_batch`, `encode_array`,
 `encode_with_offsets`, `decode`, `prepare`, `save`, `load`, `from_pretrained`, `vocab_size`, `special_tokens`, and the
@@ -8,12 +8,12 @@ ids that mean something: `pad_id`, `end_id`, `separator_id`, `mask_id`, `unk_id`
 from pathlib import Path
 
 from models.files import read_json
-from models.tokenizers.base import Batch, Frame, Special, Tokenizer, pad, tokenizer_file
+from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read, pad
 from models.tokenizers.bytelevel import ByteLevelBPE
 from models.tokenizers.characters import Characters
 from models.tokenizers.classic import ClassicBPE
-from models.tokenizers.elmo import ElmoCharacters
-from models.tokenizers.raw_bytes import Bytes
+from models.tokenizers.methods import Batch
+from models.tokenizers.raw_bytes import Bytes, ElmoCharacters
 from models.tokenizers.unigram import Unigram
 from models.tokenizers.wordpiece import WordPiece
 from models.tokenizers.words import Words
@@ -24,20 +24,15 @@ __all__ = ["Batch", "ByteLevelBPE", "Bytes", "Characters", "ClassicBPE", "ElmoCh
 
 def load(path: str | Path) -> Tokenizer | ElmoCharacters:
     """The tokenizer in a tokenizer.json, in any other vocabulary file, or in a folder, whatever its scheme."""
-    path = Path(path)
-    if path.is_dir() and not (path / "tokenizer.json").exists():
-        for name in ("spiece.model", "vocab.txt", "vocab.json"):
-            if (path / name).exists():
-                path = path / name
-                break
-        else:
-            raise ValueError(f"{path} has no tokenizer.json, spiece.model, vocab.txt or vocab.json")
+    path, folder = file_to_read(path, "spiece.model", "vocab.txt", "vocab.json"), Path(path)
+    if folder.is_dir() and not path.exists():
+        raise ValueError(f"{folder} has no tokenizer.json, spiece.model, vocab.txt or vocab.json")
     if path.name == "vocab.json":
-        return (ClassicBPE if "</w>" in "".join(read_json(path, "a tokenizer")) else ByteLevelBPE).load(path.parent)
+        return (ClassicBPE if "</w>" in "".join(read_json(path, "a tokenizer")) else ByteLevelBPE).load(path)
     by_suffix = {".model": Unigram, ".txt": WordPiece, ".tiktoken": ByteLevelBPE}
     if path.suffix in by_suffix:
         return by_suffix[path.suffix].load(path)
-    spec = read_json(tokenizer_file(path), "a tokenizer")
+    spec = read_json(path, "a tokenizer")
     model = spec["model"] if isinstance(spec.get("model"), dict) else {}
     kind = spec.get("type") or model.get("type")
     by_kind = {"Characters": Characters, "Bytes": Bytes, "ElmoCharacters": ElmoCharacters,

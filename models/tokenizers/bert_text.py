@@ -20,7 +20,10 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
+from models.tokenizers.base import Frame, Special, Tokenizer
+from models.tokenizers.methods import WordCache
 from models.tokenizers.pairs import count_words
+from models.tokenizers.tokenizer_json import TokenizerJson
 
 OTHER_SPACES = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # white space to str.split, controls to be dropped to BERT
 ASCII_WORDS = re.compile("[A-Za-z0-9]+|.")
@@ -80,32 +83,20 @@ class BertText:
 
     def words_with_places(self, text: str) -> list[tuple[str, list[int]]]:
         """The words of a whole text, and for each of their characters the place in the text it came from."""
-        words, word, places = [], [], []
-
-        def end():
-            if word:
-                words.append(("".join(word), places.copy()))
-                word.clear()
-                places.clear()
-
+        words, goes_on = [], False  # whether the last word does
         for i, character in enumerate(text):
             what = kind(character)
-            if what == "drop":
-                continue
             if what == "space":
-                end()
-                continue
-            apart = what == "cjk" and self.handle_chinese_chars
-            for one in self.fold(character):
-                alone = apart or kind(one) == "alone"
-                if alone:
-                    end()
-                word.append(one)
-                places.append(i)
-                if alone:
-                    end()
-        end()
-        return words
+                goes_on = False
+            elif what != "drop":
+                for one in self.fold(character):
+                    alone = (what == "cjk" and self.handle_chinese_chars) or kind(one) == "alone"
+                    if alone or not goes_on:
+                        words.append(([], []))
+                    words[-1][0].append(one)
+                    words[-1][1].append(i)
+                    goes_on = not alone
+        return [("".join(word), places) for word, places in words]
 
     def fold(self, character: str) -> str:
         """One character without accents and in lower case: any number of characters, often just itself."""
@@ -117,8 +108,13 @@ class BertText:
         return character
 
     @classmethod
-    def from_json(cls, step: dict) -> BertText:
-        """From a BertNormalizer in tokenizer.json."""
+    def from_json(cls, spec: TokenizerJson) -> BertText:
+        """From the one normalizer in tokenizer.json."""
+        steps = spec.steps("normalizer", "normalizers")
+        if list(steps) != ["BertNormalizer"]:
+            raise ValueError(f"{spec.path}: the normalizer is {' + '.join(steps) or 'missing'}, but only "
+                             f"BertNormalizer is known for a {spec.model['type']} model")
+        step = steps["BertNormalizer"]
         if not step.get("clean_text", True):
             raise ValueError("a BertNormalizer without clean_text is not supported; set clean_text to true")
         return cls(step.get("lowercase", True), step.get("strip_accents"), step.get("handle_chinese_chars", True))
@@ -126,3 +122,26 @@ class BertText:
     def to_json(self) -> dict:
         return {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": self.handle_chinese_chars,
                 "strip_accents": self.strip_accents, "lowercase": self.lowercase}
+
+
+class BertWords(Tokenizer):
+    """The parent of WordPiece and GPT-1's BPE: the same clean words, which each cuts into tokens by its own `match`."""
+
+    def __init__(self, vocab: dict[str, int], special: dict[str, Special], text: BertText | None, unk_token: str,
+                 frame: Frame | None, pad_token: str | None):
+        super().__init__(special, frame, pad_token)
+        if unk_token not in vocab:
+            raise ValueError(f"the vocabulary has no {unk_token!r} for words it cannot spell; add it, or name another "
+                             f"unk_token")
+        self.vocab, self.text, self.unk_token, self.unk_id = vocab, text or BertText(), unk_token, vocab[unk_token]
+        by_id = {i: token for token, i in vocab.items()} | {one.id: name for name, one in self.special.items()}
+        self.tokens = [by_id.get(i) for i in range(max(by_id) + 1)]
+        self.cache = WordCache(lambda raw: [i for word in self.text.words(raw) for i, _, _ in self.match(word)])
+
+    def encode_plain(self, text: str) -> list[int]:
+        return list(self.cache.ids(self.text.raw_words(text)))
+
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        found = [(i, (places[start], places[end - 1] + 1)) for word, places in self.text.words_with_places(text)
+                 for i, start, end in self.match(word)]
+        return [i for i, _ in found], [span for _, span in found]

@@ -8,33 +8,82 @@ As published, against plain BPE (Sennrich et al. 2016):
 - in files every byte is written as a visible character: space is U+0120, the rest below
 Against the original code: words are remembered with their ids, so each distinct word is merged once; long words
 take a heap; and training keeps pair counts up to date instead of counting again (pairs.py).
+
+GPT-2's pattern keeps letters, digits and punctuation apart, glues one space to the word that follows it and splits
+English contractions off; GPT-4's limits numbers to three digits. No merge crosses a cut. Both need Unicode classes,
+hence the `regex` package. On ASCII text a class is a handful of ranges, which Python's own `re` matches twice as
+fast, so text is cut into blocks, and each block that is all ASCII takes that road.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import regex
 
 from models.files import read_json, read_text, write_text
-from models.tokenizers.base import WHITE_SPACE, Frame, Special, Tokenizer, WordCache, distinct
+from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
+from models.tokenizers.methods import WHITE_SPACE, WordCache
 from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
-from models.tokenizers.split import GPT2, Splitter
-from models.tokenizers.tokenizer_json import TokenizerJson, read_merges, write_published, write_vocab_and_merges
+from models.tokenizers.tokenizer_json import BPE, TokenizerJson, framed, read_merges, write_published
+
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT4 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+        r"|\s+(?!\S)|\s+")
+NEWER = "".join("-".join(rf"\U{int(code, 16):08X}" for code in item.split("-")) for item in re.findall(r"\S+", """
+    558 58B-58C 88F C5C CDC 208F 209D-209F A7CE-A7CF A7D2 A7D4 A7DD A7E2 A7F1 AB6C-AB6D 107BB-107BF 10940-10959
+    10EC5-10EC7 10ED9-10EEE 11B0A 11DB0-11DDB 11DE0-11DE9 11DF1 1246F 12475-1247F 12550-12686 16EA0-16EB8
+    16EBB-16ED3 16FF2-16FF3 16FF4-16FF6 187F8-187FF 18CD6-18CDA 18D09-18D20 18D80-18DF2 18E00-19191 191A0-191D2
+    1B123-1B128 1B168 1D6A6 1DF1F-1DF24 1DF2B-1DF81 1DF90-1DF96 1DFCD-1DFFF 1E6C0-1E6DE 1E6E0-1E6E2 1E6E4-1E6E5
+    1E6E7-1E6ED 1E6F0-1E6F4 1E6FE-1E6FF 2B73A-2B73F 2B81E 2CEA2-2CEAD 323B0-33479 3D000-3FC3F
+    """))  # letters and numbers since Unicode 16, the version that tiktoken and tokenizers know
+NEWER = re.compile(f"[{NEWER}]")
+NEITHER = "\uffff"  # no letter, no number, no white space: what NEWER characters count as
+BLOCK = 1 << 16  # characters: few enough that one emoji costs little, many enough that cuts cost nothing
+SAFE_CUT = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")  # both patterns always cut here, whatever stands around it
+# A printable character for each byte: itself where it has one, else the next of U+0100, U+0101, ...
+PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+OTHERS = [byte for byte in range(256) if byte not in PRINTABLE]
+BYTE_OF = {chr(byte): byte for byte in PRINTABLE} | {chr(256 + n): byte for n, byte in enumerate(OTHERS)}
+VISIBLE = sorted(BYTE_OF, key=BYTE_OF.get)
 
 
-def visible_bytes() -> list[str]:
-    """A printable character for each byte: itself where it has one, else the next of U+0100, U+0101, ..."""
-    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) if byte in printable else chr(256 + others.index(byte)) for byte in range(256)]
+class Splitter:
+    """Cuts text into words by a pattern: "gpt2", "gpt4", or any pattern of the `regex` package whose matches tile text.
 
+    list(Splitter("gpt2").blocks("It's 12!"))  ->  [["It", "'s", " 12", "!"]]
+    """
 
-VISIBLE = visible_bytes()
-BYTE_OF = {character: byte for byte, character in enumerate(VISIBLE)}
+    def __init__(self, pattern: str = "gpt2"):
+        self.pattern = {"gpt2": GPT2, "gpt4": GPT4}.get(pattern, pattern)
+        try:
+            self.anywhere = regex.compile(self.pattern)
+        except regex.error as error:
+            raise ValueError(f"the split pattern {pattern!r} does not compile: {error}") from None
+        ascii = self.pattern.replace(r"\p{L}\p{N}", "A-Za-z0-9")  # inside of [...] the two stand together
+        ascii = ascii.replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]")
+        self.ascii = re.compile(ascii, re.ASCII) if self.pattern in (GPT2, GPT4) else None
+
+    def blocks(self, text: str) -> Iterator[list[str]]:
+        """The words of the text, one list a block."""
+        if self.ascii is None:
+            yield self.cut(text)
+            return
+        start = 0
+        while start < len(text):
+            cut = SAFE_CUT.search(text, start + BLOCK)
+            end = cut.start() if cut else len(text)
+            block = text[start:end]
+            yield self.ascii.findall(block) if block.isascii() else self.cut(block)
+            start = end
+
+    def cut(self, text: str) -> list[str]:
+        return [text[match.start():match.end()] for match in self.anywhere.finditer(NEWER.sub(NEITHER, text))]
 
 
 class ByteLevelBPE(Tokenizer):
@@ -48,8 +97,7 @@ class ByteLevelBPE(Tokenizer):
                  special: dict[str, Special] | None = None, pattern: str = "gpt2", add_prefix_space: bool = False,
                  whole_words: bool = False, frame: Frame | None = None, pad_token: str | None = None):
         super().__init__(special, frame, pad_token)
-        missing = [byte for byte in range(256) if bytes([byte]) not in vocab]
-        if missing:
+        if missing := [byte for byte in range(256) if bytes([byte]) not in vocab]:
             raise ValueError(f"the vocabulary lacks {len(missing)} of the 256 bytes, first {VISIBLE[missing[0]]!r} "
                              f"(byte {missing[0]}); a byte-level BPE needs them all")
         self.vocab, self.merges = vocab, merges
@@ -65,10 +113,6 @@ class ByteLevelBPE(Tokenizer):
         names = {token.id: name for name, token in self.special.items()}
         return [names.get(i) or (token and show(token)) for i, token in enumerate(self.token_bytes)]
 
-    @property
-    def vocab_size(self) -> int:
-        return len(self.token_bytes)
-
     # ---- training
 
     @classmethod
@@ -77,19 +121,17 @@ class ByteLevelBPE(Tokenizer):
         """Learns merges from the texts until the vocabulary has vocab_size tokens, or no pair is left to merge.
 
         Ids: special tokens, the 256 bytes in the order of their visible characters, then merges as they are learnt:
-        the same vocabulary, id for id, as the `tokenizers` library's BpeTrainer. progress(n) is called with the
-        number of tokens so far.
+        the same vocabulary, id for id, as the `tokenizers` library's BpeTrainer.
         """
         special_tokens = distinct(special_tokens)
-        alphabet = [bytes([BYTE_OF[character]]) for character in sorted(VISIBLE)]
         if vocab_size < 256 + len(special_tokens):
             raise ValueError(f"vocab_size {vocab_size} is smaller than the alphabet: 256 bytes and "
                              f"{len(special_tokens)} special tokens; use at least {256 + len(special_tokens)}")
         counts = count_words(texts, Splitter(pattern).blocks)
-        single = [bytes([byte]) for byte in range(256)]
-        tokens = [*special_tokens, *alphabet]  # the names are text, so that no merge can spell one
-        words = (([single[byte] for byte in word.encode()], count) for word, count in counts.items())
-        merges = learn_vocabulary(tokens, words, vocab_size, min_frequency=min_frequency, progress=progress)
+        # the names are text, so that no merge can spell one
+        tokens = [*special_tokens, *(bytes([BYTE_OF[character]]) for character in sorted(VISIBLE))]
+        merges = learn_vocabulary(tokens, counts, lambda word: [bytes([byte]) for byte in word.encode()], vocab_size,
+                                  min_frequency=min_frequency, progress=progress)
         vocab = {token: i for i, token in enumerate(tokens) if i >= len(special_tokens)}
         return cls(vocab, merges, {name: Special(i) for i, name in enumerate(special_tokens)}, pattern)
 
@@ -112,29 +154,18 @@ class ByteLevelBPE(Tokenizer):
         return merge_word([self.byte_ids[byte] for byte in data], self.rank_of, self.joined)
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        ids = self.encode_plain(text)
-        added = self.prefix(text)
-        text = added + text
-        character_at = [i for i, character in enumerate(text) for _ in character.encode()]
-        offsets, byte = [], 0
+        added = self.prefix(text)  # stands at place -1
+        place = [i - len(added) for i, character in enumerate(added + text) for _ in character.encode()]
+        ids, offsets, byte = self.encode_plain(text), [], 0
         for i in ids:
             end = byte + len(self.token_bytes[i])
-            offsets.append((character_at[byte], character_at[end - 1] + 1))
+            offsets.append((max(place[byte], 0), place[end - 1] + 1))
             byte = end
-        if added:
-            offsets = [(max(start - 1, 0), end - 1) for start, end in offsets]
         return ids, offsets
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        try:
-            return b"".join([self.token_bytes[i] for i in self.check_ids(ids)])
-        except TypeError:
-            unused = next(i for i in ids if self.token_bytes[i] is None)
-            raise ValueError(f"id {unused} belongs to no token: the vocabulary file skips it") from None
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+        return b"".join([self.token_bytes[i] for i in self.check_ids(ids)]).decode("utf-8", errors="replace")
 
     def continues_word(self) -> np.ndarray:
         return ~self.starting_with(VISIBLE[ord(" ")])
@@ -153,38 +184,25 @@ class ByteLevelBPE(Tokenizer):
         byte_level = {"type": "ByteLevel", "add_prefix_space": self.add_prefix_space, "trim_offsets": False,
                       "use_regex": self.splitter.pattern == GPT2}
         split = {"type": "Split", "pattern": {"Regex": self.splitter.pattern}, "behavior": "Isolated", "invert": False}
+        before = {"type": "Sequence", "pretokenizers": [split, byte_level]}
         write_published(
-            path, self,
-            pre_tokenizer=byte_level if self.splitter.pattern == GPT2 else
-            {"type": "Sequence", "pretokenizers": [split, byte_level]},
-            decoder=byte_level,
-            model={"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                   "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
-                   "ignore_merges": self.whole_words, "vocab": self.readable_vocab(),
-                   "merges": [[show(left), show(right)] for left, right in self.merges]})
-
-    def save_vocab_and_merges(self, folder: str | Path) -> None:
-        """Writes the two files that GPT-2 was published with: vocab.json and merges.txt."""
-        merges = ((show(left), show(right)) for left, right in self.merges)
-        write_vocab_and_merges(folder, self.readable_vocab(), merges)
-
-    def readable_vocab(self) -> dict[str, int]:
-        return {token: i for i, token in enumerate(self.tokens) if token is not None}
+            path, self, pre_tokenizer=byte_level if byte_level["use_regex"] else before, decoder=byte_level,
+            model=BPE | {"ignore_merges": self.whole_words,
+                         "vocab": {token: i for i, token in enumerate(self.tokens) if token is not None},
+                         "merges": [[show(left), show(right)] for left, right in self.merges]})
 
     @classmethod
-    def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None,
-             pattern: str = "gpt2") -> ByteLevelBPE:
+    def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None, pattern: str = "gpt2"):
         """Reads tokenizer.json, a folder with it or with vocab.json + merges.txt, or tiktoken's rank file.
 
         special_tokens (ids by name) and pattern are for the files that do not say them: the last two kinds.
         """
-        path = Path(path)
+        path = file_to_read(path, "vocab.json")
         if path.suffix == ".tiktoken":
             return cls.from_ranks(read_ranks(path), special_tokens, pattern)
-        if path.suffix != ".json" and not (path / "tokenizer.json").exists() and (path / "vocab.json").exists():
+        if path.name == "vocab.json":
             return cls.from_vocab_and_merges(path, special_tokens, pattern)
         spec = TokenizerJson(path, "BPE")
-        path = spec.path
         model, steps = spec.model, spec.steps("pre_tokenizer", "pretokenizers")
         byte_level = steps.get("ByteLevel")
         if byte_level is None or model.get("end_of_word_suffix") or spec.steps("normalizer", "normalizers"):
@@ -195,30 +213,29 @@ class ByteLevelBPE(Tokenizer):
         return cls({as_bytes(token, path): i for token, i in spec.vocab().items() if token not in special},
                    [(as_bytes(left, path), as_bytes(right, path)) for left, right in spec.merges()],
                    special, pattern, byte_level.get("add_prefix_space", False), model.get("ignore_merges", False),
-                   spec.frame(), spec.pad_token(("<pad>", "<|endoftext|>")))
+                   spec.frame(), spec.pad_token("<pad>", "<|endoftext|>"))
 
     from_pretrained = load
 
     @classmethod
-    def from_vocab_and_merges(cls, folder, special_tokens=None, pattern="gpt2"):
+    def from_vocab_and_merges(cls, path: Path, special_tokens: dict[str, int] | None, pattern: str):
         """vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge."""
-        vocab, path = read_json(folder / "vocab.json", "a tokenizer"), folder / "merges.txt"
-        merges = [(as_bytes(left, path), as_bytes(right, path)) for left, right in read_merges(path)]
+        vocab, second = read_json(path, "a tokenizer"), path.with_name("merges.txt")
+        merges = [(as_bytes(left, second), as_bytes(right, second)) for left, right in read_merges(second)]
         ordinary = {*VISIBLE, *(show(left + right) for left, right in merges), *(show(left) for left, _ in merges)}
         special = {name: Special(i, lstrip=name == "<mask>") for name, i in vocab.items() if name not in ordinary}
         special |= {name: Special(i) for name, i in (special_tokens or {}).items()}
-        roberta = {"<s>", "</s>", "<pad>"} <= special.keys()
-        frame = Frame(["<s>", "A", "</s>"], ["<s>", "A", "</s>", "</s>", "B", "</s>"], [0] * 6) if roberta else None
-        vocab = {as_bytes(token, folder / "vocab.json"): i for token, i in vocab.items() if token not in special}
-        return cls(vocab, merges, special, pattern, frame=frame, pad_token="<pad>" if roberta else None)
+        vocab = {as_bytes(token, path): i for token, i in vocab.items() if token not in special}
+        if {"<s>", "</s>", "<pad>"} <= special.keys():
+            return cls(vocab, merges, special, pattern, frame=framed("<s>", "</s>", doubled=True), pad_token="<pad>")
+        return cls(vocab, merges, special, pattern)
 
     @classmethod
-    def from_ranks(cls, ranks: dict[bytes, int], special_tokens: dict[str, int] | None = None,
-                   pattern: str = "gpt2") -> ByteLevelBPE:
+    def from_ranks(cls, ranks: dict[bytes, int], special_tokens: dict[str, int] | None, pattern: str):
         """A vocabulary whose ids are its merge order. Each merge is recovered by merging the token's own bytes with
         the merges before it: two pieces must be left, and they are the pair that made it."""
-        rank_of, joined, merges = {}, [], []
-        for token, i in sorted(ranks.items(), key=lambda item: item[1]):
+        rank_of, joined, merges, tokens = {}, [], [], sorted(ranks, key=ranks.get)
+        for i, token in enumerate(tokens):
             if len(token) > 1:
                 pieces = merge_word([ranks.get(token[k:k + 1], -1) for k in range(len(token))], rank_of, joined)
                 if len(pieces) != 2 or min(pieces) < 0:
@@ -226,12 +243,9 @@ class ByteLevelBPE(Tokenizer):
                                      f"the rank file is incomplete")
                 rank_of[tuple(pieces)] = len(joined)
                 joined.append(i)
-                merges.append(tuple(pieces))
-        by_rank = {i: token for token, i in ranks.items()}
-        if special_tokens is None:
-            special_tokens = {"<|endoftext|>": len(ranks)}
-        special = {name: Special(i) for name, i in special_tokens.items()}
-        return cls(dict(ranks), [(by_rank[a], by_rank[b]) for a, b in merges], special, pattern, whole_words=True)
+                merges.append((tokens[pieces[0]], tokens[pieces[1]]))
+        names = {"<|endoftext|>": len(ranks)} if special_tokens is None else special_tokens
+        return cls(ranks, merges, {name: Special(i) for name, i in names.items()}, pattern, whole_words=True)
 
 
 def show(token: bytes) -> str:
@@ -256,8 +270,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except ValueError:
             raise ValueError(f"{path}, line {number}: {line[:60]!r} is not base64 bytes and a rank") from None
-    holes = sorted({*range(len(ranks))} - {*ranks.values()})
-    if holes:
+    if holes := sorted({*range(len(ranks))} - {*ranks.values()}):
         raise ValueError(f"{path} has {len(ranks)} tokens but none of rank {holes[0]}: the rank file has holes; "
                          f"copy it again")
     return ranks

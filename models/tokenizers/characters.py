@@ -11,9 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.tokenizers.base import Special, Tokenizer, distinct, read_own, tokenizer_file, write_own
-
-LAST_CODE_POINT = 0x10FFFF
+from models.tokenizers.base import Special, Tokenizer, distinct, file_to_read, read_own, write_own
 
 
 class Characters(Tokenizer):
@@ -23,16 +21,16 @@ class Characters(Tokenizer):
     unknown token to hide it behind.
     """
 
-    def __init__(self, characters: str, special_tokens: Iterable[str] = (), **options):
+    def __init__(self, characters: str, special_tokens: Iterable[str] = (), pad_token: str | None = None):
         special_tokens = list(special_tokens)
         if len(set(characters)) < len(characters):
             raise ValueError("Characters: the alphabet names a character twice; give each once")
-        super().__init__({token: Special(i) for i, token in enumerate(special_tokens)}, **options)
+        super().__init__({token: Special(i) for i, token in enumerate(special_tokens)}, pad_token=pad_token)
         self.characters = characters
         self.tokens = special_tokens + list(characters)
-        self.code_points = as_code_points("".join(characters))  # by id - number of special tokens
-        self.id_by_code_point = np.full(int(self.code_points.max(initial=0)) + 2, -1, np.int32)
-        self.id_by_code_point[self.code_points] = np.arange(len(characters)) + len(special_tokens)
+        code_points = as_code_points(characters)
+        self.id_by_code_point = np.full(int(code_points.max(initial=0)) + 2, -1, np.int32)
+        self.id_by_code_point[code_points] = np.arange(len(characters)) + len(special_tokens)
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int | None = None, special_tokens: Iterable[str] = ()):
@@ -74,7 +72,7 @@ class Characters(Tokenizer):
     def load(cls, path: str | Path) -> Characters:
         spec = read_own(path, "Characters")
         if not isinstance(spec.get("characters"), str):
-            raise ValueError(f"{tokenizer_file(path)} lists no characters; copy it again")
+            raise ValueError(f"{file_to_read(path)} lists no characters; copy it again")
         return cls(spec["characters"], spec.get("special_tokens", ()))
 
     from_pretrained = load

@@ -156,32 +156,25 @@ def count_words(texts: str | Iterable[str], split: Callable[[str], Iterable[list
 
 
 def first_symbols(counts: dict[str, int], spell: Callable[[str], list[str]], special_tokens: Iterable[str],
-                  alphabet: Iterable[str] | None, limit_alphabet: int | None) -> list[str]:
+                  alphabet: Iterable[str] | None) -> list[str]:
     """The tokens before any merge: special ones, the characters by code point, then the marked symbols, sorted.
 
     spell(word) gives a word's symbols, marked ("##x", "x</w>") or plain. A given alphabet (characters and marked
-    symbols) is taken as it stands; limit_alphabet keeps only the most frequent characters.
+    symbols) is taken as it stands.
     """
-    if alphabet is not None:
-        return [*special_tokens, *alphabet]
-    characters = Counter()
-    for word, count in counts.items():
-        for character in word:
-            characters[character] += count
-    kept = sorted(sorted(characters), key=characters.get, reverse=True)[:limit_alphabet]
-    allowed = set(kept)
-    marked = {symbol for word in counts for symbol, character in zip(spell(word), word)
-              if symbol != character and character in allowed}
-    return [*special_tokens, *sorted(kept), *sorted(marked)]
+    if alphabet is None:
+        characters = {character for word in counts for character in word}
+        alphabet = [*sorted(characters), *sorted({symbol for word in counts for symbol in spell(word)} - characters)]
+    return [*special_tokens, *alphabet]
 
 
-def learn_vocabulary(tokens: list, words: Iterable[tuple[list, int]], vocab_size: int,
+def learn_vocabulary(tokens: list, counts: dict[str, int], spell: Callable[[str], list], vocab_size: int,
                      concatenate: Callable = lambda left, right: left + right, min_frequency: int = 0,
                      score: str = "frequency", progress: Callable[[int], None] | None = None) -> list[tuple]:
     """Appends merged tokens to `tokens` until there are vocab_size; returns the merges as pairs of tokens.
 
-    words: symbols (those not among the tokens are left out) and counts. concatenate(left, right) spells a merge; if
-    that token exists, its id is used again. progress(n) is called with the number of tokens after each merge.
+    counts: of the words.   spell(word): its symbols; those not among the tokens are left out.   concatenate(left,
+    right) spells a merge; if that token exists, its id is used again.   progress(n) is told the number of tokens.
     """
     if vocab_size < len(tokens):
         raise ValueError(f"vocab_size {vocab_size} is smaller than the alphabet: special tokens and single symbols are "
@@ -197,7 +190,7 @@ def learn_vocabulary(tokens: list, words: Iterable[tuple[list, int]], vocab_size
             tokens.append(token)
         return ids[token]
 
-    spelt = (([ids[symbol] for symbol in word if symbol in ids], count) for word, count in words)
+    spelt = (([ids[symbol] for symbol in spell(word) if symbol in ids], count) for word, count in counts.items())
     learn = learn_merges if score == "frequency" else learn_merges_by_score
     steps, merges = learn(spelt, join, min_frequency), []
     while len(tokens) < vocab_size and (step := next(steps, None)):
@@ -230,7 +223,7 @@ def learn_merges(words: Iterable[tuple[list[int], int]], join: Callable[[int, in
         heapq.heappop(queue)
         new = join(*pair)
         yield *pair, new
-        for changed in corpus.merge(pair, new):
+        for changed in corpus.merge(pair, new)[0]:
             if new in changed:  # the others can only have shrunk
                 heapq.heappush(queue, (-corpus.counts[changed], changed))
 
@@ -244,28 +237,26 @@ def learn_merges_by_score(words: Iterable[tuple[list[int], int]], join: Callable
     that shares a symbol with it, so all scores are computed anew each time, as one array.
     """
     corpus = PairCounts(words)
-    place, pairs, counts = {}, np.zeros((1024, 2), int), np.zeros(1024)
-    occurrences = np.zeros(1024)  # of each symbol
-    changed, symbols = list(corpus.counts), [symbol for symbol in corpus.occurrences if symbol != EDGE]
+    place, pairs, counts = {}, np.zeros((0, 2), int), np.zeros(0)
+    occurrences = np.bincount(np.subtract(corpus.symbols, EDGE), corpus.weights)[1:]  # of each symbol
+    changed = list(corpus.counts)
     while True:
-        while max(symbols, default=0) >= len(occurrences):
-            occurrences = np.append(occurrences, np.zeros_like(occurrences))
-        occurrences[symbols] = [corpus.occurrences[symbol] for symbol in symbols]
-        for pair in changed:
-            i = place.setdefault(pair, len(place))
-            if i == len(counts):
-                counts, pairs = np.append(counts, np.zeros_like(counts)), np.append(pairs, np.zeros_like(pairs), axis=0)
-            counts[i], pairs[i] = corpus.counts[pair], pair
-        lefts, rights = pairs[:len(place)].T
-        scores = counts[:len(place)] / np.maximum(occurrences[lefts] * occurrences[rights], 1)
-        scores[counts[:len(place)] < max(min_frequency, 1)] = 0
+        rows = [place.setdefault(pair, len(place)) for pair in changed]
+        pairs = np.append(pairs, np.zeros((len(place) - len(pairs), 2), int), axis=0)
+        counts = np.append(counts, np.zeros(len(place) - len(counts)))  # of each pair
+        pairs[rows] = np.array(changed, int).reshape(-1, 2)
+        counts[rows] = [corpus.counts[pair] for pair in changed]
+        scores = counts / np.maximum(occurrences[pairs[:, 0]] * occurrences[pairs[:, 1]], 1)
+        scores[counts < max(min_frequency, 1)] = 0
         highest = scores.max(initial=0)
         if highest == 0:
             return
         pair = min(tuple(row) for row in pairs[np.flatnonzero(scores == highest)].tolist())
         new = join(*pair)
         yield *pair, new
-        changed, symbols = corpus.merge(pair, new), [*pair, new]
+        changed, merged = corpus.merge(pair, new)
+        occurrences = np.append(occurrences, np.zeros(max(0, new + 1 - len(occurrences))))
+        np.add.at(occurrences, [new, *pair], [merged, -merged, -merged])
 
 
 class PairCounts:
@@ -280,9 +271,6 @@ class PairCounts:
             self.symbols += symbols
             self.symbols.append(EDGE)
             self.weights += [count] * (len(symbols) + 1)
-        self.occurrences: dict[int, int] = defaultdict(int)
-        for symbol, weight in zip(self.symbols, self.weights):
-            self.occurrences[symbol] += weight
         n = len(self.symbols)
         self.before, self.after = list(range(-1, n - 1)), list(range(1, n + 1))
         self.counts: dict[tuple[int, int], int] = defaultdict(int)
@@ -292,11 +280,10 @@ class PairCounts:
                 self.counts[pair] += self.weights[i]
                 self.places[pair].append(i)
 
-    def merge(self, pair: tuple[int, int], new: int) -> list[tuple[int, int]]:
-        """Joins the pair wherever it stands; returns the pairs whose counts changed, some perhaps twice."""
-        symbols, weights, before, after = self.symbols, self.weights, self.before, self.after
-        a, b = pair
-        lefts, rights = defaultdict(list), defaultdict(list)  # neighbour -> the places it was met at
+    def merge(self, pair: tuple[int, int], new: int) -> tuple[list[tuple[int, int]], int]:
+        """Joins the pair wherever it stands: (the pairs whose counts changed, some perhaps twice; how often it did)."""
+        symbols, weights, before, after, (a, b) = self.symbols, self.weights, self.before, self.after, pair
+        lefts, rights, merged = defaultdict(list), defaultdict(list), 0  # neighbour -> the places it was met at
         for i in sorted(self.places.pop(pair)):  # left to right: matters for "aaa"
             j = after[i]
             if symbols[i] != a or symbols[j] != b:
@@ -306,23 +293,13 @@ class PairCounts:
             after[i], before[right] = right, i
             lefts[symbols[left]].append(left)
             rights[symbols[right]].append(i)
-        merged = 0
-        for y, places in rights.items():  # (b, y) became (new, y)
+            merged += weights[i]
+        moves = [((b, y), (new, y), places) for y, places in rights.items() if y != EDGE]
+        moves += [((x, a), (x, new), places) for x, places in lefts.items() if x != EDGE]
+        for old, now, places in moves:
             moved = sum([weights[i] for i in places])
-            merged += moved
-            if y != EDGE:
-                self.counts[b, y] -= moved
-                self.counts[new, y] += moved
-                self.places[new, y] += places
-        lefts.pop(EDGE, None)
-        for x, places in lefts.items():  # (x, a) became (x, new)
-            moved = sum([weights[i] for i in places])
-            self.counts[x, a] -= moved
-            self.counts[x, new] += moved
-            self.places[x, new] += places
+            self.counts[old] -= moved
+            self.counts[now] += moved
+            self.places[now] += places
         self.counts[pair] = 0
-        self.occurrences[new] += merged
-        self.occurrences[a] -= merged
-        self.occurrences[b] -= merged
-        rights.pop(EDGE, None)
-        return [pair, *((x, y) for x in lefts for y in (a, new)), *((x, y) for y in rights for x in (b, new))]
+        return [pair, *(changed for move in moves for changed in move[:2])], merged

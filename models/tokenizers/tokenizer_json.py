@@ -5,13 +5,13 @@ decoder, post_processor and added tokens in one file) or the older files of its 
 `vocab.txt`, `spiece.model`). We read both and write tokenizer.json.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable
 from pathlib import Path
 
-from models.files import read_json, read_text, write_json, write_text
-from models.tokenizers.base import Frame, Special, Tokenizer, tokenizer_file
+from models.files import read_json, read_text, write_json
+from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read, tokenizer_file
+
+BPE = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+       "fuse_unk": False, "byte_fallback": False, "ignore_merges": False}
 
 
 def read_merges(path: str | Path) -> list[tuple[str, str]]:
@@ -27,18 +27,17 @@ def read_merges(path: str | Path) -> list[tuple[str, str]]:
     return merges
 
 
-def write_vocab_and_merges(folder: str | Path, vocab: dict[str, int], merges: Iterable[tuple[str, str]]) -> None:
-    """The two files that GPT-1 and GPT-2 were published with: vocab.json and merges.txt."""
-    write_json(Path(folder) / "vocab.json", vocab)
-    lines = ["#version: 0.2\n", *(f"{left} {right}\n" for left, right in merges)]
-    write_text(Path(folder) / "merges.txt", "".join(lines))
+def framed(cls: str, sep: str, doubled: bool = False) -> Frame:
+    """BERT's frame, with token types; doubled: RoBERTa's, with two separators between the texts and no types."""
+    between, types = ([sep, sep], [0] * 6) if doubled else ([sep], [0, 0, 0, 1, 1])
+    return Frame([cls, "A", sep], [cls, "A", *between, "B", sep], types)
 
 
 class TokenizerJson:
     """A tokenizer.json that has been read and checked as far as every scheme needs it."""
 
     def __init__(self, path: str | Path, kind: str):
-        self.path = tokenizer_file(path)
+        self.path = file_to_read(path)
         self.spec = read_json(self.path, "a tokenizer")
         self.model = self.spec.get("model")
         if not isinstance(self.model, dict):
@@ -53,14 +52,6 @@ class TokenizerJson:
         step = self.spec.get(part) or {}
         steps = step.get(plural, []) if step.get("type") == "Sequence" else [step] if step else []
         return {step["type"]: step for step in steps}
-
-    def only_step(self, part: str, plural: str, kind: str) -> dict:
-        """The one step of this kind that we know how to follow in this place; anything else is refused."""
-        steps = self.steps(part, plural)
-        if list(steps) != [kind]:
-            raise ValueError(f"{self.path}: the {part} is {' + '.join(steps) or 'missing'}, but only {kind} is known "
-                             f"for a {self.model['type']} model")
-        return steps[kind]
 
     def vocab(self) -> dict[str, int]:
         vocab = self.model.get("vocab")
@@ -79,9 +70,8 @@ class TokenizerJson:
         """Pairs, or strings with a space between as older files have them."""
         merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge)
                   for merge in self.model.get("merges", [])]
-        for rank, merge in enumerate(merges):
-            if len(merge) != 2:
-                raise ValueError(f"{self.path}: merge {rank + 1}, {' '.join(merge)!r}, is not a pair of tokens")
+        if bad := next((merge for merge in merges if len(merge) != 2), None):
+            raise ValueError(f"{self.path}: merge {merges.index(bad) + 1}, {' '.join(bad)!r}, is not a pair of tokens")
         return merges
 
     def special(self) -> dict[str, Special]:
@@ -92,19 +82,16 @@ class TokenizerJson:
         """What the post_processor puts around texts."""
         steps = self.steps("post_processor", "processors")
         if "TemplateProcessing" in steps:
-            items = {kind: [next(iter(item.items())) for item in steps["TemplateProcessing"][kind]]
-                     for kind in ("single", "pair")}
-            return Frame([item["id"] for _, item in items["single"]], [item["id"] for _, item in items["pair"]],
-                         [item["type_id"] for _, item in items["pair"]])
-        if "BertProcessing" in steps:
-            cls, sep = steps["BertProcessing"]["cls"][0], steps["BertProcessing"]["sep"][0]
-            return Frame([cls, "A", sep], [cls, "A", sep, "B", sep], [0, 0, 0, 1, 1])
-        if "RobertaProcessing" in steps:
-            cls, sep = steps["RobertaProcessing"]["cls"][0], steps["RobertaProcessing"]["sep"][0]
-            return Frame([cls, "A", sep], [cls, "A", sep, sep, "B", sep], [0] * 6)
+            single, pair = ([next(iter(item.values())) for item in steps["TemplateProcessing"][kind]]
+                            for kind in ("single", "pair"))
+            return Frame([item["id"] for item in single], [item["id"] for item in pair],
+                         [item["type_id"] for item in pair])
+        if "BertProcessing" in steps or "RobertaProcessing" in steps:
+            step = steps.get("BertProcessing") or steps["RobertaProcessing"]
+            return framed(step["cls"][0], step["sep"][0], doubled="RobertaProcessing" in steps)
         return Frame()
 
-    def pad_token(self, usual: tuple[str, ...]) -> str | None:
+    def pad_token(self, *usual: str) -> str | None:
         """The padding token the file names, else the first of the usual ones that it has."""
         named = (self.spec.get("padding") or {}).get("pad_token")
         return named or next((token for token in usual if token in self.special()), None)
@@ -119,8 +106,7 @@ def write_published(path: str | Path, tokenizer: Tokenizer, *, model: dict, deco
     def item(name, type_id):
         return {"Sequence" if name in ("A", "B") else "SpecialToken": {"id": name, "type_id": type_id}}
 
-    template = {"type": "TemplateProcessing",
-                "single": [item(name, 0) for name in frame.single],
+    template = {"type": "TemplateProcessing", "single": [item(name, 0) for name in frame.single],
                 "pair": [item(name, type_id) for name, type_id in zip(frame.pair, frame.types)],
                 "special_tokens": {name: {"id": name, "ids": [special[name].id], "tokens": [name]} for name in used}}
     added = [{"id": token.id, "content": name, "single_word": False, "lstrip": token.lstrip, "rstrip": token.rstrip,

@@ -5,9 +5,8 @@ found by dynamic programming over the positions (Viterbi). Nothing is merged; th
 too large and dropping the pieces that are missed least (unigram_training.py).
 
 As SentencePiece has it:
-- text is normalized, spaces become U+2581 and one leads the text (normalize.py)
+- text is normalized, spaces become U+2581 and one leads the text (sentencepiece.py)
 - a character that is no piece costs 10 more than the worst piece; a run of such becomes one <unk>
-- `sample` draws a segmentation instead of taking the best: subword regularization for training
 Against it: words are segmented one by one and remembered, as no piece of such a vocabulary spans two words.
 """
 
@@ -21,17 +20,17 @@ from pathlib import Path
 import numpy as np
 
 from models.files import read_json
-from models.tokenizers import spiece
-from models.tokenizers.base import Frame, Special, Tokenizer, WordCache, distinct
-from models.tokenizers.normalize import MARK, align, normalizer, squeeze
-from models.tokenizers.tokenizer_json import TokenizerJson, write_published
+from models.tokenizers import sentencepiece
+from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
+from models.tokenizers.methods import WordCache
+from models.tokenizers.sentencepiece import MARK, align, normalizer, squeeze
+from models.tokenizers.tokenizer_json import TokenizerJson, framed, write_published
 from models.tokenizers.unigram_training import learn_pieces
 
 UNKNOWN_PENALTY = 10.0
 UNKNOWN_TEXT = " \u2047 "  # how SentencePiece shows an unknown
 T5_TOKENS = ("<pad>", "</s>", "<unk>")
 T5_FRAME = Frame(["A", "</s>"], ["A", "</s>", "B", "</s>"], [0] * 4)
-ALBERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP]"], [0, 0, 0, 1, 1])
 SQUEEZE = [{"type": "Strip", "strip_left": True, "strip_right": True},
            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]
 OWN_STEPS = [{"type": "Replace", "pattern": {"String": "\x85"}, "content": " "},  # a line end that Nmt overlooks
@@ -48,7 +47,8 @@ class Unigram(Tokenizer):
             raise ValueError(f"{unk_token!r} is not among the special tokens {sorted(special)}; a Unigram needs it for "
                              f"characters that are no piece")
         if frame is None:
-            frame = T5_FRAME if "</s>" in special else ALBERT_FRAME if {"[CLS]", "[SEP]"} <= special.keys() else None
+            albert = framed("[CLS]", "[SEP]") if {"[CLS]", "[SEP]"} <= special.keys() else None
+            frame = T5_FRAME if "</s>" in special else albert
         super().__init__(special, frame, pad_token or next((one for one in ("<pad>", "[PAD]") if one in special), None))
         self.pieces, self.unk_token, self.unk_id = pieces, unk_token, special[unk_token].id
         self.steps = OWN_STEPS if steps is None else steps
@@ -61,7 +61,8 @@ class Unigram(Tokenizer):
         self.table |= {piece: (score, i) for piece, score, i in ordinary}  # None: only the start of a piece
         by_words = prefix and collapse and not any(MARK in piece[1:] for piece, _, _ in ordinary)
         self.separators = [one for one in " \t\n\r" if by_words and self.normalize(one) == " "]
-        self.cache = WordCache(self.encode_raw_word)
+        self.cache = WordCache(lambda raw: [i for word in marked_words(self.normalize(raw))
+                                            for i, _ in self.segment(word)])
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = T5_TOKENS,
@@ -82,13 +83,12 @@ class Unigram(Tokenizer):
 
     def encode_plain(self, text: str) -> list[int]:
         if not self.separators:
-            return self.fuse([i for i, _ in self.segment(squeeze_text(self, text))])
+            text = self.normalize(text)
+            text, _ = squeeze(text, [(0, 0)] * len(text), self.prefix, self.collapse)
+            return self.fuse([i for i, _ in self.segment(text)])
         for separator in self.separators[1:]:
             text = text.replace(separator, " ")
         return self.fuse(self.cache.ids(text.split(" ")))
-
-    def encode_raw_word(self, raw: str) -> list[int]:
-        return [i for word in marked_words(self.normalize(raw)) for i, _ in self.segment(word)]
 
     def fuse(self, ids: Iterable[int]) -> list[int]:
         """Neighbouring unknowns become one."""
@@ -124,33 +124,6 @@ class Unigram(Tokenizer):
             path.append((ids[end], end))
             end = start[end]
         return path[::-1]
-
-    def sample(self, text: str, rng: np.random.Generator, alpha: float = 0.1) -> list[int]:
-        """A segmentation drawn with probability proportional to P(segmentation)^alpha; alpha=0 draws evenly.
-
-        Forwards, total[end] sums over all segmentations of text[:end]; backwards, each piece is drawn in proportion
-        to what it adds to that sum.
-        """
-        text = squeeze_text(self, text)
-        n, total, arriving = len(text), [0.0] + [-math.inf] * len(text), [[] for _ in range(len(text) + 1)]
-        for i in range(n):
-            single = False
-            for end in range(i + 1, n + 1):
-                found = self.table.get(text[i:end], False)
-                if found is False:
-                    break
-                if found is not None:
-                    single = single or end == i + 1
-                    arriving[end].append((total[i] + alpha * found[0], i, found[1]))
-            if not single:
-                arriving[i + 1].append((total[i] + alpha * self.unknown_score, i, self.unk_id))
-            total[i + 1] = float(np.logaddexp.reduce([score for score, _, _ in arriving[i + 1]]))
-        ids, end = [], n
-        while end:
-            weights = np.exp([score - total[end] for score, _, _ in arriving[end]])
-            _, end, i = arriving[end][rng.choice(len(weights), p=weights / weights.sum())]
-            ids.append(i)
-        return self.fuse(ids[::-1])
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         normalized, places = squeeze(*align(self.normalize, text), self.prefix, self.collapse)
@@ -194,9 +167,7 @@ class Unigram(Tokenizer):
         extra_ids: how many sentinels to append to a spiece.model. The default is tokenizer_config.json's, else 100
         for a model that has T5's special tokens and none for others.
         """
-        path = Path(path)
-        if path.is_dir() and not (path / "tokenizer.json").exists() and (path / "spiece.model").exists():
-            path = path / "spiece.model"
+        path = file_to_read(path, "spiece.model")
         if path.suffix == ".model":
             return cls.from_spiece(path, extra_ids)
         spec = TokenizerJson(path, "Unigram")
@@ -214,32 +185,31 @@ class Unigram(Tokenizer):
         steps = steps["normalizers"] if steps and steps["type"] == "Sequence" else [steps] if steps else []
         collapse = any(step["type"] in ("Replace", "Precompiled") for step in steps)
         return cls(pieces, special | {unk: special.get(unk, Special(unk_id))}, unk, steps, prefix, collapse,
-                   spec.frame(), spec.pad_token(("<pad>", "[PAD]")))
+                   spec.frame(), spec.pad_token("<pad>", "[PAD]"))
 
     from_pretrained = load
 
     @classmethod
-    def from_spiece(cls, path, extra_ids=None):
-        model = spiece.read(path)
+    def from_spiece(cls, path: Path, extra_ids: int | None) -> Unigram:
+        """Every rule of a spiece.model as tokenizer.json would say it."""
+        model = sentencepiece.read(path)
         special = {piece: Special(i) for i, (piece, _, kind) in enumerate(model.pieces)
-                   if kind in (spiece.UNKNOWN, spiece.CONTROL)}
-        config = path.with_name("tokenizer_config.json")
-        if extra_ids is None and config.exists():
+                   if kind in (sentencepiece.UNKNOWN, sentencepiece.CONTROL)}
+        if extra_ids is None and (config := path.with_name("tokenizer_config.json")).exists():
             extra_ids = read_json(config, "a tokenizer").get("extra_ids")
         if extra_ids is None:
             extra_ids = 100 if set(special) == set(T5_TOKENS) else 0
         highest = max(score for _, score, _ in model.pieces)
         pieces = []
         for piece, score, kind in model.pieces:
-            if kind == spiece.USER_DEFINED:  # scored so that it wins over any cut through it
+            if kind == sentencepiece.USER_DEFINED:  # scored so that it wins over any cut through it
                 score = len(piece.encode()) * highest - 0.1
-            pieces.append(("" if kind == spiece.UNUSED else piece, score))
+            pieces.append(("" if kind == sentencepiece.UNUSED else piece, score))
         sentinels = {name: Special(len(pieces) + i) for i, name in enumerate(sentinel_names(extra_ids))}
         pieces += [(name, 0.0) for name in sentinels]
         steps = [{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(model.charsmap).decode()}]
         steps = (steps if model.charsmap else []) + SQUEEZE * model.collapse
-        unk = model.pieces[model.unk_id][0]
-        return cls(pieces, special | sentinels, unk, steps, model.prefix, model.collapse)
+        return cls(pieces, special | sentinels, model.pieces[model.unk_id][0], steps, model.prefix, model.collapse)
 
 
 def sentinel_names(count: int) -> list[str]:
@@ -249,8 +219,3 @@ def sentinel_names(count: int) -> list[str]:
 def marked_words(text: str) -> list[str]:
     """The words of normalized text, each with the mark in front."""
     return [MARK + word for word in text.split(" ") if word]
-
-
-def squeeze_text(tokenizer: Unigram, text: str) -> str:
-    normalized = tokenizer.normalize(text)
-    return squeeze(normalized, [(0, 0)] * len(normalized), tokenizer.prefix, tokenizer.collapse)[0]

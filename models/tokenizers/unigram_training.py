@@ -42,7 +42,7 @@ def learn_pieces(texts: str | Iterable[str], split: Callable[[str], list[str]], 
     index = {piece: i for i, piece in enumerate(pieces)}
     corpus = Lattice(list(counts), index, np.array(list(counts.values()), float))
     spelling = Lattice(pieces, index, np.ones(len(pieces)))  # the pieces themselves, cut into other pieces
-    spelling.drop(spelling.length == spelling.sizes[spelling.word])
+    spelling.drop(spelling.piece == spelling.word)
     log_p = np.log(frequency / frequency.sum())  # -inf once a piece is dropped
     while True:
         for _ in range(2):
@@ -108,11 +108,10 @@ class Lattice:
         self.last_node = self.first_node + self.sizes
         order = np.lexsort((edges[:, 1], edges[:, 3]))
         self.piece, self.word, start, self.end = edges[order].T.copy()
-        self.length = self.end - start
         self.source, self.target = self.first_node[self.word] + start, self.first_node[self.word] + self.end
 
     def drop(self, gone: np.ndarray) -> None:
-        for name in ("piece", "word", "end", "length", "source", "target"):
+        for name in ("piece", "word", "end", "source", "target"):
             setattr(self, name, getattr(self, name)[~gone])
 
     def forward(self, log_p: np.ndarray) -> np.ndarray:

@@ -18,17 +18,16 @@ from pathlib import Path
 import numpy as np
 
 from models.files import read_json, read_text, write_text
-from models.tokenizers.base import Frame, Special, Tokenizer, WordCache, distinct
-from models.tokenizers.bert_text import BertText
+from models.tokenizers.base import Frame, Special, distinct, file_to_read
+from models.tokenizers.bert_text import BertText, BertWords
 from models.tokenizers.pairs import first_symbols, learn_vocabulary
-from models.tokenizers.tokenizer_json import TokenizerJson, write_published
+from models.tokenizers.tokenizer_json import TokenizerJson, framed, write_published
 
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-BERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP]"], [0, 0, 0, 1, 1])
 LEFT_SIGNS = (".", "?", "!", ",")  # written without a space before them when decoding
 
 
-class WordPiece(Tokenizer):
+class WordPiece(BertWords):
     """vocab: id by token, `##` in front of those that continue a word."""
 
     def __init__(self, vocab: dict[str, int], special: dict[str, Special] | None = None, text: BertText | None = None,
@@ -37,44 +36,30 @@ class WordPiece(Tokenizer):
         if special is None:
             special = {token: Special(vocab[token]) for token in BERT_TOKENS if token in vocab}
         if frame is None and {"[CLS]", "[SEP]"} <= special.keys():
-            frame = BERT_FRAME
-        super().__init__(special, frame, pad_token or ("[PAD]" if "[PAD]" in special else None))
-        if unk_token not in vocab:
-            raise ValueError(f"the vocabulary has no {unk_token!r} for words it cannot spell; add it, or name another "
-                             f"unk_token")
-        self.vocab, self.text, self.unk_token, self.prefix = vocab, text or BertText(), unk_token, prefix
-        self.max_characters, self.unk_id = max_characters, vocab[unk_token]
+            frame = framed("[CLS]", "[SEP]")
+        pad_token = pad_token or ("[PAD]" if "[PAD]" in special else None)
+        super().__init__(vocab, special, text, unk_token, frame, pad_token)
+        self.prefix, self.max_characters = prefix, max_characters
         self.pieces = {token: i for token, i in vocab.items() if token not in self.special}
-        by_id = {i: token for token, i in vocab.items()} | {one.id: name for name, one in self.special.items()}
-        self.tokens = [by_id.get(i) for i in range(max(by_id) + 1)]
-        self.cache = WordCache(self.encode_raw_word)
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = BERT_TOKENS,
               lowercase: bool = True, min_frequency: int = 0, score: str = "frequency",
-              alphabet: Iterable[str] | None = None, limit_alphabet: int | None = None, progress=None) -> WordPiece:
+              alphabet: Iterable[str] | None = None, progress=None) -> WordPiece:
         """Learns a vocabulary: special tokens, single characters, then joined pieces as they are found.
 
         score: "frequency" (as `tokenizers`) or "likelihood" (the papers). alphabet: the single symbols in the order
-        of their ids, if not the order above; symbols outside it, or outside the limit_alphabet most frequent
-        characters, are left out of words.
+        of their ids, if not the order above; others are left out of words.
         """
         text, special_tokens = BertText(lowercase), distinct(special_tokens, "[UNK]")
         counts = text.count_words(texts)
-        tokens = first_symbols(counts, spell, special_tokens, alphabet, limit_alphabet)
-        words = ((spell(word), count) for word, count in counts.items())
-        learn_vocabulary(tokens, words, vocab_size, lambda left, right: left + right.removeprefix("##"),
+        tokens = first_symbols(counts, spell, special_tokens, alphabet)
+        learn_vocabulary(tokens, counts, spell, vocab_size, lambda left, right: left + right.removeprefix("##"),
                          min_frequency, score, progress)
         vocab = {token: i for i, token in enumerate(tokens)}
         return cls(vocab, {token: Special(vocab[token]) for token in special_tokens}, text)
 
     # ---- encoding and decoding
-
-    def encode_plain(self, text: str) -> list[int]:
-        return list(self.cache.ids(self.text.raw_words(text)))
-
-    def encode_raw_word(self, raw: str) -> list[int]:
-        return [i for word in self.text.words(raw) for i, _, _ in self.match(word)]
 
     def match(self, word: str) -> list[tuple[int, int, int]]:
         """The longest tokens from left to right: (id, start, end) of each in the word."""
@@ -89,14 +74,6 @@ class WordPiece(Tokenizer):
             else:
                 break
         return found if start == len(word) else [(self.unk_id, 0, len(word))]
-
-    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        ids, offsets = [], []
-        for word, places in self.text.words_with_places(text):
-            for i, start, end in self.match(word):
-                ids.append(i)
-                offsets.append((places[start], places[end - 1] + 1))
-        return ids, offsets
 
     def decode(self, ids: Iterable[int]) -> str:
         """Words with a space between; `##` pieces and . ? ! , follow without one. Case and accents stay lost."""
@@ -133,9 +110,7 @@ class WordPiece(Tokenizer):
         vocab.txt does not say whether text is lower-cased: tokenizer_config.json beside it may (do_lower_case), or
         lowercase=False for the cased models. The default is True.
         """
-        path = Path(path)
-        if path.is_dir() and not (path / "tokenizer.json").exists() and (path / "vocab.txt").exists():
-            path = path / "vocab.txt"
+        path = file_to_read(path, "vocab.txt")
         if path.suffix == ".txt":
             config = path.with_name("tokenizer_config.json")
             if lowercase is None:
@@ -143,11 +118,9 @@ class WordPiece(Tokenizer):
             lines = read_text(path, "a tokenizer").removesuffix("\n").split("\n")
             return cls({line.rstrip("\r"): i for i, line in enumerate(lines)}, text=BertText(lowercase))
         spec = TokenizerJson(path, "WordPiece")
-        text = BertText.from_json(spec.only_step("normalizer", "normalizers", "BertNormalizer"))
-        model = spec.model
-        return cls(spec.vocab(), spec.special(), text, model.get("unk_token", "[UNK]"),
-                   model.get("continuing_subword_prefix", "##"), model.get("max_input_chars_per_word", 100),
-                   spec.frame(), spec.pad_token(("[PAD]",)))
+        return cls(spec.vocab(), spec.special(), BertText.from_json(spec), spec.model.get("unk_token", "[UNK]"),
+                   spec.model.get("continuing_subword_prefix", "##"), spec.model.get("max_input_chars_per_word", 100),
+                   spec.frame(), spec.pad_token("[PAD]"))
 
     from_pretrained = load
 

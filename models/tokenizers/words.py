@@ -12,10 +12,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from models.sentences import find_words, words_of_sentences
-from models.tokenizers.base import Special, Tokenizer, read_own, tokenizer_file, write_own
+from models.tokenizers.base import Special, Tokenizer, file_to_read, read_own, write_own
 
 SPECIAL = ["<S>", "</S>", "<UNK>"]
 START, END, UNKNOWN = range(3)
@@ -53,10 +51,6 @@ class Words(Tokenizer):
         """How many words, the marks among them, are told apart where words are predicted."""
         return self.predicted
 
-    @property
-    def dtype(self) -> type:
-        return np.uint16 if len(self.tokens) <= 1 << 16 else np.uint32
-
     def encode_plain(self, text: str) -> list[int]:
         return self.spans(text)[0]
 
@@ -68,36 +62,25 @@ class Words(Tokenizer):
             spans += [(begin, begin), *(word.span() for word in words), (end, end)]
         return ids, spans
 
-    def check_ids(self, ids: Iterable[int]) -> list[int]:
-        ids = [int(id) for id in ids]
-        if ids and not (min(ids) >= 0 and max(ids) < len(self.tokens)):
-            wrong = next(id for id in ids if not 0 <= id < len(self.tokens))
-            raise ValueError(f"id {wrong} is outside the {len(self.tokens)} words of this vocabulary")
-        return ids
-
     def decode(self, ids: Iterable[int]) -> str:
         """Sentences on lines of their own, words with spaces between them: not the very text, but one that reads."""
-        lines: list[str] = []
-        fresh = True
+        lines, fresh = [], True
         for id in self.check_ids(ids):
-            if id in (START, END):
-                fresh = True
-            elif fresh:
+            if fresh and id not in (START, END):
                 lines.append(self.tokens[id])
-                fresh = False
-            else:
+            elif id not in (START, END):
                 lines[-1] += self.tokens[id] if self.tokens[id] in CLOSING else " " + self.tokens[id]
+            fresh = id in (START, END)
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:
-        table = {"vocab_size": self.predicted, "tokens": self.tokens, "counts": self.counts}
-        write_own(path, "Words", table)
+        write_own(path, "Words", {"vocab_size": self.predicted, "tokens": self.tokens, "counts": self.counts})
 
     @classmethod
     def load(cls, path: str | Path) -> Words:
         spec = read_own(path, "Words")
         if missing := {"tokens", "counts", "vocab_size"} - spec.keys():
-            raise ValueError(f"{tokenizer_file(path)} has no {', '.join(sorted(missing))}; copy it again")
+            raise ValueError(f"{file_to_read(path)} has no {', '.join(sorted(missing))}; copy it again")
         return cls(spec["tokens"], spec["counts"], spec["vocab_size"])
 
     from_pretrained = load

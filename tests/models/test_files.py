@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
 
-from models.files import read_json, read_text, replace_file, write_json, write_text
+from models.files import (
+    read_json,
+    read_metadata,
+    read_safetensors,
+    read_text,
+    replace_file,
+    write_json,
+    write_safetensors,
+    write_text,
+)
 from models.pretrained import read_weights, write_folder
-from models.pretrained.weights import read_metadata, read_safetensors, write_safetensors
 
 
 def test_a_file_is_replaced_as_a_whole_and_its_folders_are_made(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import tinytensor as tt
 from models import GPT, GPTConfig
 from models.pretrained import read_weights
-from models.pretrained.gpt import FAMILIES, NAMES
+from models.pretrained.gpt import LAYOUTS, NAMES
 from models.tokenizers import ByteLevelBPE
 from models.tokenizers import load as load_tokenizer
 from tests.helpers import assert_close
@@ -137,7 +137,7 @@ def test_the_tokenizer_travels_along(tmp_path):
 )  # fmt: skip
 def test_published_models_that_compute_something_else_are_refused(kind, published, message):
     with pytest.raises(ValueError, match=message):
-        FAMILIES[kind].our_fields(published, {})
+        LAYOUTS[kind].our_fields(published, {})
 
 
 @pytest.mark.parametrize(
@@ -153,9 +153,9 @@ def test_models_that_transformers_does_not_have_are_not_written(tmp_path, change
 
 
 def test_fields_left_out_have_the_published_defaults():
-    assert GPTConfig(**FAMILIES["gpt2"].our_fields({}, {})[0]) == GPTConfig.preset("gpt2", dropout=0.1)
-    assert GPTConfig(**FAMILIES["openai-gpt"].our_fields({}, {})[0]) == GPTConfig.preset("gpt", dropout=0.1)
-    assert FAMILIES["gpt2"].published_fields(GPTConfig.preset("gpt2"))["eos_token_id"] == 50256
+    assert GPTConfig(**LAYOUTS["gpt2"].our_fields({}, {})[0]) == GPTConfig.preset("gpt2", dropout=0.1)
+    assert GPTConfig(**LAYOUTS["openai-gpt"].our_fields({}, {})[0]) == GPTConfig.preset("gpt", dropout=0.1)
+    assert LAYOUTS["gpt2"].published_fields(GPTConfig.preset("gpt2"))["eos_token_id"] == 50256
 
 
 # ---- transformers

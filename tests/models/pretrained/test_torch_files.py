@@ -282,6 +282,12 @@ def test_a_storage_that_is_missing_or_short_is_damage(tmp_path):
             read_torch(tmp_path / "x.bin")
 
 
+def test_an_old_file_whose_list_of_storages_lacks_one_is_damage(tmp_path):
+    sequence(tmp_path / "x.bin", state(), {key: STORAGES[key] for key in "012"})
+    with pytest.raises(ValueError, match=r"is truncated or damaged: .*lacks the storages 3"):
+        read_torch(tmp_path / "x.bin")
+
+
 # ---- PyTorch itself
 
 

@@ -3,9 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from models.files import widen
 from models.pretrained import read_config, read_weights, write_folder
-from models.pretrained.torch_files import widen
-from models.pretrained.weights import check_kind
 
 ARRAYS = {
     "a.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -81,8 +80,6 @@ def test_a_bad_config_is_named(tmp_path, content, message):
 def test_a_missing_folder_and_another_kind_of_model_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"is not a folder"):
         read_config(tmp_path / "none")
-    with pytest.raises(ValueError, match=r"model_type is 'bert'; this model reads 'gpt2' and 'openai-gpt'"):
-        check_kind({"model_type": "bert"}, "gpt2", "openai-gpt")
 
 
 def test_missing_and_damaged_weights_are_named(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from models import tokenizers
 from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece
-from models.tokenizers.split import Splitter
+from models.tokenizers.bytelevel import Splitter
 from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
 
 HERE = Path(__file__).parent
@@ -31,7 +31,7 @@ def plain_tokens_by_id(tokenizer, length, mark):
 @pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
 def test_words_are_cut_where_the_published_patterns_cut(pattern):
     for text, words in zip(AWKWARD, RECORDED[f"{pattern}_words"]):
-        assert Splitter(pattern).words(text) == words
+        assert [word for block in Splitter(pattern).blocks(text) for word in block] == words
 
 
 @pytest.mark.parametrize("name", ["bytelevel", "wordpiece_uncased", "wordpiece_cased", "classic"])

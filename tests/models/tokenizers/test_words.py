@@ -69,5 +69,5 @@ def test_what_makes_no_sense_is_refused():
         Words.train([TEXT], 3)
     with pytest.raises(ValueError, match="a vocabulary of words begins with <S>, </S> and <UNK>"):
         Words(["the"], [1])
-    with pytest.raises(ValueError, match="id 99 is outside the 17 words"):
+    with pytest.raises(ValueError, match="id 99 at position 0 is outside the vocabulary of 17 tokens"):
         Words.train([TEXT], 8).decode([99])

@@ -63,11 +63,11 @@ def test_fill_puts_the_most_probable_tokens_where_the_masks_are(pretrained, caps
     model, tokenizer = load_model(pretrained)
     _, guesses = fill(model, tokenizer, "Mia had a [MASK] kite.", top=4)
     ids = tokenizer.prepare(["Mia had a [MASK] kite."], special=True).ids
-    logits = model(ids).mlm_logits.data[0, list(ids[0]).index(tokenizer.id_of("[MASK]"))].astype(float)
+    logits = model(ids).mlm_logits.data[0, list(ids[0]).index(tokenizer.tokens.index("[MASK]"))].astype(float)
     p = np.exp(logits - logits.max())
     p /= p.sum()
     for token, probability in guesses[0]:
-        assert probability == pytest.approx(p[tokenizer.id_of(token)], rel=1e-4)
+        assert probability == pytest.approx(p[tokenizer.tokens.index(token)], rel=1e-4)
     assert [p for _, p in guesses[0]] == sorted([p for _, p in guesses[0]], reverse=True)
 
 

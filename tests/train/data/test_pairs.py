@@ -38,7 +38,7 @@ def test_a_text_is_encoded_as_sentences_with_blank_lines_between_documents():
     text = "It rained. We ran.\nHome was far.\n\n\nA new day.\n"
     tokenizer = WordPiece.train([text], 60)
     ids = SentenceEncoder(tokenizer).encode_array(text)
-    documents = Documents(ids, tokenizer.id_of("[SEP]"))
+    documents = Documents(ids, tokenizer.tokens.index("[SEP]"))
     read = [tokenizer.decode(documents.ids(s, s + 1)) for s in range(len(documents.lengths))]
     assert read == ["it rained.", "we ran.", "home was far.", "a new day."]
     assert documents.first == [0, 3, 4]

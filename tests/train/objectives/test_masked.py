@@ -62,7 +62,7 @@ def test_random_tokens_are_drawn_evenly_from_the_whole_vocabulary(tokenizer):
 @pytest.mark.parametrize("whole_words", [False, True])
 def test_every_place_of_a_text_is_as_likely_as_every_other(whole_words, tokenizer, tokens):
     objective = masked(tokenizer, whole_words=whole_words)
-    row = np.array([[tokenizer.id_of("[CLS]"), *[tokenizer.id_of("a")] * 40, tokenizer.id_of("[SEP]")]])
+    row = np.array([[tokenizer.tokens.index(token) for token in ("[CLS]", *["a"] * 40, "[SEP]")]])
     with random.seeded(2) as draw:
         times = sum(objective.choose(row, np.ones(row.shape, bool), draw)[0].astype(int) for _ in range(2000))
     assert times[0] == times[-1] == 0
@@ -89,10 +89,10 @@ def test_special_tokens_and_padding_are_never_masked(changes, tokenizer, tokens)
         assert batch["mask"][asked].all()
         assert not objective.is_special[batch["targets"][asked]].any()
         original = np.where(asked, batch["targets"], batch["ids"])
-        assert (original[:, 0] == tokenizer.id_of("[CLS]")).all()
-        assert ((original == tokenizer.id_of("[PAD]")) == ~batch["mask"]).all()
+        assert (original[:, 0] == tokenizer.tokens.index("[CLS]")).all()
+        assert ((original == tokenizer.tokens.index("[PAD]")) == ~batch["mask"]).all()
         lengths = batch["mask"].sum(axis=1)
-        assert (original[np.arange(len(original)), lengths - 1] == tokenizer.id_of("[SEP]")).all()
+        assert (original[np.arange(len(original)), lengths - 1] == tokenizer.tokens.index("[SEP]")).all()
 
 
 def test_whole_words_are_masked_whole_and_those_without_room_left_alone(tokenizer, tokens):
@@ -140,7 +140,7 @@ def test_evaluation_covers_every_pair_once_with_the_same_masks_each_time(tokeniz
 def test_segments_and_labels_are_those_of_the_pairs(tokenizer, tokens):
     objective = masked(tokenizer)
     batch = objective.training_batch(tokens, 0)
-    ends = np.where(batch["targets"] == -100, batch["ids"], 0) == tokenizer.id_of("[SEP]")
+    ends = np.where(batch["targets"] == -100, batch["ids"], 0) == tokenizer.tokens.index("[SEP]")
     assert (ends.sum(axis=1) == 2).all()
     first_end = ends.argmax(axis=1)
     places = np.arange(ends.shape[1])

@@ -1,6 +1,4 @@
-"""Loading and saving, written once for all families: a record says what differs from one published kind to the next."""
-
-from __future__ import annotations
+"""Loading and saving, written once for all models: a record says what differs from one published kind to the next."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -10,24 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from models.pretrained.names import Names
-from models.pretrained.weights import check_kind, read_config, read_weights, write_folder
+from models.pretrained.weights import read_config, read_weights, write_folder
 from models.tokenizers import Tokenizer
 from nn import Module, shapes_only
 from nn.compression import storage
 
 Arrays = Mapping[str, np.ndarray]
 ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
+    "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu", "silu": "silu",
     "swish": "silu",
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class Family:
+class Layout:
     """What one published model_type is like.
 
     names: of the parameters, given our config.
@@ -87,54 +81,49 @@ class Family:
         return fields
 
 
-def load(
-    cls: type[Module],
-    config_class: type,
-    families: Mapping[str, Family],
-    folder: str | Path,
-    changes: Mapping[str, object],
-    optional: Iterable[str] = (),
-) -> tuple[Module, set[str]]:
+def load(cls: type[Module], config_class: type, layouts: Mapping[str, Layout], folder: str | Path,
+         changes: Mapping[str, object], optional: Iterable[str] = ()) -> tuple[Module, set[str]]:
     """(a model of a folder in Hugging Face's layout, its parameters that the folder lacks and that start at random).
 
-    families: those that may be read, by model_type.   changes: of the config.   optional: patterns of the parameters
+    layouts: those that may be read, by model_type.   changes: of the config.   optional: patterns of the parameters
     that may be missing.
     """
     fields = read_config(folder)
-    family = families[check_kind(fields, *families)]
-    ours, arrays = family.our_fields(fields, read_weights(folder))
+    if (kind := fields.get("model_type")) not in layouts:
+        raise ValueError(f"the config's model_type is {kind!r}; this model reads {' and '.join(map(repr, layouts))}")
+    layout = layouts[kind]
+    ours, arrays = layout.our_fields(fields, read_weights(folder))
     config = config_class(**(ours | changes))
     with shapes_only():
         model = cls(config)
     wanted = model.state_dict().keys()
-    state = family.names(config).read(arrays, wanted, optional)
+    state = layout.names(config).read(arrays, wanted, optional)
     if absent := wanted - state.keys():
         state = cls(config).state_dict() | state
     model.load_state_dict(state, assign=True)
     return model.eval(), absent
 
 
-def save(
-    model: Module, family: Family, folder: str | Path, more: Mapping[str, object], tokenizer: Tokenizer | None = None
-) -> None:
+def save(model: Module, layout: Layout, folder: str | Path, more: Mapping[str, object],
+         tokenizer: Tokenizer | None = None) -> None:
     """Write a model, whatever made it smaller, as a folder that `transformers` reads as one that computes the same.
 
     Where all layers lost neurons or heads and the config can say so, the matrices are written smaller; else what is
     missing is written as zeros.   more: published fields beside those of the config.
     """
     config = model.config
-    if "hidden" in family.fields and (most := storage.most_neurons(model)) < (config.hidden or 4 * config.width):
+    if "hidden" in layout.fields and (most := storage.most_neurons(model)) < (config.hidden or 4 * config.width):
         config = dataclasses.replace(config, hidden=most)
-    kept = storage.heads_alike(model) if family.by_head else None
+    kept = storage.heads_alike(model) if layout.by_head else None
     if kept is not None:
         config = dataclasses.replace(config, heads=len(kept))
-    fields = family.published_fields(config) | more
+    fields = layout.published_fields(config) | more
     with shapes_only():
-        full = type(model)(dataclasses.replace(config, **family.always))
+        full = type(model)(dataclasses.replace(config, **layout.always))
     state = storage.plain_state(model, full)
     if kept is not None:
-        state |= {n: a[:, kept] for n, a in state.items() if any(fnmatchcase(n, pattern) for pattern in family.by_head)}
+        state |= {n: a[:, kept] for n, a in state.items() if any(fnmatchcase(n, pattern) for pattern in layout.by_head)}
     full.load_state_dict(state, assign=True)  # which checks every shape
-    write_folder(folder, fields, family.names(config).write(state))
+    write_folder(folder, fields, layout.names(config).write(state))
     if tokenizer:
         tokenizer.save(folder)

@@ -1,0 +1,199 @@
+"""What every tokenizer does beside encoding one text: special tokens and offsets, frames, batches.
+
+`prepare` builds what an encoder model eats: `[CLS] A [SEP] B [SEP]`, cut to a length, padded to a rectangle, with token
+types and a mask. The functions are attached to Tokenizer as methods, so that base.py stays what one text needs.
+"""
+
+import multiprocessing
+import os
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from models.tokenizers.base import Special, Tokenizer, no_text, pad
+
+WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+CACHED_WORDS = 1 << 18
+PARALLEL_FROM = 2_000_000  # characters in a batch from which starting a second process pays for itself
+
+
+# ---- one text
+
+def split_special(tokenizer: Tokenizer, text: str) -> Iterator[tuple[int, int, Special | None]]:
+    """(start, end, special token or None for ordinary text), covering the text; longer names win."""
+    names = sorted(tokenizer.special, key=len, reverse=True)
+    done = 0
+    for match in re.finditer("|".join(map(re.escape, names)) or "(?!)", text):
+        token = tokenizer.special[match[0]]
+        start, end = match.span()
+        while token.lstrip and start > done and text[start - 1] in WHITE_SPACE:
+            start -= 1
+        while token.rstrip and end < len(text) and text[end] in WHITE_SPACE:
+            end += 1
+        if start > done:
+            yield done, start, None
+        yield start, end, token
+        done = end
+    if done < len(text):
+        yield done, len(text), None
+
+
+def encode_with_offsets(tokenizer: Tokenizer, text: str,
+                        special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+    """The ids, and for each the (start, end) of the characters it came from: text[start:end].
+
+    Tokens that hold only part of a character (its bytes) report the whole character.
+    """
+    ids, offsets = [], []
+    try:
+        for start, end, token in tokenizer.split_special(text) if special else [(0, len(text), None)]:
+            found, spans = tokenizer.spans(text[start:end]) if token is None else ([token.id], [(0, end - start)])
+            ids += found
+            offsets += [(start + a, start + b) for a, b in spans]
+    except UnicodeEncodeError:
+        raise no_text(text) from None
+    return ids, offsets
+
+
+# ---- the vocabulary
+
+def continues_word(tokenizer: Tokenizer) -> np.ndarray:
+    """(V,) booleans: does the token go on with the word of the token before it?
+
+    ValueError if the tokens do not tell, as those of single characters.
+    """
+    raise ValueError(f"{type(tokenizer).__name__}: these tokens do not say where words begin")
+
+
+def starting_with(tokenizer: Tokenizer, sign: str) -> np.ndarray:
+    """(V,) booleans: does the token begin with this sign?"""
+    return np.array([(token or "").startswith(sign) for token in tokenizer.tokens])
+
+
+# ---- many texts, over processes
+
+def encode_batch(tokenizer: Tokenizer, texts: Iterable[str], special: bool = False,
+                 workers: int | None = None) -> list[list[int]]:
+    """The ids of many texts. Large batches are shared out over the cores; workers=1 stays in this process."""
+    texts = list(texts)
+    if workers is None:
+        large = len(texts) > 1 and sum(map(len, texts)) >= PARALLEL_FROM
+        workers = len(os.sched_getaffinity(0)) if large and hasattr(os, "sched_getaffinity") else 1
+    workers = min(workers, len(texts))
+    if workers < 2 or multiprocessing.current_process().daemon:
+        return [tokenizer.encode(text, special) for text in texts]
+    # forked processes inherit the tokenizer: nothing is copied to them
+    with multiprocessing.get_context("fork").Pool(workers, initializer=inherit, initargs=(tokenizer, special)) as pool:
+        return [row.tolist() for row in pool.map(encode_here, texts)]
+
+
+def inherit(*tokenizer_and_special):
+    global inherited
+    inherited = tokenizer_and_special
+
+
+def encode_here(text: str) -> array:
+    """Ids travel back as an array, which is many times cheaper than a list."""
+    tokenizer, special = inherited
+    return array("I", tokenizer.encode(text, special))
+
+
+# ---- rows for a model
+
+@dataclass
+class Batch:
+    """Rows of equal length. ids, types: (B, T) int64; mask: (B, T) bool, False on padding."""
+    ids: np.ndarray
+    types: np.ndarray
+    mask: np.ndarray
+
+
+def prepare(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None = None, max_length: int | None = None,
+            special: bool = False) -> Batch:
+    """Texts, or texts and their partners, dressed in the frame, cut to max_length and padded to one length.
+
+    Longest first: of a pair too long for max_length the longer text is cut until both are equally long, then
+    both (the second keeps the odd token, unless the first was the longer one).
+    """
+    if pairs is not None and len(pairs) != len(texts):
+        raise ValueError(f"prepare: {len(texts)} texts but {len(pairs)} partners; give one for each")
+    firsts = tokenizer.encode_batch(texts, special)
+    seconds = tokenizer.encode_batch(pairs, special) if pairs is not None else [None] * len(firsts)
+    rows = [tokenizer.dress(*tokenizer.truncate(a, b, max_length)) for a, b in zip(firsts, seconds)]
+    if tokenizer.pad_token is None and len({len(ids) for ids, _ in rows}) > 1:
+        raise ValueError("prepare: rows of unequal length need padding, but this tokenizer has no pad_token; "
+                         "set tokenizer.pad_token to one of its special tokens")
+    return tokenizer.batch(rows)
+
+
+def batch(tokenizer: Tokenizer, rows: list[tuple[list[int], list[int]]]) -> Batch:
+    """Dressed rows, (ids, types) each, padded on the right to the longest."""
+    if not rows:
+        empty = np.zeros((0, 0), int)
+        return Batch(empty, empty, empty.astype(bool))
+    ids, types = ([np.array(row, int) for row in part] for part in zip(*rows))
+    padded = pad(ids, tokenizer.pad_id or 0)
+    mask = np.arange(padded.shape[1]) < np.array([len(row) for row in ids])[:, None]
+    return Batch(padded, pad(types), mask)
+
+
+def dress(tokenizer: Tokenizer, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:
+    """The ids and token types of one text, or of a pair, in the frame."""
+    ids, types, frame = [], [], tokenizer.frame
+    for item, kind in zip(frame.single, [0] * len(frame.single)) if b is None else zip(frame.pair, frame.types):
+        some = a if item == "A" else b if item == "B" else [tokenizer.special[item].id]
+        ids += some
+        types += [kind] * len(some)
+    return ids, types
+
+
+def truncate(tokenizer: Tokenizer, a: list[int], b: list[int] | None,
+             max_length: int | None) -> tuple[list[int], list[int] | None]:
+    """The texts cut so that they and their frame have max_length tokens."""
+    if max_length is None:
+        return a, b
+    room = max_length - (len(tokenizer.frame.single) - 1 if b is None else len(tokenizer.frame.pair) - 2)
+    if room < 0:
+        raise ValueError(f"max_length {max_length} is too short for the special tokens alone; "
+                         f"use at least {max_length - room}")
+    if b is None:
+        return a[:room], None
+    if len(a) + len(b) <= room:
+        return a, b
+    short, long = sorted((len(a), len(b)))
+    long = max(short, room - short)
+    if short + long > room:
+        short, long = room // 2, room - room // 2
+    keep_a, keep_b = (long, short) if len(a) > len(b) else (short, long)
+    return a[:keep_a], b[:keep_b]
+
+
+Tokenizer.split_special, Tokenizer.encode_with_offsets = split_special, encode_with_offsets
+Tokenizer.continues_word, Tokenizer.starting_with = continues_word, starting_with
+Tokenizer.encode_batch, Tokenizer.prepare, Tokenizer.batch = encode_batch, prepare, batch
+Tokenizer.dress, Tokenizer.truncate = dress, truncate
+
+
+# ---- words remembered
+
+class WordCache(dict):
+    """The ids of every word met so far: a missing word is encoded and remembered.
+
+    Most words of a text have been seen before, so this is what makes the merging schemes fast.
+    """
+
+    def __init__(self, encode_word: Callable[[str], list[int]]):
+        self.encode_word = encode_word
+
+    def __missing__(self, word):
+        ids = self[word] = self.encode_word(word)
+        return ids
+
+    def ids(self, words: list[str]) -> Iterator[int]:
+        if len(self) > CACHED_WORDS:  # text with endless new words must not fill the memory
+            self.clear()
+        return chain.from_iterable(map(self.__getitem__, words))
