@@ -59,7 +59,7 @@ def overview() -> argparse.ArgumentParser:
 
 def run(command, args: argparse.Namespace) -> int:
     """The exit status of command(args), with one sentence about what went wrong."""
-    from train.parallel import WorkerDied
+    from tinytensor.processes import WorkerDied
 
     try:
         command(args)

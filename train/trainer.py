@@ -25,6 +25,7 @@ from models.config import check_choice, check_not_negative, check_positive, chec
 from nn import Module, evaluating
 from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count, share
+from tinytensor.processes import WorkerDied
 from train import checkpoint, parallel
 from train.optim import SGD, Adafactor, AdamW, FlatParameters, Optimizer, clip_scale
 from train.schedule import SHAPES, Schedule
@@ -180,10 +181,10 @@ class Trainer:
         with self._stopping_on_signals():
             try:
                 parallel.start_workers(self.comm, lambda comm: Loop(self, comm).train())
-            except parallel.WorkerDied as error:
+            except WorkerDied as error:
                 saved = (self.run / checkpoint.TRAINER).exists()
                 then = f"go on from the last checkpoint with --resume {self.run}" if saved else "nothing was saved yet"
-                raise parallel.WorkerDied(f"{error}; {then}") from None
+                raise WorkerDied(f"{error}; {then}") from None
         return self.progress
 
     @contextmanager

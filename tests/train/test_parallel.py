@@ -10,6 +10,7 @@ import pytest
 import tinytensor as tt
 from models import GPT, GPTConfig
 from tinytensor.distributed import share
+from tinytensor.processes import WorkerDied
 from train import parallel
 from train.optim import FlatParameters
 from train.trainer import replica
@@ -59,7 +60,7 @@ def test_an_error_in_any_worker_ends_all_and_is_passed_on(kind, rank):
             raise ValueError("no such luck")
         comm.barrier()
 
-    with pytest.raises((ValueError, parallel.WorkerDied), match="no such luck"):
+    with pytest.raises((ValueError, WorkerDied), match="no such luck"):
         parallel.start_workers(parallel.communicator(kind, 3), work)
 
 
@@ -75,7 +76,7 @@ def test_a_killed_worker_is_reported_and_no_other_is_left_behind():
             os.kill(os.getpid(), signal.SIGKILL)
         comm.barrier()
 
-    with pytest.raises(parallel.WorkerDied, match=r"worker 1 \(process \d+\) was killed by signal 9"):
+    with pytest.raises(WorkerDied, match=r"worker 1 \(process \d+\) was killed by signal 9"):
         parallel.start_workers(comm, work)
     for pid in pids[1:]:
         with pytest.raises(ProcessLookupError):
