@@ -23,8 +23,8 @@ import tinytensor as tt
 from nn import LSTM, PreNormBlock
 from tinytensor import Tensor
 from tinytensor.backend import cpu
-from tinytensor.distributed import Communicator, core_count, share
-from train import parallel
+from tinytensor.distributed import Communicator, core_count, share, start_workers
+from train.trainer import communicator
 
 BATCH, STEPS, INPUTS, HIDDEN, LAYERS = 16, 64, 128, 256, 2
 WIDTH, ROWS, LENGTHS = 256, 4, (64, 128, 256, 512, 1024, 2048)
@@ -74,7 +74,7 @@ def race(workers: int, rounds: int) -> tuple[float, float]:
                 times[0].append(middle - start)
                 times[1].append(time.perf_counter() - middle)
 
-    parallel.start_workers(parallel.communicator("auto", workers), work)
+    start_workers(communicator("auto", workers), work)
     return tuple(1e3 * statistics.median(taken[3:]) for taken in times)
 
 

@@ -13,18 +13,24 @@ A reduce_scatter followed by an all_gather is an all_reduce, and in between each
 sum: so an optimizer's state is split among the ranks (ZeRO stage 1, Rajbhandari et al. 2020, arXiv:1910.02054).
 
 Where ranks can read each other's memory all of them are made of one step: show the others an array, meet, read theirs,
-meet again. Threads are here; processes forked on one machine are in processes.py.
+meet again. Threads are here; processes forked on one machine are in processes.py. Threads share one interpreter, which
+only one of them can run Python code in at a time; processes do not have that limit and are faster for small models.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
+import threadpoolctl
+
+# Inside `with blas_threads(n)` matrix products use n threads. Workers use one each.
+blas_threads = functools.partial(threadpoolctl.threadpool_limits, user_api="blas")
 
 
 def core_count() -> int:
@@ -207,3 +213,14 @@ def check_alike(calls: list[str]) -> None:
     for rank, call in enumerate(calls):
         if call != calls[0]:
             raise ValueError(f"ranks must call the same with equal shapes: rank 0 has {calls[0]}, rank {rank} {call}")
+
+
+def start_workers(comm: Communicator, work: Callable[[Communicator], object]):
+    """comm.run(work), with one core for the matrix products of each: all are used by cutting the batch instead."""
+
+    def on_one_core(comm: Communicator):
+        with blas_threads(1):  # once more, as forking restores the library's own number of threads
+            return work(comm)
+
+    with blas_threads(1):
+        return comm.run(on_one_core)

@@ -1,9 +1,10 @@
 """The training loop: batch, loss, gradient, update, over and over; now and then evaluate, and save.
 
-Every worker runs `Loop` on its share of each batch (train/parallel.py); the leader, rank 0, also reports and saves.
-All chance in a step comes from a stream seeded by (seed, step, worker), and the batch from (seed, step), so the state
-of a run is its parameters, its optimizer's state and the number of steps done (and what a model like ELMo carries along
-from batch to batch, row by row): a resumed run repeats, bit for bit, what it would have done without the interruption.
+Every worker, a thread or a forked process, runs `Loop` on its share of each batch and meets the others in collectives
+(tinytensor/distributed.py); the leader, rank 0, also reports and saves. All chance in a step comes from a stream seeded
+by (seed, step, worker), and the batch from (seed, step), so the state of a run is its parameters, its optimizer's state
+and the number of steps done (and what a model like ELMo carries along from batch to batch, row by row): a resumed run
+repeats, bit for bit, what it would have done without the interruption.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,12 +26,13 @@ import tinytensor as tt
 from models.config import check_choice, check_not_negative, check_positive, check_shares, option
 from nn import Module, evaluating
 from tinytensor import backend
-from tinytensor.distributed import Communicator, core_count, share
-from tinytensor.processes import WorkerDied
-from train import checkpoint, parallel
-from train.optim import SGD, Adafactor, AdamW, FlatParameters, Optimizer, clip_scale
-from train.schedule import SHAPES, Schedule
+from tinytensor.distributed import Communicator, Threads, core_count, share, start_workers
+from tinytensor.processes import Processes, WorkerDied
+from train import checkpoint
+from train.adafactor import Adafactor
+from train.optim import SGD, SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
 
+KINDS = ("auto", "threads", "processes")
 OPTIMIZERS = ("adamw", "sgd", "adafactor", "adafactor-relative")
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -60,7 +63,7 @@ class TrainConfig:
     log_every: int = option(10, "updates between lines in metrics.jsonl")
     seed: int = option(0, "of the first weights, the batches and dropout")
     workers: int = option(0, "threads or processes that share each batch (0: one per core)")
-    worker_kind: str = option("auto", f"what they are: {', '.join(parallel.KINDS)} (auto takes the faster)")
+    worker_kind: str = option("auto", f"what they are: {', '.join(KINDS)} (auto takes the faster)")
     device: str = option("cpu", f"where the model computes: {', '.join(backend.DEVICES)}")
     dtype: str = option("float32", f"in what precision: {', '.join(DTYPES)} (the narrow ones on a GPU)")
     graph: bool = option(False, "on a GPU: record a step once and repeat it as a whole, which helps small models")
@@ -72,7 +75,7 @@ class TrainConfig:
         check_choice(self, "optimizer", OPTIMIZERS)
         check_choice(self, "device", backend.DEVICES)
         check_choice(self, "dtype", DTYPES)
-        parallel.choose_kind(self.worker_kind, self.workers)
+        choose_kind(self.worker_kind, self.workers)
         if self.device == "cpu" and self.dtype != "float32":
             what = f"dtype {self.dtype} is slower than float32 on a CPU"
             raise ValueError(f"{what}; leave out --dtype, or add --device cuda")
@@ -95,6 +98,22 @@ class TrainConfig:
         if self.optimizer.startswith("adafactor"):
             return Adafactor(flat, self.lr, relative=self.optimizer == "adafactor-relative", **common)
         return AdamW(flat, self.lr, (self.beta1, self.beta2), self.eps, **common)
+
+
+def choose_kind(kind: str, workers: int) -> str:
+    """"auto" becomes processes where the system can fork safely, threads elsewhere and for a single worker."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of worker {kind!r}; choose from {', '.join(KINDS)}")
+    if kind == "processes" and sys.platform != "linux":
+        raise ValueError("worker processes need Linux; use --worker-kind threads")
+    if kind == "auto":
+        return "processes" if workers > 1 and sys.platform == "linux" else "threads"
+    return kind
+
+
+def communicator(kind: str, workers: int) -> Communicator:
+    """What `workers` workers of a kind will meet with."""
+    return (Processes if choose_kind(kind, workers) == "processes" else Threads)(workers)
 
 
 @dataclass
@@ -129,8 +148,8 @@ class Trainer:
         self.config, self.run, self.report = config, run, report
         self.schedule = config.learning_rates()
         self.workers = config.workers or (1 if config.device == "cuda" else min(core_count(), config.batch))
-        self.kind = parallel.choose_kind(config.worker_kind, self.workers)
-        self.comm = comm = parallel.communicator(self.kind, self.workers)
+        self.kind = choose_kind(config.worker_kind, self.workers)
+        self.comm = comm = communicator(self.kind, self.workers)
         allocate, dtype, self.loss_scale = (comm.shared if self.workers > 1 else None), None, None
         if config.device == "cuda":
             from train import precision
@@ -180,7 +199,7 @@ class Trainer:
         self.model.train()  # now, not while worker threads copy the model: a new attribute would upset the copying
         with self._stopping_on_signals():
             try:
-                parallel.start_workers(self.comm, lambda comm: Loop(self, comm).train())
+                start_workers(self.comm, lambda comm: Loop(self, comm).train())
             except WorkerDied as error:
                 saved = (self.run / checkpoint.TRAINER).exists()
                 then = f"go on from the last checkpoint with --resume {self.run}" if saved else "nothing was saved yet"
@@ -411,4 +430,4 @@ def evaluate_on_all_cores(
         total, number = comm.all_reduce(np.array(own, float)).tolist()
         return total, int(number)
 
-    return parallel.start_workers(parallel.communicator("auto", workers), work)
+    return start_workers(communicator("auto", workers), work)

@@ -5,9 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from tinytensor.distributed import Threads, share
+from tinytensor.distributed import Threads, share, start_workers
 from tinytensor.processes import Processes, WorkerDied
-from train.parallel import start_workers
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
 KINDS = [Threads, pytest.param(Processes, marks=linux)]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from nn import Linear, Parameter
-from tinytensor.distributed import Threads
-from train.optim import SGD, Adafactor, AdamW, FlatParameters, clip_grad_norm
-from train.parallel import start_workers
+from tinytensor.distributed import Threads, start_workers
+from train.adafactor import Adafactor
+from train.optim import SGD, AdamW, FlatParameters, clip_grad_norm
 from train.trainer import TrainConfig
 
 SHAPES = [(3, 4), (5,), (2, 3), (1,)]
