@@ -24,7 +24,7 @@ import numpy as np
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, GPTConfig, T5Config
 from tinytensor.distributed import Communicator, core_count, start_workers
-from train.objectives.spans import SpanCorruption
+from train.objectives.sequences import SpanCorruption
 from train.objectives.windows import Causal
 from train.trainer import KINDS, Loop, TrainConfig, Trainer, choose_kind
 

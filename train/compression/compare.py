@@ -32,8 +32,8 @@ from tinytensor.ops.softmax import IGNORED
 from train import checkpoint, finetune, pretrain, runs
 from train.data.corpus import open_corpus
 from train.flags import check_at_least_1, given
+from train.objectives import Wrapped
 from train.objectives.labelled import Labelled
-from train.objectives.wrapped import Wrapped
 from train.plots import draw_curves
 from train.recipes import OBJECTIVES
 from train.report import HINT, Report

@@ -17,7 +17,7 @@ import numpy as np
 from models.tokenizers.words import END, START, UNKNOWN
 from tinytensor.ops.softmax import IGNORED
 from train.objectives import Objective
-from train.objectives.windows import in_batches, spread
+from train.objectives.windows import even_starts
 
 EVALUATED = 8  # windows of `context` that are evaluated in one go, after one to warm up
 
@@ -54,9 +54,8 @@ class Bidirectional(Objective):
         return self._batch(words, ahead[:, None] + steps, back[:, None] + steps)
 
     def evaluation_batches(self, words: np.ndarray, limit: int | None = None) -> list[np.ndarray]:
-        """The first places of stretches of EVALUATED windows, in groups of a batch: all, or `limit` groups, spread."""
-        starts = np.arange(0, len(words), EVALUATED * self.context)
-        return in_batches(starts[spread(len(starts), limit and limit * self.batch)], self.batch)
+        """The first places of stretches of EVALUATED windows, in groups of a batch."""
+        return even_starts(len(words), EVALUATED * self.context, self.batch, limit)
 
     def evaluation_batch(self, words: np.ndarray, starts: np.ndarray) -> dict[str, np.ndarray]:
         """Each stretch with a window before it (for the backward rows: after it) that is read but does not count."""

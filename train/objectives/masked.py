@@ -22,8 +22,7 @@ from tinytensor.ops.softmax import IGNORED
 from train.data.documents import Documents
 from train.data.pairs import TASKS, Pair, pack
 from train.objectives import Objective
-from train.objectives.labelled import bucketed
-from train.objectives.windows import in_batches, spread
+from train.objectives.labelled import bucketed, by_length
 
 MASKINGS = ("dynamic", "static")
 
@@ -129,11 +128,8 @@ class Masked(Objective):
         return whole
 
     def evaluation_batches(self, tokens: np.ndarray, limit: int | None = None) -> list[np.ndarray]:
-        """The first pass's pairs in groups of a batch: all of them, or `limit` groups spread evenly."""
-        pairs, _ = self.pairs_of_pass(tokens, 0)
-        order = np.argsort([pair.length for pair in pairs], kind="stable")
-        groups = in_batches(order, self.batch)
-        return [groups[i] for i in spread(len(groups), limit)]
+        """Of the first pass's pairs."""
+        return by_length([pair.length for pair in self.pairs_of_pass(tokens, 0)[0]], self.batch, limit)
 
     def evaluation_batch(self, tokens: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
         pairs, _ = self.pairs_of_pass(tokens, 0)

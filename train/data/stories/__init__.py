@@ -11,14 +11,13 @@ compared with. What happened stands beside the text as events with character spa
 """
 
 import random
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
-from train.data.stories.telling import Event, Mention, Teller
+import numpy as np
 
-__all__ = ["Corpus", "Event", "Mention", "Story", "corpus", "stories"]
+from train.data.stories.telling import Event, Mention, Teller
 
 SEPARATOR = "\n\n"
 
@@ -58,12 +57,8 @@ class Corpus:
         stop = len(self.text) if stop is None else stop
         if not 0 <= start < stop <= len(self.text):
             raise ValueError(f"floor: wants 0 <= start < stop <= {len(self.text)}, not start {start}, stop {stop}")
-        return (self._nats_until(stop) - self._nats_until(start)) / (stop - start)
-
-    def _nats_until(self, position: int) -> float:
-        i = min(bisect_right(self.starts, position), len(self.starts) - 1) - 1
-        share = (position - self.starts[i]) / (self.starts[i + 1] - self.starts[i])
-        return self.nats_before[i] + share * (self.nats_before[i + 1] - self.nats_before[i])
+        before, until = np.interp([start, stop], self.starts, self.nats_before).tolist()
+        return (until - before) / (stop - start)
 
 
 def stories(seed: int = 0) -> Iterator[Story]:

@@ -75,8 +75,7 @@ LANDMARKS = {place: choices(text) for place, text in words.PLACES.items()}
 THINGS = {number: choices(text) for number, text in words.THINGS.items()}
 SOFT = set(words.SOFT.split())
 PRONOUNS = {kind: dict(zip(("he", "him", "his"), text.split())) for kind, text in words.PRONOUNS.items()}
-FORMS = {kind: Choices([pieces(line.strip()) for line in text.strip().splitlines()])
-         for kind, text in words.FORMS.items()}
+FORMS = {kind: Choices([pieces(line.strip()) for line in forms.split("\n")[1:]]) for kind, forms in words.FORMS.items()}
 CAUSES = {kind: [pieces(line) for line in lines] for kind, lines in words.CAUSES.items()}
 
 CHILD = Choices(["girl", "boy"])
@@ -182,10 +181,8 @@ class Teller:
             case "sound":
                 a.detail = f"{self.choose(WORDS['loud'])} {self.choose(WORDS['noise'])}"
                 self.write(a.detail)
-            case "limb":
-                a.detail = self.choose(WORDS["part"])
-                self.write(a.detail)
-            case "detail":
+            case "limb" | "detail":
+                a.detail = self.choose(WORDS["part"]) if slot == "limb" else a.detail
                 self.write(a.detail)
             case "cause" | "claim":  # why a feels so, and a's words for it
                 (kind, b, x), start = a.cause, self.length + len(self.gap)
@@ -258,17 +255,13 @@ class Teller:
 
     def new_thing(self, role: str, thing: Thing) -> None:
         """A thing's first mention: "a small red kite", "some blue boots"."""
-        start = self.length + len(self.gap)
+        start, said = self.length + len(self.gap), []
         thing.kind = self.choose(NUMBER)
-        if thing.kind == "one":
-            self.an = True
-        else:
-            self.write("some ")
-        self.write(self.choose(WORDS["size"]))
-        self.write(" ")
-        thing.colour = self.choose(WORDS["colour"])
-        self.write(thing.colour)
-        self.write(" ")
-        thing.name = self.choose(THINGS[thing.kind].without({other.name for other in self.world.things}))
-        self.write(thing.name)
+        self.an = thing.kind == "one"
+        self.write("" if self.an else "some ")
+        names = THINGS[thing.kind].without({other.name for other in self.world.things})
+        for options in (WORDS["size"], WORDS["colour"], names):
+            said.append(self.choose(options))
+            self.write(said[-1] + " ")
+        _, thing.colour, thing.name = said
         self.mentions.append(Mention(role, thing.name, start, self.length))
