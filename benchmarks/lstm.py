@@ -23,7 +23,7 @@ import tinytensor as tt
 from nn import LSTM, PreNormBlock
 from tinytensor import Tensor
 from tinytensor.backend import cpu
-from tinytensor.distributed import Communicator, core_count, share, start_workers
+from tinytensor.distributed import Communicator, core_count, share
 from train.trainer import communicator
 
 BATCH, STEPS, INPUTS, HIDDEN, LAYERS = 16, 64, 128, 256, 2
@@ -74,7 +74,7 @@ def race(workers: int, rounds: int) -> tuple[float, float]:
                 times[0].append(middle - start)
                 times[1].append(time.perf_counter() - middle)
 
-    start_workers(communicator("auto", workers), work)
+    communicator("auto", workers).run(work)
     return tuple(1e3 * statistics.median(taken[3:]) for taken in times)
 
 

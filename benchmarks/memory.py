@@ -21,7 +21,7 @@ import numpy as np
 import tinytensor as tt
 from benchmarks.train_step import SHAPES, make_objective, make_trainer, random_tokens
 from tinytensor import backend
-from tinytensor.distributed import Communicator, core_count, start_workers
+from tinytensor.distributed import Communicator, core_count
 from train.trainer import Loop
 
 CONTEXTS = (512, 1024, 2048, 4096, 8192)
@@ -52,7 +52,7 @@ def measure_ours(shape: str, workers: int) -> float:
         for step in range(3):
             loop.step(step, 1e-3)
 
-    start_workers(trainer.comm, work)
+    trainer.comm.run(work)
     return peak() - before
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, GPTConfig, T5Config
-from tinytensor.distributed import Communicator, core_count, start_workers
+from tinytensor.distributed import Communicator, core_count
 from train.objectives.sequences import SpanCorruption
 from train.objectives.windows import Causal
 from train.trainer import KINDS, Loop, TrainConfig, Trainer, choose_kind
@@ -110,7 +110,7 @@ def race(config: Config, batch: int, workers: int, kind: str, rounds: int) -> tu
             ours.append(middle - start)
             theirs.append(time.perf_counter() - middle)
 
-    start_workers(trainer.comm, work)
+    trainer.comm.run(work)
     return tuple(1e3 * statistics.median(times[3:]) for times in (ours, theirs))
 
 

@@ -13,8 +13,10 @@ A reduce_scatter followed by an all_gather is an all_reduce, and in between each
 sum: so an optimizer's state is split among the ranks (ZeRO stage 1, Rajbhandari et al. 2020, arXiv:1910.02054).
 
 Where ranks can read each other's memory all of them are made of one step: show the others an array, meet, read theirs,
-meet again. Threads are here; processes forked on one machine are in processes.py. Threads share one interpreter, which
-only one of them can run Python code in at a time; processes do not have that limit and are faster for small models.
+meet again. Here ranks are threads; processes forked on one machine are in processes.py. Threads share an interpreter,
+which only one of them can run Python code in at a time; processes do not, and are faster for small models.
+
+The kernels use one core each; all cores are used by cutting the batch instead.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import numpy as np
 import threadpoolctl
 
-# Inside `with blas_threads(n)` matrix products use n threads. Workers use one each.
+# Inside `with blas_threads(n)` matrix products use n threads. Ranks use one each.
 blas_threads = functools.partial(threadpoolctl.threadpool_limits, user_api="blas")
 
 
@@ -51,7 +53,8 @@ class Communicator:
     when a call returns the array may be changed.
     parts: one slice of the array's first axis for each rank, in order, together all of it; by default equal shares.
 
-    A kind of rank says how they start (`run`), meet (`barrier`) and see each other's arrays (`_everyones`, `zeros`).
+    Ranks are threads of one process here, which see all of each other's arrays. Another kind starts (`run`), meets
+    (`barrier`) and shows its arrays (`zeros`, `_everyones`) in another way.
     """
 
     def __init__(self, size: int):
@@ -63,25 +66,53 @@ class Communicator:
 
         If any fails, all end, and its error is raised here.
         """
-        raise NotImplementedError
+        self._meeting = threading.Barrier(self.size)
+        self._shown = [("", None)] * self.size  # (what is called, the array) of each rank
+        errors: list[BaseException] = []
+
+        def guarded(comm: Communicator):
+            try:
+                return work(comm)
+            except threading.BrokenBarrierError:
+                pass  # another rank failed; its error is in the list
+            except BaseException as error:
+                errors.append(error)
+                self._meeting.abort()
+
+        leader, *others = self._ranks()
+        threads = [threading.Thread(target=guarded, args=(comm,), daemon=True) for comm in others]
+        with blas_threads(1):
+            for thread in threads:
+                thread.start()
+            result = guarded(leader)
+            for thread in threads:
+                thread.join()
+        if errors:
+            raise errors[0]
+        return result
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
-        raise NotImplementedError
+        self._meeting.wait()
 
     def zeros(self, n: int, dtype=np.float32) -> np.ndarray:
         """An array (n,) of this rank's own that the others can see, so that collectives need not copy it first.
 
         To be asked for by all ranks alike.
         """
-        raise NotImplementedError
+        return np.zeros(n, dtype)
 
-    def _everyones(self, what: str, array: np.ndarray, part=...) -> AbstractContextManager[list[np.ndarray]]:
+    @contextmanager
+    def _everyones(self, what: str, array: np.ndarray, part=...) -> Iterator[list[np.ndarray]]:
         """Inside this block: the arrays of all ranks, of which each shows the `part` that it gives.
 
         Nobody may write where another still reads before the block has ended.
         """
-        raise NotImplementedError
+        self._shown[self.rank] = described(what, array), array
+        self.barrier()
+        check_alike([call for call, _ in self._shown])
+        yield [shown for _, shown in self._shown]
+        self.barrier()
 
     def shared(self, n: int, dtype=np.float32) -> np.ndarray:
         """An array (n,) of zeros for what is to be equal on all ranks, such as parameters: one and the same for all.
@@ -158,49 +189,6 @@ class Communicator:
         return members
 
 
-class Threads(Communicator):
-    """Threads of one process, which see all of each other's arrays."""
-
-    def run(self, work: Callable[[Communicator], object]):
-        self._meeting = threading.Barrier(self.size)
-        self._shown = [("", None)] * self.size  # (what is called, the array) of each rank
-        errors: list[BaseException] = []
-
-        def guarded(comm: Threads):
-            try:
-                return work(comm)
-            except threading.BrokenBarrierError:
-                pass  # another rank failed; its error is in the list
-            except BaseException as error:
-                errors.append(error)
-                self._meeting.abort()
-
-        leader, *others = self._ranks()
-        threads = [threading.Thread(target=guarded, args=(comm,), daemon=True) for comm in others]
-        for thread in threads:
-            thread.start()
-        result = guarded(leader)
-        for thread in threads:
-            thread.join()
-        if errors:
-            raise errors[0]
-        return result
-
-    def barrier(self) -> None:
-        self._meeting.wait()
-
-    def zeros(self, n: int, dtype=np.float32) -> np.ndarray:
-        return np.zeros(n, dtype)
-
-    @contextmanager
-    def _everyones(self, what: str, array: np.ndarray, part=...) -> Iterator[list[np.ndarray]]:
-        self._shown[self.rank] = described(what, array), array
-        self.barrier()
-        check_alike([call for call, _ in self._shown])
-        yield [shown for _, shown in self._shown]
-        self.barrier()
-
-
 def described(what: str, array: np.ndarray) -> str:
     """A call of a collective, to be compared with the others'."""
     if not array.flags.c_contiguous:
@@ -213,14 +201,3 @@ def check_alike(calls: list[str]) -> None:
     for rank, call in enumerate(calls):
         if call != calls[0]:
             raise ValueError(f"ranks must call the same with equal shapes: rank 0 has {calls[0]}, rank {rank} {call}")
-
-
-def start_workers(comm: Communicator, work: Callable[[Communicator], object]):
-    """comm.run(work), with one core for the matrix products of each: all are used by cutting the batch instead."""
-
-    def on_one_core(comm: Communicator):
-        with blas_threads(1):  # once more, as forking restores the library's own number of threads
-            return work(comm)
-
-    with blas_threads(1):
-        return comm.run(on_one_core)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tinytensor.distributed import Communicator, check_alike, described
+from tinytensor.distributed import Communicator, blas_threads, check_alike, described
 
 CALL = 256  # bytes at the beginning of a row that say what its rank calls
 SPINS = 2000  # attempts before a waiting process lets the system put it to sleep
@@ -114,7 +114,8 @@ class Processes(Communicator):
                 if pid == 0:
                     _be_child(comm, work, parent, pen)
                 children[pid] = comm.rank
-            return work(leader)
+            with blas_threads(1):
+                return work(leader)
         finally:
             leader_failed = sys.exc_info()[0] is not None
             for pid in children:
@@ -139,7 +140,8 @@ def _be_child(comm: Processes, work: Callable[[Communicator], object], parent: i
         with contextlib.suppress(OSError, AttributeError):  # Linux ends this process when its parent ends, in any way
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
         comm.watch = look_after_parent
-        work(comm)
+        with blas_threads(1):  # once more: forking restores the library's own number of threads
+            work(comm)
         status = 0
     except BaseException as error:
         os.write(pen, f"{type(error).__name__}: {error}".encode()[:4000])

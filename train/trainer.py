@@ -26,7 +26,7 @@ import tinytensor as tt
 from models.config import check_choice, check_not_negative, check_positive, check_shares, option
 from nn import Module, evaluating
 from tinytensor import backend
-from tinytensor.distributed import Communicator, Threads, core_count, share, start_workers
+from tinytensor.distributed import Communicator, core_count, share
 from tinytensor.processes import Processes, WorkerDied
 from train import checkpoint
 from train.adafactor import Adafactor
@@ -113,7 +113,7 @@ def choose_kind(kind: str, workers: int) -> str:
 
 def communicator(kind: str, workers: int) -> Communicator:
     """What `workers` workers of a kind will meet with."""
-    return (Processes if choose_kind(kind, workers) == "processes" else Threads)(workers)
+    return (Processes if choose_kind(kind, workers) == "processes" else Communicator)(workers)
 
 
 @dataclass
@@ -199,7 +199,7 @@ class Trainer:
         self.model.train()  # now, not while worker threads copy the model: a new attribute would upset the copying
         with self._stopping_on_signals():
             try:
-                start_workers(self.comm, lambda comm: Loop(self, comm).train())
+                self.comm.run(lambda comm: Loop(self, comm).train())
             except WorkerDied as error:
                 saved = (self.run / checkpoint.TRAINER).exists()
                 then = f"go on from the last checkpoint with --resume {self.run}" if saved else "nothing was saved yet"
@@ -430,4 +430,4 @@ def evaluate_on_all_cores(
         total, number = comm.all_reduce(np.array(own, float)).tolist()
         return total, int(number)
 
-    return start_workers(communicator("auto", workers), work)
+    return communicator("auto", workers).run(work)

@@ -9,7 +9,7 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, GPTConfig
-from tinytensor.distributed import share, start_workers
+from tinytensor.distributed import share
 from tinytensor.processes import WorkerDied
 from train.optim import FlatParameters
 from train.trainer import choose_kind, communicator, replica
@@ -38,7 +38,7 @@ def gradient_of(kind: str, workers: int, batch: dict) -> np.ndarray:
         comm.reduce_scatter(grad)
         return comm.all_gather(grad).copy()
 
-    return start_workers(comm, work)
+    return comm.run(work)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -60,7 +60,7 @@ def test_an_error_in_any_worker_ends_all_and_is_passed_on(kind, rank):
         comm.barrier()
 
     with pytest.raises((ValueError, WorkerDied), match="no such luck"):
-        start_workers(communicator(kind, 3), work)
+        communicator(kind, 3).run(work)
 
 
 @linux
@@ -76,7 +76,7 @@ def test_a_killed_worker_is_reported_and_no_other_is_left_behind():
         comm.barrier()
 
     with pytest.raises(WorkerDied, match=r"worker 1 \(process \d+\) was killed by signal 9"):
-        start_workers(comm, work)
+        comm.run(work)
     for pid in pids[1:]:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
