@@ -51,25 +51,18 @@ class Adafactor(Optimizer):
         self.flat.apply_masks(self.part)
 
     def _update_one(self, index: int, g, lr: float) -> None:
-        place, shape = self.flat.slices[index], self.flat.parameters[index].shape
-        p, xp = self.flat.data[place].reshape(shape), self.flat.parameters[index].xp
-        g = g.reshape(shape)
-        keep = 1 - self.steps**-self.decay_exponent
-        square = g * g + 1e-30
-        moments = self._moments(index)
+        place, parameter = self.flat.slices[index], self.flat.parameters[index]
+        p, g, xp = self.flat.data[place].reshape(parameter.shape), g.reshape(parameter.shape), parameter.xp
+        keep, square, moments = 1 - self.steps**-self.decay_exponent, g * g + 1e-30, self._moments(index)
+        for moment, new in zip(moments, [square.mean(axis=-1), square.mean(axis=-2)] if p.ndim >= 2 else [square]):
+            moment *= keep
+            moment += (1 - keep) * new
         if p.ndim >= 2:
             rows, columns = moments
-            rows *= keep
-            rows += (1 - keep) * square.mean(axis=-1)
-            columns *= keep
-            columns += (1 - keep) * square.mean(axis=-2)
             scale = rows / rows.mean(axis=-1, keepdims=True)
             u = g / xp.sqrt(scale[..., :, None] * columns[..., None, :])
         else:
-            (v,) = moments
-            v *= keep
-            v += (1 - keep) * square
-            u = g / xp.sqrt(v)
+            u = g / xp.sqrt(moments[0])
         u /= max(1.0, float(_rms(u, xp)) / self.clip_threshold)
         rate = lr * max(1e-3, float(_rms(p, xp))) if self.relative else lr
         if self.weight_decay and p.ndim >= 2:

@@ -67,18 +67,17 @@ class FlatParameters:
     @contextlib.contextmanager
     def full_precision(self) -> Iterator[None]:
         """Inside this block the parameters are the unrounded ones, to be saved or replaced."""
-        if self.rounded is None:
-            yield
-            return
-        self.rounded.put_aside()
+        if self.rounded:
+            self.rounded.put_aside()
         try:
             yield
         finally:
-            self.rounded.use()
+            if self.rounded:
+                self.rounded.use()
 
     def keep_full_precision(self) -> None:
         """Training is over: from now on the parameters are the unrounded ones."""
-        if self.rounded is not None:
+        if self.rounded:
             self.rounded.put_aside()
             self.rounded = None
 
@@ -105,8 +104,7 @@ class FlatParameters:
         for parameter, place in zip(self.parameters, self.slices):
             low, high = max(part.start, place.start), min(part.stop, place.stop)
             if parameter.mask is not None and low < high:
-                mask = parameter.mask.reshape(-1)[low - place.start : high - place.start]
-                mask = parameter.xp.asarray(mask)
+                mask = parameter.xp.asarray(parameter.mask.reshape(-1)[low - place.start : high - place.start])
                 self.data[low:high] *= mask
                 if self.rounded is not None:
                     self.rounded.data[low:high] *= mask
@@ -175,11 +173,10 @@ class Optimizer:
 
     def check_state(self, state: dict) -> None:
         """ValueError unless `state` is what whole_state gives."""
+        kind, shape = type(self).__name__, (self.state_parts[-1].stop,)
         for name in self.state:
-            shape = (self.state_parts[-1].stop,)
-            if name not in state or state[name].shape != shape:
-                found = state[name].shape if name in state else "missing"
-                kind = type(self).__name__
+            found = state[name].shape if name in state else "missing"
+            if found != shape:
                 raise ValueError(f"the saved state is not {kind}'s: {name} is {found}, expected {shape}")
 
     def load_state(self, state: dict, steps: int) -> None:

@@ -77,8 +77,7 @@ class TrainConfig:
         check_choice(self, "dtype", DTYPES)
         choose_kind(self.worker_kind, self.workers)
         if self.device == "cpu" and self.dtype != "float32":
-            what = f"dtype {self.dtype} is slower than float32 on a CPU"
-            raise ValueError(f"{what}; leave out --dtype, or add --device cuda")
+            raise ValueError(f"dtype {self.dtype} is slower than float32 on a CPU; leave out --dtype or add --device cuda")
         if self.device == "cuda" and self.workers > 1:
             raise ValueError(f"one worker drives the GPU, not {self.workers}; leave out --workers")
         if self.graph and self.device != "cuda":
@@ -177,10 +176,8 @@ class Trainer:
         for name, array in self.carried.items():
             saved = parts["carried"].get(name)
             if saved is None or saved.shape != array.shape:
-                rows = "none" if saved is None else len(saved)
-                raise ValueError(
-                    f"the checkpoint carries the state of {rows} rows; go on with that --batch, not {len(array)}"
-                )
+                what = f"the checkpoint carries the state of {'none' if saved is None else len(saved)} rows"
+                raise ValueError(f"{what}; go on with that --batch, not {len(array)}")
             array[...] = backend.array_module(array).asarray(saved)
         if self.loss_scale:
             self.loss_scale.value = self.progress.loss_scale
@@ -419,15 +416,9 @@ def evaluate(model: Module, objective, data, keys: list) -> tuple[float, int]:
     return nats, count
 
 
-def evaluate_on_all_cores(
-    model: Module, objective, data, keys: list, workers: int = 0, of=evaluate
-) -> tuple[float, int]:
+def evaluate_on_all_cores(model: Module, objective, data, keys: list, workers: int = 0, of=evaluate):
     """evaluate, or another function `of` its kind, by `workers` that share the batches (0: one a core)."""
     workers = min(workers or core_count(), len(keys)) if model.parameters()[0].device == "cpu" else 1
-
-    def work(comm: Communicator) -> tuple[float, int]:
-        own = of(model, objective, data, keys[comm.rank :: comm.size])
-        total, number = comm.all_reduce(np.array(own, float)).tolist()
-        return total, int(number)
-
-    return communicator("auto", workers).run(work)
+    own = lambda comm: np.array(of(model, objective, data, keys[comm.rank :: comm.size]), float)
+    total, number = communicator("auto", workers).run(lambda comm: comm.all_reduce(own(comm)).tolist())
+    return total, int(number)

@@ -29,20 +29,14 @@ class SentenceEncoder:
         return self.tokenizer.dtype
 
     def encode_array(self, text: str) -> np.ndarray:
-        end = self.tokenizer.separator_id
-        sentences, breaks = [], []
-        for line in text.splitlines():
-            if line.strip():
-                sentences += split_sentences(line)
-            else:
-                breaks.append(len(sentences))
-        ids, after = [], 0
-        for number, encoded in enumerate(self.tokenizer.encode_batch(sentences)):
-            while after < len(breaks) and breaks[after] == number:
+        lines = [split_sentences(line) if line.strip() else [] for line in text.splitlines()]
+        encoded = iter(self.tokenizer.encode_batch([sentence for line in lines for sentence in line]))
+        ids, end = [], self.tokenizer.separator_id
+        for line in lines:
+            for sentence in [next(encoded) for _ in line]:
+                ids += [*sentence, end] if sentence else []
+            if not line:
                 ids.append(end)
-                after += 1
-            ids += [*encoded, end] if encoded else []
-        ids += [end] * (len(breaks) - after)
         return np.array(ids, self.dtype)
 
     def gives_back(self, text: str) -> bool:

@@ -90,10 +90,9 @@ class Masked(Objective):
             raise ValueError(f"the {what} part has no two sentences to make a pair of; give more --data")
 
     def documents(self, tokens: np.ndarray) -> Documents:
-        key = id(tokens)
-        if key not in self._documents:
-            self._documents[key] = tokens, Documents(tokens, self.tokenizer.separator_id)
-        return self._documents[key][1]
+        if id(tokens) not in self._documents:
+            self._documents[id(tokens)] = tokens, Documents(tokens, self.tokenizer.separator_id)
+        return self._documents[id(tokens)][1]
 
     def pairs_of_pass(self, tokens: np.ndarray, number: int) -> tuple[list[Pair], list[np.ndarray]]:
         """All pairs of a pass, and their numbers in batches of like length."""

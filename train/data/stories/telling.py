@@ -64,6 +64,16 @@ def pieces(form: str) -> list[tuple[str, str, str]]:
     return [(text, *slot) for text, slot in zip(texts, [*slots, ("", "")])]
 
 
+def table(text: str) -> dict[str, list[str]]:
+    """The lines of a table, from its column 13 on, by what stands before; where nothing does, by what did last."""
+    rows, name = {}, ""
+    for line in text.splitlines():
+        if line and line[0] != "#":
+            name = line[:13].strip() or name
+            rows.setdefault(name, []).append(line[13:])
+    return rows
+
+
 WORDS = {name: choices(text) for name, text in words.WORDS.items()}
 NAMES = {kind: choices(text) for kind, text in words.NAMES.items()}
 KIND_OF_NAME = {name: kind for kind, names in NAMES.items() for name in names.options}
@@ -75,7 +85,7 @@ LANDMARKS = {place: choices(text) for place, text in words.PLACES.items()}
 THINGS = {number: choices(text) for number, text in words.THINGS.items()}
 SOFT = set(words.SOFT.split())
 PRONOUNS = {kind: dict(zip(("he", "him", "his"), text.split())) for kind, text in words.PRONOUNS.items()}
-FORMS = {kind: Choices([pieces(line.strip()) for line in forms.split("\n")[1:]]) for kind, forms in words.FORMS.items()}
+FORMS = {kind: Choices([pieces(line) for line in lines]) for kind, lines in table(words.FORMS).items()}
 CAUSES = {kind: [pieces(line) for line in lines] for kind, lines in words.CAUSES.items()}
 
 CHILD = Choices(["girl", "boy"])
