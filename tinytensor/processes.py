@@ -19,7 +19,7 @@ import numpy as np
 
 from tinytensor.distributed import Communicator, blas_threads, check_alike, described
 
-CALL = 256  # bytes at the beginning of a row that say what its rank calls
+CALL = 128  # letters at the beginning of a row that say what its rank calls
 SPINS = 2000  # attempts before a waiting process lets the system put it to sleep
 PATIENCE = 0.2  # seconds of sleep between looks at whether the others still live
 
@@ -36,14 +36,14 @@ class Processes(Communicator):
 
     def __init__(self, size: int):
         super().__init__(size)
-        self.watch: Callable[[], None] = lambda: None  # called now and then while this rank waits; may raise
+        self._children: dict[int, int] = {}  # those that the leader looks after: process id -> rank
         length = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
         file = os.memfd_create("tinytensor")
         os.ftruncate(file, size * length)
         self._memory = mmap.mmap(file, size * length)
         os.close(file)
         self._rows = np.frombuffer(self._memory, np.uint8).reshape(size, length)
-        self._calls = self._rows[:, :CALL].view(f"S{CALL}")[:, 0]
+        self._calls = self._rows[:, : 4 * CALL].view(f"U{CALL}")[:, 0]
         self._begin = self._end = mmap.PAGESIZE  # where what `zeros` gave to the ranks begins and ends in their rows
 
     def zeros(self, n: int, dtype=np.float32) -> np.ndarray:
@@ -63,9 +63,9 @@ class Processes(Communicator):
         arrays = [np.ndarray(array.shape, array.dtype, row, place) for row in self._rows]
         if copied:
             arrays[self.rank][part] = array[part]
-        self._calls[self.rank] = call.encode()
+        self._calls[self.rank] = call
         self.barrier()
-        check_alike([other.decode() for other in self._calls.tolist()])
+        check_alike(self._calls.tolist())
         yield arrays
         self.barrier()
         if copied and array.nbytes > mmap.PAGESIZE:  # give the memory back
@@ -87,7 +87,11 @@ class Processes(Communicator):
             if semaphore.acquire(False):
                 return
         while not semaphore.acquire(timeout=PATIENCE):
-            self.watch()
+            for pid, rank in list(self._children.items()):
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    del self._children[pid]
+                    raise _obituary(pid, rank, status, self._words)
 
     def run(self, work: Callable[[Communicator], object]):
         """This process is rank 0, and the parent of the others."""
@@ -95,17 +99,9 @@ class Processes(Communicator):
         self._arrived, self._released = fork.Semaphore(0), [fork.Semaphore(0) for _ in range(self.size)]
         self._begin = self._end  # what was given until now is shared
         leader, *others = self._ranks()
-        parent, children = os.getpid(), {}  # process id -> rank
+        parent, children = os.getpid(), {}
         words, pen = os.pipe()  # a failing rank's last words
-
-        def look_after_children() -> None:
-            for pid, rank in list(children.items()):
-                ended, status = os.waitpid(pid, os.WNOHANG)
-                if ended:
-                    del children[pid]
-                    raise _obituary(pid, rank, status, words)
-
-        leader.watch = look_after_children
+        leader._children, leader._words = children, words
         sys.stdout.flush()
         sys.stderr.flush()
         try:
@@ -128,21 +124,16 @@ class Processes(Communicator):
 
 def _be_child(comm: Processes, work: Callable[[Communicator], object], parent: int, pen: int) -> None:
     """Do the work of one rank in a process that was just forked, and end it."""
-
-    def look_after_parent() -> None:
-        if os.getppid() != parent:
-            os._exit(1)
-
     status = 1
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the leader decides when to stop, and tells the others
         with contextlib.suppress(OSError, AttributeError):  # Linux ends this process when its parent ends, in any way
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
-        comm.watch = look_after_parent
-        with blas_threads(1):  # once more: forking restores the library's own number of threads
-            work(comm)
-        status = 0
+        if os.getppid() == parent:  # it has not ended before
+            with blas_threads(1):  # once more: forking restores the library's own number of threads
+                work(comm)
+            status = 0
     except BaseException as error:
         os.write(pen, f"{type(error).__name__}: {error}".encode()[:4000])
     finally:

@@ -77,7 +77,8 @@ class TrainConfig:
         check_choice(self, "dtype", DTYPES)
         choose_kind(self.worker_kind, self.workers)
         if self.device == "cpu" and self.dtype != "float32":
-            raise ValueError(f"dtype {self.dtype} is slower than float32 on a CPU; leave out --dtype or add --device cuda")
+            what = f"dtype {self.dtype} is slower than float32 on a CPU"
+            raise ValueError(f"{what}; leave out --dtype, or add --device cuda")
         if self.device == "cuda" and self.workers > 1:
             raise ValueError(f"one worker drives the GPU, not {self.workers}; leave out --workers")
         if self.graph and self.device != "cuda":

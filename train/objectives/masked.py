@@ -19,8 +19,7 @@ from models.config import check_choice, check_not_negative, check_positive, opti
 from models.tokenizers import Tokenizer, pad
 from tinytensor import random
 from tinytensor.ops.softmax import IGNORED
-from train.data.documents import Documents
-from train.data.pairs import TASKS, Pair, pack
+from train.data.documents import TASKS, Documents, Pair, pack
 from train.objectives import Objective
 from train.objectives.labelled import bucketed, by_length
 

@@ -148,11 +148,8 @@ def following(told: Iterator[Story], draw: random.Random) -> Iterator[dict]:
 
 # name: (the kind of task, the maker)
 SETS: dict[str, tuple[str, Callable]] = {
-    "sentiment": ("classify", sentiment),
-    "coherence": ("classify", coherence),
-    "roles": ("tag", roles),
-    "questions": ("answer", questions),
-    "next": ("choose", following),
+    "sentiment": ("classify", sentiment), "coherence": ("classify", coherence), "roles": ("tag", roles),
+    "questions": ("answer", questions), "next": ("choose", following),
 }
 
 
