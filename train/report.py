@@ -46,9 +46,7 @@ class Report:
     def advanced(self, step: int, loss: float) -> None:
         self.bar.update(step - self.bar.n)
 
-    def logged(
-        self, step: int, loss: float, lr: float, norm: float, tokens_per_s: float, peak_bytes: int | None = None
-    ) -> None:
+    def logged(self, step: int, loss: float, lr: float, norm: float, tokens_per_s: float, peak_bytes: int | None):
         """peak_bytes: the most memory the GPU has given to the run, if it runs on one."""
         memory = {} if peak_bytes is None else {"peak_bytes": peak_bytes}
         self._write(step=step, loss=loss, lr=lr, grad_norm=norm, tokens_per_s=round(tokens_per_s, 1), **memory)

@@ -388,10 +388,9 @@ class Loop:
                     self._gradient(step, rank)
         except FloatingPointError as error:
             what += f" ({error})"
-        raise ValueError(
-            f"{what} at step {step + 1}, learning rate {lr:.3g}; the weights before that step are saved in "
-            f"{self.trainer.run}; try a lower --lr or a longer --warmup"
-        )
+        saved = f"the weights before that step are saved in {self.trainer.run}"
+        what += f" at step {step + 1}, learning rate {lr:.3g}"
+        raise ValueError(f"{what}; {saved}; try a lower --lr or a longer --warmup")
 
 
 def replica(model: Module, parameters: list) -> tuple[Module, list]:

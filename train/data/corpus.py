@@ -161,11 +161,9 @@ def open_corpus(folder: Path) -> Corpus:
     """The corpus that build_corpus left in a folder."""
     try:
         about = read_json(folder / "corpus.json", "the sizes of a corpus")
-        splits = [Split(**about[name]) for name in ("train", "val")]
-        maps = [
-            np.memmap(folder / f"{name}.bin", about["dtype"], "r") if split.tokens else np.zeros(0, about["dtype"])
-            for name, split in zip(("train", "val"), splits)
-        ]
+        dtype, splits = about["dtype"], [Split(**about[name]) for name in ("train", "val")]
+        read = lambda file, split: np.memmap(file, dtype, "r") if split.tokens else np.zeros(0, dtype)
+        maps = [read(folder / f"{name}.bin", split) for name, split in zip(("train", "val"), splits)]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} holds no readable corpus (corpus.json, train.bin, val.bin): {error}") from None
     for tokens, split in zip(maps, splits):

@@ -41,10 +41,8 @@ class Bidirectional(Objective):
 
     def check(self, words: np.ndarray, what: str) -> None:
         if len(words) <= self.context:
-            raise ValueError(
-                f"the {what} part has {len(words)} words, no more than one window of {self.context}; "
-                "give more --data or a smaller --context"
-            )
+            few = f"the {what} part has {len(words)} words, no more than one window of {self.context}"
+            raise ValueError(f"{few}; give more --data or a smaller --context")
 
     def training_batch(self, words: np.ndarray, number: int) -> dict[str, np.ndarray]:
         rows, moved = np.arange(self.batch), number * self.context
@@ -71,12 +69,7 @@ class Bidirectional(Objective):
     def _batch(self, words: np.ndarray, ahead: np.ndarray, back: np.ndarray) -> dict[str, np.ndarray]:
         """What stands at these places of the text, as characters, and as targets what stands beside them."""
         at = lambda places: np.asarray(words[places % len(words)]).astype(np.int64)
-        return {
-            "ids": self.spelling[at(ahead)],
-            "targets": self._targets(at(ahead + 1), START),
-            "back_ids": self.spelling[at(back)],
-            "back_targets": self._targets(at(back - 1), END),
-        }
-
-    def _targets(self, ids: np.ndarray, mark: int) -> np.ndarray:
-        return np.where(ids == mark, IGNORED, np.where(ids < self.vocab_size, ids, UNKNOWN))
+        targets = lambda ids, mark: np.where(ids == mark, IGNORED, np.where(ids < self.vocab_size, ids, UNKNOWN))
+        ahead_targets, back_targets = targets(at(ahead + 1), START), targets(at(back - 1), END)
+        ids, back_ids = self.spelling[at(ahead)], self.spelling[at(back)]
+        return {"ids": ids, "targets": ahead_targets, "back_ids": back_ids, "back_targets": back_targets}

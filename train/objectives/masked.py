@@ -81,10 +81,8 @@ class Masked(Objective):
     def check(self, tokens: np.ndarray, what: str) -> None:
         documents = self.documents(tokens)
         if self.config.pairs == "next" and len(documents) < 2:
-            raise ValueError(
-                f"the {what} part has {len(documents)} documents; a next sentence from elsewhere needs at least two: "
-                "put blank lines between documents, or use --pairs order or none"
-            )
+            few = f"the {what} part has {len(documents)} documents; a next sentence from elsewhere needs at least two"
+            raise ValueError(f"{few}: put blank lines between documents, or use --pairs order or none")
         if not self.pairs_of_pass(tokens, 0)[0]:
             raise ValueError(f"the {what} part has no two sentences to make a pair of; give more --data")
 

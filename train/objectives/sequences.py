@@ -48,10 +48,9 @@ class SpanCorruption(Windows):
             raise ValueError(f"mean_span must be at least 1 token, not {self.mean_span}")
         _, spans = noise_size(self.length, self.density, self.mean_span)
         if spans > len(self.sentinels):
-            raise ValueError(
-                f"a context of {self.context} has {spans} spans, but the tokenizer only {len(self.sentinels)} "
-                "sentinels <extra_id_0>, ...; use a smaller --context or a tokenizer with more"
-            )
+            few = f"but the tokenizer only {len(self.sentinels)} sentinels <extra_id_0>, ..."
+            what = f"a context of {self.context} has {spans} spans, {few}"
+            raise ValueError(f"{what}; use a smaller --context or a tokenizer with more")
 
     @property
     def length(self) -> int:

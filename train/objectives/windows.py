@@ -46,10 +46,9 @@ class Windows(Objective):
 
     def check(self, tokens: np.ndarray, what: str) -> None:
         if len(tokens) < self.length:
-            raise ValueError(
-                f"the {what} part has {len(tokens)} tokens, fewer than the {self.length} that a context of "
-                f"{self.context} is made from; give more --data or a smaller --context"
-            )
+            least = f"the {self.length} that a context of {self.context} is made from"
+            few = f"the {what} part has {len(tokens)} tokens, fewer than {least}"
+            raise ValueError(f"{few}; give more --data or a smaller --context")
 
     def training_batch(self, tokens: np.ndarray, number: int) -> dict[str, np.ndarray]:
         """Batch `number` of training: windows at random places."""

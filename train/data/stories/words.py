@@ -20,26 +20,19 @@ DAMAGE = {"broke": ("broke", "tore"), "broken": ("broken", "torn")}  # hard thin
 
 # No two begin with the same letter, so that the first letter of a name tells who it is.
 NAMES = {
-    "girl": "Anna Cleo Eva Fay Ivy Kim Mia Sue Una Zoe",
-    "boy": "Ben Dan Gus Hal Jim Leo Ned Otto Tom Will",
+    "girl": "Anna Cleo Eva Fay Ivy Kim Mia Sue Una Zoe", "boy": "Ben Dan Gus Hal Jim Leo Ned Otto Tom Will",
     "pet": "Pip Rex Vim Yap",
 }
 
 KIN = {"girl": "sister*2 aunt", "boy": "brother*2 uncle", "girl boy": "friend*4 cousin", "pet": "dog*2 cat*2 pony"}
 
 PLACES = {
-    "in the park": "tree bench swing slide pond gate",
-    "on the beach": "rock boat pier hut dune cave",
-    "in the wood": "log oak tree rock bush den",
-    "in the garden": "shed wall rose pond gate bush",
-    "on the farm": "barn fence hay cart well gate",
-    "in the town": "shop clock wall well cart inn",
-    "by the river": "bridge boat mill rock reeds oak",
-    "at the lake": "boat jetty reeds hut rock log",
-    "on the hill": "tower rock mill oak cave log",
-    "at the fair": "tent stage cart swing slide stall",
-    "at the castle": "gate tower well wall throne bridge",
-    "at the zoo": "cage gate wall pond bench den",
+    "in the park": "tree bench swing slide pond gate", "on the beach": "rock boat pier hut dune cave",
+    "in the wood": "log oak tree rock bush den", "in the garden": "shed wall rose pond gate bush",
+    "on the farm": "barn fence hay cart well gate", "in the town": "shop clock wall well cart inn",
+    "by the river": "bridge boat mill rock reeds oak", "at the lake": "boat jetty reeds hut rock log",
+    "on the hill": "tower rock mill oak cave log", "at the fair": "tent stage cart swing slide stall",
+    "at the castle": "gate tower well wall throne bridge", "at the zoo": "cage gate wall pond bench den",
 }
 
 THINGS = {
@@ -50,60 +43,49 @@ THINGS = {
 SOFT = "hat map scarf net umbrella cards gloves mittens boots shoes"
 
 WORDS = {
-    "trait": "kind brave shy funny lazy loud calm bold wise quick silly neat wild proud busy tiny tall gentle "
-             "honest clever strong quiet merry small",
-    "hobby": "art maths books maps bugs boats trains songs games stars birds horses dogs trees snow chess jokes "
-             "ships plants stones ducks flowers rain cats trucks bees drums planes kings caves ghosts bikes",
-    "house": "house*2 hut cabin tower castle mill inn camp",
-    "near": "near by beside",
+    "trait": "kind brave shy funny lazy loud calm bold wise quick silly neat wild proud busy tiny tall gentle honest "
+             "clever strong quiet merry small",
+    "hobby": "art maths books maps bugs boats trains songs games stars birds horses dogs trees snow chess jokes ships "
+             "plants stones ducks flowers rain cats trucks bees drums planes kings caves ghosts bikes",
+    "house": "house*2 hut cabin tower castle mill inn camp", "near": "near by beside",
     "land": "sea river lake hills woods farm mill road bay",
     "old": "old tiny big white red blue stone brick wooden tall round green",
     "sky": "sunny warm cold windy wet dry grey hot icy dull fine foggy clear mild",
     "day": "day*3 morning*3 evening Monday Tuesday Friday Sunday",
-    "size": "-*3 big small old new tiny long fine odd huge",
-    "colour": "red blue green yellow black white pink grey",
-    "carry": "bag box sack basket pocket hat",
-    "love": "loved liked adored kept_safe used_a_lot",
-    "look": "big small fat thin tiny old young wet sad shy wild loud calm sleepy angry hungry funny lazy busy "
-            "muddy clever odd brown white black grey red pale dark spotted proud quick",
+    "size": "-*3 big small old new tiny long fine odd huge", "colour": "red blue green yellow black white pink grey",
+    "carry": "bag box sack basket pocket hat", "love": "loved liked adored kept_safe used_a_lot",
+    "look": "big small fat thin tiny old young wet sad shy wild loud calm sleepy angry hungry funny lazy busy muddy "
+            "clever odd brown white black grey red pale dark spotted proud quick",
     "tired": "tired*3 sleepy full wet cold warm muddy dusty sore hungry",
-    "animal": "frog fox owl mouse snail crow swan deer mole bee worm goose crab hare bat rat ant wolf bear pig "
-              "calf toad moth newt hen dove lamb mule seal wasp cow ram",
+    "animal": "frog fox owl mouse snail crow swan deer mole bee worm goose crab hare bat rat ant wolf bear pig calf "
+              "toad moth newt hen dove lamb mule seal wasp cow ram",
     "sat": "sat slept sang ate dug hid drank played hopped yawned jumped danced waited",
-    "food": "soup nuts peas rice eggs corn toast bread pasta beans ham fish salad cheese pizza chips beets leeks "
-            "kale ribs yams",
-    "treat": "cake jam pie plums buns figs pears milk tea cocoa honey grapes dates apples lemons melon toffee "
-             "berries limes juice mints tarts",
-    "game": "tag catch chess cards ball bingo pirates knights school shops golf darts dice chase horses kings "
-            "trains doctors",
+    "food": "soup nuts peas rice eggs corn toast bread pasta beans ham fish salad cheese pizza chips beets leeks kale "
+            "ribs yams",
+    "treat": "cake jam pie plums buns figs pears milk tea cocoa honey grapes dates apples lemons melon toffee berries "
+             "limes juice mints tarts",
+    "game": "tag catch chess cards ball bingo pirates knights school shops golf darts dice chase horses kings trains "
+            "doctors",
     "long": "all_day till_dark till_noon for_hours for_a_while till_lunch",
     "went": "went*3 walked*2 ran rode drove raced hurried skipped",
     "moved": "ran flew crept hopped jumped came walked slid dashed raced",
     "adverb": "slowly gently quickly happily softly kindly gladly boldly quietly neatly proudly calmly",
     "softly": "-*4 softly gently kindly slowly quickly again at_once at_last loudly proudly",
-    "said": "said*5 called cried replied",
-    "asked": "asked*4 called cried",
-    "under": "behind under near by beside",
+    "said": "said*5 called cried replied", "asked": "asked*4 called cried", "under": "behind under near by beside",
     "big": "-*3 big old tall low wet red green white stone broken small long dark",
-    "then": "-*7 Then*2 Soon*2 Next Later Now Suddenly After_that",
-    "oh": "Oh_no! Oh_dear! Help! Wait! Hey!",
-    "wow": "Look! Wow! Hooray! See! Ha!",
-    "very": "-*4 very so quite rather",
-    "sad": "sad*2 upset unhappy gloomy tearful",
-    "cross": "cross angry mad furious",
-    "scared": "scared afraid nervous worried",
-    "happy": "happy*2 glad pleased proud merry cheerful joyful thankful",
+    "then": "-*7 Then*2 Soon*2 Next Later Now Suddenly After_that", "oh": "Oh_no! Oh_dear! Help! Wait! Hey!",
+    "wow": "Look! Wow! Hooray! See! Ha!", "very": "-*4 very so quite rather",
+    "sad": "sad*2 upset unhappy gloomy tearful", "cross": "cross angry mad furious",
+    "scared": "scared afraid nervous worried", "happy": "happy*2 glad pleased proud merry cheerful joyful thankful",
     "cried": "cried sighed sobbed wept sat_down hid looked_down said_nothing",
     "part": "knee toe foot hand arm leg nose ear chin finger elbow",
     "noise": "bang crash roar howl splash thump hiss scream buzz growl creak snap",
     "loud": "loud odd sudden deep awful low sharp strange",
-    "mender": "glue tape string paint wire nails thread wax wool pins",
-    "wind": "wind sun rain air sky grass sea",
+    "mender": "glue tape string paint wire nails thread wax wool pins", "wind": "wind sun rain air sky grass sea",
     "felt": "warm cold soft bright fresh dark calm cool mild sweet wet",
     "leaves": "leaves flowers branches clouds birds flags bells bees boats",
     "swayed": "danced shook moved sang rested shone waited",
-    "hug": "hugged held patted ran_to sat_by smiled_at waved_to",
-    "nice": "fun nice lovely great grand fine",
+    "hug": "hugged held patted ran_to sat_by smiled_at waved_to", "nice": "fun nice lovely great grand fine",
     "lesson": "to_share to_be_kind to_wait to_listen to_say_sorry to_ask_first to_help to_be_brave to_try_again "
               "to_tell_the_truth",
     "night": "That_night At_night At_dusk In_the_evening At_bedtime At_the_end When_it_got_dark",
