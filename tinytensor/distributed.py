@@ -67,7 +67,7 @@ class Communicator:
         If any fails, all end, and its error is raised here.
         """
         self._meeting = threading.Barrier(self.size)
-        self._shown = [("", None)] * self.size  # (what is called, the array) of each rank
+        self._calls, self._arrays = [""] * self.size, [None] * self.size  # what each rank calls, and with what
         errors: list[BaseException] = []
 
         def guarded(comm: Communicator):
@@ -108,11 +108,21 @@ class Communicator:
 
         Nobody may write where another still reads before the block has ended.
         """
-        self._shown[self.rank] = described(what, array), array
+        self._arrays[self.rank] = array
+        self._meet(what, array)
+        yield self._arrays
         self.barrier()
-        check_alike([call for call, _ in self._shown])
-        yield [shown for _, shown in self._shown]
+
+    def _meet(self, what: str, array: np.ndarray, where: str = "") -> None:
+        """A barrier for ranks that all call the same; ValueError if they do not."""
+        if not array.flags.c_contiguous:
+            raise ValueError(f"a collective needs a C-contiguous array; make one of this {array.shape} with .copy()")
+        self._calls[self.rank] = f"{what} of {array.shape} {array.dtype}{where}"
         self.barrier()
+        for rank, call in enumerate(self._calls):
+            if call != self._calls[0]:
+                both = f"rank 0 has {self._calls[0]}, rank {rank} {call}"
+                raise ValueError(f"ranks must call the same with equal shapes: {both}")
 
     def shared(self, n: int, dtype=np.float32) -> np.ndarray:
         """An array (n,) of zeros for what is to be equal on all ranks, such as parameters: one and the same for all.
@@ -187,17 +197,3 @@ class Communicator:
         for rank, member in enumerate(members):
             member.rank = rank
         return members
-
-
-def described(what: str, array: np.ndarray) -> str:
-    """A call of a collective, to be compared with the others'."""
-    if not array.flags.c_contiguous:
-        raise ValueError(f"a collective needs a C-contiguous array; make one of this {array.shape} with .copy()")
-    return f"{what} of {array.shape} {array.dtype}"
-
-
-def check_alike(calls: list[str]) -> None:
-    """ValueError unless all ranks called the same."""
-    for rank, call in enumerate(calls):
-        if call != calls[0]:
-            raise ValueError(f"ranks must call the same with equal shapes: rank 0 has {calls[0]}, rank {rank} {call}")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tinytensor.distributed import Communicator, blas_threads, check_alike, described
+from tinytensor.distributed import Communicator, blas_threads
 
 CALL = 128  # letters at the beginning of a row that say what its rank calls
 SPINS = 2000  # attempts before a waiting process lets the system put it to sleep
@@ -54,18 +54,14 @@ class Processes(Communicator):
 
     @contextlib.contextmanager
     def _everyones(self, what: str, array: np.ndarray, part=...) -> Iterator[list[np.ndarray]]:
-        call, place = described(what, array), array.ctypes.data - self._rows[self.rank].ctypes.data
+        place = array.ctypes.data - self._rows[self.rank].ctypes.data
         copied = not self._begin <= place < self._end
         if copied:
             place = self._end
-        else:
-            call += f" at byte {place}"
         arrays = [np.ndarray(array.shape, array.dtype, row, place) for row in self._rows]
         if copied:
             arrays[self.rank][part] = array[part]
-        self._calls[self.rank] = call
-        self.barrier()
-        check_alike(self._calls.tolist())
+        self._meet(what, array, "" if copied else f" at byte {place}")
         yield arrays
         self.barrier()
         if copied and array.nbytes > mmap.PAGESIZE:  # give the memory back

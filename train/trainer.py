@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -195,33 +194,24 @@ class Trainer:
     def train(self) -> Progress:
         """Train up to config.steps, or until SIGINT (Ctrl-C) or SIGTERM; either way the last step is saved."""
         self.model.train()  # now, not while worker threads copy the model: a new attribute would upset the copying
-        with self._stopping_on_signals():
-            try:
-                self.comm.run(lambda comm: Loop(self, comm).train())
-            except WorkerDied as error:
-                saved = (self.run / checkpoint.TRAINER).exists()
-                then = f"go on from the last checkpoint with --resume {self.run}" if saved else "nothing was saved yet"
-                raise WorkerDied(f"{error}; {then}") from None
-        return self.progress
-
-    @contextmanager
-    def _stopping_on_signals(self):
-        """The first signal asks for a stop after the current step; a second one interrupts at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number, frame):
-            if self.stop_asked:
-                raise KeyboardInterrupt
-            self.stop_asked = True
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        caught = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        before = {number: signal.signal(number, self._ask_to_stop) for number in caught}
         try:
-            yield
+            self.comm.run(lambda comm: Loop(self, comm).train())
+        except WorkerDied as error:
+            saved = (self.run / checkpoint.TRAINER).exists()
+            then = f"go on from the last checkpoint with --resume {self.run}" if saved else "nothing was saved yet"
+            raise WorkerDied(f"{error}; {then}") from None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        return self.progress
+
+    def _ask_to_stop(self, number, frame) -> None:
+        """The first signal asks for a stop after the current step; a second one interrupts at once."""
+        if self.stop_asked:
+            raise KeyboardInterrupt
+        self.stop_asked = True
 
 
 class Loop:
@@ -289,7 +279,7 @@ class Loop:
         elif not (math.isfinite(loss) and trainer.loss_scale and trainer.loss_scale.overflowed()):
             self._give_up(step, lr, loss, norm)
         for name, array in state.items():  # only now: a step that was given up has carried nothing on
-            trainer.carried[name][self._rows(comm.rank)] = array
+            trainer.carried[name][share(self.config.batch, comm.rank, comm.size)] = array
         # Gather: all workers get all parts.
         comm.all_gather(self.flat.data, optimizer.parts)
         return loss, norm, tokens, stop > 0
@@ -300,7 +290,8 @@ class Loop:
         Returns (its part of the loss, all tokens read, the state to carry on in its rows).
         """
         config, loss, tokens = self.config, 0.0, 0
-        state = {name: array[self._rows(rank)].copy() for name, array in self.trainer.carried.items()}
+        mine = share(config.batch, rank, self.comm.size)
+        state = {name: array[mine].copy() for name, array in self.trainer.carried.items()}
         scale = np.asarray(self._loss_scale() / config.accumulate, np.float32)
         for parameter in self.parameters:
             parameter.grad = None
@@ -326,10 +317,6 @@ class Loop:
         value = self.model.loss(batch, counts)
         value.backward(scale)
         return value.data
-
-    def _rows(self, rank: int) -> slice:
-        """Which rows of what is carried on are a worker's."""
-        return share(self.config.batch, rank, self.comm.size)
 
     def _loss_scale(self) -> float:
         return self.trainer.loss_scale.value if self.trainer.loss_scale else 1.0

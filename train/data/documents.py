@@ -167,20 +167,17 @@ def _cut(documents: Documents, a: tuple, b: tuple, label: int, room: int, draw: 
 
 def _full_sentences(documents: Documents, room: int) -> Iterator[Pair]:
     """Whole sentences up to `room` tokens, with a mark between documents; a longer sentence alone is cut."""
+    one = lambda start, stop, n: Pair((start, stop), None, 0, min(n, room), (0, max(0, n - room)))
     breaks = set(documents.first)
     start, length = 0, 0
     for s, n in enumerate(documents.lengths):
         more = n + (s > start and s in breaks)
         if s > start and length + more > room:
-            yield _one(start, s, length, room)
+            yield one(start, s, length)
             start, length, more = s, 0, n
         length += more
     if length:
-        yield _one(start, len(documents.lengths), length, room)
-
-
-def _one(start: int, stop: int, length: int, room: int) -> Pair:
-    return Pair((start, stop), None, 0, min(length, room), (0, max(0, length - room)))
+        yield one(start, len(documents.lengths), length)
 
 
 def _between(draw: np.random.Generator, low: int, high: int) -> int:
