@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
 
-from nn import Parameter
 from tinytensor.distributed import share
-from train.optim import FlatParameters, Optimizer
+from train.optim import Optimizer, Parameters
 
 
 class Adafactor(Optimizer):
@@ -26,10 +24,8 @@ class Adafactor(Optimizer):
     Shazeer & Stern 2018, algorithm 4 and 5. relative=False leaves out the factor max(1e-3, rms(p)).
     """
 
-    def __init__(
-        self, parameters: Iterable[Parameter] | FlatParameters, lr: float = 1e-2, clip_threshold: float = 1.0,
-        decay_exponent: float = 0.8, relative: bool = True, weight_decay: float = 0.0, rank: int = 0, size: int = 1,
-    ):
+    def __init__(self, parameters: Parameters, lr: float = 1e-2, clip_threshold: float = 1.0, decay_exponent=0.8,
+                 relative: bool = True, weight_decay: float = 0.0, rank: int = 0, size: int = 1):
         super().__init__(parameters, lr, rank, size)
         self.clip_threshold, self.decay_exponent = clip_threshold, decay_exponent
         self.relative, self.weight_decay = relative, weight_decay

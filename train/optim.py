@@ -110,6 +110,9 @@ class FlatParameters:
                     self.rounded.data[low:high] *= mask
 
 
+Parameters = Iterable[Parameter] | FlatParameters
+
+
 class Optimizer:
     """What the optimizers share. A subclass says how its part of the flat arrays is updated, in `update`.
 
@@ -120,7 +123,7 @@ class Optimizer:
     state_parts: where each worker's state lies in the state of all.
     """
 
-    def __init__(self, parameters: Iterable[Parameter] | FlatParameters, lr: float, rank: int = 0, size: int = 1):
+    def __init__(self, parameters: Parameters, lr: float, rank: int = 0, size: int = 1):
         if not 0 <= lr < math.inf:
             raise ValueError(f"lr must be a number from 0 on, not {lr}")
         self.flat = parameters if isinstance(parameters, FlatParameters) else FlatParameters(parameters)
@@ -194,11 +197,8 @@ class AdamW(Optimizer):
     p = p - lr * weight_decay * p - lr * m' / (sqrt(v') + eps)
     """
 
-    def __init__(
-        self, parameters: Iterable[Parameter] | FlatParameters, lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01, rank: int = 0,
-        size: int = 1,
-    ):
+    def __init__(self, parameters: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 0.01, rank: int = 0, size: int = 1):
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be shares in [0, 1), not {betas}")
         super().__init__(parameters, lr, rank, size)
@@ -221,10 +221,8 @@ class SGD(Optimizer):
     g = g + weight_decay * p,   u = momentum * u + g,   p = p - lr * u   (nesterov: p - lr * (g + momentum * u))
     """
 
-    def __init__(
-        self, parameters: Iterable[Parameter] | FlatParameters, lr: float = 0.1, momentum: float = 0.0,
-        nesterov: bool = False, weight_decay: float = 0.0, rank: int = 0, size: int = 1,
-    ):
+    def __init__(self, parameters: Parameters, lr: float = 0.1, momentum: float = 0.0, nesterov: bool = False,
+                 weight_decay: float = 0.0, rank: int = 0, size: int = 1):
         super().__init__(parameters, lr, rank, size)
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         if momentum:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -152,7 +152,8 @@ def build_corpus(source, tokenizer: Tokenizer | SentenceEncoder, folder: Path) -
     """Encode a source into folder/train.bin and folder/val.bin, with their sizes in folder/corpus.json."""
     splits = {}
     for name, pieces, nats in zip(("train", "val"), source.parts(), source.nats):
-        splits[name] = asdict(_encode(pieces, tokenizer, folder / f"{name}.bin", nats))
+        with open(folder / f"{name}.bin", "wb") as file:
+            splits[name] = asdict(_encode(pieces, tokenizer, lambda ids: ids.tofile(file), nats))
     write_json(folder / "corpus.json", splits | {"dtype": np.dtype(tokenizer.dtype).name})
     return open_corpus(folder)
 
@@ -174,22 +175,19 @@ def open_corpus(folder: Path) -> Corpus:
 
 def encode_text(pieces: Iterable[str], tokenizer: Tokenizer | SentenceEncoder) -> tuple[np.ndarray, Split]:
     """A text that fits in memory as tokens, with its sizes."""
-    pieces = list(pieces)
-    arrays = [tokenizer.encode_array(piece) for piece in pieces]
-    tokens = np.concatenate(arrays) if arrays else np.zeros(0, tokenizer.dtype)
-    size = sum(len(piece.encode()) for piece in pieces)
-    return tokens, Split(len(tokens), sum(map(len, pieces)), size)
+    arrays = [np.zeros(0, tokenizer.dtype)]
+    split = _encode(pieces, tokenizer, arrays.append)
+    return np.concatenate(arrays), split
 
 
-def _encode(pieces: Iterable[str], tokenizer: Tokenizer | SentenceEncoder, path: Path, nats: float | None) -> Split:
-    """Write a part's tokens. Its entropy bounds the loss only if the tokens say all that the text says."""
+def _encode(pieces: Iterable[str], tokenizer: Tokenizer | SentenceEncoder, keep: Callable, nats=None) -> Split:
+    """Give a part's tokens to keep(ids). Its entropy bounds the loss only if the tokens say all that the text says."""
     tokens, characters, size = 0, 0, 0
-    with open(path, "wb") as file:
-        for piece in pieces:
-            nats = nats if nats is not None and tokenizer.gives_back(piece[:LOOKED_AT]) else None
-            ids = tokenizer.encode_array(piece).astype(tokenizer.dtype, copy=False)
-            ids.tofile(file)
-            tokens, characters, size = tokens + len(ids), characters + len(piece), size + len(piece.encode())
+    for piece in pieces:
+        nats = nats if nats is not None and tokenizer.gives_back(piece[:LOOKED_AT]) else None
+        ids = tokenizer.encode_array(piece).astype(tokenizer.dtype, copy=False)
+        keep(ids)
+        tokens, characters, size = tokens + len(ids), characters + len(piece), size + len(piece.encode())
     return Split(tokens, characters, size, nats)
 
 

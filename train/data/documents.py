@@ -114,9 +114,8 @@ def pack(documents: Documents, room: int, task: str, short: float, draw: np.rand
     return [pair for number in range(len(documents)) for pair in _pairs_of(documents, number, room, task, short, draw)]
 
 
-def _pairs_of(
-    documents: Documents, number: int, room: int, task: str, short: float, draw: np.random.Generator
-) -> Iterator[Pair]:
+def _pairs_of(documents: Documents, number: int, room: int, task: str, short: float,
+              draw: np.random.Generator) -> Iterator[Pair]:
     """The pairs that begin in document `number`."""
     target = _between(draw, 2, room) if draw.random() < short else room
     start, stop = documents.first[number], documents.first[number + 1]

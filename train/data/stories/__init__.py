@@ -13,7 +13,6 @@ compared with. What happened stands beside the text as events with character spa
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 
@@ -77,12 +76,10 @@ def corpus(characters: int, seed: int = 0) -> Corpus:
     """Whole stories, at least the given number of characters of them."""
     if characters < 1:
         raise ValueError(f"corpus: wants at least 1 character, not {characters}")
-    told, length = [], 0
+    told, starts, nats = [], [0], [0.0]
     for story in stories(seed):
         told.append(story)
-        length += len(story.text) + len(SEPARATOR)
-        if length >= characters:
-            break
-    starts = accumulate((len(story.text) + len(SEPARATOR) for story in told), initial=0)
-    nats = accumulate((story.nats for story in told), initial=0.0)
-    return Corpus("".join(story.text + SEPARATOR for story in told), tuple(told), list(starts), list(nats))
+        starts.append(starts[-1] + len(story.text) + len(SEPARATOR))
+        nats.append(nats[-1] + story.nats)
+        if starts[-1] >= characters:
+            return Corpus("".join(story.text + SEPARATOR for story in told), tuple(told), starts, nats)

@@ -39,12 +39,9 @@ QUESTIONS = {
     "put": (("Where did {a} put the {x}?", "place"),),
     "mend": (("Who mended the {x}?", "a"), ("What did {a} mend?", "x")),
     "find": (("What did {a} find?", "x"), ("Where did {a} find something?", "place")),
-    "find again": (("Who found the lost {x}?", "a"),),
-    "outing": (("Where did {a} go with {b}?", "place"),),
-    "feel": (("How did {a} feel?", "feeling"),),
-    "hurt": (("Who got hurt?", "a"),),
-    "nurse": (("Who looked after {b}?", "a"),),
-    "noise": (("Who heard a noise?", "a"),),
+    "find again": (("Who found the lost {x}?", "a"),), "outing": (("Where did {a} go with {b}?", "place"),),
+    "feel": (("How did {a} feel?", "feeling"),), "hurt": (("Who got hurt?", "a"),),
+    "nurse": (("Who looked after {b}?", "a"),), "noise": (("Who heard a noise?", "a"),),
     "return": (("Who gave the {x} back?", "a"),),
 }
 UNANSWERABLE = 0.33  # the share of questions about something that did not happen

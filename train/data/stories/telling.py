@@ -80,6 +80,7 @@ KIND_OF_NAME = {name: kind for kind, names in NAMES.items() for name in names.op
 NAMES["girl boy"] = NAMES[""] = choices(words.NAMES["girl"] + " " + words.NAMES["boy"])
 KIN = choices(" ".join(words.KIN.values()))
 KIND_OF_KIN = {kin: kind for kind, text in words.KIN.items() for kin in choices(text).options}
+PETS = {kin for kin, kind in KIND_OF_KIN.items() if kind == "pet"}
 PLACES = Choices(list(words.PLACES))
 LANDMARKS = {place: choices(text) for place, text in words.PLACES.items()}
 THINGS = {number: choices(text) for number, text in words.THINGS.items()}
@@ -209,9 +210,8 @@ class Teller:
                 person.kind = person.kind or self.choose(CHILD)
                 return self.write(person.kind)
             case "kin":
-                pets = {kin for kin, kind in KIND_OF_KIN.items() if kind == "pet"}
                 one_pet = any(other.kind == "pet" for other in self.world.people)
-                kin = self.choose(KIN.without(pets) if one_pet else KIN)
+                kin = self.choose(KIN.without(one_pet and PETS))
                 person.kind = KIND_OF_KIN[kin]
                 return self.write(kin)
             case "feeling":
