@@ -31,13 +31,13 @@ class WorkerDied(RuntimeError):
 class Processes(Communicator):
     """Forked processes of one machine. What `zeros` gives lies at the same place of each one's row.
 
-    A row is as long as the machine's memory, of which only what is written to is taken.
+    The rows together are longer than the machine's memory, of which only what is written to is taken.
     """
 
     def __init__(self, size: int):
         super().__init__(size)
         self._children: dict[int, int] = {}  # those that the leader looks after: process id -> rank
-        length = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
+        length = 8 * os.sysconf("SC_PHYS_PAGES") // size * mmap.PAGESIZE
         file = os.memfd_create("tinytensor")
         os.ftruncate(file, size * length)
         self._memory = mmap.mmap(file, size * length)
@@ -64,8 +64,13 @@ class Processes(Communicator):
         self._meet(what, array, "" if copied else f" at byte {place}")
         yield arrays
         self.barrier()
-        if copied and array.nbytes > mmap.PAGESIZE:  # give the memory back
-            self._memory.madvise(mmap.MADV_REMOVE, self.rank * self._rows.shape[1] + place, array.nbytes)
+        if copied and array.nbytes > mmap.PAGESIZE:
+            self._give_back(self.rank, place)
+
+    def _give_back(self, rank: int, start: int) -> None:
+        """The memory of a rank's row from `start` on, which holds nothing that is still needed."""
+        length = self._rows.shape[1]
+        self._memory.madvise(mmap.MADV_REMOVE, rank * length + start, length - start)
 
     def barrier(self) -> None:
         if self.rank == 0:
@@ -114,6 +119,8 @@ class Processes(Communicator):
                 if leader_failed:
                     os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+            for comm in others:
+                self._give_back(comm.rank, self._begin)
             os.close(words)
             os.close(pen)
 

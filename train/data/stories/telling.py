@@ -119,8 +119,8 @@ class Teller:
         """Choose what happens next, say it, and let it happen."""
         world, possible = self.world, list(moves(self.world))
         _, kind, *cast = self.choose(Choices(possible, [move[0] for move in possible]))
-        self.roles = {**dict(zip("ab", (member for member in cast if isinstance(member, Person)))),
-                      **dict(zip("xy", (member for member in cast if isinstance(member, Thing))))}
+        people = [member for member in cast if isinstance(member, Person)]
+        self.roles = dict(zip("ab", people)) | dict(zip("xy", cast[len(people) :]))
         self.gap = "" if not self.length else "\n" if kind in words.NEW_LINE else " "
         self.capital, self.an = True, False  # what the next word written needs
         self.subject, self.said, self.spot = None, set(), ""
