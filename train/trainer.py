@@ -290,8 +290,8 @@ class Loop:
         Returns (its part of the loss, all tokens read, the state to carry on in its rows).
         """
         config, loss, tokens = self.config, 0.0, 0
-        mine = share(config.batch, rank, self.comm.size)
-        state = {name: array[mine].copy() for name, array in self.trainer.carried.items()}
+        part = share(config.batch, rank, self.comm.size)
+        state = {name: array[part].copy() for name, array in self.trainer.carried.items()}
         scale = np.asarray(self._loss_scale() / config.accumulate, np.float32)
         for parameter in self.parameters:
             parameter.grad = None
