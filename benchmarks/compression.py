@@ -20,7 +20,8 @@ import tinytensor as tt
 from nn.compression.prune import prune, shrink
 from nn.compression.quantize import quantize
 from tinytensor import backend
-from train import checkpoint, parallel
+from tinytensor.distributed import blas_threads
+from train import checkpoint
 
 ROWS, WRITTEN = 8, 32
 
@@ -47,7 +48,7 @@ def main() -> None:
     batch = {"ids": ids[:, :-1], "targets": ids[:, 1:]}
     reading = {name: lambda m=m: m.loss(batch) for name, m in models.items()}
     writing = {name: lambda m=m: write(m, ids[:1, : context - WRITTEN]) for name, m in models.items()}
-    with parallel.blas_threads(1), tt.no_grad():
+    with blas_threads(1), tt.no_grad():
         read, written = turns(reading, args.rounds), turns(writing, args.rounds)
     reads, writes = f"ms for {ROWS} x {context} tokens", f"ms for each of {WRITTEN} tokens written"
     print(f"| model | {reads} | times as fast | {writes} | times as fast |")

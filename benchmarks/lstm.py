@@ -24,7 +24,7 @@ from nn import LSTM, Attention, Block, FeedForward, LayerNorm, Stream
 from tinytensor import Tensor
 from tinytensor.backend import cpu
 from tinytensor.distributed import Communicator, core_count, share
-from train import parallel
+from train.trainer import communicator
 
 BATCH, STEPS, INPUTS, HIDDEN, LAYERS = 16, 64, 128, 256, 2
 WIDTH, ROWS, LENGTHS = 256, 4, (64, 128, 256, 512, 1024, 2048)
@@ -74,7 +74,7 @@ def race(workers: int, rounds: int) -> tuple[float, float]:
                 times[0].append(middle - start)
                 times[1].append(time.perf_counter() - middle)
 
-    parallel.start_workers(parallel.communicator("auto", workers), work)
+    communicator("auto", workers).run(work)
     return tuple(1e3 * statistics.median(taken[3:]) for taken in times)
 
 

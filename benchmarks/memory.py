@@ -22,7 +22,6 @@ import tinytensor as tt
 from benchmarks.train_step import SHAPES, make_objective, make_trainer, random_tokens
 from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count
-from train import parallel
 from train.trainer import Loop
 
 CONTEXTS = (512, 1024, 2048, 4096, 8192)
@@ -53,7 +52,7 @@ def measure_ours(shape: str, workers: int) -> float:
         for step in range(3):
             loop.step(step, 1e-3)
 
-    parallel.start_workers(trainer.comm, work)
+    trainer.comm.run(work)
     return peak() - before
 
 

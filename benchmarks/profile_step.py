@@ -21,7 +21,7 @@ import tinytensor as tt
 from benchmarks.train_step import SHAPES, Config, make_objective, make_trainer, random_tokens
 from nn.transformer import ACTIVATIONS
 from tinytensor import backend
-from train import parallel
+from tinytensor.distributed import blas_threads
 from train.optim import clip_scale
 
 PARTS = {
@@ -175,7 +175,7 @@ def main() -> None:
         config, batch = SHAPES[name]
         half = max(1, batch // 2)
         theirs = profile_torch(config, half, args.rounds)
-        with parallel.blas_threads(1):
+        with blas_threads(1):
             ours = profile_ours(config, half, args.rounds, watch)
         print(f"\n{name}, half a batch ({half}), one core, ms:")
         print(f"{'':26} {'ours':>8} {'PyTorch':>8}")

@@ -24,10 +24,9 @@ import numpy as np
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, GPTConfig, T5Config
 from tinytensor.distributed import Communicator, core_count
-from train import parallel
-from train.objectives.spans import SpanCorruption
+from train.objectives.sequences import SpanCorruption
 from train.objectives.windows import Causal
-from train.trainer import Loop, TrainConfig, Trainer
+from train.trainer import KINDS, Loop, TrainConfig, Trainer, choose_kind
 
 # name: (config, batch). small is nanoGPT's documented CPU run, baby its character-level GPU run.
 SHAPES = {
@@ -111,7 +110,7 @@ def race(config: Config, batch: int, workers: int, kind: str, rounds: int) -> tu
             ours.append(middle - start)
             theirs.append(time.perf_counter() - middle)
 
-    parallel.start_workers(trainer.comm, work)
+    trainer.comm.run(work)
     return tuple(1e3 * statistics.median(times[3:]) for times in (ours, theirs))
 
 
@@ -126,9 +125,9 @@ def main() -> None:
     parser.add_argument("shapes", nargs="*", help=f"which of: {'; '.join(SHAPES)} [all]")
     parser.add_argument("--rounds", type=int, default=20, help="timed steps of each [20]")
     parser.add_argument("--workers", type=int, default=core_count(), help="threads of each [all cores]")
-    parser.add_argument("--worker-kind", default="auto", choices=parallel.KINDS, help="our workers [auto]")
+    parser.add_argument("--worker-kind", default="auto", choices=KINDS, help="our workers [auto]")
     args = parser.parse_args()
-    kind = parallel.choose_kind(args.worker_kind, args.workers)
+    kind = choose_kind(args.worker_kind, args.workers)
     import torch
 
     print(f"{args.workers} {kind} here, {args.workers} threads in PyTorch {torch.__version__}; NumPy {np.__version__}")

@@ -59,7 +59,7 @@ def overview() -> argparse.ArgumentParser:
 
 def status_of(command, args: argparse.Namespace) -> int:
     """The exit status of command(args), which prints one sentence where something went wrong."""
-    from train.parallel import WorkerDied
+    from tinytensor.processes import WorkerDied
 
     try:
         command(args)

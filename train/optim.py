@@ -4,22 +4,24 @@ All parameters are packed into one long array, and all gradients into another; e
 stretch of both. One update is then a few passes over long arrays instead of a dozen small calls per parameter, and
 several workers can share it: each updates its own part, and holds the optimizer's state for that part only.
 
-AdamW: Loshchilov & Hutter 2019 (arXiv:1711.05101). Adafactor: Shazeer & Stern 2018 (arXiv:1804.04235).
+How large a step to take is a function of how many were taken (Schedule). AdamW: Loshchilov & Hutter 2019
+(arXiv:1711.05101). Adafactor, which keeps less, has a file of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numpy as np
 
 from nn import Parameter
 from tinytensor import backend
 from tinytensor.distributed import Communicator, share
+
+SHAPES = ("cosine", "linear", "inverse-sqrt", "constant")  # of a learning rate after its warm-up
 
 
 class FlatParameters:
@@ -65,18 +67,17 @@ class FlatParameters:
     @contextlib.contextmanager
     def full_precision(self) -> Iterator[None]:
         """Inside this block the parameters are the unrounded ones, to be saved or replaced."""
-        if self.rounded is None:
-            yield
-            return
-        self.rounded.put_aside()
+        if self.rounded:
+            self.rounded.put_aside()
         try:
             yield
         finally:
-            self.rounded.use()
+            if self.rounded:
+                self.rounded.use()
 
     def keep_full_precision(self) -> None:
         """Training is over: from now on the parameters are the unrounded ones."""
-        if self.rounded is not None:
+        if self.rounded:
             self.rounded.put_aside()
             self.rounded = None
 
@@ -103,11 +104,13 @@ class FlatParameters:
         for parameter, place in zip(self.parameters, self.slices):
             low, high = max(part.start, place.start), min(part.stop, place.stop)
             if parameter.mask is not None and low < high:
-                mask = parameter.mask.reshape(-1)[low - place.start : high - place.start]
-                mask = parameter.xp.asarray(mask)
+                mask = parameter.xp.asarray(parameter.mask.reshape(-1)[low - place.start : high - place.start])
                 self.data[low:high] *= mask
                 if self.rounded is not None:
                     self.rounded.data[low:high] *= mask
+
+
+Parameters = Iterable[Parameter] | FlatParameters
 
 
 class Optimizer:
@@ -120,7 +123,7 @@ class Optimizer:
     state_parts: where each worker's state lies in the state of all.
     """
 
-    def __init__(self, parameters: Iterable[Parameter] | FlatParameters, lr: float, rank: int = 0, size: int = 1):
+    def __init__(self, parameters: Parameters, lr: float, rank: int = 0, size: int = 1):
         if not 0 <= lr < math.inf:
             raise ValueError(f"lr must be a number from 0 on, not {lr}")
         self.flat = parameters if isinstance(parameters, FlatParameters) else FlatParameters(parameters)
@@ -173,11 +176,10 @@ class Optimizer:
 
     def check_state(self, state: dict) -> None:
         """ValueError unless `state` is what whole_state gives."""
+        kind, shape = type(self).__name__, (self.state_parts[-1].stop,)
         for name in self.state:
-            shape = (self.state_parts[-1].stop,)
-            if name not in state or state[name].shape != shape:
-                found = state[name].shape if name in state else "missing"
-                kind = type(self).__name__
+            found = state[name].shape if name in state else "missing"
+            if found != shape:
                 raise ValueError(f"the saved state is not {kind}'s: {name} is {found}, expected {shape}")
 
     def load_state(self, state: dict, steps: int) -> None:
@@ -195,11 +197,8 @@ class AdamW(Optimizer):
     p = p - lr * weight_decay * p - lr * m' / (sqrt(v') + eps)
     """
 
-    def __init__(
-        self, parameters: Iterable[Parameter] | FlatParameters, lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01, rank: int = 0,
-        size: int = 1,
-    ):
+    def __init__(self, parameters: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 0.01, rank: int = 0, size: int = 1):
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be shares in [0, 1), not {betas}")
         super().__init__(parameters, lr, rank, size)
@@ -222,10 +221,8 @@ class SGD(Optimizer):
     g = g + weight_decay * p,   u = momentum * u + g,   p = p - lr * u   (nesterov: p - lr * (g + momentum * u))
     """
 
-    def __init__(
-        self, parameters: Iterable[Parameter] | FlatParameters, lr: float = 0.1, momentum: float = 0.0,
-        nesterov: bool = False, weight_decay: float = 0.0, rank: int = 0, size: int = 1,
-    ):
+    def __init__(self, parameters: Parameters, lr: float = 0.1, momentum: float = 0.0, nesterov: bool = False,
+                 weight_decay: float = 0.0, rank: int = 0, size: int = 1):
         super().__init__(parameters, lr, rank, size)
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         if momentum:
@@ -239,76 +236,6 @@ class SGD(Optimizer):
             decayed=max(0, flat.decayed - part.start), copy=flat.rounded_part(part),
         )
         flat.apply_masks(part)
-
-
-class Adafactor(Optimizer):
-    """Adam's adaptive step in little memory: of a matrix's squared gradients only row and column means are kept.
-
-    For a matrix, with b = 1 - t^-0.8:   r = b r + (1 - b) mean(g^2 + 1e-30, over columns),   c likewise over rows,
-        u = g / sqrt(r c / mean(r));   a vector keeps its full v instead:   u = g / sqrt(v)
-    u = u / max(1, rms(u) / clip_threshold),   p = p - lr * weight_decay * p - lr * max(1e-3, rms(p)) * u
-    Shazeer & Stern 2018, algorithm 4 and 5. relative=False leaves out the factor max(1e-3, rms(p)).
-    """
-
-    def __init__(
-        self, parameters: Iterable[Parameter] | FlatParameters, lr: float = 1e-2, clip_threshold: float = 1.0,
-        decay_exponent: float = 0.8, relative: bool = True, weight_decay: float = 0.0, rank: int = 0, size: int = 1,
-    ):
-        super().__init__(parameters, lr, rank, size)
-        self.clip_threshold, self.decay_exponent = clip_threshold, decay_exponent
-        self.relative, self.weight_decay = relative, weight_decay
-        self._make_state("moments")  # of all its parameters, each one's stretch cut into its row and column means
-
-    def _cut(self, size: int) -> tuple[list[slice], list[slice]]:
-        """A matrix's statistics need all of it, so a worker has the parameters that begin inside its equal share."""
-        begins = [place.start for place in self.flat.slices]
-        moments = [sum(math.prod(shape) for shape in _moment_shapes(p.shape)) for p in self.flat.parameters]
-        self.moment_starts = [0, *np.cumsum(moments).tolist()]
-        cuts = [bisect_left(begins, share(self.flat.size, rank, size).start) for rank in range(size)] + [len(begins)]
-        self.own = range(cuts[self.rank], cuts[self.rank + 1])  # the numbers of this worker's parameters
-        between = lambda starts: [slice(starts[first], starts[last]) for first, last in pairwise(cuts)]
-        return between([*begins, self.flat.size]), between(self.moment_starts)
-
-    def update(self, grad, lr: float, grad_scale: float = 1.0) -> None:
-        for index in self.own:
-            self._update_one(index, grad[self.flat.slices[index]] * grad_scale, lr)
-        self.flat.apply_masks(self.part)
-
-    def _update_one(self, index: int, g, lr: float) -> None:
-        place, shape = self.flat.slices[index], self.flat.parameters[index].shape
-        p, xp = self.flat.data[place].reshape(shape), self.flat.parameters[index].xp
-        g = g.reshape(shape)
-        keep = 1 - self.steps**-self.decay_exponent
-        square = g * g + 1e-30
-        moments = self._moments(index)
-        if p.ndim >= 2:
-            rows, columns = moments
-            rows *= keep
-            rows += (1 - keep) * square.mean(axis=-1)
-            columns *= keep
-            columns += (1 - keep) * square.mean(axis=-2)
-            scale = rows / rows.mean(axis=-1, keepdims=True)
-            u = g / xp.sqrt(scale[..., :, None] * columns[..., None, :])
-        else:
-            (v,) = moments
-            v *= keep
-            v += (1 - keep) * square
-            u = g / xp.sqrt(v)
-        u /= max(1.0, float(_rms(u, xp)) / self.clip_threshold)
-        rate = lr * max(1e-3, float(_rms(p, xp))) if self.relative else lr
-        if self.weight_decay and p.ndim >= 2:
-            p *= 1 - lr * self.weight_decay
-        p -= rate * u
-        if self.flat.rounded is not None:
-            self.flat.rounded.data[place] = p.reshape(-1)
-
-    def _moments(self, index: int) -> list:
-        """Views of one parameter's running means, in their own shapes."""
-        views, start = [], self.moment_starts[index] - self.moment_starts[self.own.start]
-        for shape in _moment_shapes(self.flat.parameters[index].shape):
-            views.append(self.state["moments"][start : start + math.prod(shape)].reshape(shape))
-            start += math.prod(shape)
-        return views
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
@@ -329,10 +256,38 @@ def clip_scale(norm: float, max_norm: float) -> float:
     return min(1.0, max_norm / (norm + 1e-6)) if max_norm else 1.0
 
 
-def _moment_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Adafactor's running means for a parameter: rows and columns of a matrix, everything of a vector."""
-    return [shape[:-1], shape[:-2] + shape[-1:]] if len(shape) >= 2 else [shape]
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate: schedule(step), for step = 0, 1, ..., is that of the step's update.
 
+    It begins with a linear warm-up, because Adam's estimates are worthless at first. After it the rate stays, falls in
+    a straight line, along a cosine (Loshchilov & Hutter 2017), or like 1/sqrt(step) (Vaswani et al. 2017).
+    lr: the highest rate.   min_lr: where cosine and linear end, at `steps`.
+    warmup: number of steps over which the rate rises to lr; step t < warmup has lr * (t + 1) / (warmup + 1).
+    """
 
-def _rms(x, xp):
-    return xp.sqrt((x * x).mean())
+    lr: float
+    steps: int
+    warmup: int = 0
+    min_lr: float = 0.0
+    shape: str = "cosine"
+
+    def __post_init__(self):
+        if self.shape not in SHAPES:
+            raise ValueError(f"unknown schedule {self.shape!r}; choose from {', '.join(SHAPES)}")
+        if not (0 <= self.lr < math.inf and 0 <= self.min_lr < math.inf):
+            raise ValueError(f"learning rates must be numbers from 0 on: lr {self.lr}, min_lr {self.min_lr}")
+        if self.shape in ("cosine", "linear") and self.min_lr > self.lr:
+            rates = f"min_lr {self.min_lr:g} is above lr {self.lr:g}"
+            raise ValueError(f"{rates}, and the rate would rise; lower --min-lr too")
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup:
+            return self.lr * (step + 1) / (self.warmup + 1)
+        if self.shape == "constant":
+            return self.lr
+        if self.shape == "inverse-sqrt":
+            return self.lr * math.sqrt(max(self.warmup, 1) / max(step, self.warmup, 1))
+        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        share = 0.5 * (1 + math.cos(math.pi * done)) if self.shape == "cosine" else 1 - done
+        return self.min_lr + share * (self.lr - self.min_lr)

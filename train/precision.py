@@ -41,22 +41,21 @@ class RoundedCopy:
     """
 
     def __init__(self, flat: FlatParameters, frozen: list[Parameter], dtype):
-        self.flat, self.data = flat, flat.data.astype(dtype)
-        self.frozen = [(parameter, parameter.data) for parameter in frozen]
+        self.flat, self.frozen, self.data = flat, frozen, flat.data.astype(dtype)
         self.use()
 
     def use(self) -> None:
         """Round anew, and let the model compute with that."""
         self.data[...] = self.flat.data
         self.flat.place_parameters(self.data)
-        self.frozen = [(parameter, parameter.data) for parameter, _ in self.frozen]
-        for parameter, whole in self.frozen:
-            parameter.data = whole.astype(self.data.dtype)
+        self.whole = [parameter.data for parameter in self.frozen]
+        for parameter in self.frozen:
+            parameter.data = parameter.data.astype(self.data.dtype)
 
     def put_aside(self) -> None:
         """Give the model its unrounded parameters."""
         self.flat.place_parameters(self.flat.data)
-        for parameter, whole in self.frozen:
+        for parameter, whole in zip(self.frozen, self.whole):
             parameter.data = whole
 
 

@@ -19,9 +19,8 @@ from models.tokenizers import load as load_tokenizer
 from train import checkpoint, runs
 from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus, open_corpus
 from train.flags import add_config_flags, given
-from train.plots import HINT
 from train.recipes import Recipe
-from train.report import Report
+from train.report import HINT, Report
 from train.trainer import TrainConfig, Trainer
 
 

@@ -21,8 +21,7 @@ from models.tokenizers import ByteLevelBPE, Bytes, Characters, ElmoCharacters, T
 from train.data.documents import SentenceEncoder
 from train.objectives.bidirectional import Bidirectional
 from train.objectives.masked import Masked, MaskedConfig
-from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM
-from train.objectives.spans import SpanCorruption
+from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM, SpanCorruption
 from train.objectives.windows import Causal, Windows
 from train.trainer import TrainConfig
 

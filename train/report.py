@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
 
-from models.files import read_text, write_text
-from train import plots
+from models.files import read_text, replace_file, write_text
+
+HINT = "for pictures: pip install matplotlib"
 
 
 class Report:
@@ -44,9 +46,7 @@ class Report:
     def advanced(self, step: int, loss: float) -> None:
         self.bar.update(step - self.bar.n)
 
-    def logged(
-        self, step: int, loss: float, lr: float, norm: float, tokens_per_s: float, peak_bytes: int | None = None
-    ) -> None:
+    def logged(self, step: int, loss: float, lr: float, norm: float, tokens_per_s: float, peak_bytes: int | None):
         """peak_bytes: the most memory the GPU has given to the run, if it runs on one."""
         memory = {} if peak_bytes is None else {"peak_bytes": peak_bytes}
         self._write(step=step, loss=loss, lr=lr, grad_norm=norm, tokens_per_s=round(tokens_per_s, 1), **memory)
@@ -76,7 +76,35 @@ class Report:
     def draw(self, path: Path) -> bool:
         """Draw both losses over the steps into a PNG; False if matplotlib is not installed."""
         lines = [json.loads(line) for line in read_text(self.path).splitlines()]
-        return plots.draw_losses(path, lines, self.axis, self.floor)
+        trained = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+        held_out = [(line["step"], line["val_loss"]) for line in lines if "val_loss" in line]
+
+        def curves(axes) -> None:
+            if trained:
+                axes.plot(*zip(*trained), color="#9ecae1", linewidth=1, label="training")
+            if held_out:
+                axes.plot(*zip(*held_out), color="#08519c", linewidth=2, marker="o", markersize=3, label="held out")
+            if self.floor is not None:
+                axes.axhline(self.floor, color="#d94801", linestyle="--", linewidth=1.5, label="entropy of the text")
+
+        return picture(path, curves, "step", self.axis, f"{path.parent.name}: training and held-out loss")
+
+
+def picture(path: Path, draw: Callable, x: str, y: str, title: str, size: tuple[float, float] = (8, 4.5)) -> bool:
+    """A PNG of what draw(axes) draws, so many inches wide and high; False if matplotlib is not installed (see HINT)."""
+    try:
+        from matplotlib.figure import Figure  # here, as it takes a second to load
+    except ImportError:
+        return False
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    draw(axes)
+    axes.set(xlabel=x, ylabel=y, title=title)
+    if axes.lines:
+        axes.grid(alpha=0.3)
+        axes.legend()
+    replace_file(path, lambda beside: figure.savefig(beside, format="png", dpi=120))
+    return True
 
 
 def describe_loss(nats: float, tokens: int, bytes: int) -> str:

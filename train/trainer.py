@@ -1,9 +1,10 @@
 """The training loop: batch, loss, gradient, update, over and over; now and then evaluate, and save.
 
-Every worker runs `Loop` on its share of each batch (train/parallel.py); the leader, rank 0, also reports and saves.
-All chance in a step comes from a stream seeded by (seed, step, worker), and the batch from (seed, step), so the state
-of a run is its parameters, its optimizer's state and the number of steps done (and what a model like ELMo carries along
-from batch to batch, row by row): a resumed run repeats, bit for bit, what it would have done without the interruption.
+Every worker, a thread or a forked process, runs `Loop` on its share of each batch and meets the others in collectives
+(tinytensor/distributed.py); the leader, rank 0, also reports and saves. All chance in a step comes from a stream seeded
+by (seed, step, worker), and the batch from (seed, step), so the state of a run is its parameters, its optimizer's state
+and the number of steps done (and what a model like ELMo carries along from batch to batch, row by row): a resumed run
+repeats, bit for bit, what it would have done without the interruption.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from __future__ import annotations
 import copy
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,10 +26,12 @@ from models.config import check_choice, check_not_negative, check_positive, chec
 from nn import Module, evaluating
 from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count, share
-from train import checkpoint, parallel
-from train.optim import SGD, Adafactor, AdamW, FlatParameters, Optimizer, clip_scale
-from train.schedule import SHAPES, Schedule
+from tinytensor.processes import Processes, WorkerDied
+from train import checkpoint
+from train.adafactor import Adafactor
+from train.optim import SGD, SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
 
+KINDS = ("auto", "threads", "processes")
 OPTIMIZERS = ("adamw", "sgd", "adafactor", "adafactor-relative")
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -59,7 +62,7 @@ class TrainConfig:
     log_every: int = option(10, "updates between lines in metrics.jsonl")
     seed: int = option(0, "of the first weights, the batches and dropout")
     workers: int = option(0, "threads or processes that share each batch (0: one per core)")
-    worker_kind: str = option("auto", f"what they are: {', '.join(parallel.KINDS)} (auto takes the faster)")
+    worker_kind: str = option("auto", f"what they are: {', '.join(KINDS)} (auto takes the faster)")
     device: str = option("cpu", f"where the model computes: {', '.join(backend.DEVICES)}")
     dtype: str = option("float32", f"in what precision: {', '.join(DTYPES)} (the narrow ones on a GPU)")
     graph: bool = option(False, "on a GPU: record a step once and repeat it as a whole, which helps small models")
@@ -71,7 +74,7 @@ class TrainConfig:
         check_choice(self, "optimizer", OPTIMIZERS)
         check_choice(self, "device", backend.DEVICES)
         check_choice(self, "dtype", DTYPES)
-        parallel.choose_kind(self.worker_kind, self.workers)
+        choose_kind(self.worker_kind, self.workers)
         if self.device == "cpu" and self.dtype != "float32":
             what = f"dtype {self.dtype} is slower than float32 on a CPU"
             raise ValueError(f"{what}; leave out --dtype, or add --device cuda")
@@ -94,6 +97,22 @@ class TrainConfig:
         if self.optimizer.startswith("adafactor"):
             return Adafactor(flat, self.lr, relative=self.optimizer == "adafactor-relative", **common)
         return AdamW(flat, self.lr, (self.beta1, self.beta2), self.eps, **common)
+
+
+def choose_kind(kind: str, workers: int) -> str:
+    """"auto" becomes processes where the system can fork safely, threads elsewhere and for a single worker."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of worker {kind!r}; choose from {', '.join(KINDS)}")
+    if kind == "processes" and sys.platform != "linux":
+        raise ValueError("worker processes need Linux; use --worker-kind threads")
+    if kind == "auto":
+        return "processes" if workers > 1 and sys.platform == "linux" else "threads"
+    return kind
+
+
+def communicator(kind: str, workers: int) -> Communicator:
+    """What `workers` workers of a kind will meet with."""
+    return (Processes if choose_kind(kind, workers) == "processes" else Communicator)(workers)
 
 
 @dataclass
@@ -128,8 +147,8 @@ class Trainer:
         self.config, self.run, self.report = config, run, report
         self.schedule = config.learning_rates()
         self.workers = config.workers or (1 if config.device == "cuda" else min(core_count(), config.batch))
-        self.kind = parallel.choose_kind(config.worker_kind, self.workers)
-        self.comm = comm = parallel.communicator(self.kind, self.workers)
+        self.kind = choose_kind(config.worker_kind, self.workers)
+        self.comm = comm = communicator(self.kind, self.workers)
         allocate, dtype, self.loss_scale = (comm.shared if self.workers > 1 else None), None, None
         if config.device == "cuda":
             from train import precision
@@ -157,10 +176,8 @@ class Trainer:
         for name, array in self.carried.items():
             saved = parts["carried"].get(name)
             if saved is None or saved.shape != array.shape:
-                rows = "none" if saved is None else len(saved)
-                raise ValueError(
-                    f"the checkpoint carries the state of {rows} rows; go on with that --batch, not {len(array)}"
-                )
+                what = f"the checkpoint carries the state of {'none' if saved is None else len(saved)} rows"
+                raise ValueError(f"{what}; go on with that --batch, not {len(array)}")
             array[...] = backend.array_module(array).asarray(saved)
         if self.loss_scale:
             self.loss_scale.value = self.progress.loss_scale
@@ -177,33 +194,24 @@ class Trainer:
     def train(self) -> Progress:
         """Train up to config.steps, or until SIGINT (Ctrl-C) or SIGTERM; either way the last step is saved."""
         self.model.train()  # now, not while worker threads copy the model: a new attribute would upset the copying
-        with self._stopping_on_signals():
-            try:
-                parallel.start_workers(self.comm, lambda comm: Loop(self, comm).train())
-            except parallel.WorkerDied as error:
-                saved = (self.run / checkpoint.TRAINER).exists()
-                then = f"go on from the last checkpoint with --resume {self.run}" if saved else "nothing was saved yet"
-                raise parallel.WorkerDied(f"{error}; {then}") from None
-        return self.progress
-
-    @contextmanager
-    def _stopping_on_signals(self):
-        """The first signal asks for a stop after the current step; a second one interrupts at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number, frame):
-            if self.stop_asked:
-                raise KeyboardInterrupt
-            self.stop_asked = True
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        caught = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        before = {number: signal.signal(number, self._ask_to_stop) for number in caught}
         try:
-            yield
+            self.comm.run(lambda comm: Loop(self, comm).train())
+        except WorkerDied as error:
+            saved = (self.run / checkpoint.TRAINER).exists()
+            then = f"go on from the last checkpoint with --resume {self.run}" if saved else "nothing was saved yet"
+            raise WorkerDied(f"{error}; {then}") from None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        return self.progress
+
+    def _ask_to_stop(self, number, frame) -> None:
+        """The first signal asks for a stop after the current step; a second one interrupts at once."""
+        if self.stop_asked:
+            raise KeyboardInterrupt
+        self.stop_asked = True
 
 
 class Loop:
@@ -271,7 +279,7 @@ class Loop:
         elif not (math.isfinite(loss) and trainer.loss_scale and trainer.loss_scale.overflowed()):
             self._give_up(step, lr, loss, norm)
         for name, array in state.items():  # only now: a step that was given up has carried nothing on
-            trainer.carried[name][self._rows(comm.rank)] = array
+            trainer.carried[name][share(self.config.batch, comm.rank, comm.size)] = array
         # Gather: all workers get all parts.
         comm.all_gather(self.flat.data, optimizer.parts)
         return loss, norm, tokens, stop > 0
@@ -282,7 +290,8 @@ class Loop:
         Returns (its part of the loss, all tokens read, the state to carry on in its rows).
         """
         config, loss, tokens = self.config, 0.0, 0
-        state = {name: array[self._rows(rank)].copy() for name, array in self.trainer.carried.items()}
+        part = share(config.batch, rank, self.comm.size)
+        state = {name: array[part].copy() for name, array in self.trainer.carried.items()}
         scale = np.asarray(self._loss_scale() / config.accumulate, np.float32)
         for parameter in self.parameters:
             parameter.grad = None
@@ -308,10 +317,6 @@ class Loop:
         value = self.model.loss(batch, counts)
         value.backward(scale)
         return value.data
-
-    def _rows(self, rank: int) -> slice:
-        """Which rows of what is carried on are a worker's."""
-        return share(self.config.batch, rank, self.comm.size)
 
     def _loss_scale(self) -> float:
         return self.trainer.loss_scale.value if self.trainer.loss_scale else 1.0
@@ -370,10 +375,9 @@ class Loop:
                     self._gradient(step, rank)
         except FloatingPointError as error:
             what += f" ({error})"
-        raise ValueError(
-            f"{what} at step {step + 1}, learning rate {lr:.3g}; the weights before that step are saved in "
-            f"{self.trainer.run}; try a lower --lr or a longer --warmup"
-        )
+        saved = f"the weights before that step are saved in {self.trainer.run}"
+        what += f" at step {step + 1}, learning rate {lr:.3g}"
+        raise ValueError(f"{what}; {saved}; try a lower --lr or a longer --warmup")
 
 
 def replica(model: Module, parameters: list) -> tuple[Module, list]:
@@ -399,15 +403,9 @@ def evaluate(model: Module, objective, data, keys: list) -> tuple[float, int]:
     return nats, count
 
 
-def evaluate_on_all_cores(
-    model: Module, objective, data, keys: list, workers: int = 0, of=evaluate
-) -> tuple[float, int]:
+def evaluate_on_all_cores(model: Module, objective, data, keys: list, workers: int = 0, of=evaluate):
     """evaluate, or another function `of` its kind, by `workers` that share the batches (0: one a core)."""
     workers = min(workers or core_count(), len(keys)) if model.parameters()[0].device == "cpu" else 1
-
-    def work(comm: Communicator) -> tuple[float, int]:
-        own = of(model, objective, data, keys[comm.rank :: comm.size])
-        total, number = comm.all_reduce(np.array(own, float)).tolist()
-        return total, int(number)
-
-    return parallel.start_workers(parallel.communicator("auto", workers), work)
+    own = lambda comm: np.array(of(model, objective, data, keys[comm.rank :: comm.size]), float)
+    total, number = communicator("auto", workers).run(lambda comm: comm.all_reduce(own(comm)).tolist())
+    return total, int(number)

@@ -10,8 +10,7 @@ from nn import Module, shapes_only
 from tests.helpers import assert_close
 from tests.nn.test_transformer import Spy
 from tinytensor import ops
-from train.optim import AdamW, clip_grad_norm
-from train.schedule import Schedule
+from train.optim import AdamW, Schedule, clip_grad_norm
 
 SMALL = dict(vocab_size=11, context=8, layers=2, heads=2, width=8)
 CONFIGS = {

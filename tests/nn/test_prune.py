@@ -13,7 +13,8 @@ from nn import Attention, Embedding, FeedForward, Linear
 from nn.compression.prune import cubic, groups, prune, rounds, scores, shrink, sparsity
 from nn.compression.surgery import replace_modules, watch
 from tests.helpers import assert_close
-from train.optim import SGD, Adafactor, AdamW
+from train.adafactor import Adafactor
+from train.optim import SGD, AdamW
 
 CONFIG = dict(vocab_size=23, context=12, layers=3, heads=4, width=16, init_std=0.3)
 STRUCTURED = ["neurons", "heads", "rows"]

@@ -5,12 +5,12 @@ import sys
 import numpy as np
 import pytest
 
-from tinytensor.distributed import WINDOW, Processes, Threads, share
-from train.parallel import WorkerDied, start_workers
+from tinytensor.distributed import Communicator, share
+from tinytensor.processes import Processes, WorkerDied
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
-KINDS = [Threads, pytest.param(Processes, marks=linux)]
-SHAPES = [(1,), (7,), (13, 3), (0,), (4, 0), (5, 2, 3), (WINDOW // 4 + 5,)]  # the last is longer than a window
+KINDS = [Communicator, pytest.param(Processes, marks=linux)]
+SHAPES = [(1,), (7,), (13, 3), (0,), (4, 0), (5, 2, 3), (131_077,)]  # the last lies on many pages
 CASES = [(shape, np.float32) for shape in SHAPES] + [((13, 3), dtype) for dtype in (np.float64, np.int64, np.float16)]
 
 
@@ -29,7 +29,7 @@ def everyones(kind, size: int, work, nbytes: int) -> list[np.ndarray]:
         got = np.concatenate(got)
         answers[comm.rank][: got.size] = got
 
-    start_workers(comm, keep)
+    comm.run(keep)
     return answers
 
 
@@ -140,7 +140,7 @@ def test_what_is_shared_is_one_array_that_collectives_only_wait_for(kind):
         comm.broadcast(common, root=2)
         assert (common == 7).all()
 
-    start_workers(comm, work)
+    comm.run(work)
     assert (common == 7).all()
 
 
@@ -175,9 +175,9 @@ def test_workers_may_be_started_again_also_after_a_failure(kind):
         return comm.all_reduce(comm.reduce_scatter(own)[:2].copy())
 
     for _ in range(2):
-        assert start_workers(comm, work).tolist() == [18, 18]
+        assert comm.run(work).tolist() == [18, 18]
         with pytest.raises(ValueError, match="no such luck"):
-            start_workers(comm, fail)
+            comm.run(fail)
 
 
 @kinds
@@ -199,7 +199,7 @@ def test_arrays_of_different_shapes_are_refused_with_both(kind, place, name):
 
     sentence = rf"rank 0 has {name} of \(4, 2\) float32.*, rank 1 {name} of \(4, 3\) float32"
     with pytest.raises((ValueError, WorkerDied), match=sentence):
-        start_workers(kind(3), work)
+        kind(3).run(work)
 
 
 @kinds
@@ -211,18 +211,18 @@ def test_different_types_and_different_calls_are_refused(kind):
         (comm.broadcast if comm.rank else comm.all_reduce)(np.zeros(3))
 
     with pytest.raises((ValueError, WorkerDied), match=r"rank 0 has .*\(3,\) float64, rank 1 .*\(3,\) float32"):
-        start_workers(kind(2), types)
+        kind(2).run(types)
     with pytest.raises((ValueError, WorkerDied), match=r"rank 0 has all_reduce of .*, rank 1 broadcast of"):
-        start_workers(kind(2), calls)
+        kind(2).run(calls)
 
 
 def test_arrays_that_do_not_lie_in_a_row_and_parts_that_do_not_fit_are_refused():
-    comm = Threads(2)
+    comm = Communicator(2)
     with pytest.raises(ValueError, match=r"needs a C-contiguous array; make one of this \(3, 2\) with .copy"):
-        start_workers(comm, lambda comm: comm.all_reduce(np.zeros((2, 3)).T))
+        comm.run(lambda comm: comm.all_reduce(np.zeros((2, 3)).T))
     for parts in ([slice(0, 3)], [slice(0, 2), slice(3, 4)], [slice(0, 2), slice(2, 5)]):
         with pytest.raises(ValueError, match="do not cut 4 rows into a part for each of 2 ranks in turn"):
-            start_workers(comm, lambda comm: comm.all_gather(np.zeros(4), parts))  # noqa: B023
+            comm.run(lambda comm: comm.all_gather(np.zeros(4), parts))  # noqa: B023
 
 
 def test_shares_cover_everything_once_whether_or_not_they_divide():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from nn import Linear, Parameter
-from tinytensor.distributed import Threads
-from train.optim import SGD, Adafactor, AdamW, FlatParameters, clip_grad_norm
-from train.parallel import start_workers
+from tinytensor.distributed import Communicator
+from train.adafactor import Adafactor
+from train.optim import SGD, AdamW, FlatParameters, clip_grad_norm
 from train.trainer import TrainConfig
 
 SHAPES = [(3, 4), (5,), (2, 3), (1,)]
@@ -174,7 +174,7 @@ def test_a_state_that_was_gathered_is_taken_up_by_any_number_of_workers(make):
         return optimizer.whole_state(comm)
 
     for size in (2, 1, 3):
-        states.append(start_workers(Threads(size), work))
+        states.append(Communicator(size).run(work))
     for state in states[1:]:
         assert state.keys() == states[0].keys() and state
         for name, array in state.items():

@@ -10,9 +10,9 @@ import pytest
 import tinytensor as tt
 from models import GPT, GPTConfig
 from tinytensor.distributed import share
-from train import parallel
+from tinytensor.processes import WorkerDied
 from train.optim import FlatParameters
-from train.trainer import replica
+from train.trainer import choose_kind, communicator, replica
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
 KINDS = ["threads", pytest.param("processes", marks=linux)]
@@ -23,7 +23,7 @@ def gradient_of(kind: str, workers: int, batch: dict) -> np.ndarray:
     """The summed gradient of one batch, each worker having its share of the rows."""
     with tt.random.seeded(5):
         model = GPT(CONFIG)
-    comm = parallel.communicator(kind, workers)
+    comm = communicator(kind, workers)
     flat = FlatParameters(model.parameters(), allocate=comm.shared)
 
     def work(comm):
@@ -38,7 +38,7 @@ def gradient_of(kind: str, workers: int, batch: dict) -> np.ndarray:
         comm.reduce_scatter(grad)
         return comm.all_gather(grad).copy()
 
-    return parallel.start_workers(comm, work)
+    return comm.run(work)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,13 +59,13 @@ def test_an_error_in_any_worker_ends_all_and_is_passed_on(kind, rank):
             raise ValueError("no such luck")
         comm.barrier()
 
-    with pytest.raises((ValueError, parallel.WorkerDied), match="no such luck"):
-        parallel.start_workers(parallel.communicator(kind, 3), work)
+    with pytest.raises((ValueError, WorkerDied), match="no such luck"):
+        communicator(kind, 3).run(work)
 
 
 @linux
 def test_a_killed_worker_is_reported_and_no_other_is_left_behind():
-    comm = parallel.communicator("processes", 3)
+    comm = communicator("processes", 3)
     pids = comm.shared(3, np.int64)
 
     def work(comm):
@@ -75,8 +75,8 @@ def test_a_killed_worker_is_reported_and_no_other_is_left_behind():
             os.kill(os.getpid(), signal.SIGKILL)
         comm.barrier()
 
-    with pytest.raises(parallel.WorkerDied, match=r"worker 1 \(process \d+\) was killed by signal 9"):
-        parallel.start_workers(comm, work)
+    with pytest.raises(WorkerDied, match=r"worker 1 \(process \d+\) was killed by signal 9"):
+        comm.run(work)
     for pid in pids[1:]:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -84,4 +84,4 @@ def test_a_killed_worker_is_reported_and_no_other_is_left_behind():
 
 def test_an_unknown_kind_of_worker_is_named():
     with pytest.raises(ValueError, match="unknown kind of worker 'fibers'"):
-        parallel.choose_kind("fibers", 2)
+        choose_kind("fibers", 2)

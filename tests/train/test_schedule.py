@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.schedule import SHAPES, Schedule
+from train.optim import SHAPES, Schedule
 
 
 def test_warm_up_rises_in_equal_parts_and_reaches_the_full_rate():

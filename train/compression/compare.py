@@ -27,15 +27,16 @@ from nn import evaluating
 from nn.compression import storage
 from nn.compression.quantize import Quantized
 from tinytensor import backend
+from tinytensor.distributed import blas_threads
 from tinytensor.ops.softmax import IGNORED
-from train import checkpoint, finetune, parallel, pretrain, runs
+from train import checkpoint, finetune, pretrain, runs
 from train.data.corpus import open_corpus
 from train.flags import check_at_least_1, given
+from train.objectives import Wrapped
 from train.objectives.labelled import Labelled
-from train.objectives.wrapped import Wrapped
-from train.plots import HINT, draw_curves
+from train.plots import draw_curves
 from train.recipes import OBJECTIVES
-from train.report import Report
+from train.report import HINT, Report
 from train.tasks import TASKS
 from train.tasks.examples import examples_of
 from train.trainer import TrainConfig, Trainer, evaluate, evaluate_on_all_cores
@@ -262,7 +263,7 @@ def time_forward(model: Model, batch: dict, seconds: float = 0.5) -> float:
     known.
     """
     clock = time.perf_counter if model.parameters()[0].device == "cuda" else time.process_time
-    with tt.no_grad(), parallel.blas_threads(1):
+    with tt.no_grad(), blas_threads(1):
         model.loss(batch).item()
         times, end = [], time.perf_counter() + seconds
         while len(times) < 3 or time.perf_counter() < end:

@@ -31,7 +31,7 @@ from nn.compression.prune import prune, shrink
 from nn.compression.surgery import keep_layers, stacks, watch
 from tinytensor import Tensor, no_grad, ops, random
 from tinytensor.ops.softmax import IGNORED
-from train.objectives.wrapped import Wrapped
+from train.objectives import Wrapped
 
 
 @dataclass(frozen=True)

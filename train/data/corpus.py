@@ -9,36 +9,20 @@ from __future__ import annotations
 
 import bisect
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from models.files import read_json, write_json
+from models.tokenizers import Tokenizer
 from train.data import stories
+from train.data.documents import SentenceEncoder
 
 CHUNK = 4 << 20  # bytes of a text file read at a time
 LOOKED_AT = 10_000  # characters that tell whether a tokenizer gives the text back
 HELD_OUT = 0.1  # the share of the text, at its end, that is not trained on
-
-
-class Encoder(Protocol):
-    """What a corpus is encoded with: a tokenizer, or what stands for one (train/data/documents.py)."""
-
-    @property
-    def dtype(self) -> type:
-        """Of the ids, in files too."""
-        ...
-
-    def encode_array(self, text: str) -> np.ndarray:
-        """The ids of a text."""
-        ...
-
-    def gives_back(self, text: str) -> bool:
-        """Whether this text can be read from its ids, with its capitals, spaces and ends of lines."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +64,6 @@ class TextFiles:
         if path.is_dir():
             inside = (f for f in path.rglob("*") if not any(n.startswith(".") for n in f.relative_to(path).parts))
             files = sorted(f for f in inside if f.is_file())
-        self.path = path
         self.files = [(f, f.stat().st_size) for f in files]
         self.size = sum(size for _, size in self.files)
         if self.size == 0:
@@ -101,34 +84,28 @@ class TextFiles:
 
 
 def _read_file(path: Path, size: int, start: int, stop: int) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    held = ""  # the last, unfinished line of the piece before
+    decoder, held = codecs.getincrementaldecoder("utf-8")(), ""  # the last, unfinished line of the piece before
     try:
         with open(path, "rb") as file:
-            start = _next_character(file, start, size)
-            stop = _next_character(file, stop, size)
-            file.seek(start)
-            at = start
+            at, stop = _next_character(file, start, size), _next_character(file, stop, size)
+            file.seek(at)
             while at < stop:
                 data = file.read(min(CHUNK, stop - at))
                 if (zero := data.find(0)) >= 0:
                     raise ValueError(f"{path} is not text: byte {at + zero} is zero")
-                text = held + decoder.decode(data, final=at + len(data) >= stop)
+                last = at + len(data) >= stop
+                text = held + decoder.decode(data, final=last)
                 if at == 0:
                     text = text.removeprefix("\ufeff")  # the mark some editors put at the front of a file
                 at += len(data)
-                end = text.rfind("\n") + 1 or len(text)
-                if at >= stop:
-                    end = len(text)
+                end = len(text) if last else text.rfind("\n") + 1 or len(text)
                 held = text[end:]
                 if end:
                     yield text[:end]
     except UnicodeDecodeError as error:
         place = at + error.start - len(decoder.getstate()[0])  # the decoder held back an unfinished character
-        raise ValueError(
-            f"{path} is not UTF-8 text: byte {error.object[error.start]:#04x} at position {place}; "
-            "convert it to UTF-8 first"
-        ) from None
+        what = f"{path} is not UTF-8 text: byte {error.object[error.start]:#04x} at position {place}"
+        raise ValueError(f"{what}; convert it to UTF-8 first") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -171,13 +148,13 @@ class StoriesSource:
         return [self.texts[0]], [self.texts[1]]
 
 
-def build_corpus(source, tokenizer: Encoder, folder: Path) -> Corpus:
+def build_corpus(source, tokenizer: Tokenizer | SentenceEncoder, folder: Path) -> Corpus:
     """Encode a source into folder/train.bin and folder/val.bin, with their sizes in folder/corpus.json."""
     splits = {}
     for name, pieces, nats in zip(("train", "val"), source.parts(), source.nats):
-        splits[name] = asdict(_encode(pieces, tokenizer, folder / f"{name}.bin", nats))
-    about = splits | {"dtype": np.dtype(tokenizer.dtype).name}
-    write_json(folder / "corpus.json", about)
+        with open(folder / f"{name}.bin", "wb") as file:
+            splits[name] = asdict(_encode(pieces, tokenizer, lambda ids: ids.tofile(file), nats))
+    write_json(folder / "corpus.json", splits | {"dtype": np.dtype(tokenizer.dtype).name})
     return open_corpus(folder)
 
 
@@ -185,11 +162,9 @@ def open_corpus(folder: Path) -> Corpus:
     """The corpus that build_corpus left in a folder."""
     try:
         about = read_json(folder / "corpus.json", "the sizes of a corpus")
-        splits = [Split(**about[name]) for name in ("train", "val")]
-        maps = [
-            np.memmap(folder / f"{name}.bin", about["dtype"], "r") if split.tokens else np.zeros(0, about["dtype"])
-            for name, split in zip(("train", "val"), splits)
-        ]
+        dtype, splits = about["dtype"], [Split(**about[name]) for name in ("train", "val")]
+        read = lambda file, split: np.memmap(file, dtype, "r") if split.tokens else np.zeros(0, dtype)
+        maps = [read(folder / f"{name}.bin", split) for name, split in zip(("train", "val"), splits)]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} holds no readable corpus (corpus.json, train.bin, val.bin): {error}") from None
     for tokens, split in zip(maps, splits):
@@ -198,24 +173,21 @@ def open_corpus(folder: Path) -> Corpus:
     return Corpus(*maps, *splits)
 
 
-def encode_text(pieces: Iterable[str], tokenizer: Encoder) -> tuple[np.ndarray, Split]:
+def encode_text(pieces: Iterable[str], tokenizer: Tokenizer | SentenceEncoder) -> tuple[np.ndarray, Split]:
     """A text that fits in memory as tokens, with its sizes."""
-    pieces = list(pieces)
-    arrays = [tokenizer.encode_array(piece) for piece in pieces]
-    tokens = np.concatenate(arrays) if arrays else np.zeros(0, tokenizer.dtype)
-    size = sum(len(piece.encode()) for piece in pieces)
-    return tokens, Split(len(tokens), sum(map(len, pieces)), size)
+    arrays = [np.zeros(0, tokenizer.dtype)]
+    split = _encode(pieces, tokenizer, arrays.append)
+    return np.concatenate(arrays), split
 
 
-def _encode(pieces: Iterable[str], tokenizer: Encoder, path: Path, nats: float | None) -> Split:
-    """Write a part's tokens. Its entropy bounds the loss only if the tokens say all that the text says."""
+def _encode(pieces: Iterable[str], tokenizer: Tokenizer | SentenceEncoder, keep: Callable, nats=None) -> Split:
+    """Give a part's tokens to keep(ids). Its entropy bounds the loss only if the tokens say all that the text says."""
     tokens, characters, size = 0, 0, 0
-    with open(path, "wb") as file:
-        for piece in pieces:
-            nats = nats if nats is not None and tokenizer.gives_back(piece[:LOOKED_AT]) else None
-            ids = tokenizer.encode_array(piece).astype(tokenizer.dtype, copy=False)
-            ids.tofile(file)
-            tokens, characters, size = tokens + len(ids), characters + len(piece), size + len(piece.encode())
+    for piece in pieces:
+        nats = nats if nats is not None and tokenizer.gives_back(piece[:LOOKED_AT]) else None
+        ids = tokenizer.encode_array(piece).astype(tokenizer.dtype, copy=False)
+        keep(ids)
+        tokens, characters, size = tokens + len(ids), characters + len(piece), size + len(piece.encode())
     return Split(tokens, characters, size, nats)
 
 

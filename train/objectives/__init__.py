@@ -37,3 +37,22 @@ class Objective(Protocol):
     def evaluation_batch(self, data, key) -> dict[str, np.ndarray]:
         """The batch of a key, always the same."""
         ...
+
+
+class Wrapped(Objective):
+    """An objective around another one: it answers as that does; a subclass says what is different."""
+
+    def __init__(self, objective: Objective):
+        self.objective, self.one_shape = objective, objective.one_shape
+
+    def check(self, data, what: str) -> None:
+        self.objective.check(data, what)
+
+    def training_batch(self, data, number: int) -> dict:
+        return self.objective.training_batch(data, number)
+
+    def evaluation_batches(self, data, limit: int | None = None) -> list:
+        return self.objective.evaluation_batches(data, limit)
+
+    def evaluation_batch(self, data, key) -> dict:
+        return self.objective.evaluation_batch(data, key)

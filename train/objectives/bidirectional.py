@@ -17,7 +17,7 @@ import numpy as np
 from models.tokenizers.words import END, START, UNKNOWN
 from tinytensor.ops.softmax import IGNORED
 from train.objectives import Objective
-from train.objectives.windows import in_batches, spread
+from train.objectives.windows import even_starts
 
 EVALUATED = 8  # windows of `context` that are evaluated in one go, after one to warm up
 
@@ -41,10 +41,8 @@ class Bidirectional(Objective):
 
     def check(self, words: np.ndarray, what: str) -> None:
         if len(words) <= self.context:
-            raise ValueError(
-                f"the {what} part has {len(words)} words, no more than one window of {self.context}; "
-                "give more --data or a smaller --context"
-            )
+            few = f"the {what} part has {len(words)} words, no more than one window of {self.context}"
+            raise ValueError(f"{few}; give more --data or a smaller --context")
 
     def training_batch(self, words: np.ndarray, number: int) -> dict[str, np.ndarray]:
         rows, moved = np.arange(self.batch), number * self.context
@@ -54,9 +52,8 @@ class Bidirectional(Objective):
         return self._batch(words, ahead[:, None] + steps, back[:, None] + steps)
 
     def evaluation_batches(self, words: np.ndarray, limit: int | None = None) -> list[np.ndarray]:
-        """The first places of stretches of EVALUATED windows, in groups of a batch: all, or `limit` groups, spread."""
-        starts = np.arange(0, len(words), EVALUATED * self.context)
-        return in_batches(starts[spread(len(starts), limit and limit * self.batch)], self.batch)
+        """The first places of stretches of EVALUATED windows, in groups of a batch."""
+        return even_starts(len(words), EVALUATED * self.context, self.batch, limit)
 
     def evaluation_batch(self, words: np.ndarray, starts: np.ndarray) -> dict[str, np.ndarray]:
         """Each stretch with a window before it (for the backward rows: after it) that is read but does not count."""
@@ -72,12 +69,7 @@ class Bidirectional(Objective):
     def _batch(self, words: np.ndarray, ahead: np.ndarray, back: np.ndarray) -> dict[str, np.ndarray]:
         """What stands at these places of the text, as characters, and as targets what stands beside them."""
         at = lambda places: np.asarray(words[places % len(words)]).astype(np.int64)
-        return {
-            "ids": self.spelling[at(ahead)],
-            "targets": self._targets(at(ahead + 1), START),
-            "back_ids": self.spelling[at(back)],
-            "back_targets": self._targets(at(back - 1), END),
-        }
-
-    def _targets(self, ids: np.ndarray, mark: int) -> np.ndarray:
-        return np.where(ids == mark, IGNORED, np.where(ids < self.vocab_size, ids, UNKNOWN))
+        targets = lambda ids, mark: np.where(ids == mark, IGNORED, np.where(ids < self.vocab_size, ids, UNKNOWN))
+        ahead_targets, back_targets = targets(at(ahead + 1), START), targets(at(back - 1), END)
+        ids, back_ids = self.spelling[at(ahead)], self.spelling[at(back)]
+        return {"ids": ids, "targets": ahead_targets, "back_ids": back_ids, "back_targets": back_targets}

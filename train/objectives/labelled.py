@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 
@@ -26,12 +25,10 @@ class Labelled(Objective):
     examples does not crowd out the others it is mixed with.
     """
 
-    one_shape = False
     pad: Callable[[list[dict]], dict[str, np.ndarray]]
     batch: int
     seed: int = 0
     cap: int = 0
-    one_shape: ClassVar[bool] = False
     _plans: dict = field(default_factory=dict, repr=False)  # epoch -> its batches; only the last one is kept
     _counted: tuple = field(default=(None, 0), repr=False)  # rows, and their steps per epoch: asked for at every step
 
@@ -64,13 +61,16 @@ class Labelled(Objective):
         return np.concatenate([draw.choice(m, min(len(m), self.cap), replace=False) for m in members])
 
     def evaluation_batches(self, rows: list[Row], limit: int | None = None) -> list[np.ndarray]:
-        """The rows from short to long, in groups of a batch: all of them, or `limit` groups spread evenly."""
-        order = np.argsort([row.length for row in rows], kind="stable")
-        groups = in_batches(order, self.batch)
-        return [groups[i] for i in spread(len(groups), limit)]
+        return by_length([row.length for row in rows], self.batch, limit)
 
     def evaluation_batch(self, rows: list[Row], chosen: np.ndarray) -> dict[str, np.ndarray]:
         return self.pad([rows[i].arrays for i in chosen])
+
+
+def by_length(lengths: list[int], batch: int, limit: int | None) -> list[np.ndarray]:
+    """The numbers 0 .. len(lengths) - 1 from short to long, as batches: all of them, or `limit` spread evenly."""
+    batches = in_batches(np.argsort(lengths, kind="stable"), batch)
+    return [batches[i] for i in spread(len(batches), limit)]
 
 
 def bucketed(lengths: list[int], batch: int, draw: np.random.Generator) -> list[np.ndarray]:

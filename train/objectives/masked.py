@@ -19,11 +19,9 @@ from models.config import check_choice, check_not_negative, check_positive, opti
 from models.tokenizers import Tokenizer, pad
 from tinytensor import random
 from tinytensor.ops.softmax import IGNORED
-from train.data.documents import Documents
-from train.data.pairs import TASKS, Pair, pack
+from train.data.documents import TASKS, Documents, Pair, pack
 from train.objectives import Objective
-from train.objectives.labelled import bucketed
-from train.objectives.windows import in_batches, spread
+from train.objectives.labelled import bucketed, by_length
 
 MASKINGS = ("dynamic", "static")
 
@@ -83,18 +81,15 @@ class Masked(Objective):
     def check(self, tokens: np.ndarray, what: str) -> None:
         documents = self.documents(tokens)
         if self.config.pairs == "next" and len(documents) < 2:
-            raise ValueError(
-                f"the {what} part has {len(documents)} documents; a next sentence from elsewhere needs at least two: "
-                "put blank lines between documents, or use --pairs order or none"
-            )
+            few = f"the {what} part has {len(documents)} documents; a next sentence from elsewhere needs at least two"
+            raise ValueError(f"{few}: put blank lines between documents, or use --pairs order or none")
         if not self.pairs_of_pass(tokens, 0)[0]:
             raise ValueError(f"the {what} part has no two sentences to make a pair of; give more --data")
 
     def documents(self, tokens: np.ndarray) -> Documents:
-        key = id(tokens)
-        if key not in self._documents:
-            self._documents[key] = tokens, Documents(tokens, self.tokenizer.separator_id)
-        return self._documents[key][1]
+        if id(tokens) not in self._documents:
+            self._documents[id(tokens)] = tokens, Documents(tokens, self.tokenizer.separator_id)
+        return self._documents[id(tokens)][1]
 
     def pairs_of_pass(self, tokens: np.ndarray, number: int) -> tuple[list[Pair], list[np.ndarray]]:
         """All pairs of a pass, and their numbers in batches of like length."""
@@ -129,11 +124,8 @@ class Masked(Objective):
         return whole
 
     def evaluation_batches(self, tokens: np.ndarray, limit: int | None = None) -> list[np.ndarray]:
-        """The first pass's pairs in groups of a batch: all of them, or `limit` groups spread evenly."""
-        pairs, _ = self.pairs_of_pass(tokens, 0)
-        order = np.argsort([pair.length for pair in pairs], kind="stable")
-        groups = in_batches(order, self.batch)
-        return [groups[i] for i in spread(len(groups), limit)]
+        """Of the first pass's pairs."""
+        return by_length([pair.length for pair in self.pairs_of_pass(tokens, 0)[0]], self.batch, limit)
 
     def evaluation_batch(self, tokens: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
         pairs, _ = self.pairs_of_pass(tokens, 0)

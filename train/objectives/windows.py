@@ -46,10 +46,9 @@ class Windows(Objective):
 
     def check(self, tokens: np.ndarray, what: str) -> None:
         if len(tokens) < self.length:
-            raise ValueError(
-                f"the {what} part has {len(tokens)} tokens, fewer than the {self.length} that a context of "
-                f"{self.context} is made from; give more --data or a smaller --context"
-            )
+            least = f"the {self.length} that a context of {self.context} is made from"
+            few = f"the {what} part has {len(tokens)} tokens, fewer than {least}"
+            raise ValueError(f"{few}; give more --data or a smaller --context")
 
     def training_batch(self, tokens: np.ndarray, number: int) -> dict[str, np.ndarray]:
         """Batch `number` of training: windows at random places."""
@@ -58,12 +57,8 @@ class Windows(Objective):
             return self.make(self._cut(tokens, starts), draw)
 
     def evaluation_batches(self, tokens: np.ndarray, limit: int | None = None) -> list[np.ndarray]:
-        """The first places of the windows to evaluate on, in groups of a batch.
-
-        All the windows that follow one another, or `limit` batches of them spread evenly.
-        """
-        starts = np.arange(0, len(tokens) - self.length + 1, self.stride)
-        return in_batches(starts[spread(len(starts), limit and limit * self.batch)], self.batch)
+        """The first places of the windows that follow one another, in groups of a batch."""
+        return even_starts(len(tokens) - self.length + 1, self.stride, self.batch, limit)
 
     def evaluation_batch(self, tokens: np.ndarray, starts: np.ndarray) -> dict[str, np.ndarray]:
         with random.seeded(self.seed, int(starts[0]), EVALUATION) as draw:
@@ -99,6 +94,12 @@ class Causal(Windows):
         batch = super().evaluation_batch(tokens, starts)
         seen = (starts[:, None] > 0) & (np.arange(self.context) < self.context - self.stride)
         return batch | {"targets": np.where(seen, IGNORED, batch["targets"])}
+
+
+def even_starts(stop: int, stride: int, batch: int, limit: int | None) -> list[np.ndarray]:
+    """The places 0, stride, 2 stride, ... before `stop` in groups of a batch, or `limit` groups spread evenly."""
+    starts = np.arange(0, stop, stride)
+    return in_batches(starts[spread(len(starts), limit and limit * batch)], batch)
 
 
 def spread(count: int, limit: int | None) -> np.ndarray:

@@ -3,8 +3,7 @@ import numpy as np
 from models.tokenizers import WordPiece
 from tinytensor import random
 from train.data import stories
-from train.data.documents import Documents, SentenceEncoder
-from train.data.pairs import pack
+from train.data.documents import Documents, SentenceEncoder, pack
 
 END = 3  # [SEP]
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM
-from train.objectives.spans import SpanCorruption
+from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM, SpanCorruption
 from train.objectives.windows import Causal
 
 KINDS = [Causal, NextSequence, PrefixLM, Deshuffling, SpanCorruption]

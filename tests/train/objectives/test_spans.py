@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.objectives.spans import SpanCorruption, noise_mask, noise_size, random_parts, raw_length, replace_spans
+from train.objectives.sequences import SpanCorruption, noise_mask, noise_size, random_parts, raw_length, replace_spans
 
 SENTINELS = tuple(range(32099, 31999, -1))  # T5's: <extra_id_0> is the last id
 TEXT = np.arange(100, 3100)

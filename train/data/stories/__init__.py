@@ -11,14 +11,12 @@ compared with. What happened stands beside the text as events with character spa
 """
 
 import random
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+
+import numpy as np
 
 from train.data.stories.telling import Event, Mention, Teller
-
-__all__ = ["Corpus", "Event", "Mention", "Story", "corpus", "stories"]
 
 SEPARATOR = "\n\n"
 
@@ -58,12 +56,8 @@ class Corpus:
         stop = len(self.text) if stop is None else stop
         if not 0 <= start < stop <= len(self.text):
             raise ValueError(f"floor: wants 0 <= start < stop <= {len(self.text)}, not start {start}, stop {stop}")
-        return (self._nats_until(stop) - self._nats_until(start)) / (stop - start)
-
-    def _nats_until(self, position: int) -> float:
-        i = min(bisect_right(self.starts, position), len(self.starts) - 1) - 1
-        share = (position - self.starts[i]) / (self.starts[i + 1] - self.starts[i])
-        return self.nats_before[i] + share * (self.nats_before[i + 1] - self.nats_before[i])
+        before, until = np.interp([start, stop], self.starts, self.nats_before).tolist()
+        return (until - before) / (stop - start)
 
 
 def stories(seed: int = 0) -> Iterator[Story]:
@@ -82,12 +76,10 @@ def corpus(characters: int, seed: int = 0) -> Corpus:
     """Whole stories, at least the given number of characters of them."""
     if characters < 1:
         raise ValueError(f"corpus: wants at least 1 character, not {characters}")
-    told, length = [], 0
+    told, starts, nats = [], [0], [0.0]
     for story in stories(seed):
         told.append(story)
-        length += len(story.text) + len(SEPARATOR)
-        if length >= characters:
-            break
-    starts = accumulate((len(story.text) + len(SEPARATOR) for story in told), initial=0)
-    nats = accumulate((story.nats for story in told), initial=0.0)
-    return Corpus("".join(story.text + SEPARATOR for story in told), tuple(told), list(starts), list(nats))
+        starts.append(starts[-1] + len(story.text) + len(SEPARATOR))
+        nats.append(nats[-1] + story.nats)
+        if starts[-1] >= characters:
+            return Corpus("".join(story.text + SEPARATOR for story in told), tuple(told), starts, nats)

@@ -19,15 +19,12 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from train.data.stories import Event, Story, stories
+from train.data.stories.world import RELIEFS, TROUBLES
 
 WORD = re.compile(r"\w+|[^\w\s]")
 
 # How these events leave the one they happen to, whether or not the story goes on to say so.
-FEELINGS = {
-    "lose": "sad", "break": "sad", "hide": "sad", "hurt": "sad", "take": "cross", "refuse": "cross", "noise": "scared",
-    "give": "happy", "lend": "happy", "return": "happy", "drop": "happy", "find again": "happy", "mend": "happy",
-    "explain": "happy", "nurse": "happy", "fetch": "happy",
-}  # fmt: skip
+FEELINGS = {kind: mood for kind, (_, mood) in TROUBLES.items()} | dict.fromkeys(RELIEFS, "happy")
 
 ROLES = {"a": "doer", "b": "other", "x": "thing", "y": "exchange", "place": "place", "feeling": "feeling"}
 
@@ -42,12 +39,9 @@ QUESTIONS = {
     "put": (("Where did {a} put the {x}?", "place"),),
     "mend": (("Who mended the {x}?", "a"), ("What did {a} mend?", "x")),
     "find": (("What did {a} find?", "x"), ("Where did {a} find something?", "place")),
-    "find again": (("Who found the lost {x}?", "a"),),
-    "outing": (("Where did {a} go with {b}?", "place"),),
-    "feel": (("How did {a} feel?", "feeling"),),
-    "hurt": (("Who got hurt?", "a"),),
-    "nurse": (("Who looked after {b}?", "a"),),
-    "noise": (("Who heard a noise?", "a"),),
+    "find again": (("Who found the lost {x}?", "a"),), "outing": (("Where did {a} go with {b}?", "place"),),
+    "feel": (("How did {a} feel?", "feeling"),), "hurt": (("Who got hurt?", "a"),),
+    "nurse": (("Who looked after {b}?", "a"),), "noise": (("Who heard a noise?", "a"),),
     "return": (("Who gave the {x} back?", "a"),),
 }
 UNANSWERABLE = 0.33  # the share of questions about something that did not happen
@@ -151,11 +145,8 @@ def following(told: Iterator[Story], draw: random.Random) -> Iterator[dict]:
 
 # name: (the kind of task, the maker)
 SETS: dict[str, tuple[str, Callable]] = {
-    "sentiment": ("classify", sentiment),
-    "coherence": ("classify", coherence),
-    "roles": ("tag", roles),
-    "questions": ("answer", questions),
-    "next": ("choose", following),
+    "sentiment": ("classify", sentiment), "coherence": ("classify", coherence), "roles": ("tag", roles),
+    "questions": ("answer", questions), "next": ("choose", following),
 }
 
 
@@ -199,12 +190,8 @@ def _span(story: Story, events: tuple[Event, ...], event: Event, role: str) -> t
         found = [m for m in event.mentions if m.role == role]
     else:
         name = event.cast[role]
-        found = [
-            m
-            for other in events
-            for m in other.mentions
-            if m.name == name and m.end <= event.end and re.search(rf"\b{name}\b", story.text[m.start : m.end])
-        ]
+        before = [m for other in events for m in other.mentions if m.name == name and m.end <= event.end]
+        found = [m for m in before if re.search(rf"\b{name}\b", story.text[m.start : m.end])]
     if not found:
         return None
     start, end = found[-1].start, found[-1].end

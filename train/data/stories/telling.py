@@ -64,19 +64,29 @@ def pieces(form: str) -> list[tuple[str, str, str]]:
     return [(text, *slot) for text, slot in zip(texts, [*slots, ("", "")])]
 
 
+def table(text: str) -> dict[str, list[str]]:
+    """The lines of a table, from its column 13 on, by what stands before; where nothing does, by what did last."""
+    rows, name = {}, ""
+    for line in text.splitlines():
+        if line and line[0] != "#":
+            name = line[:13].strip() or name
+            rows.setdefault(name, []).append(line[13:])
+    return rows
+
+
 WORDS = {name: choices(text) for name, text in words.WORDS.items()}
 NAMES = {kind: choices(text) for kind, text in words.NAMES.items()}
 KIND_OF_NAME = {name: kind for kind, names in NAMES.items() for name in names.options}
 NAMES["girl boy"] = NAMES[""] = choices(words.NAMES["girl"] + " " + words.NAMES["boy"])
 KIN = choices(" ".join(words.KIN.values()))
 KIND_OF_KIN = {kin: kind for kind, text in words.KIN.items() for kin in choices(text).options}
+PETS = {kin for kin, kind in KIND_OF_KIN.items() if kind == "pet"}
 PLACES = Choices(list(words.PLACES))
 LANDMARKS = {place: choices(text) for place, text in words.PLACES.items()}
 THINGS = {number: choices(text) for number, text in words.THINGS.items()}
 SOFT = set(words.SOFT.split())
 PRONOUNS = {kind: dict(zip(("he", "him", "his"), text.split())) for kind, text in words.PRONOUNS.items()}
-FORMS = {kind: Choices([pieces(line.strip()) for line in text.strip().splitlines()])
-         for kind, text in words.FORMS.items()}
+FORMS = {kind: Choices([pieces(line) for line in lines]) for kind, lines in table(words.FORMS).items()}
 CAUSES = {kind: [pieces(line) for line in lines] for kind, lines in words.CAUSES.items()}
 
 CHILD = Choices(["girl", "boy"])
@@ -109,8 +119,8 @@ class Teller:
         """Choose what happens next, say it, and let it happen."""
         world, possible = self.world, list(moves(self.world))
         _, kind, *cast = self.choose(Choices(possible, [move[0] for move in possible]))
-        self.roles = {**dict(zip("ab", (member for member in cast if isinstance(member, Person)))),
-                      **dict(zip("xy", (member for member in cast if isinstance(member, Thing))))}
+        people = [member for member in cast if isinstance(member, Person)]
+        self.roles = dict(zip("ab", people)) | dict(zip("xy", cast[len(people) :]))
         self.gap = "" if not self.length else "\n" if kind in words.NEW_LINE else " "
         self.capital, self.an = True, False  # what the next word written needs
         self.subject, self.said, self.spot = None, set(), ""
@@ -182,10 +192,8 @@ class Teller:
             case "sound":
                 a.detail = f"{self.choose(WORDS['loud'])} {self.choose(WORDS['noise'])}"
                 self.write(a.detail)
-            case "limb":
-                a.detail = self.choose(WORDS["part"])
-                self.write(a.detail)
-            case "detail":
+            case "limb" | "detail":
+                a.detail = self.choose(WORDS["part"]) if slot == "limb" else a.detail
                 self.write(a.detail)
             case "cause" | "claim":  # why a feels so, and a's words for it
                 (kind, b, x), start = a.cause, self.length + len(self.gap)
@@ -202,9 +210,8 @@ class Teller:
                 person.kind = person.kind or self.choose(CHILD)
                 return self.write(person.kind)
             case "kin":
-                pets = {kin for kin, kind in KIND_OF_KIN.items() if kind == "pet"}
                 one_pet = any(other.kind == "pet" for other in self.world.people)
-                kin = self.choose(KIN.without(pets) if one_pet else KIN)
+                kin = self.choose(KIN.without(one_pet and PETS))
                 person.kind = KIND_OF_KIN[kin]
                 return self.write(kin)
             case "feeling":
@@ -258,17 +265,13 @@ class Teller:
 
     def new_thing(self, role: str, thing: Thing) -> None:
         """A thing's first mention: "a small red kite", "some blue boots"."""
-        start = self.length + len(self.gap)
+        start, said = self.length + len(self.gap), []
         thing.kind = self.choose(NUMBER)
-        if thing.kind == "one":
-            self.an = True
-        else:
-            self.write("some ")
-        self.write(self.choose(WORDS["size"]))
-        self.write(" ")
-        thing.colour = self.choose(WORDS["colour"])
-        self.write(thing.colour)
-        self.write(" ")
-        thing.name = self.choose(THINGS[thing.kind].without({other.name for other in self.world.things}))
-        self.write(thing.name)
+        self.an = thing.kind == "one"
+        self.write("" if self.an else "some ")
+        names = THINGS[thing.kind].without({other.name for other in self.world.things})
+        for options in (WORDS["size"], WORDS["colour"], names):
+            said.append(self.choose(options))
+            self.write(said[-1] + " ")
+        _, thing.colour, thing.name = said
         self.mentions.append(Mention(role, thing.name, start, self.length))

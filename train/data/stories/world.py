@@ -44,7 +44,6 @@ class World:
     tried: list[str] = field(default_factory=list)  # what has been said and done about it
     troubles: int = 0  # how many there have been
     next: list[Move] = field(default_factory=list)  # one of these must follow at once: an answer, an ending
-    told: int = 0  # events so far
     over: bool = False
 
     def speakers(self) -> list[Person]:
@@ -201,13 +200,15 @@ def happen(world: World, kind: str, a: Person | None = None, b: Person | None = 
            x: Thing | None = None, y: Thing | None = None, spot: str = "") -> None:
     """Change the world by an event; spot is the place its sentence spoke of."""
     world.next = []
-    world.told += 1
     world.tried.append(kind)
     touched, other = (b, a) if b else (a, None)
-    if kind in TROUBLES:
-        trouble(world, touched, *TROUBLES[kind], other, x)
+    if kind in TROUBLES:  # which last until a relief
+        cause, mood = TROUBLES[kind]
+        world.trouble, world.tried, world.troubles = (cause, touched, other, x), [], world.troubles + 1
+        touched.mood, touched.feeling, touched.cause = mood, "", (cause, other, x)
     elif kind in RELIEFS:
-        relief(world, touched, RELIEFS[kind], other, x)
+        world.trouble = ()
+        touched.mood, touched.feeling, touched.cause = "happy", "", (RELIEFS[kind], other, x)
     match kind:
         case "open" | "outing" | "meet":
             world.people.append(b or a)
@@ -244,15 +245,3 @@ def happen(world: World, kind: str, a: Person | None = None, b: Person | None = 
 HOLDER = {"own": "a", "bring": "a", "find": "a", "pick": "a", "take": "a", "fetch": "a",
           "give": "b", "lend": "b", "return": "b", "drop": "b", "swap": "b", "find again": "b",
           "lose": "", "hide": "", "put": ""}
-
-
-def trouble(world: World, a: Person, kind: str, mood: str, b: Person | None, x: Thing | None) -> None:
-    """From now on a suffers, until relief()."""
-    world.trouble, world.tried, world.troubles = (kind, a, b, x), [], world.troubles + 1
-    a.mood, a.feeling, a.cause = mood, "", (kind, b, x)
-
-
-def relief(world: World, a: Person, cause: str, b: Person | None, x: Thing | None) -> None:
-    """All is well, and a is happy because of what b did."""
-    world.trouble = ()
-    a.mood, a.feeling, a.cause = "happy", "", (cause, b, x)
