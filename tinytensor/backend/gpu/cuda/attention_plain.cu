@@ -6,6 +6,7 @@
 // shared memory with 4 elements of padding to the row, which keeps 8 rows read at once in different banks.
 // Tiles: QUERIES x 32 keys. Shared memory forward: (QUERIES + 64)(D + 4) + 36 QUERIES elements (75 KB for float, D = 128).
 #include "attention_rules.cuh"
+#include "rows.cuh"
 
 constexpr int KEYS = 32, THREADS = 128;
 
@@ -15,10 +16,6 @@ template <class R> struct alignas(16) Four {
 template <class R> __device__ __forceinline__ Four<R>& four(R* p) {
   return *reinterpret_cast<Four<R>*>(p);
 }
-__device__ __forceinline__ float exponential(float x) { return expf(x); }
-__device__ __forceinline__ double exponential(double x) { return exp(x); }
-__device__ __forceinline__ float logarithm(float x) { return logf(x); }
-__device__ __forceinline__ double logarithm(double x) { return log(x); }
 
 // Rows [first, first + ROWS) of a matrix into a tile of D columns, zeros beyond its ends.
 template <int ROWS, int D, class R>
@@ -35,27 +32,18 @@ template <int ROWS, int D, class R>
 __device__ __forceinline__ void row_products(R (&c)[ROWS][4], R* rows, int row, R* others, int x) {
   for (int place = 0; place < D; place += 4) {
     Four<R> a[ROWS], b[4];
-#pragma unroll
-    for (int i = 0; i < ROWS; i++) a[i] = four(rows + (row + i) * (D + 4) + place);
-#pragma unroll
-    for (int j = 0; j < 4; j++) b[j] = four(others + (x + 8 * j) * (D + 4) + place);
-#pragma unroll
-    for (int i = 0; i < ROWS; i++) {
-#pragma unroll
-      for (int j = 0; j < 4; j++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) c[i][j] += a[i].at[e] * b[j].at[e];
+    UNROLL for (int i = 0; i < ROWS; i++) a[i] = four(rows + (row + i) * (D + 4) + place);
+    UNROLL for (int j = 0; j < 4; j++) b[j] = four(others + (x + 8 * j) * (D + 4) + place);
+    UNROLL for (int i = 0; i < ROWS; i++) {
+      UNROLL for (int j = 0; j < 4; j++) {
+        UNROLL for (int e = 0; e < 4; e++) c[i][j] += a[i].at[e] * b[j].at[e];
       }
     }
   }
 }
 
 template <class R, int D, int QUERIES>
-__global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
-    const R* __restrict__ q, const R* __restrict__ k, const R* __restrict__ v, R* __restrict__ y,
-    R* __restrict__ log_sums, long long q_batch, long long q_head, long long q_row, long long k_batch,
-    long long k_head, long long k_row, long long v_batch, long long v_head, long long v_row, long long y_batch,
-    long long y_head, long long y_row, long long width, double scale, RULE_PARAMETERS(R)) {
+__global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(FORWARD_PARAMETERS(R)) {
   constexpr int ROWS = QUERIES / 16;
   DYNAMIC_SHARED(shared);
   R* q_tile = reinterpret_cast<R*>(shared);
@@ -73,8 +61,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
 
   load_rows<QUERIES, D>(q_tile, q, q_row, first, rules.queries, width);
   R out[ROWS][D / 32][4] = {}, highest[ROWS], sum[ROWS];
-#pragma unroll
-  for (int i = 0; i < ROWS; i++) {
+  UNROLL for (int i = 0; i < ROWS; i++) {
     highest[i] = NEGATIVE_INFINITY;
     sum[i] = 0;
   }
@@ -85,12 +72,10 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
     __syncthreads();
     R s[ROWS][4] = {};
     row_products<ROWS, D>(s, q_tile, row, k_tile, x);
-#pragma unroll
-    for (int i = 0; i < ROWS; i++) {
+    UNROLL for (int i = 0; i < ROWS; i++) {
       const int query = first + row + i;
       R top = highest[i];
-#pragma unroll
-      for (int j = 0; j < 4; j++) {
+      UNROLL for (int j = 0; j < 4; j++) {
         const int key = start + x + 8 * j;
         const bool seen = rules.sees(query, key) && rules.allows(query, key);
         s[i][j] = seen ? s[i][j] * R(scale) + rules.added(query, key) : R(NEGATIVE_INFINITY);
@@ -101,49 +86,39 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
       const R shrink = exponential(highest[i] - base);
       highest[i] = top;
       sum[i] *= shrink;
-#pragma unroll
-      for (int j = 0; j < 4; j++) {
+      UNROLL for (int j = 0; j < 4; j++) {
         const int key = start + x + 8 * j;
         R p = exponential(s[i][j] - base);
         sum[i] += p;
         if (rules.threshold && !rules.keeps(rules.patch(query, key), query, key)) p = 0;
         p_tile[(row + i) * (KEYS + 4) + x + 8 * j] = p;
       }
-#pragma unroll
-      for (int n = 0; n < D / 32; n++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) out[i][n][e] *= shrink;
+      UNROLL for (int n = 0; n < D / 32; n++) {
+        UNROLL for (int e = 0; e < 4; e++) out[i][n][e] *= shrink;
       }
     }
     __syncwarp();  // the rows of P are read by the lanes that wrote them
 #pragma unroll 4
     for (int key = 0; key < KEYS; key++) {
       R p[ROWS];
-#pragma unroll
-      for (int i = 0; i < ROWS; i++) p[i] = p_tile[(row + i) * (KEYS + 4) + key];
-#pragma unroll
-      for (int n = 0; n < D / 32; n++) {
+      UNROLL for (int i = 0; i < ROWS; i++) p[i] = p_tile[(row + i) * (KEYS + 4) + key];
+      UNROLL for (int n = 0; n < D / 32; n++) {
         const Four<R> value = four(v_tile + key * (D + 4) + n * 32 + x * 4);
-#pragma unroll
-        for (int i = 0; i < ROWS; i++) {
-#pragma unroll
-          for (int e = 0; e < 4; e++) out[i][n][e] += p[i] * value.at[e];
+        UNROLL for (int i = 0; i < ROWS; i++) {
+          UNROLL for (int e = 0; e < 4; e++) out[i][n][e] += p[i] * value.at[e];
         }
       }
     }
   }
   y += batch * y_batch + head * y_head;
   log_sums += (batch * heads + head) * queries;
-#pragma unroll
-  for (int i = 0; i < ROWS; i++) {
+  UNROLL for (int i = 0; i < ROWS; i++) {
     const R total = over_lanes<Plus, 8>(sum[i]);
     const int query = first + row + i;
     if (query >= rules.queries) continue;
     const R scale_out = total > 0 ? survivor_scale(rules) / total : R(0);
-#pragma unroll
-    for (int n = 0; n < D / 32; n++) {
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
+    UNROLL for (int n = 0; n < D / 32; n++) {
+      UNROLL for (int e = 0; e < 4; e++) {
         const int place = n * 32 + x * 4 + e;
         if (place < width) y[query * y_row + place] = out[i][n][e] * scale_out;
       }
@@ -154,14 +129,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
 
 // As in attention_backward.cu, a block owns a tile of keys. Thread x of group g owns keys 2 g and 2 g + 1 of dK and dV.
 template <class R, int D, int QUERIES>
-__global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
-    const R* __restrict__ q, const R* __restrict__ k, const R* __restrict__ v, const R* __restrict__ dy,
-    const R* __restrict__ log_sums, const R* __restrict__ delta, R* __restrict__ dq, R* __restrict__ dk,
-    R* __restrict__ dv, R* __restrict__ dbias, long long q_batch, long long q_head, long long q_row,
-    long long k_batch, long long k_head, long long k_row, long long v_batch, long long v_head, long long v_row,
-    long long dy_batch, long long dy_head, long long dy_row, long long dk_batch, long long dk_head, long long dk_row,
-    long long dv_batch, long long dv_head, long long dv_row, long long dbias_batch, long long dbias_head,
-    long long dbias_query, long long dbias_key, long long width, double scale, RULE_PARAMETERS(R)) {
+__global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(BACKWARD_PARAMETERS(R)) {
   constexpr int ROWS = QUERIES / 16;
   DYNAMIC_SHARED(shared);
   R* k_tile = reinterpret_cast<R*>(shared);
@@ -195,13 +163,11 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
     R s[ROWS][4] = {}, dp[ROWS][4] = {};
     row_products<ROWS, D>(s, q_tile, row, k_tile, x);
     row_products<ROWS, D>(dp, dy_tile, row, v_tile, x);
-#pragma unroll
-    for (int i = 0; i < ROWS; i++) {
+    UNROLL for (int i = 0; i < ROWS; i++) {
       const int query = start + row + i;
       const bool inside = query < rules.queries;
       const R log_sum = inside ? log_sums[query] : R(POSITIVE_INFINITY), row_delta = inside ? delta[query] : R(0);
-#pragma unroll
-      for (int j = 0; j < 4; j++) {
+      UNROLL for (int j = 0; j < 4; j++) {
         const int key = first + x + 8 * j;
         const bool seen = rules.sees(query, key) && rules.allows(query, key);
         const R p = seen ? exponential(s[i][j] * R(scale) + rules.added(query, key) - log_sum) : R(0);
@@ -218,19 +184,15 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
 #pragma unroll 2
     for (int i = 0; i < QUERIES; i++) {
       R p[2], ds[2];
-#pragma unroll
-      for (int j = 0; j < 2; j++) {
+      UNROLL for (int j = 0; j < 2; j++) {
         p[j] = p_tile[i * (KEYS + 4) + group * 2 + j];
         ds[j] = ds_tile[i * (KEYS + 4) + group * 2 + j];
       }
-#pragma unroll
-      for (int n = 0; n < D / 32; n++) {
+      UNROLL for (int n = 0; n < D / 32; n++) {
         const Four<R> from_dy = four(dy_tile + i * (D + 4) + n * 32 + x * 4);
         const Four<R> from_q = four(q_tile + i * (D + 4) + n * 32 + x * 4);
-#pragma unroll
-        for (int j = 0; j < 2; j++) {
-#pragma unroll
-          for (int e = 0; e < 4; e++) {
+        UNROLL for (int j = 0; j < 2; j++) {
+          UNROLL for (int e = 0; e < 4; e++) {
             value_sums[j][n][e] += p[j] * from_dy.at[e];
             key_sums[j][n][e] += ds[j] * from_q.at[e];
           }
@@ -242,17 +204,13 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
 #pragma unroll 4
       for (int key = 0; key < KEYS; key++) {
         const Four<R> from_k = four(k_tile + key * (D + 4) + n * 32 + x * 4);
-#pragma unroll
-        for (int i = 0; i < ROWS; i++) {
+        UNROLL for (int i = 0; i < ROWS; i++) {
           const R ds = ds_tile[(row + i) * (KEYS + 4) + key];
-#pragma unroll
-          for (int e = 0; e < 4; e++) sums[i][e] += ds * from_k.at[e];
+          UNROLL for (int e = 0; e < 4; e++) sums[i][e] += ds * from_k.at[e];
         }
       }
-#pragma unroll
-      for (int i = 0; i < ROWS; i++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
+      UNROLL for (int i = 0; i < ROWS; i++) {
+        UNROLL for (int e = 0; e < 4; e++) {
           const int query = start + row + i, place = n * 32 + x * 4 + e;
           if (query < rules.queries && place < width) atomicAdd(dq + query * width + place, sums[i][e] * R(scale));
         }
@@ -261,14 +219,11 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
   }
   dk += batch * dk_batch + head * dk_head;
   dv += batch * dv_batch + head * dv_head;
-#pragma unroll
-  for (int j = 0; j < 2; j++) {
+  UNROLL for (int j = 0; j < 2; j++) {
     const int key = first + group * 2 + j;
     if (key >= rules.keys) continue;
-#pragma unroll
-    for (int n = 0; n < D / 32; n++) {
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
+    UNROLL for (int n = 0; n < D / 32; n++) {
+      UNROLL for (int e = 0; e < 4; e++) {
         const int place = n * 32 + x * 4 + e;
         if (place < width) {
           dk[key * dk_row + place] = key_sums[j][n][e] * R(scale);

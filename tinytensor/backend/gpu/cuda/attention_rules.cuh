@@ -13,9 +13,24 @@
       const unsigned char *mask, long long mask_batch, long long mask_head, long long mask_query,               \
       long long mask_key, long long threshold, const u64 *seed_at, u64 seed
 #define GATHER_RULES(T, batch, head)                                                                            \
-  make_rules<T>(batch, head, heads, queries, keys, causal, window, key_limits, bias, bias_batch, bias_head,     \
-                bias_query, bias_key, mask, mask_batch, mask_head, mask_query, mask_key, threshold,             \
-                seed_of(seed_at, seed))
+  {(int)queries, (int)keys, (int)(keys - queries), key_limits ? min((int)keys, key_limits[batch]) : (int)keys,  \
+   causal != 0, (int)window, bias ? bias + batch * bias_batch + head * bias_head : nullptr, (int)bias_query,    \
+   (int)bias_key, mask ? mask + batch * mask_batch + head * mask_head : nullptr, (int)mask_query,               \
+   (int)mask_key, (u32)threshold, (u32)(batch * heads + head), seed_of(seed_at, seed)}
+
+// The steps from batch entry to batch entry, head to head and row to row; and the parameters of the kernels that work in
+// tiles, on the tensor cores and on the plain ones.
+#define STRIDES(x) long long x##_batch, long long x##_head, long long x##_row
+#define FORWARD_PARAMETERS(T)                                                                                   \
+  const T *__restrict__ q, const T *__restrict__ k, const T *__restrict__ v, T *__restrict__ y,                 \
+      Wide<T> *__restrict__ log_sums, STRIDES(q), STRIDES(k), STRIDES(v), STRIDES(y), long long width,          \
+      double scale, RULE_PARAMETERS(T)
+#define BACKWARD_PARAMETERS(T)                                                                                  \
+  const T *__restrict__ q, const T *__restrict__ k, const T *__restrict__ v, const T *__restrict__ dy,          \
+      const Wide<T> *__restrict__ log_sums, const Wide<T> *__restrict__ delta, Wide<T> *__restrict__ dq,        \
+      T *__restrict__ dk, T *__restrict__ dv, Wide<T> *__restrict__ dbias, STRIDES(q), STRIDES(k), STRIDES(v),  \
+      STRIDES(dy), STRIDES(dk), STRIDES(dv), long long dbias_batch, long long dbias_head, long long dbias_query,\
+      long long dbias_key, long long width, double scale, RULE_PARAMETERS(T)
 
 template <class T> struct Rules {
   int queries, keys, offset;  // query t stands at key t + offset
@@ -70,31 +85,6 @@ template <class T> struct Rules {
     return kept(key & 1 ? odd : even, query % 2, threshold);
   }
 };
-
-template <class T>
-__device__ __forceinline__ Rules<T> make_rules(
-    int batch, int head, long long heads, long long queries, long long keys, long long causal, long long window,
-    const int* key_limits, const T* bias, long long bias_batch, long long bias_head, long long bias_query,
-    long long bias_key, const unsigned char* mask, long long mask_batch, long long mask_head, long long mask_query,
-    long long mask_key, long long threshold, u64 seed) {
-  Rules<T> rules;
-  rules.queries = (int)queries;
-  rules.keys = (int)keys;
-  rules.offset = (int)(keys - queries);
-  rules.end = key_limits ? min((int)keys, key_limits[batch]) : (int)keys;
-  rules.causal = causal != 0;
-  rules.window = (int)window;
-  rules.bias = bias ? bias + batch * bias_batch + head * bias_head : nullptr;
-  rules.bias_query = (int)bias_query;
-  rules.bias_key = (int)bias_key;
-  rules.mask = mask ? mask + batch * mask_batch + head * mask_head : nullptr;
-  rules.mask_query = (int)mask_query;
-  rules.mask_key = (int)mask_key;
-  rules.threshold = (u32)threshold;
-  rules.cell = (u32)(batch * heads + head);
-  rules.seed = seed;
-  return rules;
-}
 
 // 1 / (1 - p), from p * 65536.
 template <class T> __device__ __forceinline__ Wide<T> survivor_scale(const Rules<T>& rules) {

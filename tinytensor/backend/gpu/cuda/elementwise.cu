@@ -19,8 +19,7 @@ __global__ void __launch_bounds__(256) gelu_forward(const T* __restrict__ x, con
   R values[SIZE], slopes[SIZE], shift[SIZE];
   read_part<SIZE>(values, x + place);
   if (bias) read_part<SIZE>(shift, bias + place % width);
-#pragma unroll
-  for (int e = 0; e < SIZE; e++) {
+  UNROLL for (int e = 0; e < SIZE; e++) {
     const R v = values[e] + (bias ? shift[e] : R(0));
     if (APPROXIMATE) {
       const R s = R(1) / (R(1) + exponential(R(-2) * (a * v + b * v * v * v)));
@@ -45,8 +44,7 @@ __global__ void __launch_bounds__(256) dropout(const T* __restrict__ x, T* __res
   if (start >= size) return;
   const Words words = philox((u32)group, (u32)(group >> 32), 0, 1, seed_of(seed_at, seed));
   const R scale = R(65536) / R(65536 - threshold);
-#pragma unroll
-  for (int e = 0; e < 8; e++) {
+  UNROLL for (int e = 0; e < 8; e++) {
     if (start + e >= size) break;
     const R value = widen(x[start + e]);
     y[start + e] = narrow<T>(kept(words.at[e / 2], e % 2, (u32)threshold) ? value * scale : R(0));

@@ -37,8 +37,7 @@ __global__ void __launch_bounds__(256, 4) embedding_backward(const T* __restrict
     R sums[4] = {};  // four loads under way at once
     long long i = start;
     for (; i + 4 <= end; i += 4) {
-#pragma unroll
-      for (int j = 0; j < 4; j++) sums[j] += widen(dy[places[i + j] * width + column]);
+      UNROLL for (int j = 0; j < 4; j++) sums[j] += widen(dy[places[i + j] * width + column]);
     }
     for (; i < end; i++) sums[0] += widen(dy[places[i] * width + column]);
     table[id * width + column] = narrow<Out>((sums[0] + sums[1]) + (sums[2] + sums[3]));

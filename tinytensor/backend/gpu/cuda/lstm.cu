@@ -22,8 +22,7 @@ __global__ void __launch_bounds__(256) lstm_forward(
   if (place >= rows * hidden) return;
   const long long row = place / hidden, unit = place % hidden, gate = row * 4 * hidden + unit;
   R a[4];
-#pragma unroll
-  for (int n = 0; n < 4; n++) {
+  UNROLL for (int n = 0; n < 4; n++) {
     a[n] = widen(gates[gate + n * hidden]) + widen(recurrent[gate + n * hidden]);
     a[n] = n == 2 ? R(hyperbolic(a[n])) : sigmoid(a[n]);
     gates[gate + n * hidden] = narrow<T>(a[n]);

@@ -15,6 +15,7 @@ constexpr u32 FULL_WARP = 0xffffffffu;
 constexpr float LOG2_E = 1.4426950408889634f;
 #define NEGATIVE_INFINITY __int_as_float(0xff800000)  // NVRTC has no INFINITY
 #define POSITIVE_INFINITY __int_as_float(0x7f800000)
+#define UNROLL _Pragma("unroll")  // before a loop of known length: written out, so that its arrays lie in registers
 
 #ifdef EMULATED
 
@@ -132,9 +133,6 @@ template <class T> struct alignas(16) Vector {
   static constexpr int SIZE = 16 / sizeof(T);
   T at[SIZE];
 };
-template <class T> __device__ __forceinline__ bool aligned(const T* p) {
-  return reinterpret_cast<u64>(p) % 16 == 0;
-}
 
 // ---- sums and maxima over the lanes of a warp, and over a block ----
 struct Plus {
@@ -145,8 +143,7 @@ struct Largest {
 };
 
 template <class Operation, int LANES = 32, class R> __device__ __forceinline__ R over_lanes(R value) {
-#pragma unroll
-  for (int distance = LANES / 2; distance > 0; distance /= 2) {
+  UNROLL for (int distance = LANES / 2; distance > 0; distance /= 2) {
     value = Operation::of(value, __shfl_xor_sync(FULL_WARP, value, distance));
   }
   return value;

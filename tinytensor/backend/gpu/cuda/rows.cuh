@@ -7,8 +7,7 @@ template <int SIZE, class T> __device__ __forceinline__ void read_part(Wide<T> (
     into[0] = widen(*from);
   } else {
     const Vector<T> part = *reinterpret_cast<const Vector<T>*>(from);
-#pragma unroll
-    for (int e = 0; e < SIZE; e++) into[e] = widen(part.at[e]);
+    UNROLL for (int e = 0; e < SIZE; e++) into[e] = widen(part.at[e]);
   }
 }
 template <int SIZE, class T> __device__ __forceinline__ void write_part(T* to, const Wide<T> (&values)[SIZE]) {
@@ -16,8 +15,7 @@ template <int SIZE, class T> __device__ __forceinline__ void write_part(T* to, c
     *to = narrow<T>(values[0]);
   } else {
     Vector<T> part;
-#pragma unroll
-    for (int e = 0; e < SIZE; e++) part.at[e] = narrow<T>(values[e]);
+    UNROLL for (int e = 0; e < SIZE; e++) part.at[e] = narrow<T>(values[e]);
     *reinterpret_cast<Vector<T>*>(to) = part;
   }
 }
