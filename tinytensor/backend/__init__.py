@@ -54,7 +54,7 @@ def to_device(array, device: str):
     if device == "cpu":
         return to_numpy(array)
     _cupy()  # says so if there is none
-    return importlib.import_module("tinytensor.backend.gpu.capture").moved(np.asarray(array))
+    return importlib.import_module("tinytensor.backend.gpu.launch").moved(np.asarray(array))
 
 
 def beside(array, value):

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinytensor.backend.cpu.arrays import BLOCK
-from tinytensor.backend.cpu.elementwise import keep_mask
+from tinytensor.backend.cpu.layers import keep_mask, survivor_scale
 
 CAUSAL_STRIP = 64  # query rows in a strip: few, so little above the diagonal
 STRIP = 256  # without a triangle more rows mean fewer sums over strips
@@ -233,11 +233,6 @@ def add_broadcast(target, value):
     """target += value, summed over the axes in which target has length 1."""
     axes = tuple(axis for axis in range(value.ndim) if target.shape[axis] == 1 and value.shape[axis] != 1)
     target += value.sum(axis=axes, keepdims=True)
-
-
-def survivor_scale(dropout):
-    """1 / (1 - p); 0 where everything is dropped."""
-    return 1 / (1 - dropout) if dropout < 1 else 0.0
 
 
 def mask_stream(seed):

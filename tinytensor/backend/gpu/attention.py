@@ -14,8 +14,8 @@ import numpy as np
 from tinytensor.backend import array_module
 from tinytensor.backend.cpu.attention import four_axes
 from tinytensor.backend.gpu.arrays import address, to_device_of, wide_dtype
-from tinytensor.backend.gpu.elementwise import draw_seed, dropout_threshold, seed_arguments
 from tinytensor.backend.gpu.launch import blocks_for, c_name, launch, most_shared_memory
+from tinytensor.backend.gpu.layers import draw_seed, dropout_threshold, seed_arguments
 
 TENSOR_CORE_WIDTHS = (32, 64, 96, 128)
 PLAIN_WIDTHS = (32, 64, 128, 256)
@@ -33,7 +33,7 @@ class Rules(NamedTuple):
     mask: object  # booleans that broadcast to (B, H, T, S), or None
     bias: object  # numbers that broadcast to (B, H, T, S), or None
     threshold: int  # dropout's share of 65536
-    seed: object  # see dropout.draw_seed
+    seed: object  # see layers.draw_seed
 
     def arguments(self, q, k) -> tuple:
         """RULE_PARAMETERS in attention_rules.cuh."""
