@@ -248,22 +248,17 @@ def record_many(name: str, arrays: Sequence, parents: Sequence, backward: Callab
     """Like `record` for an op with several outputs: `backward` takes one gradient (or None) per output."""
     if _mode.anomaly:
         _check_values(name, arrays, parents)
-    node = _node(name, parents, backward, len(arrays))
+    node = None  # where no gradient will be asked for
+    if _mode.recording:
+        edges, needed = [], False
+        for parent in parents:
+            if isinstance(parent, Tensor) and parent.requires_grad:
+                edges.append(parent if parent.node is None else (parent.node, parent.output))
+                needed = True
+            else:
+                edges.append(None)
+        node = Node(name, edges, backward, len(arrays)) if needed else None
     return [_tensor(array, node, index) for index, array in enumerate(arrays)]
-
-
-def _node(name: str, parents: Sequence, backward: Callable, outputs: int) -> Node | None:
-    """The node of an op, or None where no gradient will be asked for."""
-    if not _mode.recording:
-        return None
-    edges, needed = [], False
-    for parent in parents:
-        if isinstance(parent, Tensor) and parent.requires_grad:
-            edges.append(parent if parent.node is None else (parent.node, parent.output))
-            needed = True
-        else:
-            edges.append(None)
-    return Node(name, edges, backward, outputs) if needed else None
 
 
 def _tensor(data, node: Node | None, output: int) -> Tensor:
@@ -279,23 +274,21 @@ def _tensor(data, node: Node | None, output: int) -> Tensor:
 
 def _check_values(name: str, arrays: Sequence, parents: Sequence) -> None:
     for array in arrays:
-        if backend.is_float(array.dtype) and not _all_finite(array):
+        if backend.is_float(array.dtype) and (wrong := _not_finite(array)):
             inputs = ", ".join(str(p.shape) for p in parents if isinstance(p, Tensor))
-            raise FloatingPointError(f"{name} produced {_what(array)}; its inputs have shapes {inputs}")
+            raise FloatingPointError(f"{name} produced {wrong}; its inputs have shapes {inputs}")
 
 
 def _check_gradients(node: Node, grads: Sequence) -> None:
     for index, gradient in enumerate(grads):
-        if gradient is not None and not _all_finite(gradient):
-            raise FloatingPointError(
-                f"the gradient of {node.name} produced {_what(gradient)} for its input {index}, "
-                f"of shape {gradient.shape}"
-            )
+        if gradient is not None and (wrong := _not_finite(gradient)):
+            where = f"for its input {index}, of shape {gradient.shape}"
+            raise FloatingPointError(f"the gradient of {node.name} produced {wrong} {where}")
 
 
-def _all_finite(array) -> bool:
-    return bool(backend.array_module(array).isfinite(array).all())
-
-
-def _what(array) -> str:
-    return "NaN" if bool(backend.array_module(array).isnan(array).any()) else "an infinity"
+def _not_finite(array) -> str | None:
+    """What is among the numbers and should not be, if anything."""
+    xp = backend.array_module(array)
+    if bool(xp.isfinite(array).all()):
+        return None
+    return "NaN" if bool(xp.isnan(array).any()) else "an infinity"

@@ -7,7 +7,7 @@ are one each after it. A step is left with one product with w_h (one more with a
 import numpy as np
 
 from tinytensor.backend import array_module
-from tinytensor.backend.cpu.lstm import by_row, by_step
+from tinytensor.backend.cpu.lstm import after_the_steps, by_row, by_step
 from tinytensor.backend.gpu.arrays import to_device_of
 from tinytensor.backend.gpu.cublas import matmul
 from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
@@ -41,7 +41,7 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
 
 def lstm_backward(dy, dh_n, dc_n, saved):
     """dx, dw_x, dw_h, dbias, dw_proj, dh0, dc0, walking the steps back: see backend.cpu.lstm_backward."""
-    x, gates, h, c, tanh_c, m, w_x, w_h, has_bias, w_proj, mask, reverse, cell_clip, proj_clip = saved
+    x, gates, h, c, tanh_c, _, _, w_h, _, w_proj, mask, reverse, cell_clip, proj_clip = saved
     xp = array_module(x)
     T, B, _ = gates.shape
     H, P = c.shape[2], h.shape[2]
@@ -60,13 +60,7 @@ def lstm_backward(dy, dh_n, dc_n, saved):
         steps.start("lstm_backward", B * H, t, (gates[t], tanh_c[t], c[t], c[t + 1], dm, dc, dgates[t]),
                     (B, H, limit(cell_clip)))
         dh = matmul(dgates[t], w_h) + rest
-    flat = dgates.reshape(T * B, 4 * H)
-    dx = xp.ascontiguousarray(by_row(matmul(flat, w_x).reshape(x.shape), reverse))
-    dw_x = matmul(flat.T, x.reshape(T * B, x.shape[2]))
-    dw_h = matmul(flat.T, h[:T].reshape(T * B, P))
-    dbias = flat.sum(axis=0) if has_bias else None
-    dw_proj = None if w_proj is None else matmul(dout.reshape(T * B, P).T, m.reshape(T * B, H))
-    return dx, dw_x, dw_h, dbias, dw_proj, dh, dc
+    return *after_the_steps(matmul, dgates, dout, saved), dh, dc
 
 
 class Steps:
