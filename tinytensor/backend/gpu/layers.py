@@ -98,8 +98,8 @@ def dropout_backward(dy, mask, p):
     if p >= 1:
         return xp.zeros_like(dy)
     dy = xp.ascontiguousarray(dy)
-    dx = xp.empty_like(dy)
-    launch("elementwise.cu", f"dropout<{c_name(dy)}>", (blocks_for(dy.size, 256 * 8),), 256,
+    dx, size = xp.empty_like(dy), part_size(dy.size, dy)
+    launch("elementwise.cu", f"dropout<{c_name(dy)}, {size}>", (blocks_for(dy.size, 256 * size),), 256,
            (dy, dx, dy.size, dropout_threshold(p), *seed_arguments(mask)))
     return dx
 

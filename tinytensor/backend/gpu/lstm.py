@@ -55,7 +55,7 @@ def lstm_backward(dy, dh_n, dc_n, saved):
     clip = limit(None if w_proj is None else proj_clip)
     for t in range(T - 1, -1, -1):
         from_y = None if dy is None else dy[t]
-        steps.start("lstm_split", B * P, t, (dh, from_y, P, h[t + 1], dout[t], rest), (B, P, clip))
+        steps.start("lstm_split", B * P, t, (dh, from_y, h[t + 1], dout[t], rest), (B, P, clip))
         dm = dout[t] if w_proj is None else matmul(dout[t], w_proj)
         steps.start("lstm_backward", B * H, t, (gates[t], tanh_c[t], c[t], c[t + 1], dm, dc, dgates[t]),
                     (B, H, limit(cell_clip)))
@@ -73,7 +73,7 @@ class Steps:
 
     def start(self, name, elements, t, arrays, numbers):
         mask = None if self.mask is None else self.mask[t]
-        launch("lstm.cu", f"{name}<{self.type}>", (blocks_for(elements, 256),), 256, (*arrays, mask, 1, *numbers))
+        launch("lstm.cu", f"{name}<{self.type}>", (blocks_for(elements, 256),), 256, (*arrays, mask, *numbers))
 
 
 def limit(clip) -> float:

@@ -37,13 +37,8 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(FORWARD_PARAM
   commit_copies();
 
   float out[STRIPS][D / 8][4] = {};
-  float highest[STRIPS][2], sum[STRIPS][2];
-  UNROLL for (int strip = 0; strip < STRIPS; strip++) {
-    UNROLL for (int half = 0; half < 2; half++) {
-      highest[strip][half] = NEGATIVE_INFINITY;
-      sum[strip][half] = 0.f;
-    }
-  }
+  float highest[STRIPS][2], sum[STRIPS][2] = {};
+  UNROLL for (int strip = 0; strip < STRIPS; strip++) highest[strip][0] = highest[strip][1] = NEGATIVE_INFINITY;
 
   for (int start = begin; start < end; start += KEYS) {
     wait_for_copies<0>();

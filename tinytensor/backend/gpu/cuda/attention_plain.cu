@@ -60,11 +60,8 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(FORWARD_PA
   const int begin = rules.first_key(first) / KEYS * KEYS, end = rules.end_key(first + QUERIES - 1);
 
   load_rows<QUERIES, D>(q_tile, q, q_row, first, rules.queries, width);
-  R out[ROWS][D / 32][4] = {}, highest[ROWS], sum[ROWS];
-  UNROLL for (int i = 0; i < ROWS; i++) {
-    highest[i] = NEGATIVE_INFINITY;
-    sum[i] = 0;
-  }
+  R out[ROWS][D / 32][4] = {}, highest[ROWS], sum[ROWS] = {};
+  UNROLL for (int i = 0; i < ROWS; i++) highest[i] = NEGATIVE_INFINITY;
   for (int start = begin; start < end; start += KEYS) {
     __syncthreads();  // everyone is done with the last K, V and P
     load_rows<KEYS, D>(k_tile, k, k_row, start, rules.keys, width);

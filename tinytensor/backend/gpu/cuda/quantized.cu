@@ -22,11 +22,9 @@ __device__ __forceinline__ void unpack(u32 packed, unsigned char* to) {
 }
 
 template <int BITS>
-__global__ void __launch_bounds__(128) integer_matmul(const signed char* __restrict__ x,
-                                                      const unsigned char* __restrict__ w,
-                                                      const float* __restrict__ scales,
-                                                      typename Result<BITS>::type* __restrict__ y, long long n,
-                                                      long long m, long long k, long long groups) {
+__global__ void __launch_bounds__(128) integer_matmul(
+    const signed char* __restrict__ x, const unsigned char* __restrict__ w, const float* __restrict__ scales,
+    typename Result<BITS>::type* __restrict__ y, long long n, long long m, long long k, long long groups) {
   __shared__ __align__(16) unsigned char x_tile[TILE * ROW];
   __shared__ __align__(16) unsigned char w_tile[TILE * ROW];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;

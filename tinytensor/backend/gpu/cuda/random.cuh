@@ -31,7 +31,8 @@ __device__ __forceinline__ bool kept(u32 word, int half, u32 threshold) {
   return ((word >> (16 * half)) & 0xffffu) >= threshold;
 }
 
-// values *= keep / (1 - p): SIZE neighbours from the element `start` of an array on, whose groups of eight share a draw.
+// values *= keep / (1 - p): SIZE neighbours from the element `start` of an array on, whose groups of eight share a draw
+// of 128 random bits, 16 to each.
 // The words are chosen by conditions, because registers have no addresses.
 template <int SIZE, class R>
 __device__ __forceinline__ void drop_part(R (&values)[SIZE], long long start, u32 threshold, u64 seed) {
