@@ -1,4 +1,7 @@
-"""Reductions: sums, means and extremes over some of the axes. The gradient spreads back over what was reduced."""
+"""Reductions: sums, means and extremes over some of the axes, and the losses that are a mean of something.
+
+The gradient spreads back over what was reduced.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tinytensor.backend import array_module
+from tinytensor.ops.basic import operands
 from tinytensor.tensor import Tensor, record
 
 Axis = int | tuple[int, ...] | None
@@ -82,6 +87,35 @@ def logsumexp(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         return (_kept(g, shape, axis) * e / xp.where(total == 0, 1, total),)
 
     return record("logsumexp", y if keepdims else y.squeeze(_axes(shape, axis)), (a,), backward)
+
+
+def mse_loss(prediction: Tensor, target) -> Tensor:
+    """mean((prediction - target)^2).   dL/dprediction = 2 (prediction - target) / n, the opposite for the target"""
+    x, y = operands("mse_loss", prediction, target)
+    if x.shape != y.shape:
+        raise ValueError(f"mse_loss: prediction {x.shape} and target {y.shape} must have the same shape")
+    difference = x - y
+
+    def backward(g):
+        dx = difference * (2 * g / difference.size)
+        return dx, -dx
+
+    return record("mse_loss", (difference * difference).mean(), (prediction, target), backward)
+
+
+def binary_cross_entropy(logits: Tensor, targets) -> Tensor:
+    """mean(log(1 + e^x) - x * target), for scores x and targets in [0, 1].   dL/dx = (sigmoid(x) - target) / n
+
+    Written as max(x, 0) - x * target + log(1 + e^-|x|), in which nothing overflows.
+    """
+    x, y = operands("binary_cross_entropy", logits, targets)
+    if x.shape != y.shape:
+        raise ValueError(f"binary_cross_entropy: logits {x.shape} and targets {y.shape} must have the same shape")
+    xp = array_module(x)
+    losses = xp.maximum(x, 0) - x * y + xp.log1p(xp.exp(-xp.abs(x)))
+    n = x.size
+    backward = lambda g: ((0.5 * xp.tanh(0.5 * x) + 0.5 - y) * (g / n), -x * (g / n))
+    return record("binary_cross_entropy", losses.mean(), (logits, targets), backward)
 
 
 def _axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:

@@ -6,7 +6,6 @@
 // shared memory with 4 elements of padding to the row, which keeps 8 rows read at once in different banks.
 // Tiles: QUERIES x 32 keys. Shared memory forward: (QUERIES + 64)(D + 4) + 36 QUERIES elements (75 KB for float, D = 128).
 #include "attention_rules.cuh"
-#include "rows.cuh"
 
 constexpr int KEYS = 32, THREADS = 128;
 

@@ -1,6 +1,5 @@
 // GELU with its slope, and dropout, element by element: SIZE elements to a thread.
 #include "random.cuh"
-#include "rows.cuh"
 
 __device__ __forceinline__ float normal_cdf(float x) { return 0.5f * erfcf(-x * 0.70710678f); }
 __device__ __forceinline__ double normal_cdf(double x) { return 0.5 * erfc(-x * 0.7071067811865476); }

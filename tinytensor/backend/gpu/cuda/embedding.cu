@@ -3,7 +3,7 @@
 // The ids come sorted, each with the place it came from, so equal ids stand side by side. A block looks at one sorted
 // place; if a run of equal ids begins there it adds the whole run up, each thread a few columns, and writes that row of the
 // table once. No atomics: the sum has one order and the result is the same every time.
-#include "rows.cuh"
+#include "primitives.cuh"
 
 // Sorts the ids and says where each came from, equal ids in the order in which they came. An id's rank is the number of
 // smaller ones and of equal ones before it, which every thread counts for its own id: quadratic, but a comparison is so

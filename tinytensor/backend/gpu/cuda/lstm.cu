@@ -1,6 +1,6 @@
 // One step of an LSTM, apart from its matrix products: gates, cell, clipping and padding, one thread for each number of the
 // cell. The products of all inputs with w_x are one matrix product before the loop; h @ w_h is one a step.
-#include "rows.cuh"
+#include "primitives.cuh"
 
 template <class R> __device__ __forceinline__ R sigmoid(R x) { return R(1) / (R(1) + exponential(-x)); }
 __device__ __forceinline__ float hyperbolic(float x) { return tanhf(x); }

@@ -5,7 +5,6 @@
 // the other, and keeps each column's share of dweight and dbias in the register of the thread that owns the column; a row
 // of sums per block is left for a second, small reduction.
 #include "random.cuh"
-#include "rows.cuh"
 
 template <class T, int SIZE, int VECTORS, int CENTRE>
 __global__ void __launch_bounds__(512, 1) norm_forward(

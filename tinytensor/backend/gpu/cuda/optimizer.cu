@@ -2,7 +2,7 @@
 //
 // In mixed precision the parameters that are updated are float32 and the ones the model computes with a rounded copy, which
 // is written in the same pass.
-#include "rows.cuh"
+#include "primitives.cuh"
 
 // m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p = (1 - lr weight_decay) p - rate m / (sqrt(v) + guard)
 // with rate = lr sqrt(1 - beta2^t) / (1 - beta1^t) and guard = eps sqrt(1 - beta2^t): the bias corrections, multiplied out.

@@ -3,7 +3,7 @@
 // The largest logit and the sum of exponentials are found in one pass over the row ("online": Milakov & Gimelshein 2018):
 // whenever a thread meets a larger logit it rescales its sum. So cross-entropy reads its logits once, in forward, and its
 // backward writes the gradient where the logits were, if nobody else needs them.
-#include "rows.cuh"
+#include "primitives.cuh"
 
 template <class R> struct LogSum {
   R highest, sum;  // of exp(x - highest)
