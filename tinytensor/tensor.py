@@ -16,6 +16,7 @@ import heapq
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -68,20 +69,18 @@ def recording() -> bool:
     return _mode.recording
 
 
+@dataclass(eq=False, slots=True)
 class Node:
     """One recorded op: what turns its outputs' gradients into its parents', and the edges along which those go on.
 
     edges: one per parent; None (needs no gradient), a leaf Tensor, or a pair (Node, index of its output).
     """
 
-    __slots__ = ("age", "backward", "edges", "name", "outputs")
-
-    def __init__(self, name: str, edges: list, backward: Callable, outputs: int):
-        self.age = next(_clock)
-        self.name = name
-        self.edges = edges
-        self.backward = backward
-        self.outputs = outputs
+    name: str
+    edges: Sequence
+    backward: Callable | None
+    outputs: int
+    age: int = field(default_factory=_clock.__next__)
 
     def __lt__(self, other: Node) -> bool:
         return self.age > other.age  # heapq pops the smallest: here the youngest
@@ -247,18 +246,13 @@ def record_many(name: str, arrays: Sequence, parents: Sequence, backward: Callab
             else:
                 edges.append(None)
         node = Node(name, edges, backward, len(arrays)) if needed else None
-    return [_tensor(array, node, index) for index, array in enumerate(arrays)]
-
-
-def _tensor(data, node: Node | None, output: int) -> Tensor:
-    """What Tensor(data) makes, without its checks: an op's result needs none."""
-    out = Tensor.__new__(Tensor)
-    out.data = np.asarray(data) if isinstance(data, np.generic) else data
-    out.grad = None
-    out.requires_grad = node is not None
-    out.node = node
-    out.output = output
-    return out
+    outputs = []
+    for index, array in enumerate(arrays):
+        out = Tensor.__new__(Tensor)  # without the checks of Tensor(data): an op's result needs none
+        out.data = np.asarray(array) if isinstance(array, np.generic) else array
+        out.grad, out.requires_grad, out.node, out.output = None, node is not None, node, index
+        outputs.append(out)
+    return outputs
 
 
 def _check_values(name: str, arrays: Sequence, parents: Sequence) -> None:

@@ -165,7 +165,9 @@ def getitem(a: Tensor, index) -> Tensor:
     shape, xp = a.shape, a.xp
 
     def backward(g):
-        if _may_repeat(index):
+        # Only arrays of integers can choose one place twice; slices, single integers and boolean masks cannot.
+        parts = index if isinstance(index, tuple) else (index,)
+        if any(backend.is_array(part) and part.dtype != bool for part in parts):
             return (_added_at(index, g, shape, xp),)
         da = xp.zeros(shape, g.dtype)
         da[index] = g
@@ -178,12 +180,6 @@ def _index(index, like):
     """What an index is made of: arrays where `like` is; slices and integers as they are."""
     index = np.asarray(index, None if index else np.intp) if isinstance(index, list) else raw(index)
     return backend.beside(like, index) if backend.is_array(index) and index.ndim else index
-
-
-def _may_repeat(index) -> bool:
-    """Only arrays of integers can choose one place twice; slices, single integers and boolean masks cannot."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return any(backend.is_array(part) and part.dtype != bool for part in parts)
 
 
 def _added_at(index, g, shape: tuple[int, ...], xp):

@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from tinytensor.backend import array_module, cpu, device_of, to_device
+from tinytensor.backend import array_module, beside, cpu, device_of
 from tinytensor.backend.gpu.launch import blocks_for, c_name, capture, launch
 
 MULTIPROCESSORS = 132  # of an H100; other GPUs run as many blocks in turns
@@ -17,11 +17,6 @@ def address(a) -> int:
     return a.ctypes.data if isinstance(a, np.ndarray) else a.data.ptr
 
 
-def to_device_of(like, a):
-    """`a`, wherever it was made, where `like` is: masks, ids and targets often come from the CPU."""
-    return to_device(a, device_of(like))
-
-
 def wide_dtype(a) -> np.dtype:
     """What sums over `a` are kept in."""
     return np.dtype(np.float64 if a.dtype == np.float64 else np.float32)
@@ -30,7 +25,7 @@ def wide_dtype(a) -> np.dtype:
 def integers(like, ids):
     """The ids as a flat array of int64 beside `like`."""
     xp = array_module(like)
-    return xp.ascontiguousarray(to_device_of(like, ids).reshape(-1), np.int64)
+    return xp.ascontiguousarray(beside(like, ids).reshape(-1), np.int64)
 
 
 def as_rows(x):
@@ -51,7 +46,7 @@ def threads_for(parts: int) -> int:
 
 def embedding(weight, ids):
     """y = weight[ids].  weight: (V, C); ids: integers of any shape.  Returns (*ids.shape, C)."""
-    return array_module(weight).take(weight, to_device_of(weight, ids), axis=0)
+    return array_module(weight).take(weight, beside(weight, ids), axis=0)
 
 
 def id_outside(ids, count, ignored=None):

@@ -1,14 +1,9 @@
-"""The LSTM over a whole sequence: one layer, one direction, every step, forward and backward (cuda/lstm.cu).
-
-The products of all inputs with w_x are one matrix product before the loop, and in backward dx, dw_x, dw_h and dw_proj
-are one each after it. A step is left with one product with w_h (one more with a projection) and one small kernel.
-"""
+"""The LSTM over a whole sequence, as in backend.cpu.lstm; its products apart, a step is one small kernel or two."""
 
 import numpy as np
 
-from tinytensor.backend import array_module
+from tinytensor.backend import array_module, beside
 from tinytensor.backend.cpu.lstm import after_the_steps, by_row, by_step
-from tinytensor.backend.gpu.arrays import to_device_of
 from tinytensor.backend.gpu.cublas import matmul
 from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
 
@@ -34,7 +29,7 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
             steps.start("lstm_project", B * P, t, (matmul(m[t], w_proj.T), h[t], h[t + 1]), (B, P, limit(proj_clip)))
     y = by_row(h[1:], reverse).copy()  # (B, T, P)
     if mask is not None:
-        y *= to_device_of(x, mask)[:, :, None]
+        y *= beside(x, mask)[:, :, None]
     saved = x, gates, h, c, tanh_c, m, w_x, w_h, bias is not None, w_proj, mask, reverse, cell_clip, proj_clip
     return y, h[T].copy(), c[T].copy(), saved
 
@@ -69,7 +64,7 @@ class Steps:
     def __init__(self, x, mask, reverse):
         self.type = c_name(x)
         xp = array_module(x)
-        self.mask = None if mask is None else xp.ascontiguousarray(by_step(to_device_of(x, mask), reverse))
+        self.mask = None if mask is None else xp.ascontiguousarray(by_step(beside(x, mask), reverse))
 
     def start(self, name, elements, t, arrays, numbers):
         mask = None if self.mask is None else self.mask[t]

@@ -1,6 +1,4 @@
-"""Softmax and log-softmax, and cross-entropy: from logits, and with the product that makes them: cuda/softmax.cu.
-
-    loss = (1 - smoothing) (log Z - z_t) + smoothing (log Z - mean(z)) + z_loss (log Z)^2,   Z = sum(exp(z))
+"""Softmax, its logarithm, and cross-entropy: from logits, and with the product that makes them: cuda/softmax.cu.
 
 Losses of 16-bit logits are float32. Rows whose target is ignore_index have loss and gradient 0.
 """

@@ -20,8 +20,8 @@ __global__ void __launch_bounds__(128) attention_delta(
     long long heads, long long queries, long long width) {
   const int query = blockIdx.x * 4 + threadIdx.x / 32, head = blockIdx.y, batch = blockIdx.z, lane = threadIdx.x % 32;
   const bool inside = query < queries;
-  dy += batch * dy_batch + head * dy_head + (inside ? query : 0) * dy_row;
-  y += batch * y_batch + head * y_head + (inside ? query : 0) * y_row;
+  dy = OF_HEAD(dy) + (inside ? query : 0) * dy_row;
+  y = OF_HEAD(y) + (inside ? query : 0) * y_row;
   Wide<T> sum = 0;
   for (int i = lane; i < width; i += 32) sum += widen(dy[i]) * widen(y[i]);
   sum = over_lanes<Plus>(sum);
@@ -60,17 +60,14 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(BACKWARD_PAR
   const int head = blockIdx.y, batch = blockIdx.z, first = blockIdx.x * KEYS;
   const Rules<T> rules = GATHER_RULES(T, batch, head);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = lane / 4, column = lane % 4 * 2;
-  q += batch * q_batch + head * q_head;
-  k += batch * k_batch + head * k_head;
-  v += batch * v_batch + head * v_head;
-  dy += batch * dy_batch + head * dy_head;
+  q = OF_HEAD(q);
+  dy = OF_HEAD(dy);
   log_sums += (batch * heads + head) * queries;
   delta += (batch * heads + head) * queries;
   dq += (batch * heads + head) * queries * width;
-  if (EXTRAS && dbias) dbias += batch * dbias_batch + head * dbias_head;
   const int begin = rules.first_query(first) / QUERIES * QUERIES, end = rules.end_query(first + KEYS - 1);
   const float logit_scale = (float)scale * LOG2_E;
-  const float survivors = EXTRAS ? survivor_scale(rules) : 1.f;
+  const float survivors = EXTRAS ? rules.survivor_scale() : 1.f;
 
   auto fetch = [&](int start, int buffer) {
     load_tile<QUERIES, D, THREADS>(q_tiles + buffer * QUERIES * D, q, (int)q_row, start, rules.queries, width);
@@ -82,8 +79,8 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(BACKWARD_PAR
       row_values[(buffer * 2 + 1) * QUERIES + i] = inside ? delta[start + i] : 0.f;
     }
   };
-  load_tile<KEYS, D, THREADS>(k_tile, k, k_row, first, rules.keys, width);
-  load_tile<KEYS, D, THREADS>(v_tile, v, v_row, first, rules.keys, width);
+  load_tile<KEYS, D, THREADS>(k_tile, OF_HEAD(k), k_row, first, rules.keys, width);
+  load_tile<KEYS, D, THREADS>(v_tile, OF_HEAD(v), v_row, first, rules.keys, width);
   if (begin < end) fetch(begin, 0);
   commit_copies();
 
@@ -120,7 +117,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(BACKWARD_PAR
         p[n][i] = keep ? probability * survivors : 0.f;
         ds[n][i] = probability * ((keep ? ds[n][i] * survivors : 0.f) - row_delta[row]);
         if (EXTRAS && dbias && seen) {
-          atomicAdd(dbias + my_query * (int)dbias_query + my_key * (int)dbias_key, ds[n][i]);
+          atomicAdd(OF_HEAD(dbias) + my_query * (int)dbias_query + my_key * (int)dbias_key, ds[n][i]);
         }
       }
       // Row of ds_tile = key; eight queries to a chunk.
@@ -164,18 +161,16 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(BACKWARD_PAR
   }
   wait_for_copies<0>();
 
-  dk += batch * dk_batch + head * dk_head;
-  dv += batch * dv_batch + head * dv_head;
   UNROLL for (int half = 0; half < 2; half++) {
     const int key = first + warp * 16 + group + half * 8;
     if (key >= rules.keys) continue;
     UNROLL for (int n = 0; n < D / 8; n++) {
       if (n * 8 >= width) break;
       const int place = n * 8 + column;
-      *reinterpret_cast<u32*>(dk + key * dk_row + place) =
+      *reinterpret_cast<u32*>(OF_HEAD(dk) + key * dk_row + place) =
           pack<T>(key_sums[n][2 * half] * (float)scale, key_sums[n][2 * half + 1] * (float)scale);
-      *reinterpret_cast<u32*>(dv + key * dv_row + place) =
-          pack<T>(value_sums[n][2 * half], value_sums[n][2 * half + 1]);
+      u32 both = pack<T>(value_sums[n][2 * half], value_sums[n][2 * half + 1]);
+      *reinterpret_cast<u32*>(OF_HEAD(dv) + key * dv_row + place) = both;
     }
   }
 }

@@ -36,9 +36,6 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_decode(
   const int query = blockIdx.z / batches;
   const Rules<T> rules = GATHER_RULES(T, batch, head);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, team = lane / LANES, part = lane % LANES;
-  q += batch * q_batch + head * q_head + query * q_row;
-  k += batch * k_batch + head * k_head;
-  v += batch * v_batch + head * v_head;
 
   // Elements [i * LANES * SIZE + part * SIZE, + SIZE) of a row are this lane's.
   auto read = [&](R (&into)[N], const T* row) {
@@ -49,7 +46,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_decode(
     }
   };
   R question[N], out[N] = {}, highest = NEGATIVE_INFINITY, sum = 0;
-  read(question, q);
+  read(question, OF_HEAD(q) + query * q_row);
   UNROLL for (int i = 0; i < N; i++) question[i] *= R(scale * 1.4426950408889634);
 
   const int begin = rules.first_key(query), end = rules.end_key(query);
@@ -59,7 +56,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_decode(
     const int key = start + team;
     const bool seen = key < my_end && rules.allows(query, key);
     R numbers[N];
-    if (seen) read(numbers, k + key * k_row);
+    if (seen) read(numbers, OF_HEAD(k) + key * k_row);
     R logit = 0;
     UNROLL for (int i = 0; i < N; i++) logit += seen ? question[i] * numbers[i] : R(0);
     logit = over_lanes<Plus, LANES>(logit);
@@ -68,7 +65,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_decode(
     if (logit == R(NEGATIVE_INFINITY)) continue;  // a bias can close a key as a mask does
     bool keep = true;
     if (rules.threshold) keep = rules.keeps(rules.patch(query, key), query, key);
-    read(numbers, v + key * v_row);
+    read(numbers, OF_HEAD(v) + key * v_row);
     const R top = Largest::of(highest, logit);
     const R shrink = exp2(highest - top), p = exp2(logit - top);
     highest = top;
@@ -121,7 +118,7 @@ __global__ void attention_join(const Wide<T>* __restrict__ partial_out, const Wi
     join(best, total, value, partial_highest[place], partial_sum[place], other);
   }
   const R scale_out = total > 0 ? R(65536) / R(65536 - threshold) / total : R(0);
-  if (i < width) y[batch * y_batch + head * y_head + query * y_row + i] = narrow<T>(value[0] * scale_out);
+  if (i < width) OF_HEAD(y)[query * y_row + i] = narrow<T>(value[0] * scale_out);
   if (i == 0) {  // in the base that the backward kernel of this type works in
     const R in_base_two = best + R(log2(total));
     log_sums[row] = total > 0 ? (base_two ? in_base_two : in_base_two * R(0.6931471805599453)) : R(POSITIVE_INFINITY);

@@ -25,15 +25,12 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(FORWARD_PARAM
   // The last tiles of queries see the most keys: they start first.
   const int first = (gridDim.x - 1 - blockIdx.x) * QUERIES;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = lane / 4, column = lane % 4 * 2;
-  q += batch * q_batch + head * q_head;
-  k += batch * k_batch + head * k_head;
-  v += batch * v_batch + head * v_head;
   const int begin = rules.first_key(first) / KEYS * KEYS, end = rules.end_key(first + QUERIES - 1);
   const float logit_scale = (float)scale * LOG2_E;
   const float exponent_scale = EXTRAS ? 1.f : logit_scale;  // with extras the logits are scaled before they are added
 
-  load_tile<QUERIES, D, THREADS>(q_tile, q, q_row, first, rules.queries, width);
-  if (begin < end) load_tile<KEYS, D, THREADS>(k_tile, k, k_row, begin, rules.keys, width);
+  load_tile<QUERIES, D, THREADS>(q_tile, OF_HEAD(q), q_row, first, rules.queries, width);
+  if (begin < end) load_tile<KEYS, D, THREADS>(k_tile, OF_HEAD(k), k_row, begin, rules.keys, width);
   commit_copies();
 
   float out[STRIPS][D / 8][4] = {};
@@ -43,7 +40,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(FORWARD_PARAM
   for (int start = begin; start < end; start += KEYS) {
     wait_for_copies<0>();
     __syncthreads();  // K is here, and everyone is done with V
-    load_tile<KEYS, D, THREADS>(v_tile, v, v_row, start, rules.keys, width);
+    load_tile<KEYS, D, THREADS>(v_tile, OF_HEAD(v), v_row, start, rules.keys, width);
     commit_copies();
 
     float s[STRIPS][KEYS / 8][4] = {};
@@ -63,7 +60,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(FORWARD_PARAM
     }
     wait_for_copies<0>();
     __syncthreads();  // V is here, and everyone is done with K
-    if (start + KEYS < end) load_tile<KEYS, D, THREADS>(k_tile, k, k_row, start + KEYS, rules.keys, width);
+    if (start + KEYS < end) load_tile<KEYS, D, THREADS>(k_tile, OF_HEAD(k), k_row, start + KEYS, rules.keys, width);
     commit_copies();
 
     const bool edge = !rules.sees_all(first, first + QUERIES - 1, start, start + KEYS - 1);
@@ -132,23 +129,22 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(FORWARD_PARAM
   }
   wait_for_copies<0>();
 
-  y += batch * y_batch + head * y_head;
   log_sums += (batch * heads + head) * queries;
   UNROLL for (int strip = 0; strip < STRIPS; strip++) {
     UNROLL for (int half = 0; half < 2; half++) {
       const float total = over_lanes<Plus, 4>(sum[strip][half]);
       const int query = first + (warp * STRIPS + strip) * 16 + group + half * 8;
       if (query >= rules.queries) continue;
-      const float scale_out = total > 0.f ? (EXTRAS ? survivor_scale(rules) : 1.f) / total : 0.f;
+      const float scale_out = total > 0.f ? (EXTRAS ? rules.survivor_scale() : 1.f) / total : 0.f;
       UNROLL for (int n = 0; n < D / 8; n++) {
         if (n * 8 >= width) break;
         u32 both = pack<T>(out[strip][n][2 * half] * scale_out, out[strip][n][2 * half + 1] * scale_out);
-        *reinterpret_cast<u32*>(y + query * y_row + n * 8 + column) = both;
+        *reinterpret_cast<u32*>(OF_HEAD(y) + query * y_row + n * 8 + column) = both;
       }
       // Base 2. A row with nothing to attend to gets infinity: backward finds exp2(s - infinity) = 0 there.
       if (lane % 4 == 0) {
-        log_sums[query] =
-            total > 0.f ? highest[strip][half] * exponent_scale + fast_log2(total) : POSITIVE_INFINITY;
+        const float log_sum = highest[strip][half] * exponent_scale + fast_log2(total);
+        log_sums[query] = total > 0.f ? log_sum : POSITIVE_INFINITY;
       }
     }
   }

@@ -12,9 +12,7 @@ constexpr int KEYS = 32, THREADS = 128;
 template <class R> struct alignas(16) Four {
   R at[4];
 };
-template <class R> __device__ __forceinline__ Four<R>& four(R* p) {
-  return *reinterpret_cast<Four<R>*>(p);
-}
+template <class R> __device__ __forceinline__ Four<R>& four(R* p) { return *reinterpret_cast<Four<R>*>(p); }
 
 // Rows [first, first + ROWS) of a matrix into a tile of D columns, zeros beyond its ends.
 template <int ROWS, int D, class R>
@@ -53,18 +51,15 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(FORWARD_PA
   const int head = blockIdx.y, batch = blockIdx.z, first = (gridDim.x - 1 - blockIdx.x) * QUERIES;
   const Rules<R> rules = GATHER_RULES(R, batch, head);
   const int x = threadIdx.x % 8, row = threadIdx.x / 8 * ROWS;
-  q += batch * q_batch + head * q_head;
-  k += batch * k_batch + head * k_head;
-  v += batch * v_batch + head * v_head;
   const int begin = rules.first_key(first) / KEYS * KEYS, end = rules.end_key(first + QUERIES - 1);
 
-  load_rows<QUERIES, D>(q_tile, q, q_row, first, rules.queries, width);
+  load_rows<QUERIES, D>(q_tile, OF_HEAD(q), q_row, first, rules.queries, width);
   R out[ROWS][D / 32][4] = {}, highest[ROWS], sum[ROWS] = {};
   UNROLL for (int i = 0; i < ROWS; i++) highest[i] = NEGATIVE_INFINITY;
   for (int start = begin; start < end; start += KEYS) {
     __syncthreads();  // everyone is done with the last K, V and P
-    load_rows<KEYS, D>(k_tile, k, k_row, start, rules.keys, width);
-    load_rows<KEYS, D>(v_tile, v, v_row, start, rules.keys, width);
+    load_rows<KEYS, D>(k_tile, OF_HEAD(k), k_row, start, rules.keys, width);
+    load_rows<KEYS, D>(v_tile, OF_HEAD(v), v_row, start, rules.keys, width);
     __syncthreads();
     R s[ROWS][4] = {};
     row_products<ROWS, D>(s, q_tile, row, k_tile, x);
@@ -106,17 +101,16 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(FORWARD_PA
       }
     }
   }
-  y += batch * y_batch + head * y_head;
   log_sums += (batch * heads + head) * queries;
   UNROLL for (int i = 0; i < ROWS; i++) {
     const R total = over_lanes<Plus, 8>(sum[i]);
     const int query = first + row + i;
     if (query >= rules.queries) continue;
-    const R scale_out = total > 0 ? survivor_scale(rules) / total : R(0);
+    const R scale_out = total > 0 ? rules.survivor_scale() / total : R(0);
     UNROLL for (int n = 0; n < D / 32; n++) {
       UNROLL for (int e = 0; e < 4; e++) {
         const int place = n * 32 + x * 4 + e;
-        if (place < width) y[query * y_row + place] = out[i][n][e] * scale_out;
+        if (place < width) OF_HEAD(y)[query * y_row + place] = out[i][n][e] * scale_out;
       }
     }
     if (x == 0) log_sums[query] = total > 0 ? highest[i] + logarithm(total) : R(POSITIVE_INFINITY);
@@ -138,23 +132,19 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(BACKWARD_
   const int head = blockIdx.y, batch = blockIdx.z, first = blockIdx.x * KEYS;
   const Rules<R> rules = GATHER_RULES(R, batch, head);
   const int x = threadIdx.x % 8, group = threadIdx.x / 8, row = group * ROWS;
-  q += batch * q_batch + head * q_head;
-  k += batch * k_batch + head * k_head;
-  v += batch * v_batch + head * v_head;
-  dy += batch * dy_batch + head * dy_head;
   log_sums += (batch * heads + head) * queries;
   delta += (batch * heads + head) * queries;
   dq += (batch * heads + head) * queries * width;
-  const R survivors = survivor_scale(rules);
+  const R survivors = rules.survivor_scale();
   const int begin = rules.first_query(first) / QUERIES * QUERIES, end = rules.end_query(first + KEYS - 1);
 
-  load_rows<KEYS, D>(k_tile, k, k_row, first, rules.keys, width);
-  load_rows<KEYS, D>(v_tile, v, v_row, first, rules.keys, width);
+  load_rows<KEYS, D>(k_tile, OF_HEAD(k), k_row, first, rules.keys, width);
+  load_rows<KEYS, D>(v_tile, OF_HEAD(v), v_row, first, rules.keys, width);
   R key_sums[2][D / 32][4] = {}, value_sums[2][D / 32][4] = {};
   for (int start = begin; start < end; start += QUERIES) {
     __syncthreads();  // everyone is done with the last tiles
-    load_rows<QUERIES, D>(q_tile, q, q_row, start, rules.queries, width);
-    load_rows<QUERIES, D>(dy_tile, dy, dy_row, start, rules.queries, width);
+    load_rows<QUERIES, D>(q_tile, OF_HEAD(q), q_row, start, rules.queries, width);
+    load_rows<QUERIES, D>(dy_tile, OF_HEAD(dy), dy_row, start, rules.queries, width);
     __syncthreads();
     R s[ROWS][4] = {}, dp[ROWS][4] = {};
     row_products<ROWS, D>(s, q_tile, row, k_tile, x);
@@ -171,9 +161,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(BACKWARD_
         const R ds = p * ((keep ? dp[i][j] * survivors : R(0)) - row_delta);
         p_tile[(row + i) * (KEYS + 4) + x + 8 * j] = keep ? p * survivors : R(0);
         ds_tile[(row + i) * (KEYS + 4) + x + 8 * j] = ds;
-        if (dbias && seen) {
-          atomicAdd(dbias + batch * dbias_batch + head * dbias_head + query * dbias_query + key * dbias_key, ds);
-        }
+        if (dbias && seen) atomicAdd(OF_HEAD(dbias) + query * dbias_query + key * dbias_key, ds);
       }
     }
     __syncthreads();  // P and dS are complete
@@ -213,8 +201,6 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(BACKWARD_
       }
     }
   }
-  dk += batch * dk_batch + head * dk_head;
-  dv += batch * dv_batch + head * dv_head;
   UNROLL for (int j = 0; j < 2; j++) {
     const int key = first + group * 2 + j;
     if (key >= rules.keys) continue;
@@ -222,8 +208,8 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(BACKWARD_
       UNROLL for (int e = 0; e < 4; e++) {
         const int place = n * 32 + x * 4 + e;
         if (place < width) {
-          dk[key * dk_row + place] = key_sums[j][n][e] * R(scale);
-          dv[key * dv_row + place] = value_sums[j][n][e];
+          OF_HEAD(dk)[key * dk_row + place] = key_sums[j][n][e] * R(scale);
+          OF_HEAD(dv)[key * dv_row + place] = value_sums[j][n][e];
         }
       }
     }

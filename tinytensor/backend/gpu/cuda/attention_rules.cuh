@@ -18,9 +18,10 @@
    (int)bias_key, mask ? mask + batch * mask_batch + head * mask_head : nullptr, (int)mask_query,               \
    (int)mask_key, (u32)threshold, (u32)(batch * heads + head), seed_of(seed_at, seed)}
 
-// The steps from batch entry to batch entry, head to head and row to row; and the parameters of the kernels that work in
-// tiles, on the tensor cores and on the plain ones.
+// The steps from batch entry to batch entry, head to head and row to row, and where this head's rows begin; and the
+// parameters of the kernels that work in tiles, on the tensor cores and on the plain ones.
 #define STRIDES(x) long long x##_batch, long long x##_head, long long x##_row
+#define OF_HEAD(x) (x + batch * x##_batch + head * x##_head)
 #define FORWARD_PARAMETERS(T)                                                                                   \
   const T *__restrict__ q, const T *__restrict__ k, const T *__restrict__ v, T *__restrict__ y,                 \
       Wide<T> *__restrict__ log_sums, STRIDES(q), STRIDES(k), STRIDES(v), STRIDES(y), long long width,          \
@@ -45,17 +46,13 @@ template <class T> struct Rules {
   u32 cell;  // which (batch entry, head), for the random numbers
   u64 seed;
 
+  // 1 / (1 - p)
+  __device__ __forceinline__ Wide<T> survivor_scale() const { return Wide<T>(65536) / Wide<T>(65536 - threshold); }
   // The keys that any of the queries [first, last] may see: [first_key, end_key).
-  __device__ __forceinline__ int first_key(int first) const {
-    return window ? max(0, first + offset - window + 1) : 0;
-  }
-  __device__ __forceinline__ int end_key(int last) const {
-    return causal ? max(0, min(end, last + offset + 1)) : end;
-  }
+  __device__ __forceinline__ int first_key(int first) const { return window ? max(0, first + offset - window + 1) : 0; }
+  __device__ __forceinline__ int end_key(int last) const { return causal ? max(0, min(end, last + offset + 1)) : end; }
   // And the queries that may see any of the keys [first, last].
-  __device__ __forceinline__ int first_query(int first) const {
-    return causal ? max(0, first - offset) : 0;
-  }
+  __device__ __forceinline__ int first_query(int first) const { return causal ? max(0, first - offset) : 0; }
   __device__ __forceinline__ int end_query(int last) const {
     return window ? min(queries, max(0, last - offset + window)) : queries;
   }
@@ -86,7 +83,3 @@ template <class T> struct Rules {
   }
 };
 
-// 1 / (1 - p), from p * 65536.
-template <class T> __device__ __forceinline__ Wide<T> survivor_scale(const Rules<T>& rules) {
-  return Wide<T>(65536) / Wide<T>(65536 - rules.threshold);
-}

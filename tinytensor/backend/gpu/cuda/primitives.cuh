@@ -46,9 +46,7 @@ inline float fast_log2(float x) { return log2f(x); }
 
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 
-__device__ __forceinline__ u32 shared_address(const void* p) {
-  return (u32)__cvta_generic_to_shared(p);
-}
+__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
 // c (16 x 8) += a (16 x 16) b (16 x 8), spread over the registers of a warp; the last argument only names the type.
 #define DEFINE_MULTIPLY_ADD(T, NAME)                                                                          \
@@ -95,11 +93,7 @@ __device__ __forceinline__ float fast_exp2(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-__device__ __forceinline__ float fast_log2(float x) {
-  float y;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
+__device__ __forceinline__ float fast_log2(float x) { return __log2f(x); }
 
 #endif
 
