@@ -32,10 +32,7 @@ def gradcheck(fn: Callable[..., Tensor | Sequence[Tensor]], inputs: Sequence[Ten
         if not weights:
             draw = np.random.default_rng(0)
             weights.extend(draw.uniform(0.5, 1.5, y.shape) * draw.choice([-1, 1], y.shape) for y in outputs)
-        total = (outputs[0] * weights[0]).sum()
-        for y, weight in zip(outputs[1:], weights[1:]):
-            total = total + (y * weight).sum()
-        return total
+        return sum((y * weight).sum() for y, weight in zip(outputs, weights))
 
     value = loss()
     if value.requires_grad:

@@ -27,9 +27,7 @@ def sum(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def mean(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The mean over `axis`.   dL/da = dL/dy / n, repeated along the axes"""
     xp, shape = a.xp, a.shape
-    n = _count(shape, axis)
-    if n == 0:
-        raise ValueError(f"mean: there is nothing to average over axis {axis} of shape {shape}")
+    n = _count("mean", "average", shape, axis)
     y = a.data.mean(axis=axis, keepdims=keepdims)
     return record("mean", y, (a,), lambda g: (xp.broadcast_to(_kept(g / n, shape, axis), shape),))
 
@@ -39,7 +37,7 @@ def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 
 
     correction=1 gives the unbiased estimate from a sample.
     """
-    n = _count(a.shape, axis) - correction
+    n = math.prod(a.shape[one] for one in _axes(a.shape, axis)) - correction
     if n <= 0:
         raise ValueError(f"var: axis {axis} of shape {a.shape} is too short for correction={correction}")
     shape = a.shape
@@ -60,8 +58,7 @@ def min(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def _extreme(name: str, choose: Callable, a: Tensor, axis: Axis, keepdims: bool) -> Tensor:
     x, shape = a.data, a.shape
-    if _count(shape, axis) == 0:
-        raise ValueError(f"{name}: there is nothing to choose from over axis {axis} of shape {shape}")
+    _count(name, "choose from", shape, axis)
     y = choose(x, axis=axis, keepdims=True)
 
     def backward(g):
@@ -74,8 +71,7 @@ def _extreme(name: str, choose: Callable, a: Tensor, axis: Axis, keepdims: bool)
 def logsumexp(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(a))) over `axis`, without overflow.   dL/da = dL/dy * softmax(a)"""
     xp, x, shape = a.xp, a.data, a.shape
-    if _count(shape, axis) == 0:
-        raise ValueError(f"logsumexp: there is nothing to add up over axis {axis} of shape {shape}")
+    _count("logsumexp", "add up", shape, axis)
     top = x.max(axis=axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, xp.zeros((), x.dtype))  # a row of -inf has the value -inf, not NaN
     e = xp.exp(x - top)
@@ -113,8 +109,7 @@ def binary_cross_entropy(logits: Tensor, targets) -> Tensor:
         raise ValueError(f"binary_cross_entropy: logits {x.shape} and targets {y.shape} must have the same shape")
     xp = array_module(x)
     losses = xp.maximum(x, 0) - x * y + xp.log1p(xp.exp(-xp.abs(x)))
-    n = x.size
-    backward = lambda g: ((0.5 * xp.tanh(0.5 * x) + 0.5 - y) * (g / n), -x * (g / n))
+    backward = lambda g: ((0.5 * xp.tanh(0.5 * x) + 0.5 - y) * (g / x.size), -x * (g / x.size))
     return record("binary_cross_entropy", losses.mean(), (logits, targets), backward)
 
 
@@ -126,9 +121,12 @@ def _axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     return tuple(one % len(shape) for one in axes)
 
 
-def _count(shape: tuple[int, ...], axis: Axis) -> int:
-    """How many elements become one."""
-    return math.prod(shape[one] for one in _axes(shape, axis))
+def _count(name: str, purpose: str, shape: tuple[int, ...], axis: Axis) -> int:
+    """How many elements become one; there must be some."""
+    n = math.prod(shape[one] for one in _axes(shape, axis))
+    if n == 0:
+        raise ValueError(f"{name}: there is nothing to {purpose} over axis {axis} of shape {shape}")
+    return n
 
 
 def _kept(g, shape: tuple[int, ...], axis: Axis):

@@ -17,16 +17,16 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
     gates = matmul(x.reshape(T * B, inputs), w_x.T).reshape(T, B, 4 * H)
     if bias is not None:
         gates += bias
-    steps = Steps(x, mask, reverse)
+    start = starter(x, mask, reverse)
     h, c = xp.empty((T + 1, B, P), x.dtype), xp.empty((T + 1, B, H), x.dtype)
     h[0], c[0] = h0, c0
     tanh_c, m = xp.empty((T, B, H), x.dtype), xp.empty((T, B, H), x.dtype)
     for t in range(T):
         states = (h[t], h[t + 1]) if w_proj is None else (None, None)
-        steps.start("lstm_forward", B * H, t, (gates[t], matmul(h[t], w_h.T), c[t], c[t + 1], tanh_c[t], m[t], *states),
-                    (B, H, limit(cell_clip)))
+        start("lstm_forward", B * H, t, (gates[t], matmul(h[t], w_h.T), c[t], c[t + 1], tanh_c[t], m[t], *states),
+              (B, H, limit(cell_clip)))
         if w_proj is not None:
-            steps.start("lstm_project", B * P, t, (matmul(m[t], w_proj.T), h[t], h[t + 1]), (B, P, limit(proj_clip)))
+            start("lstm_project", B * P, t, (matmul(m[t], w_proj.T), h[t], h[t + 1]), (B, P, limit(proj_clip)))
     y = by_row(h[1:], reverse).copy()  # (B, T, P)
     if mask is not None:
         y *= beside(x, mask)[:, :, None]
@@ -40,7 +40,7 @@ def lstm_backward(dy, dh_n, dc_n, saved):
     xp = array_module(x)
     T, B, _ = gates.shape
     H, P = c.shape[2], h.shape[2]
-    steps = Steps(x, mask, reverse)
+    start = starter(x, mask, reverse)
     if dy is not None:
         dy = xp.ascontiguousarray(by_step(dy, reverse))  # (T, B, P)
     dh = xp.zeros((B, P), x.dtype) if dh_n is None else xp.ascontiguousarray(dh_n)
@@ -50,25 +50,24 @@ def lstm_backward(dy, dh_n, dc_n, saved):
     clip = limit(None if w_proj is None else proj_clip)
     for t in range(T - 1, -1, -1):
         from_y = None if dy is None else dy[t]
-        steps.start("lstm_split", B * P, t, (dh, from_y, h[t + 1], dout[t], rest), (B, P, clip))
+        start("lstm_split", B * P, t, (dh, from_y, h[t + 1], dout[t], rest), (B, P, clip))
         dm = dout[t] if w_proj is None else matmul(dout[t], w_proj)
-        steps.start("lstm_backward", B * H, t, (gates[t], tanh_c[t], c[t], c[t + 1], dm, dc, dgates[t]),
-                    (B, H, limit(cell_clip)))
+        start("lstm_backward", B * H, t, (gates[t], tanh_c[t], c[t], c[t + 1], dm, dc, dgates[t]),
+              (B, H, limit(cell_clip)))
         dh = matmul(dgates[t], w_h) + rest
     return *after_the_steps(matmul, dgates, dout, saved), dh, dc
 
 
-class Steps:
-    """Starts the kernels of one step after the other, each with its column of the mask."""
+def starter(x, mask, reverse):
+    """A function that starts one kernel of step t, with the step's column of the mask."""
+    kind = c_name(x)
+    mask = None if mask is None else array_module(x).ascontiguousarray(by_step(beside(x, mask), reverse))
 
-    def __init__(self, x, mask, reverse):
-        self.type = c_name(x)
-        xp = array_module(x)
-        self.mask = None if mask is None else xp.ascontiguousarray(by_step(beside(x, mask), reverse))
+    def start(name, elements, t, arrays, numbers):
+        arguments = (*arrays, None if mask is None else mask[t], *numbers)
+        launch("lstm.cu", f"{name}<{kind}>", (blocks_for(elements, 256),), 256, arguments)
 
-    def start(self, name, elements, t, arrays, numbers):
-        mask = None if self.mask is None else self.mask[t]
-        launch("lstm.cu", f"{name}<{self.type}>", (blocks_for(elements, 256),), 256, (*arrays, mask, *numbers))
+    return start
 
 
 def limit(clip) -> float:
