@@ -50,7 +50,10 @@ def normalize(x, branch, weight, bias, eps, *, centre, dropout=0.0, rng=None):
         r = np.add(square @ averager, eps, out=inv_std[block])
         np.divide(1, np.sqrt(r, out=r), out=r)
         scale_rows(n if centre else total[block], r, out=n)
-        np.multiply(n, 1 if weight is None else weight, out=out)
+        if weight is None:
+            np.copyto(out, n)
+        else:
+            np.multiply(n, weight, out=out)
         if bias is not None:
             out += bias
     saved = normed, inv_std, weight, bias is not None, centre, keep, dropout

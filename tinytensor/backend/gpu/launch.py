@@ -108,11 +108,9 @@ def source_text(source: str) -> str:
 
 def c_name(array) -> str:
     """The C++ type of the array's elements."""
-    try:
-        return C_NAMES[array.dtype.name]
-    except KeyError:
-        known = ", ".join(C_NAMES)
-        raise ValueError(f"the GPU kernels have no type for {array.dtype}; convert it to one of {known}") from None
+    if (name := array.dtype.name) not in C_NAMES:
+        raise ValueError(f"the GPU kernels have no type for {array.dtype}; convert it to one of {', '.join(C_NAMES)}")
+    return C_NAMES[name]
 
 
 def blocks_for(items: int, per_block: int) -> int:

@@ -1,7 +1,5 @@
 """The LSTM over a whole sequence, as in backend.cpu.lstm; its products apart, a step is one small kernel or two."""
 
-import numpy as np
-
 from tinytensor.backend import array_module, beside
 from tinytensor.backend.cpu.lstm import after_the_steps, by_row, by_step
 from tinytensor.backend.gpu.cublas import matmul
@@ -72,4 +70,4 @@ def starter(x, mask, reverse):
 
 def limit(clip) -> float:
     """The kernels know "no limit" as 0."""
-    return 0.0 if clip is None else float(np.float64(clip))
+    return 0.0 if clip is None else float(clip)

@@ -46,9 +46,8 @@ __global__ void __launch_bounds__(128) integer_matmul(
         *reinterpret_cast<uint4*>(w_tile + row * ROW + chunk) = values;
       } else {
         uint2 packed = {0, 0};
-        if (first_out + row < m) {
-          packed = *reinterpret_cast<const uint2*>(w + ((first_out + row) * k + start + chunk) / 2);
-        }
+        const long long place = (first_out + row) * k + start + chunk;
+        if (first_out + row < m) packed = *reinterpret_cast<const uint2*>(w + place / 2);
         unpack(packed.x, w_tile + row * ROW + chunk);
         unpack(packed.y, w_tile + row * ROW + chunk + 8);
       }
