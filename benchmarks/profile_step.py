@@ -65,7 +65,7 @@ class Stopwatch:
 
     def __init__(self):
         self.spent: dict[str, float] = defaultdict(float)
-        for family in ("attention", "elementwise", "matmul", "norm", "shape", "softmax"):
+        for family in ("attention", "basic", "layers", "maths", "matmul", "shape", "softmax"):
             module = importlib.import_module(f"tinytensor.ops.{family}")
             for name in ("record", "record_many"):
                 if hasattr(module, name):

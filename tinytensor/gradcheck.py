@@ -9,9 +9,8 @@ import numpy as np
 from tinytensor.tensor import Tensor
 
 
-def gradcheck(
-    fn: Callable[..., Tensor | Sequence[Tensor]], inputs: Sequence[Tensor], eps: float = 1e-6, tolerance: float = 1e-6
-) -> None:
+def gradcheck(fn: Callable[..., Tensor | Sequence[Tensor]], inputs: Sequence[Tensor], eps: float = 1e-6,
+              tolerance: float = 1e-6) -> None:
     """Raise AssertionError if the gradients of fn(*inputs) are not those of finite differences.
 
     fn: returns a Tensor, or several. To check all outputs in one go they are summed with fixed random weights, giving
@@ -33,10 +32,7 @@ def gradcheck(
         if not weights:
             draw = np.random.default_rng(0)
             weights.extend(draw.uniform(0.5, 1.5, y.shape) * draw.choice([-1, 1], y.shape) for y in outputs)
-        total = (outputs[0] * weights[0]).sum()
-        for y, weight in zip(outputs[1:], weights[1:]):
-            total = total + (y * weight).sum()
-        return total
+        return sum((y * weight).sum() for y, weight in zip(outputs, weights))
 
     value = loss()
     if value.requires_grad:
@@ -61,7 +57,6 @@ def gradcheck(
         if error.size and not error.max() <= tolerance:
             worst = np.unravel_index(np.nanargmax(error) if not np.isnan(error).all() else 0, error.shape)
             worst = tuple(int(i) for i in worst)
-            raise AssertionError(
-                f"gradient of input {index}, shape {x.shape}, is off by {error[worst]:.2e} at {worst}: "
-                f"backward() says {analytic[worst]:.8g}, finite differences say {numeric[worst]:.8g}"
-            )
+            said = f"backward() says {analytic[worst]:.8g}, finite differences say {numeric[worst]:.8g}"
+            off = f"is off by {error[worst]:.2e} at {worst}"
+            raise AssertionError(f"gradient of input {index}, shape {x.shape}, {off}: {said}")

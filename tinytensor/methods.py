@@ -1,4 +1,4 @@
-"""Tensor's operators and methods, one line each.
+"""Tensor's operators and methods.
 
 They are attached here so that tensor.py imports no op and the ops can import tensor.py: no circle.
 """
@@ -32,38 +32,13 @@ Tensor.__gt__ = lambda a, b: Tensor(a.data > raw(b))
 Tensor.__ge__ = lambda a, b: Tensor(a.data >= raw(b))
 Tensor.__hash__ = object.__hash__  # comparing elementwise would otherwise take hashing away
 
-Tensor.sum = ops.sum
-Tensor.mean = ops.mean
-Tensor.var = ops.var
-Tensor.max = ops.max
-Tensor.min = ops.min
-Tensor.logsumexp = ops.logsumexp
 Tensor.argmax = lambda a, axis=None: Tensor(a.xp.asarray(a.data.argmax(axis)))
 Tensor.argmin = lambda a, axis=None: Tensor(a.xp.asarray(a.data.argmin(axis)))
-
-Tensor.reshape = ops.reshape
-Tensor.transpose = ops.transpose
-Tensor.swapaxes = ops.swapaxes
-Tensor.expand_dims = ops.expand_dims
-Tensor.squeeze = ops.squeeze
-Tensor.broadcast_to = ops.broadcast_to
-Tensor.split = ops.split
-Tensor.flip = ops.flip
 Tensor.T = property(ops.transpose)
 
-Tensor.exp = ops.exp
-Tensor.log = ops.log
-Tensor.sqrt = ops.sqrt
-Tensor.sin = ops.sin
-Tensor.cos = ops.cos
-Tensor.abs = ops.abs
-Tensor.tanh = ops.tanh
-Tensor.sigmoid = ops.sigmoid
-Tensor.relu = ops.relu
-Tensor.gelu = ops.gelu
-Tensor.silu = ops.silu
-Tensor.clip = ops.clip
-Tensor.softmax = ops.softmax
-Tensor.log_softmax = ops.log_softmax
-Tensor.astype = ops.astype
-Tensor.to = ops.to
+# These are methods under their own names: x.sum() is ops.sum(x).
+for op in (ops.sum, ops.mean, ops.var, ops.max, ops.min, ops.logsumexp, ops.softmax, ops.log_softmax, ops.reshape,
+           ops.transpose, ops.swapaxes, ops.expand_dims, ops.squeeze, ops.broadcast_to, ops.split, ops.flip, ops.exp,
+           ops.log, ops.sqrt, ops.sin, ops.cos, ops.abs, ops.tanh, ops.sigmoid, ops.relu, ops.gelu, ops.silu, ops.clip,
+           ops.astype, ops.to):
+    setattr(Tensor, op.__name__, op)

@@ -50,11 +50,6 @@ def seeded(*key: int) -> Iterator[np.random.Generator]:
 @contextlib.contextmanager
 def replayed(state: dict) -> Iterator[None]:
     """Inside this block the thread draws again what it drew after `state`, a generator's `bit_generator.state`."""
-    before = _current.generator
-    again = _stream(0)
-    again.bit_generator.state = state
-    _current.generator = again
-    try:
+    with seeded(0) as again:
+        again.bit_generator.state = state
         yield
-    finally:
-        _current.generator = before

@@ -16,6 +16,7 @@ import heapq
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -68,20 +69,18 @@ def recording() -> bool:
     return _mode.recording
 
 
+@dataclass(eq=False, slots=True)
 class Node:
     """One recorded op: what turns its outputs' gradients into its parents', and the edges along which those go on.
 
     edges: one per parent; None (needs no gradient), a leaf Tensor, or a pair (Node, index of its output).
     """
 
-    __slots__ = ("age", "backward", "edges", "name", "outputs")
-
-    def __init__(self, name: str, edges: list, backward: Callable, outputs: int):
-        self.age = next(_clock)
-        self.name = name
-        self.edges = edges
-        self.backward = backward
-        self.outputs = outputs
+    name: str
+    edges: Sequence
+    backward: Callable | None
+    outputs: int
+    age: int = field(default_factory=_clock.__next__)
 
     def __lt__(self, other: Node) -> bool:
         return self.age > other.age  # heapq pops the smallest: here the youngest
@@ -116,21 +115,10 @@ class Tensor:
         self.node: Node | None = None
         self.output = 0
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.data.dtype
-
-    @property
-    def ndim(self) -> int:
-        return self.data.ndim
-
-    @property
-    def size(self) -> int:
-        return self.data.size
+    shape = property(lambda self: self.data.shape)
+    dtype = property(lambda self: self.data.dtype)
+    ndim = property(lambda self: self.data.ndim)
+    size = property(lambda self: self.data.size)
 
     @property
     def xp(self):
@@ -248,54 +236,42 @@ def record_many(name: str, arrays: Sequence, parents: Sequence, backward: Callab
     """Like `record` for an op with several outputs: `backward` takes one gradient (or None) per output."""
     if _mode.anomaly:
         _check_values(name, arrays, parents)
-    node = _node(name, parents, backward, len(arrays))
-    return [_tensor(array, node, index) for index, array in enumerate(arrays)]
-
-
-def _node(name: str, parents: Sequence, backward: Callable, outputs: int) -> Node | None:
-    """The node of an op, or None where no gradient will be asked for."""
-    if not _mode.recording:
-        return None
-    edges, needed = [], False
-    for parent in parents:
-        if isinstance(parent, Tensor) and parent.requires_grad:
-            edges.append(parent if parent.node is None else (parent.node, parent.output))
-            needed = True
-        else:
-            edges.append(None)
-    return Node(name, edges, backward, outputs) if needed else None
-
-
-def _tensor(data, node: Node | None, output: int) -> Tensor:
-    """What Tensor(data) makes, without its checks: an op's result needs none."""
-    out = Tensor.__new__(Tensor)
-    out.data = np.asarray(data) if isinstance(data, np.generic) else data
-    out.grad = None
-    out.requires_grad = node is not None
-    out.node = node
-    out.output = output
-    return out
+    node = None  # where no gradient will be asked for
+    if _mode.recording:
+        edges, needed = [], False
+        for parent in parents:
+            if isinstance(parent, Tensor) and parent.requires_grad:
+                edges.append(parent if parent.node is None else (parent.node, parent.output))
+                needed = True
+            else:
+                edges.append(None)
+        node = Node(name, edges, backward, len(arrays)) if needed else None
+    outputs = []
+    for index, array in enumerate(arrays):
+        out = Tensor.__new__(Tensor)  # without the checks of Tensor(data): an op's result needs none
+        out.data = np.asarray(array) if isinstance(array, np.generic) else array
+        out.grad, out.requires_grad, out.node, out.output = None, node is not None, node, index
+        outputs.append(out)
+    return outputs
 
 
 def _check_values(name: str, arrays: Sequence, parents: Sequence) -> None:
     for array in arrays:
-        if backend.is_float(array.dtype) and not _all_finite(array):
+        if backend.is_float(array.dtype) and (wrong := _not_finite(array)):
             inputs = ", ".join(str(p.shape) for p in parents if isinstance(p, Tensor))
-            raise FloatingPointError(f"{name} produced {_what(array)}; its inputs have shapes {inputs}")
+            raise FloatingPointError(f"{name} produced {wrong}; its inputs have shapes {inputs}")
 
 
 def _check_gradients(node: Node, grads: Sequence) -> None:
     for index, gradient in enumerate(grads):
-        if gradient is not None and not _all_finite(gradient):
-            raise FloatingPointError(
-                f"the gradient of {node.name} produced {_what(gradient)} for its input {index}, "
-                f"of shape {gradient.shape}"
-            )
+        if gradient is not None and (wrong := _not_finite(gradient)):
+            where = f"for its input {index}, of shape {gradient.shape}"
+            raise FloatingPointError(f"the gradient of {node.name} produced {wrong} {where}")
 
 
-def _all_finite(array) -> bool:
-    return bool(backend.array_module(array).isfinite(array).all())
-
-
-def _what(array) -> str:
-    return "NaN" if bool(backend.array_module(array).isnan(array).any()) else "an infinity"
+def _not_finite(array) -> str | None:
+    """What is among the numbers and should not be, if anything."""
+    xp = backend.array_module(array)
+    if bool(xp.isfinite(array).all()):
+        return None
+    return "NaN" if bool(xp.isnan(array).any()) else "an infinity"

@@ -53,8 +53,13 @@ def to_device(array, device: str):
         return array
     if device == "cpu":
         return to_numpy(array)
-    _cupy()  # says so if there is none
-    return importlib.import_module("tinytensor.backend.gpu.capture").moved(np.asarray(array))
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError:
+        raise ValueError("device 'cuda' needs CuPy; install it with: pip install 'tinytensor[gpu]'") from None
+    if not cupy.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but CuPy finds no usable GPU on this machine")
+    return importlib.import_module("tinytensor.backend.gpu.launch").moved(np.asarray(array))
 
 
 def beside(array, value):
@@ -71,13 +76,3 @@ def to_numpy(array) -> np.ndarray:
 
 def _is_cupy(value) -> bool:
     return type(value) is not np.ndarray and type(value).__module__.partition(".")[0] == "cupy"
-
-
-def _cupy():
-    try:
-        import cupy
-    except ImportError:
-        raise ValueError("device 'cuda' needs CuPy; install it with: pip install 'tinytensor[gpu]'") from None
-    if not cupy.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but CuPy finds no usable GPU on this machine")
-    return cupy

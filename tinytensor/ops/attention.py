@@ -12,7 +12,7 @@ import numpy as np
 
 from tinytensor import random
 from tinytensor.backend import array_module, backend_of, beside
-from tinytensor.ops.elementwise import check_alike
+from tinytensor.ops.basic import check_alike
 from tinytensor.tensor import Tensor, raw, record
 
 
@@ -28,19 +28,9 @@ def plain_attention(q, k, v, *, causal=False, mask=None, bias=0.0, scale=None):
     return weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1) @ v  # (B, H, T, D); zeros where nothing is seen
 
 
-def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    causal: bool = False,
-    window: int | None = None,
-    mask=None,
-    bias: Tensor | None = None,
-    scale: float | None = None,
-    dropout: float = 0.0,
-    recompute: bool = False,
-) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, window: int | None = None, mask=None,
+              bias: Tensor | None = None, scale: float | None = None, dropout: float = 0.0,
+              recompute: bool = False) -> Tensor:
     """softmax(q @ k^T * scale + bias, where masked -inf) @ v
 
     q: (B, H, T, D); k, v: (B, H, S, D).  Returns (B, H, T, D).
@@ -60,18 +50,9 @@ def attention(
     return record("attention", y, (q, k, v, bias), backward)
 
 
-def self_attention(
-    qkv: Tensor,
-    heads: int,
-    *,
-    causal: bool = False,
-    window: int | None = None,
-    mask=None,
-    bias: Tensor | None = None,
-    scale: float | None = None,
-    dropout: float = 0.0,
-    recompute: bool = False,
-) -> Tensor:
+def self_attention(qkv: Tensor, heads: int, *, causal: bool = False, window: int | None = None, mask=None,
+                   bias: Tensor | None = None, scale: float | None = None, dropout: float = 0.0,
+                   recompute: bool = False) -> Tensor:
     """Attention whose queries, keys and values come side by side from one matrix product; see `attention`.
 
     qkv: (B, T, 3 * C), the three side by side, each made of H heads of width D = C / H.  Returns (B, T, C).
@@ -80,8 +61,7 @@ def self_attention(
     """
     if qkv.ndim != 3 or heads < 1 or qkv.shape[-1] % (3 * heads):
         raise ValueError(f"self_attention: qkv {qkv.shape} must be (B, T, 3 * C), with C divisible by {heads} heads")
-    B, T, packed = qkv.shape
-    C, xp = packed // 3, qkv.xp
+    (B, T, packed), C, xp = qkv.shape, qkv.shape[2] // 3, qkv.xp
     q, k, v = unpack_heads(qkv.data, 3, heads)
     _check(q, k, v, causal, window, mask, bias, dropout)
     y, gradients = _attend(q, k, v, causal, window, mask, bias, scale, dropout, recompute)
@@ -104,19 +84,10 @@ def unpack_heads(packed, parts: int, heads: int) -> list:
 def _attend(q, k, v, causal, window, mask, bias, scale, dropout, recompute) -> tuple:
     """y from raw q, k and v, and what makes the gradients of q, k, v and the bias from that of y, in `out` if given."""
     kernels = backend_of(q)
-    y, saved = kernels.attention(
-        q,
-        k,
-        v,
-        scale=1 / math.sqrt(q.shape[-1]) if scale is None else scale,
-        causal=causal,
-        window=window,
-        mask=raw(mask),
-        bias=raw(bias),
-        dropout=dropout,
-        rng=random.generator() if dropout else None,
-        keep=not recompute,
-    )
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    rng = random.generator() if dropout else None
+    y, saved = kernels.attention(q, k, v, scale=scale, causal=causal, window=window, mask=raw(mask), bias=raw(bias),
+                                 dropout=dropout, rng=rng, keep=not recompute)
     need_bias = isinstance(bias, Tensor) and bias.requires_grad
     return y, lambda dy, out=None: kernels.attention_backward(dy, saved, out=out, need_bias=need_bias)
 
@@ -137,9 +108,8 @@ def _one_query(q, k, v, window, mask, bias, scale):
 
 def _check(q, k, v, causal, window, mask, bias, dropout) -> None:
     if q.ndim != 4 or k.shape != v.shape or q.shape[:2] != k.shape[:2] or q.shape[3] != k.shape[3]:
-        raise ValueError(
-            f"attention: q {q.shape}, k {k.shape} and v {v.shape} must be (B, H, T, D) and twice (B, H, S, D)"
-        )
+        shapes = f"q {q.shape}, k {k.shape} and v {v.shape}"
+        raise ValueError(f"attention: {shapes} must be (B, H, T, D) and twice (B, H, S, D)")
     scores = (*q.shape[:3], k.shape[2])
     for name, value in (("mask", mask), ("bias", bias)):
         shape = () if value is None else value.shape

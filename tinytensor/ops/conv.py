@@ -7,7 +7,7 @@ answer over all places says how surely a piece occurs at all (Kim et al. 2016, a
 from __future__ import annotations
 
 from tinytensor.backend import array_module, backend_of
-from tinytensor.ops.elementwise import check_alike, check_fits
+from tinytensor.ops.basic import check_alike, check_fits
 from tinytensor.tensor import Tensor, record
 
 
@@ -90,3 +90,27 @@ def _check(name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         raise ValueError(f"{name}: a window of {weight.shape[2]} does not fit into {x.shape[1]} places; pad x first")
     check_alike(name, x.data, weight.data)
     check_fits(name, "bias", bias, weight.shape[:1], "weight", weight)
+
+
+def toeplitz(a: Tensor, rows: int, columns: int) -> Tensor:
+    """A matrix that is constant along its diagonals, from its diagonals: y[..., t, s] = a[..., s - t + rows - 1].
+
+    a: (..., rows + columns - 1), the diagonals from the lowest left corner to the upper right one.
+    Returns (..., rows, columns), a view, read-only.   dL/da[d] = dL/dy summed along diagonal d
+    """
+    diagonals = rows + columns - 1
+    if rows < 1 or columns < 1 or a.shape[-1] != diagonals:
+        raise ValueError(f"toeplitz: {rows} rows and {columns} columns have {diagonals} diagonals, not {a.shape}")
+    xp = a.xp
+    windows = xp.lib.stride_tricks.sliding_window_view(xp.ascontiguousarray(a.data), columns, axis=-1)
+
+    def backward(g):
+        # Row i from below belongs i places to the right. Laid out in rows one element too long and read in rows of the
+        # right length, it stands there, and the diagonals have become columns.
+        lead = g.shape[:-2]
+        laid = xp.zeros((*lead, rows, diagonals + 1), g.dtype)
+        laid[..., :columns] = g[..., ::-1, :]
+        read = laid.reshape(*lead, rows * (diagonals + 1))[..., : rows * diagonals].reshape(*lead, rows, diagonals)
+        return (read.sum(axis=-2),)
+
+    return record("toeplitz", windows[..., ::-1, :], (a,), backward)

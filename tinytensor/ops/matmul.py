@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from tinytensor.backend import as_array, backend_of
-from tinytensor.ops.elementwise import alike, check_alike, check_broadcast, check_fits, unbroadcast
+from tinytensor.ops.basic import alike, check_alike, check_broadcast, check_fits, unbroadcast
 from tinytensor.tensor import Tensor, raw, record
 
 
@@ -18,8 +18,10 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     a: (..., N, K); b: (..., K, M).  Returns (..., N, M). A 1-d operand is a row (left) or a column (right).
     dL/da = dL/dy @ b^T,   dL/db = a^T @ dL/dy
     """
-    x, y = _factors(a, b)
-    z = _product(x, y)
+    x, y = alike("matmul", a, b)
+    if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[-2 if y.ndim > 1 else -1]:
+        raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit: the inner lengths must be equal")
+    check_broadcast("matmul", x.shape[:-2], y.shape[:-2])
 
     def backward(g):
         row, column = x.ndim == 1, y.ndim == 1
@@ -30,21 +32,12 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         dy = unbroadcast(_product(left.swapaxes(-1, -2), g), right.shape)
         return dx.reshape(x.shape), dy.reshape(y.shape)
 
-    return record("matmul", z, (a, b), backward)
+    return record("matmul", _product(x, y), (a, b), backward)
 
 
 def _product(x, y):
     """x @ y, by the backend's own product where both are matrices."""
     return backend_of(x).matmul(x, y) if x.ndim == y.ndim == 2 else x @ y
-
-
-def _factors(a, b):
-    """Both arrays, with one sentence naming both shapes if they cannot be multiplied."""
-    x, y = alike("matmul", a, b)
-    if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[-2 if y.ndim > 1 else -1]:
-        raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit: the inner lengths must be equal")
-    check_broadcast("matmul", x.shape[:-2], y.shape[:-2])
-    return x, y
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -88,7 +81,5 @@ def embedding(weight: Tensor, ids) -> Tensor:
     if (wrong := kernels.id_outside(ids, rows)) is not None:
         raise ValueError(f"embedding: id {wrong} is outside the table of {rows} rows (0..{rows - 1})")
 
-    def backward(g):
-        return (kernels.embedding_backward(g, ids, rows, out=weight.gradient_buffer()),)
-
+    backward = lambda g: (kernels.embedding_backward(g, ids, rows, out=weight.gradient_buffer()),)
     return record("embedding", kernels.embedding(weight.data, ids), (weight,), backward)

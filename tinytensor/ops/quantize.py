@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tinytensor.ops.elementwise import check_alike, unbroadcast
+from tinytensor.ops.basic import check_alike, unbroadcast
 from tinytensor.tensor import Tensor, record
 
 

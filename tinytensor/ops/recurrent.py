@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytensor.backend import backend_of
-from tinytensor.ops.elementwise import check_alike
+from tinytensor.ops.basic import check_alike
 from tinytensor.tensor import Tensor, raw, record_many
 
 
@@ -27,19 +27,9 @@ def _sigmoid(a):
     return 1 / (1 + np.exp(-a))
 
 
-def lstm(
-    x: Tensor,
-    w_x: Tensor,
-    w_h: Tensor,
-    bias: Tensor | None = None,
-    w_proj: Tensor | None = None,
-    state: tuple[Tensor, Tensor] | None = None,
-    mask=None,
-    *,
-    reverse: bool = False,
-    cell_clip: float | None = None,
-    proj_clip: float | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+def lstm(x: Tensor, w_x: Tensor, w_h: Tensor, bias: Tensor | None = None, w_proj: Tensor | None = None,
+         state: tuple[Tensor, Tensor] | None = None, mask=None, *, reverse: bool = False,
+         cell_clip: float | None = None, proj_clip: float | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """One layer of an LSTM in one direction:  y, h_n, c_n  from x and the state (h, c), zeros where none is given.
 
     i, f, g, o = split(x_t @ w_x^T + h @ w_h^T + bias)              the gates, in PyTorch's order
@@ -57,24 +47,13 @@ def lstm(
     B, H, P = _sizes(x, w_x, w_h, bias, w_proj, h, c, mask)
     if proj_clip is not None and w_proj is None:
         raise ValueError(f"lstm: proj_clip {proj_clip} clips a projection, but there is no w_proj")
-    xp = x.xp
+    h0 = x.xp.zeros((B, P), x.dtype) if h is None else h.data
+    c0 = x.xp.zeros((B, H), x.dtype) if c is None else c.data
     kernels = backend_of(x.data)
-    y, h_n, c_n, saved = kernels.lstm(
-        x.data,
-        w_x.data,
-        w_h.data,
-        raw(bias),
-        raw(w_proj),
-        xp.zeros((B, P), x.dtype) if h is None else h.data,
-        xp.zeros((B, H), x.dtype) if c is None else c.data,
-        mask,
-        reverse=reverse,
-        cell_clip=cell_clip,
-        proj_clip=proj_clip,
-    )
-
+    *outputs, saved = kernels.lstm(x.data, w_x.data, w_h.data, raw(bias), raw(w_proj), h0, c0, mask, reverse=reverse,
+                                   cell_clip=cell_clip, proj_clip=proj_clip)
     backward = lambda dy, dh_n, dc_n: kernels.lstm_backward(dy, dh_n, dc_n, saved)
-    y, h_n, c_n = record_many("lstm", [y, h_n, c_n], (x, w_x, w_h, bias, w_proj, h, c), backward)
+    y, h_n, c_n = record_many("lstm", outputs, (x, w_x, w_h, bias, w_proj, h, c), backward)
     return y, h_n, c_n
 
 
@@ -88,21 +67,12 @@ def _sizes(x, w_x, w_h, bias, w_proj, h, c, mask) -> tuple[int, int, int]:
     H, P = w_h.shape[0] // 4, w_h.shape[1]
     if w_proj is None and P != H:
         raise ValueError(f"lstm: w_h {w_h.shape} reads an output of {P}, but without w_proj the output has {H}")
-    expected = {
-        "w_x": (w_x, (4 * H, inputs)),
-        "bias": (bias, (4 * H,)),
-        "w_proj": (w_proj, (P, H)),
-        "the state's h": (h, (B, P)),
-        "the state's c": (c, (B, H)),
-        "mask": (mask, (B, T)),
-    }
-    for name, (given, shape) in expected.items():
-        if given is None:
-            continue
-        if given.shape != shape:
-            raise ValueError(
-                f"lstm: {name} has shape {given.shape}, expected {shape} with x {x.shape} and w_h {w_h.shape}"
-            )
+    expected = [("w_x", w_x, (4 * H, inputs)), ("bias", bias, (4 * H,)), ("w_proj", w_proj, (P, H)),
+                ("the state's h", h, (B, P)), ("the state's c", c, (B, H)), ("mask", mask, (B, T))]
+    for name, given, shape in expected:
+        if given is not None and given.shape != shape:
+            what = f"{name} has shape {given.shape}, expected {shape}"
+            raise ValueError(f"lstm: {what} with x {x.shape} and w_h {w_h.shape}")
         if isinstance(given, Tensor):
             check_alike("lstm", x.data, given.data)
     check_alike("lstm", x.data, w_h.data)

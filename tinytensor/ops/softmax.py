@@ -1,13 +1,11 @@
-"""Softmax and the losses: from scores to probabilities, and from probabilities to one number to make smaller."""
+"""Softmax and cross-entropy: from scores to probabilities, and from probabilities to one number to make smaller."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
 from tinytensor.backend import array_module, as_array, backend_of
-from tinytensor.ops.elementwise import check_alike, check_fits, operands
+from tinytensor.ops.basic import check_alike, check_fits
 from tinytensor.tensor import Tensor, raw, record
 
 IGNORED = -100  # a target that does not count, as in PyTorch
@@ -15,22 +13,21 @@ IGNORED = -100  # a target that does not count, as in PyTorch
 
 def softmax(a: Tensor, axis: int = -1) -> Tensor:
     """y = exp(a) / sum(exp(a)) along `axis`.   dL/da = y * (g - sum(g * y))   with g = dL/dy"""
-    kernels = backend_of(a.data)
-    return _along("softmax", axis, a, kernels.softmax, kernels.softmax_backward)
+    return _along("softmax", axis, a, log=False)
 
 
 def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
     """y = a - log(sum(exp(a))) along `axis`.   dL/da = g - exp(y) * sum(g)   with g = dL/dy"""
-    kernels = backend_of(a.data)
-    return _along("log_softmax", axis, a, kernels.log_softmax, kernels.log_softmax_backward)
+    return _along("log_softmax", axis, a, log=True)
 
 
-def _along(name: str, axis: int, a: Tensor, forward: Callable, gradient: Callable) -> Tensor:
+def _along(name: str, axis: int, a: Tensor, log: bool) -> Tensor:
     """The kernels work on the last axis; any other is brought there and back."""
     if a.ndim == 0:
         raise ValueError(f"{name}: a 0-d tensor has no axis to normalize over")
-    y = forward(a.data.swapaxes(axis, -1))
-    back = lambda g: (gradient(g.swapaxes(axis, -1), y).swapaxes(axis, -1),)
+    kernels = backend_of(a.data)
+    y = kernels.softmax(a.data.swapaxes(axis, -1), log)
+    back = lambda g: (kernels.softmax_backward(g.swapaxes(axis, -1), y, log).swapaxes(axis, -1),)
     return record(name, y.swapaxes(axis, -1), (a,), back)
 
 
@@ -44,15 +41,8 @@ def plain_cross_entropy(logits, targets, *, ignore_index=IGNORED, label_smoothin
     return np.where(counts, losses + z_loss * log_z**2, 0)
 
 
-def cross_entropy(
-    logits: Tensor,
-    targets,
-    *,
-    ignore_index: int = IGNORED,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    reduction: str = "mean",
-) -> Tensor:
+def cross_entropy(logits: Tensor, targets, *, ignore_index: int = IGNORED, label_smoothing: float = 0.0,
+                  z_loss: float = 0.0, reduction: str = "mean") -> Tensor:
     """The negative log probability of the right class, in nats.
 
     loss = logsumexp(logits) - logits[target],    averaged over all rows whose target is not `ignore_index`
@@ -64,30 +54,15 @@ def cross_entropy(
     """
     shape, kernels = logits.shape, backend_of(logits.data)
     ids = _checked("cross_entropy", targets, shape[:-1], shape[-1], ignore_index, reduction, kernels)
-    losses, saved = kernels.cross_entropy(
-        logits.data.reshape(-1, shape[-1]),
-        ids,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        z_loss=z_loss,
-    )
-
+    losses, saved = kernels.cross_entropy(logits.data.reshape(-1, shape[-1]), ids, ignore_index=ignore_index,
+                                          label_smoothing=label_smoothing, z_loss=z_loss)
     total, per_row = _reduced(losses, ids, shape[:-1], ignore_index, reduction)
     backward = lambda g: (kernels.cross_entropy_backward(per_row(g), saved).reshape(shape),)
     return record("cross_entropy", total, (logits,), backward)
 
 
-def linear_cross_entropy(
-    x: Tensor,
-    weight: Tensor,
-    targets,
-    bias: Tensor | None = None,
-    *,
-    ignore_index: int = IGNORED,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    reduction: str = "mean",
-) -> Tensor:
+def linear_cross_entropy(x: Tensor, weight: Tensor, targets, bias: Tensor | None = None, *, ignore_index: int = IGNORED,
+                         label_smoothing: float = 0.0, z_loss: float = 0.0, reduction: str = "mean") -> Tensor:
     """cross_entropy(linear(x, weight, bias), targets), fused: the logits of a large vocabulary are never normalized.
 
     x: (..., C); weight: (V, C); bias: (V,); targets: (...) integers in [0, V).
@@ -101,14 +76,8 @@ def linear_cross_entropy(
     shape, kernels = x.shape, backend_of(x.data)
     ids = _checked("linear_cross_entropy", targets, shape[:-1], len(weight), ignore_index, reduction, kernels)
     losses, saved = kernels.linear_cross_entropy(
-        x.data.reshape(-1, shape[-1]),
-        weight.data,
-        ids,
-        bias=raw(bias),
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        z_loss=z_loss,
-    )
+        x.data.reshape(-1, shape[-1]), weight.data, ids, bias=raw(bias), ignore_index=ignore_index,
+        label_smoothing=label_smoothing, z_loss=z_loss)
     total, per_row = _reduced(losses, ids, shape[:-1], ignore_index, reduction)
 
     def backward(g):
@@ -148,33 +117,3 @@ def _reduced(losses, ids, shape: tuple[int, ...], ignore_index: int, reduction: 
     # Left as an array: to read the number would be to wait for the GPU.
     count = array_module(ids).maximum((ids != ignore_index).sum(), 1).astype(losses.dtype)
     return total / count, lambda g: xp.broadcast_to(g / count, rows)
-
-
-def mse_loss(prediction: Tensor, target) -> Tensor:
-    """mean((prediction - target)^2).   dL/dprediction = 2 (prediction - target) / n, the opposite for the target"""
-    x, y = operands("mse_loss", prediction, target)
-    if x.shape != y.shape:
-        raise ValueError(f"mse_loss: prediction {x.shape} and target {y.shape} must have the same shape")
-    difference = x - y
-
-    def backward(g):
-        dx = difference * (2 * g / difference.size)
-        return dx, -dx
-
-    return record("mse_loss", (difference * difference).mean(), (prediction, target), backward)
-
-
-def binary_cross_entropy(logits: Tensor, targets) -> Tensor:
-    """mean(log(1 + e^x) - x * target), for scores x and targets in [0, 1].   dL/dx = (sigmoid(x) - target) / n
-
-    Written as max(x, 0) - x * target + log(1 + e^-|x|), in which nothing overflows.
-    """
-    x, y = operands("binary_cross_entropy", logits, targets)
-    if x.shape != y.shape:
-        raise ValueError(f"binary_cross_entropy: logits {x.shape} and targets {y.shape} must have the same shape")
-    xp = array_module(x)
-    losses = xp.maximum(x, 0) - x * y + xp.log1p(xp.exp(-xp.abs(x)))
-    n = x.size
-    return record("binary_cross_entropy",
-        losses.mean(), (logits, targets), lambda g: ((0.5 * xp.tanh(0.5 * x) + 0.5 - y) * (g / n), -x * (g / n))
-    )

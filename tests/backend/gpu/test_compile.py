@@ -52,7 +52,7 @@ INSTANCES = attention_plans() | {
     ],
     "elementwise.cu": [
         *(f"gelu_forward<{t}, {size}, {tanh}>" for t, size in (("__half", 8), ("float", 4)) for tanh in (0, 1)),
-        *(f"dropout<{t}>" for t in (*HALVES, *REALS)),
+        *(f"dropout<{t}, {size}>" for t, size in zip((*HALVES, *REALS), (8, 8, 4, 2))),
     ],
     "embedding.cu": ["embedding_backward<__nv_bfloat16, float>", "embedding_backward<float, float>", "sort_ids<256>"],
     "optimizer.cu": [

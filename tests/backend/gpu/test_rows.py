@@ -10,7 +10,7 @@ import pytest
 
 from tests.backend.gpu.reference import assert_close, normal, wide
 from tinytensor.backend import cpu, gpu
-from tinytensor.backend.gpu.embedding import sort_ids
+from tinytensor.backend.gpu.arrays import sort_ids
 from tinytensor.ops.softmax import plain_cross_entropy
 
 SHAPES = [(3, 64), (2, 3, 13), (5, 1), (1, 2100)]
@@ -28,17 +28,21 @@ def test_both_backends_have_the_same_functions_with_the_same_signatures():
         assert inspect.signature(function) == inspect.signature(theirs[name]), name
 
 
-def check(name, *arguments, **options):
-    """gpu.name(*arguments) against cpu.name in float64, and its backward kernel, given one gradient per output."""
-    got = getattr(gpu, name)(*arguments, **options)
-    want = getattr(cpu, name)(*map(wide, arguments), **{k: wide(v) for k, v in options.items()})
+def check(name, *arguments, way=None, **options):
+    """gpu.name(*arguments) against cpu.name in float64, and its backward kernel, given one gradient per output.
+
+    way: options that both kernels take, forward and backward.
+    """
+    way = way or {}
+    got = getattr(gpu, name)(*arguments, **options, **way)
+    want = getattr(cpu, name)(*map(wide, arguments), **{k: wide(v) for k, v in options.items()}, **way)
     values = lambda result: list(result[:-1]) if isinstance(result, tuple) else [result]
     for g, w in zip(values(got), values(want)):
         assert_close(g, w, factor=2)
     gradients = [normal(7 + i, v.shape, v.dtype) for i, v in enumerate(values(got))]
     saved = (got[-1], want[-1]) if isinstance(got, tuple) else (got, want)
-    back = getattr(gpu, name + "_backward")(*gradients, saved[0])
-    right = getattr(cpu, name + "_backward")(*map(wide, gradients), saved[1])
+    back = getattr(gpu, name + "_backward")(*gradients, saved[0], **way)
+    right = getattr(cpu, name + "_backward")(*map(wide, gradients), saved[1], **way)
     check_all(back, right)
 
 
@@ -89,7 +93,7 @@ def test_norms_refuse_rows_that_are_too_long(emulated):
 def test_softmax_and_log_softmax_equal_float64(dtype, shape):
     x = normal(1, shape, dtype, scale=3)
     check("softmax", x)
-    check("log_softmax", x)
+    check("softmax", x, way={"log": True})
 
 
 def test_softmax_of_masked_logits_equals_float64(emulated):
@@ -196,9 +200,9 @@ def test_a_row_does_not_depend_on_the_others(dtype, width):
         yield from gpu.normalize(*parts[:2], weight, bias, 1e-5, centre=True)[:2]
         _, _, saved = gpu.normalize(*parts[:2], weight, None, 1e-5, centre=False)
         yield gpu.normalize_backward(parts[3], parts[2], saved)[0]
-        for name in ("softmax", "log_softmax"):
-            yield (y := getattr(gpu, name)(parts[0]))
-            yield getattr(gpu, name + "_backward")(parts[2], y)
+        for log in (False, True):
+            yield (y := gpu.softmax(parts[0], log))
+            yield gpu.softmax_backward(parts[2], y, log)
         losses, saved = gpu.cross_entropy(parts[0], targets[rows], ignore_index=-100, label_smoothing=0.1, z_loss=0.01)
         yield losses
         yield gpu.cross_entropy_backward(dlosses[rows], saved)

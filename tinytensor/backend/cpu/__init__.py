@@ -5,12 +5,10 @@ its backward kernel needs. All of it is single-core code without state: the trai
 a share of the batch instead. backend.gpu has the same names with the same signatures.
 """
 
-from tinytensor.backend.cpu.arrays import matmul, tune_malloc
+from tinytensor.backend.cpu.arrays import embedding, embedding_backward, id_outside, matmul, tune_malloc
 from tinytensor.backend.cpu.attention import attention, attention_backward, attention_step
-from tinytensor.backend.cpu.elementwise import dropout, dropout_backward, gelu, gelu_backward
-from tinytensor.backend.cpu.embedding import embedding, embedding_backward, id_outside
+from tinytensor.backend.cpu.layers import dropout, dropout_backward, gelu, gelu_backward, normalize, normalize_backward
 from tinytensor.backend.cpu.lstm import lstm, lstm_backward
-from tinytensor.backend.cpu.norm import normalize, normalize_backward
 from tinytensor.backend.cpu.optimizer import adamw, sgd, squared_norm
 from tinytensor.backend.cpu.quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4
 from tinytensor.backend.cpu.softmax import (
@@ -18,8 +16,6 @@ from tinytensor.backend.cpu.softmax import (
     cross_entropy_backward,
     linear_cross_entropy,
     linear_cross_entropy_backward,
-    log_softmax,
-    log_softmax_backward,
     softmax,
     softmax_backward,
 )

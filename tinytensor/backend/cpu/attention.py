@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinytensor.backend.cpu.arrays import BLOCK
-from tinytensor.backend.cpu.elementwise import keep_mask
+from tinytensor.backend.cpu.layers import keep_mask, survivor_scale
 
 CAUSAL_STRIP = 64  # query rows in a strip: few, so little above the diagonal
 STRIP = 256  # without a triangle more rows mean fewer sums over strips
@@ -55,7 +55,7 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
     inv_sum = np.empty((B, H, T), q.dtype)  # 1 / l, and 0 for a row with nothing to attend to
     shift = None  # (B, H, T): what is subtracted, once any strip needs it
     kept = []  # (E, E after dropout) of each strip, in the order worked
-    ones = np.ones(S, q.dtype)
+    ones, eps = np.ones(S, q.dtype), np.finfo(q.dtype).eps
     for heads in groups:
         queries, keys, values = np.multiply(q[heads], scale, order="C"), k[heads], v[heads]
         for strip in strips:
@@ -64,7 +64,8 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
                 z = strip_logits(queries, keys, strip, heads, mask, bias)
                 e = np.exp(z, out=z)
                 total = e @ ones[j]
-            if not in_safe_range(total):
+            # Did exp lose something without a shift? A sum overflowed, or is so small that its terms vanished.
+            if total.size and not (total.min() > eps**2 and total.max() < eps**-2):
                 z = strip_logits(queries, keys, strip, heads, mask, bias)
                 m = z.max(axis=3, initial=-np.inf)
                 m[m == -np.inf] = 0  # nothing to attend to: exp(-inf - 0) = 0
@@ -103,8 +104,7 @@ def attention_backward(dy, saved, out=None, need_bias=False):
     # The first strip, with the last rows, often sees every key: it writes dk and dv, and the others add to them.
     writes_all = bool(strips) and strips[0].keys == slice(0, k.shape[2])
     if not writes_all:
-        dk[...] = 0
-        dv[...] = 0
+        dk[...] = dv[...] = 0
     for heads in groups:
         keys, r = k[heads], inv_sum[heads]
         queries = np.multiply(q[heads], scale, order="C")
@@ -113,8 +113,7 @@ def attention_backward(dy, saved, out=None, need_bias=False):
         values = with_column(v[heads], 1, 1)
         for n, strip in enumerate(strips):
             i, j = strip.rows, strip.keys
-            pair = next(kept, None) or remade(queries, keys, strip, heads, mask, bias, shift, dropout, draws)
-            e, dropped = pair
+            e, dropped = next(kept, None) or remade(queries, keys, strip, heads, mask, bias, shift, dropout, draws)
             ds = do[:, :, i] @ values[:, :, j].swapaxes(2, 3)
             if dropout:
                 # The mask stands between dP and delta, so they cannot share a product.
@@ -130,7 +129,9 @@ def attention_backward(dy, saved, out=None, need_bias=False):
                 dv[heads][:, :, j] += dropped.swapaxes(2, 3) @ do[:, :, i, :-1]
                 dk[heads][:, :, j] += ds.swapaxes(2, 3) @ queries[:, :, i]
             if need_bias:
-                add_broadcast(part(four_axes(dbias), heads, i, j), ds)
+                target = part(four_axes(dbias), heads, i, j)
+                shared = tuple(axis for axis in range(4) if target.shape[axis] == 1 and ds.shape[axis] != 1)
+                target += ds.sum(axis=shared, keepdims=True)
         dq[heads] *= scale
     return dq, dk, dv, dbias
 
@@ -205,12 +206,6 @@ def remade(queries, keys, strip, heads, mask, bias, shift, dropout, draws):
     return e, e * keep_mask(e.shape, dropout, draws) if dropout else e
 
 
-def in_safe_range(total):
-    """Whether exp without a shift lost nothing: no sum overflowed, and none is so small that its terms vanished."""
-    eps = np.finfo(total.dtype).eps
-    return total.size == 0 or bool(total.min() > eps**2 and total.max() < eps**-2)
-
-
 def with_column(a, factor, column):
     """[a * factor, column] along the last axis, contiguous."""
     wide = np.empty((*a.shape[:3], a.shape[3] + 1), a.dtype)
@@ -227,17 +222,6 @@ def four_axes(a):
 def part(a, heads, rows, keys):
     """a[heads][rows, keys] for an array that broadcasts to (B, H, T, S)."""
     return a[tuple(slice(None) if n == 1 else s for n, s in zip(a.shape, (*heads, rows, keys)))]
-
-
-def add_broadcast(target, value):
-    """target += value, summed over the axes in which target has length 1."""
-    axes = tuple(axis for axis in range(value.ndim) if target.shape[axis] == 1 and value.shape[axis] != 1)
-    target += value.sum(axis=axes, keepdims=True)
-
-
-def survivor_scale(dropout):
-    """1 / (1 - p); 0 where everything is dropped."""
-    return 1 / (1 - dropout) if dropout < 1 else 0.0
 
 
 def mask_stream(seed):

@@ -83,7 +83,7 @@ def lstm_backward(dy, dh_n, dc_n, saved):
 
     A clipped element passes no gradient on.
     """
-    x, gates, h, c, tanh_c, m, w_x, w_h, has_bias, w_proj, mask, reverse, cell_clip, proj_clip = saved
+    x, gates, h, c, tanh_c, _, _, w_h, _, w_proj, mask, reverse, cell_clip, proj_clip = saved
     T, B, _ = gates.shape
     H, P = c.shape[2], h.shape[2]
     padded = padding(mask, T, reverse)
@@ -131,13 +131,17 @@ def lstm_backward(dy, dh_n, dc_n, saved):
         times_w_h(d, dh)
         if rows is not None:
             dh[rows], dc[rows] = kept_h, kept_c
-    flat = dgates.reshape(T * B, 4 * H)
-    dx = np.ascontiguousarray(by_row((flat @ w_x).reshape(x.shape), reverse))
-    dw_x = flat.T @ x.reshape(T * B, x.shape[2])
-    dw_h = flat.T @ h[:T].reshape(T * B, P)
-    dbias = flat.sum(axis=0) if has_bias else None
-    dw_proj = None if w_proj is None else dprojected.reshape(T * B, P).T @ m.reshape(T * B, H)
-    return dx, dw_x, dw_h, dbias, dw_proj, dh, dc
+    return *after_the_steps(np.matmul, dgates, dprojected, saved), dh, dc
+
+
+def after_the_steps(matmul, dgates, dprojected, saved):
+    """dx, dw_x, dw_h, dbias, dw_proj: one product each, over all steps; on either backend, by its own matmul."""
+    x, _, h, _, _, m, w_x, _, has_bias, w_proj, _, reverse, _, _ = saved
+    rows = lambda a: a.reshape(-1, a.shape[-1])  # (T, B, ...) -> (T * B, ...)
+    flat = rows(dgates)
+    dx = by_row(matmul(flat, w_x).reshape(x.shape), reverse).copy()
+    dw_proj = None if w_proj is None else matmul(rows(dprojected).T, rows(m))
+    return dx, matmul(flat.T, rows(x)), matmul(flat.T, rows(h[:-1])), flat.sum(axis=0) if has_bias else None, dw_proj
 
 
 def by_step(a, reverse):

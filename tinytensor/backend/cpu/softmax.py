@@ -10,55 +10,40 @@ they are left out before any work is done, as they are most of the rows in maske
 
 import numpy as np
 
-from tinytensor.backend.cpu.arrays import as_rows, row_blocks, scale_rows
-from tinytensor.backend.cpu.embedding import add_rows
+from tinytensor.backend.cpu.arrays import add_rows, as_rows, row_blocks, scale_rows
 
 SMALL_HEAD = 4  # classes per input channel, see linear_cross_entropy
 
 
-def softmax(x):
-    """y = exp(x) / sum(exp(x)) over the last axis.  x: (..., C)."""
-    rows = as_rows(x)
-    N, C = rows.shape
-    y, ones = np.empty_like(rows), np.ones(C, rows.dtype)
-    for block in row_blocks(N, C):
-        e = np.subtract(rows[block], row_max(rows[block])[:, None], out=y[block])
-        np.exp(e, out=e)
-        scale_rows(e, 1 / (e @ ones), out=e)
-    return y.reshape(x.shape)
-
-
-def softmax_backward(dy, y):
-    """dx = y * (dy - sum(y * dy)) over the last axis."""
-    dys, ys = as_rows(dy), as_rows(y)
-    N, C = ys.shape
-    dx = np.empty_like(ys)
-    for block in row_blocks(N, C):
-        out = np.subtract(dys[block], np.vecdot(dys[block], ys[block])[:, None], out=dx[block])
-        out *= ys[block]
-    return dx.reshape(y.shape)
-
-
-def log_softmax(x):
-    """y = x - log(sum(exp(x))) over the last axis.  x: (..., C)."""
+def softmax(x, log=False):
+    """y = exp(x) / sum(exp(x)) over the last axis, or its logarithm x - log(sum(exp(x))).  x: (..., C)."""
     rows = as_rows(x)
     N, C = rows.shape
     y, ones = np.empty_like(rows), np.ones(C, rows.dtype)
     for block in row_blocks(N, C):
         out = np.subtract(rows[block], row_max(rows[block])[:, None], out=y[block])
-        out -= np.log(np.exp(out) @ ones)[:, None]
+        if log:
+            out -= np.log(np.exp(out) @ ones)[:, None]
+        else:
+            np.exp(out, out=out)
+            scale_rows(out, 1 / (out @ ones), out=out)
     return y.reshape(x.shape)
 
 
-def log_softmax_backward(dy, y):
-    """dx = dy - exp(y) * sum(dy) over the last axis."""
+def softmax_backward(dy, y, log=False):
+    """dx = y * (dy - sum(y * dy)) over the last axis, or of the logarithm dy - exp(y) * sum(dy)."""
     dys, ys = as_rows(dy), as_rows(y)
     N, C = ys.shape
     dx, ones = np.empty_like(ys), np.ones(C, ys.dtype)
     for block in row_blocks(N, C):
-        out = np.exp(ys[block], out=dx[block])
-        scale_rows(out, dys[block] @ ones, out=out)
-        np.subtract(dys[block], out, out=out)
+        d, out = dys[block], dx[block]
+        if log:
+            np.exp(ys[block], out=out)
+            scale_rows(out, d @ ones, out=out)
+            np.subtract(d, out, out=out)
+        else:
+            np.subtract(d, np.vecdot(d, ys[block])[:, None], out=out)
+            out *= ys[block]
     return dx.reshape(y.shape)
 
 

@@ -5,13 +5,11 @@ float16 and bfloat16 arrays (bfloat16 through ml_dtypes); sums are kept in float
 says how a kernel is compiled and started, and how all of this is tested where there is no GPU.
 """
 
-from tinytensor.backend.gpu.arrays import tune_malloc
+from tinytensor.backend.gpu.arrays import embedding, embedding_backward, id_outside, tune_malloc
 from tinytensor.backend.gpu.attention import attention, attention_backward, attention_step
 from tinytensor.backend.gpu.cublas import matmul
-from tinytensor.backend.gpu.elementwise import dropout, dropout_backward, gelu, gelu_backward
-from tinytensor.backend.gpu.embedding import embedding, embedding_backward, id_outside
+from tinytensor.backend.gpu.layers import dropout, dropout_backward, gelu, gelu_backward, normalize, normalize_backward
 from tinytensor.backend.gpu.lstm import lstm, lstm_backward
-from tinytensor.backend.gpu.norm import normalize, normalize_backward
 from tinytensor.backend.gpu.optimizer import adamw, sgd, squared_norm
 from tinytensor.backend.gpu.quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4
 from tinytensor.backend.gpu.softmax import (
@@ -19,8 +17,6 @@ from tinytensor.backend.gpu.softmax import (
     cross_entropy_backward,
     linear_cross_entropy,
     linear_cross_entropy_backward,
-    log_softmax,
-    log_softmax_backward,
     softmax,
     softmax_backward,
 )

@@ -1,23 +1,20 @@
-"""Small questions about arrays that several kernels ask, and how the row kernels are cut up."""
+"""Small questions about arrays that several kernels ask, how row kernels are cut up, and a table's rows by id."""
 
 from math import prod
 
 import numpy as np
 
-from tinytensor.backend import array_module, device_of, to_device
+from tinytensor.backend import array_module, beside, cpu, device_of
+from tinytensor.backend.gpu.launch import blocks_for, c_name, capture, launch
 
 MULTIPROCESSORS = 132  # of an H100; other GPUs run as many blocks in turns
 MOST_THREADS = 1024
+SORTED_BY_RANK = 1 << 17  # up to so many ids
 
 
 def address(a) -> int:
     """Where the array's first element is."""
     return a.ctypes.data if isinstance(a, np.ndarray) else a.data.ptr
-
-
-def to_device_of(like, a):
-    """`a`, wherever it was made, where `like` is: masks, ids and targets often come from the CPU."""
-    return to_device(a, device_of(like))
 
 
 def wide_dtype(a) -> np.dtype:
@@ -28,7 +25,7 @@ def wide_dtype(a) -> np.dtype:
 def integers(like, ids):
     """The ids as a flat array of int64 beside `like`."""
     xp = array_module(like)
-    return xp.ascontiguousarray(to_device_of(like, ids).reshape(-1), np.int64)
+    return xp.ascontiguousarray(beside(like, ids).reshape(-1), np.int64)
 
 
 def as_rows(x):
@@ -45,6 +42,42 @@ def part_size(width: int, *arrays) -> int:
 def threads_for(parts: int) -> int:
     """Whole warps, enough for a part each, at most a full block."""
     return min(MOST_THREADS, max(1, -(-parts // 32)) * 32)
+
+
+def embedding(weight, ids):
+    """y = weight[ids].  weight: (V, C); ids: integers of any shape.  Returns (*ids.shape, C)."""
+    return array_module(weight).take(weight, beside(weight, ids), axis=0)
+
+
+def id_outside(ids, count, ignored=None):
+    """One of the ids that are neither in [0, count) nor `ignored`; None if there is none.
+
+    Those on the GPU of a step that is to be repeated are not looked at: that would be to wait for the GPU.
+    """
+    unseen = capture.recorder and device_of(ids) == "cuda"
+    return None if unseen else cpu.id_outside(ids, count, ignored)
+
+
+def embedding_backward(dy, ids, rows, out=None):
+    """dweight[i] = the sum of dy where ids == i, in one order, without atomics: see backend.cpu.embedding_backward."""
+    xp, dy, ids = array_module(dy), as_rows(dy), integers(dy, ids)
+    if out is None:
+        out = xp.empty((rows, dy.shape[1]), dy.dtype)
+    out[...] = 0
+    ids, places = sort_ids(ids, xp)
+    launch("embedding.cu", f"embedding_backward<{c_name(dy)}, {c_name(out)}>", (ids.size,),
+           min(256, threads_for(dy.shape[1])), (dy, ids, places, out, ids.size, dy.shape[1]))
+    return out
+
+
+def sort_ids(ids, xp):
+    """(the ids in order, where each stood); equal ids stay in the order they had."""
+    if ids.size > SORTED_BY_RANK:
+        places = xp.argsort(ids, kind="stable")
+        return ids[places], places
+    ordered, places = xp.empty_like(ids), xp.empty_like(ids)
+    launch("embedding.cu", "sort_ids<256>", (blocks_for(ids.size, 256),), 256, (ids, ordered, places, ids.size))
+    return ordered, places
 
 
 def tune_malloc():

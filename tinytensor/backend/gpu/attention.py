@@ -1,6 +1,4 @@
-"""Scaled dot-product attention on the GPU: what the kernels in cuda/attention_*.cu are given.
-
-    y = softmax(scale q k^T + bias) v,   each query over the keys that the causal rule, the window and the mask allow
+"""Scaled dot-product attention, see backend.cpu.attention: what the kernels in cuda/attention_*.cu are given.
 
 float16 and bfloat16 run on the tensor cores, float32 and float64 on the plain ones; a few queries against many keys, as
 in decoding, take a kernel that splits the keys. Nothing of size T x S is ever in memory: backward makes the
@@ -11,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinytensor.backend import array_module
+from tinytensor.backend import array_module, beside
 from tinytensor.backend.cpu.attention import four_axes
-from tinytensor.backend.gpu.arrays import address, to_device_of, wide_dtype
-from tinytensor.backend.gpu.elementwise import draw_seed, dropout_threshold, seed_arguments
+from tinytensor.backend.gpu.arrays import address, wide_dtype
 from tinytensor.backend.gpu.launch import blocks_for, c_name, launch, most_shared_memory
+from tinytensor.backend.gpu.layers import draw_seed, dropout_threshold, seed_arguments
 
 TENSOR_CORE_WIDTHS = (32, 64, 96, 128)
 PLAIN_WIDTHS = (32, 64, 128, 256)
@@ -33,7 +31,7 @@ class Rules(NamedTuple):
     mask: object  # booleans that broadcast to (B, H, T, S), or None
     bias: object  # numbers that broadcast to (B, H, T, S), or None
     threshold: int  # dropout's share of 65536
-    seed: object  # see dropout.draw_seed
+    seed: object  # see layers.draw_seed
 
     def arguments(self, q, k) -> tuple:
         """RULE_PARAMETERS in attention_rules.cuh."""
@@ -62,12 +60,10 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
 
     dropout: with a seed drawn from rng.   keep: of no importance here; the probabilities are never kept.
     """
-    xp = array_module(q)
-    mask = None if mask is None else four_axes(to_device_of(q, mask))
-    limits = None
-    if mask is not None and mask.shape[1:] == (1, 1, k.shape[2]) and k.shape[2]:
-        # Padding: whole tiles of keys can be left out.
-        limits = last_true(mask[:, 0, 0], q.shape[0], xp)
+    mask = None if mask is None else four_axes(beside(q, mask))
+    # Padding: whole tiles of keys can be left out.
+    padding = mask is not None and mask.shape[1:] == (1, 1, k.shape[2]) and k.shape[2]
+    limits = last_true(mask[:, 0, 0], len(q)) if padding else None
     rules = Rules(causal, window, limits, mask, None if bias is None else four_axes(bias), dropout_threshold(dropout),
                   draw_seed(rng) if dropout else 0)
     q, k, v = (readable(a) for a in (q, k, v))
@@ -81,7 +77,7 @@ def attention_backward(dy, saved, out=None, need_bias=False):
     xp = array_module(q)
     (B, H, T, D), S, wide = q.shape, k.shape[2], log_sums.dtype
     dy = readable(dy)
-    dq, dk, dv = out if out is not None else (empty_heads(a, xp) for a in (q, k, v))
+    dq, dk, dv = out if out is not None else (empty_heads(a) for a in (q, k, v))
     delta = xp.empty((B, H, T), wide)
     launch("attention_backward.cu", f"attention_delta<{c_name(q)}>", (blocks_for(T, 4), H, B), 128,
            (dy, y, delta, *strides(dy), *strides(y), H, T, D))
@@ -89,7 +85,7 @@ def attention_backward(dy, saved, out=None, need_bias=False):
     dbias = xp.zeros(rules.bias.shape, wide) if need_bias else None
     if S > 0:
         plan = backward_plan(q, rules, most_shared_memory())
-        own_k, own_v = writable(dk, xp), writable(dv, xp)
+        own_k, own_v = (a if writable(a) else empty_heads(a) for a in (dk, dv))
         launch(plan.file, plan.name, (blocks_for(S, plan.rows), H, B), plan.threads,
                (q, k, v, dy, log_sums, delta, summed, own_k, own_v, dbias, *strides(q), *strides(k), *strides(v),
                 *strides(dy), *strides(own_k), *strides(own_v), *broadcast_strides(dbias), D, float(scale),
@@ -104,8 +100,7 @@ def attention_backward(dy, saved, out=None, need_bias=False):
 
 def attention_step(q, k, v, *, scale, lengths=None, bias=None):
     """Decoding, forward only: see backend.cpu.attention_step."""
-    xp = array_module(q)
-    limits = None if lengths is None else xp.asarray(lengths, np.int32)
+    limits = None if lengths is None else array_module(q).asarray(lengths, np.int32)
     rules = Rules(False, None, limits, None, None if bias is None else four_axes(bias), 0, 0)
     y, _ = forward(*(readable(a) for a in (q, k, v)), scale, rules)
     return y
@@ -113,10 +108,8 @@ def attention_step(q, k, v, *, scale, lengths=None, bias=None):
 
 def forward(q, k, v, scale, rules):
     """(y, log_sums) by whichever kernel suits."""
-    xp = array_module(q)
     (B, H, T, D), S = q.shape, k.shape[2]
-    y = empty_heads(q, xp)
-    log_sums = xp.empty((B, H, T), wide_dtype(q))
+    y, log_sums = empty_heads(q), array_module(q).empty((B, H, T), wide_dtype(q))
     if T <= FEW_QUERIES and S > T:
         decode(q, k, v, y, log_sums, scale, rules)
         return y, log_sums
@@ -166,11 +159,11 @@ def backward_plan(q, rules, shared_memory) -> Plan:
         extras = rules.extras()
         few = extras and D_tile > 64
         warps = 8 if D_tile == 128 or (D_tile == 96 and not few) or (D_tile == 64 and S > 64) else 4
-        plan = tensor_core_backward(q, D_tile, warps, extras)
-        return plan if plan.shared_bytes <= shared_memory else tensor_core_backward(q, D_tile, 4, True)
-    D_tile, size, rows = plain_tile(q)
-    plan = plain_backward(q, D_tile, size, rows)
-    return plan if plan.shared_bytes <= shared_memory else plain_backward(q, D_tile, size, 32)
+        large, small = tensor_core_backward(q, D_tile, warps, extras), tensor_core_backward(q, D_tile, 4, True)
+    else:
+        D_tile, size, rows = plain_tile(q)
+        large, small = plain_backward(q, D_tile, size, rows), plain_backward(q, D_tile, size, 32)
+    return large if large.shared_bytes <= shared_memory else small
 
 
 def tensor_core_backward(q, D_tile, warps, extras) -> Plan:
@@ -212,17 +205,16 @@ def readable(a):
     return padded
 
 
-def writable(a, xp):
-    """`a` where the kernels can write into it, else an array of its shape where they can."""
+def writable(a):
+    """Whether the kernels can write into it."""
     size = a.dtype.itemsize
-    fits = a.strides[3] == size and (size > 2 or (a.shape[3] % 8 == 0 and all(s % 4 == 0 for s in a.strides[:3])))
-    return a if fits else empty_heads(a, xp)
+    return a.strides[3] == size and (size > 2 or (a.shape[3] % 8 == 0 and all(s % 4 == 0 for s in a.strides[:3])))
 
 
-def empty_heads(a, xp):
+def empty_heads(a):
     """An empty array like a (B, H, T, D), in memory (B, T, H, D), with rows of at least a multiple of 8 numbers."""
     B, H, T, D = a.shape
-    return xp.empty((B, T, H, -(-D // 8) * 8), a.dtype)[..., :D].swapaxes(1, 2)
+    return array_module(a).empty((B, T, H, -(-D // 8) * 8), a.dtype)[..., :D].swapaxes(1, 2)
 
 
 def strides(a) -> tuple:
@@ -237,7 +229,8 @@ def broadcast_strides(a) -> tuple:
     return tuple(0 if n == 1 else step // a.dtype.itemsize for n, step in zip(a.shape, a.strides))
 
 
-def last_true(mask, batch, xp):
+def last_true(mask, batch):
     """(B,) int32: one more than the last True of each row of (B or 1, S), S >= 1."""
+    xp = array_module(mask)
     ends = (mask * xp.arange(1, mask.shape[1] + 1, dtype=np.int32)).max(axis=1)
     return xp.ascontiguousarray(xp.broadcast_to(ends.astype(np.int32), (batch,)))

@@ -11,7 +11,7 @@ from functools import cache
 
 from tinytensor.backend import array_module
 from tinytensor.backend.gpu.arrays import address
-from tinytensor.backend.gpu.capture import capture
+from tinytensor.backend.gpu.launch import capture
 
 # dtype -> the numbers of its type and of the type computed in (library_types.h, cublas_api.h), and the latter in C.
 TYPES = {"float64": (1, 70, ctypes.c_double), "float32": (0, 68, ctypes.c_float), "float16": (2, 68, ctypes.c_float),

@@ -23,7 +23,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tinytensor.backend.gpu import cublas
-from tinytensor.backend.gpu.capture import capture
+from tinytensor.backend.gpu.launch import capture
 
 WARM_UP = 2  # calls that just run: they compile and load what is needed
 MOST_SEEDS = 4096

@@ -10,8 +10,11 @@ The tests replace `run` by a CUDA emulator, so everything above it is checked wi
 from __future__ import annotations
 
 import re
+import threading
 from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 SOURCES = Path(__file__).parent / "cuda"
 OPTIONS = ("--std=c++17",)
@@ -19,6 +22,25 @@ STATIC_SHARED = 48 << 10  # more than this must be asked for, kernel by kernel
 C_NAMES = {"float64": "double", "float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16",
            "int64": "long long", "int32": "int"}
 
+
+class Capture(threading.local):
+    """What this thread records as a CUDA graph (graph.py), if anything: asked by whoever passes numbers to a kernel.
+
+    recorder: the Recorded whose step runs, also in the calls before.   recording: whether it is being recorded.
+    """
+
+    recorder = None
+    recording = False
+
+
+capture = Capture()
+
+
+def moved(array: np.ndarray):
+    """An array from the CPU on the GPU; in a step that will be repeated only a constant's place there."""
+    import cupy
+
+    return capture.recorder.constant(array) if capture.recorder else cupy.asarray(array)
 
 def launch(source: str, name: str, grid, block: int, arguments, shared_bytes: int = 0) -> None:
     """Start the kernel `name` of the file `source` on a grid of blocks of `block` threads; an empty grid does nothing.
@@ -86,11 +108,9 @@ def source_text(source: str) -> str:
 
 def c_name(array) -> str:
     """The C++ type of the array's elements."""
-    try:
-        return C_NAMES[array.dtype.name]
-    except KeyError:
-        known = ", ".join(C_NAMES)
-        raise ValueError(f"the GPU kernels have no type for {array.dtype}; convert it to one of {known}") from None
+    if (name := array.dtype.name) not in C_NAMES:
+        raise ValueError(f"the GPU kernels have no type for {array.dtype}; convert it to one of {', '.join(C_NAMES)}")
+    return C_NAMES[name]
 
 
 def blocks_for(items: int, per_block: int) -> int:

@@ -1,6 +1,4 @@
-"""Softmax and log-softmax, and cross-entropy: from logits, and with the product that makes them: cuda/softmax.cu.
-
-    loss = (1 - smoothing) (log Z - z_t) + smoothing (log Z - mean(z)) + z_loss (log Z)^2,   Z = sum(exp(z))
+"""Softmax, its logarithm, and cross-entropy: from logits, and with the product that makes them: cuda/softmax.cu.
 
 Losses of 16-bit logits are float32. Rows whose target is ignore_index have loss and gradient 0.
 """
@@ -11,52 +9,28 @@ from tinytensor.backend.gpu.cublas import matmul
 from tinytensor.backend.gpu.launch import blocks_for, c_name, launch
 
 
-def softmax(x):
-    """y = exp(x) / sum(exp(x)) over the last axis.  x: (..., C)."""
-    return forward(x, log=False)
-
-
-def softmax_backward(dy, y):
-    """dx = y * (dy - sum(y * dy)) over the last axis."""
-    return backward(dy, y, log=False)
-
-
-def log_softmax(x):
-    """y = x - log(sum(exp(x))) over the last axis.  x: (..., C)."""
-    return forward(x, log=True)
-
-
-def log_softmax_backward(dy, y):
-    """dx = dy - exp(y) * sum(dy) over the last axis."""
-    return backward(dy, y, log=True)
-
-
-def forward(x, log):
+def softmax(x, log=False):
+    """y = exp(x) / sum(exp(x)) over the last axis, or its logarithm x - log(sum(exp(x))).  x: (..., C)."""
     rows = as_rows(x)
-    (N, C), size = rows.shape, part_size(rows.shape[1], rows)
     y = array_module(x).empty_like(rows)
-    launch("softmax.cu", f"softmax_forward<{c_name(rows)}, {size}, {int(log)}>", (N if C else 0,),
-           threads_for(blocks_for(C, size)), (rows, y, C))
+    start("softmax_forward", (rows,), (rows, y, rows.shape[1]), int(log))
     return y.reshape(x.shape)
 
 
-def backward(dy, y, log):
+def softmax_backward(dy, y, log=False):
+    """dx = y * (dy - sum(y * dy)) over the last axis, or of the logarithm dy - exp(y) * sum(dy)."""
     dys, ys = as_rows(dy), as_rows(y)
-    (N, C), size = ys.shape, part_size(ys.shape[1], dys, ys)
     dx = array_module(y).empty_like(ys)
-    launch("softmax.cu", f"softmax_backward<{c_name(ys)}, {size}, {int(log)}>", (N if C else 0,),
-           threads_for(blocks_for(C, size)), (dys, ys, dx, C))
+    start("softmax_backward", (ys, dys), (dys, ys, dx, ys.shape[1]), int(log))
     return dx.reshape(y.shape)
 
 
 def cross_entropy(logits, targets, *, ignore_index, label_smoothing=0.0, z_loss=0.0):
     """losses (N,) of logits (N, V), integer targets (N,): see backend.cpu.cross_entropy.  Returns (losses, saved)."""
     xp, rows, targets = array_module(logits), as_rows(logits), integers(logits, targets)
-    (N, V), size = rows.shape, part_size(rows.shape[1], rows)
-    losses, log_sums = (xp.empty(N, wide_dtype(rows)) for _ in range(2))
-    options = (V, ignore_index, float(label_smoothing), float(z_loss))
-    launch("softmax.cu", f"cross_entropy_forward<{c_name(rows)}, {size}>", (N,), threads_for(blocks_for(V, size)),
-           (rows, targets, losses, log_sums, *options))
+    losses, log_sums = (xp.empty(len(rows), wide_dtype(rows)) for _ in range(2))
+    options = (rows.shape[1], ignore_index, float(label_smoothing), float(z_loss))
+    start("cross_entropy_forward", (rows,), (rows, targets, losses, log_sums, *options))
     return losses, (rows, targets, log_sums, options)
 
 
@@ -68,10 +42,8 @@ def cross_entropy_backward(dlosses, saved):
 def cross_entropy_into(dlogits, dlosses, saved):
     """Write the gradient into dlogits, which may be the logits themselves."""
     rows, targets, log_sums, options = saved
-    (N, V), size = rows.shape, part_size(rows.shape[1], rows, dlogits)
     dlosses = array_module(rows).ascontiguousarray(dlosses, log_sums.dtype)
-    launch("softmax.cu", f"cross_entropy_backward<{c_name(rows)}, {size}>", (N,), threads_for(blocks_for(V, size)),
-           (rows, targets, dlosses, log_sums, dlogits, *options))
+    start("cross_entropy_backward", (rows, dlogits), (rows, targets, dlosses, log_sums, dlogits, *options))
     return dlogits
 
 
@@ -95,3 +67,10 @@ def linear_cross_entropy_backward(dlosses, saved, out=None):
     dlogits = cross_entropy_into(saved[0], dlosses, saved)
     dweight = matmul(dlogits.T, x, out=out)
     return matmul(dlogits, weight), dweight, dlogits.sum(axis=0) if biased else None
+
+
+def start(kernel, matrices, arguments, *options):
+    """A block to each row of the matrices (N, C), in parts of 16 bytes where all of them can be read so."""
+    (N, C), size = matrices[0].shape, part_size(matrices[0].shape[1], *matrices)
+    instance = ", ".join(map(str, (c_name(matrices[0]), size, *options)))
+    launch("softmax.cu", f"{kernel}<{instance}>", (N,), threads_for(blocks_for(C, size)), arguments)

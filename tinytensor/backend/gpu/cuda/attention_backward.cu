@@ -16,13 +16,12 @@
 // delta[row] = sum(dy * y) over the width: one warp a row.
 template <class T>
 __global__ void __launch_bounds__(128) attention_delta(
-    const T* __restrict__ dy, const T* __restrict__ y, Wide<T>* __restrict__ delta, long long dy_batch,
-    long long dy_head, long long dy_row, long long y_batch, long long y_head, long long y_row, long long heads,
-    long long queries, long long width) {
+    const T* __restrict__ dy, const T* __restrict__ y, Wide<T>* __restrict__ delta, STRIDES(dy), STRIDES(y),
+    long long heads, long long queries, long long width) {
   const int query = blockIdx.x * 4 + threadIdx.x / 32, head = blockIdx.y, batch = blockIdx.z, lane = threadIdx.x % 32;
   const bool inside = query < queries;
-  dy += batch * dy_batch + head * dy_head + (inside ? query : 0) * dy_row;
-  y += batch * y_batch + head * y_head + (inside ? query : 0) * y_row;
+  dy = OF_HEAD(dy) + (inside ? query : 0) * dy_row;
+  y = OF_HEAD(y) + (inside ? query : 0) * y_row;
   Wide<T> sum = 0;
   for (int i = lane; i < width; i += 32) sum += widen(dy[i]) * widen(y[i]);
   sum = over_lanes<Plus>(sum);
@@ -32,12 +31,10 @@ __global__ void __launch_bounds__(128) attention_delta(
 // c += 16 rows of one tile, from `row` on, times the transpose of another.
 template <int D, int N, class T>
 __device__ __forceinline__ void multiply_tiles(float (&c)[N][4], const T* left_tile, const T* right_tile, int row) {
-#pragma unroll
-  for (int step = 0; step < D / 16; step++) {
+  UNROLL for (int step = 0; step < D / 16; step++) {
     u32 left[4];
     load_left<D>(left, left_tile, row, step);
-#pragma unroll
-    for (int n = 0; n < N; n += 2) {
+    UNROLL for (int n = 0; n < N; n += 2) {
       u32 right[2][2];
       load_right_of_rows<D>(right, right_tile, n * 8, step);
       multiply_add(c[n], left, right[0], T());
@@ -47,14 +44,7 @@ __device__ __forceinline__ void multiply_tiles(float (&c)[N][4], const T* left_t
 }
 
 template <class T, int D, int WARPS, int EXTRAS>
-__global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(
-    const T* __restrict__ q, const T* __restrict__ k, const T* __restrict__ v, const T* __restrict__ dy,
-    const float* __restrict__ log_sums, const float* __restrict__ delta, float* __restrict__ dq, T* __restrict__ dk,
-    T* __restrict__ dv, float* __restrict__ dbias, long long q_batch, long long q_head, long long q_row,
-    long long k_batch, long long k_head, long long k_row, long long v_batch, long long v_head, long long v_row,
-    long long dy_batch, long long dy_head, long long dy_row, long long dk_batch, long long dk_head, long long dk_row,
-    long long dv_batch, long long dv_head, long long dv_row, long long dbias_batch, long long dbias_head,
-    long long dbias_query, long long dbias_key, long long width, double scale, RULE_PARAMETERS(T)) {
+__global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(BACKWARD_PARAMETERS(T)) {
   constexpr int KEYS = WARPS * 16, THREADS = WARPS * 32;
   constexpr int QUERIES = EXTRAS && D > 64 ? 32 : 64;  // what still fits the registers
   constexpr int STRIPS = QUERIES / 16, COLUMNS = D * STRIPS / WARPS;  // of dQ: a warp has 16 rows, so many columns
@@ -70,17 +60,14 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(
   const int head = blockIdx.y, batch = blockIdx.z, first = blockIdx.x * KEYS;
   const Rules<T> rules = GATHER_RULES(T, batch, head);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = lane / 4, column = lane % 4 * 2;
-  q += batch * q_batch + head * q_head;
-  k += batch * k_batch + head * k_head;
-  v += batch * v_batch + head * v_head;
-  dy += batch * dy_batch + head * dy_head;
+  q = OF_HEAD(q);
+  dy = OF_HEAD(dy);
   log_sums += (batch * heads + head) * queries;
   delta += (batch * heads + head) * queries;
   dq += (batch * heads + head) * queries * width;
-  if (EXTRAS && dbias) dbias += batch * dbias_batch + head * dbias_head;
   const int begin = rules.first_query(first) / QUERIES * QUERIES, end = rules.end_query(first + KEYS - 1);
   const float logit_scale = (float)scale * LOG2_E;
-  const float survivors = EXTRAS ? survivor_scale(rules) : 1.f;
+  const float survivors = EXTRAS ? rules.survivor_scale() : 1.f;
 
   auto fetch = [&](int start, int buffer) {
     load_tile<QUERIES, D, THREADS>(q_tiles + buffer * QUERIES * D, q, (int)q_row, start, rules.queries, width);
@@ -92,8 +79,8 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(
       row_values[(buffer * 2 + 1) * QUERIES + i] = inside ? delta[start + i] : 0.f;
     }
   };
-  load_tile<KEYS, D, THREADS>(k_tile, k, k_row, first, rules.keys, width);
-  load_tile<KEYS, D, THREADS>(v_tile, v, v_row, first, rules.keys, width);
+  load_tile<KEYS, D, THREADS>(k_tile, OF_HEAD(k), k_row, first, rules.keys, width);
+  load_tile<KEYS, D, THREADS>(v_tile, OF_HEAD(v), v_row, first, rules.keys, width);
   if (begin < end) fetch(begin, 0);
   commit_copies();
 
@@ -112,13 +99,11 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(
     multiply_tiles<D>(p, k_tile, q_tile, warp * 16);
     multiply_tiles<D>(ds, v_tile, dy_tile, warp * 16);
     const bool edge = !rules.sees_all(start, start + QUERIES - 1, first, first + KEYS - 1);
-#pragma unroll
-    for (int n = 0; n < QUERIES / 8; n++) {
+    UNROLL for (int n = 0; n < QUERIES / 8; n++) {
       const int query = start + n * 8 + column, key = first + warp * 16 + group;
       Words words;
       if (EXTRAS && rules.threshold) words = rules.patch(query, key);
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
+      UNROLL for (int i = 0; i < 4; i++) {
         const int my_query = query + i % 2, my_key = key + i / 2 * 8, row = n * 8 + column + i % 2;
         bool seen = !edge || rules.sees(my_query, my_key);
         float logit = p[n][i] * logit_scale;
@@ -132,7 +117,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(
         p[n][i] = keep ? probability * survivors : 0.f;
         ds[n][i] = probability * ((keep ? ds[n][i] * survivors : 0.f) - row_delta[row]);
         if (EXTRAS && dbias && seen) {
-          atomicAdd(dbias + my_query * (int)dbias_query + my_key * (int)dbias_key, ds[n][i]);
+          atomicAdd(OF_HEAD(dbias) + my_query * (int)dbias_query + my_key * (int)dbias_key, ds[n][i]);
         }
       }
       // Row of ds_tile = key; eight queries to a chunk.
@@ -140,13 +125,11 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(
       *reinterpret_cast<u32*>(ds_tile + place_in_tile<QUERIES>(row, n) + column) = pack<T>(ds[n][0], ds[n][1]);
       *reinterpret_cast<u32*>(ds_tile + place_in_tile<QUERIES>(row + 8, n) + column) = pack<T>(ds[n][2], ds[n][3]);
     }
-#pragma unroll
-    for (int step = 0; step < QUERIES / 16; step++) {
+    UNROLL for (int step = 0; step < QUERIES / 16; step++) {
       u32 p_left[4], ds_left[4];
       as_left<T>(p_left, p[2 * step], p[2 * step + 1]);
       as_left<T>(ds_left, ds[2 * step], ds[2 * step + 1]);
-#pragma unroll
-      for (int n = 0; n < D / 8; n += 2) {
+      UNROLL for (int n = 0; n < D / 8; n += 2) {
         u32 right[2][2];
         load_right<D>(right, dy_tile, n * 8, step);
         multiply_add(value_sums[n], p_left, right[0], T());
@@ -159,22 +142,18 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(
     __syncthreads();  // dS is complete
     const int strip = warp % STRIPS * 16, first_column = warp / STRIPS * COLUMNS;
     float query_sums[COLUMNS / 8][4] = {};
-#pragma unroll
-    for (int step = 0; step < KEYS / 16; step++) {
+    UNROLL for (int step = 0; step < KEYS / 16; step++) {
       u32 left[4];
       load_left_transposed<QUERIES>(left, ds_tile, strip, step);
-#pragma unroll
-      for (int n = 0; n < COLUMNS / 8; n += 2) {
+      UNROLL for (int n = 0; n < COLUMNS / 8; n += 2) {
         u32 right[2][2];
         load_right<D>(right, k_tile, first_column + n * 8, step);
         multiply_add(query_sums[n], left, right[0], T());
         multiply_add(query_sums[n + 1], left, right[1], T());
       }
     }
-#pragma unroll
-    for (int n = 0; n < COLUMNS / 8; n++) {
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
+    UNROLL for (int n = 0; n < COLUMNS / 8; n++) {
+      UNROLL for (int i = 0; i < 4; i++) {
         const int query = start + strip + group + i / 2 * 8, place = first_column + n * 8 + column + i % 2;
         if (query < rules.queries && place < width) atomicAdd(dq + query * width + place, query_sums[n][i] * (float)scale);
       }
@@ -182,20 +161,16 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(
   }
   wait_for_copies<0>();
 
-  dk += batch * dk_batch + head * dk_head;
-  dv += batch * dv_batch + head * dv_head;
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
+  UNROLL for (int half = 0; half < 2; half++) {
     const int key = first + warp * 16 + group + half * 8;
     if (key >= rules.keys) continue;
-#pragma unroll
-    for (int n = 0; n < D / 8; n++) {
+    UNROLL for (int n = 0; n < D / 8; n++) {
       if (n * 8 >= width) break;
       const int place = n * 8 + column;
-      *reinterpret_cast<u32*>(dk + key * dk_row + place) =
+      *reinterpret_cast<u32*>(OF_HEAD(dk) + key * dk_row + place) =
           pack<T>(key_sums[n][2 * half] * (float)scale, key_sums[n][2 * half + 1] * (float)scale);
-      *reinterpret_cast<u32*>(dv + key * dv_row + place) =
-          pack<T>(value_sums[n][2 * half], value_sums[n][2 * half + 1]);
+      u32 both = pack<T>(value_sums[n][2 * half], value_sums[n][2 * half + 1]);
+      *reinterpret_cast<u32*>(OF_HEAD(dv) + key * dv_row + place) = both;
     }
   }
 }

@@ -19,16 +19,14 @@ __device__ __forceinline__ void join(R& highest, R& sum, R (&out)[N], R other_hi
   const R others = other_highest == R(NEGATIVE_INFINITY) ? R(0) : R(exp2(other_highest - top));
   highest = top;
   sum = sum * mine + other_sum * others;
-#pragma unroll
-  for (int i = 0; i < N; i++) out[i] = out[i] * mine + other_out[i] * others;
+  UNROLL for (int i = 0; i < N; i++) out[i] = out[i] * mine + other_out[i] * others;
 }
 
 template <class T, int D>
 __global__ void __launch_bounds__(WARPS * 32, 1) attention_decode(
     const T* __restrict__ q, const T* __restrict__ k, const T* __restrict__ v, Wide<T>* __restrict__ partial_out,
-    Wide<T>* __restrict__ partial_highest, Wide<T>* __restrict__ partial_sum, long long q_batch, long long q_head,
-    long long q_row, long long k_batch, long long k_head, long long k_row, long long v_batch, long long v_head,
-    long long v_row, long long width, double scale, long long batches, RULE_PARAMETERS(T)) {
+    Wide<T>* __restrict__ partial_highest, Wide<T>* __restrict__ partial_sum, STRIDES(q), STRIDES(k), STRIDES(v),
+    long long width, double scale, long long batches, RULE_PARAMETERS(T)) {
   typedef Wide<T> R;
   constexpr int SIZE = Vector<T>::SIZE, LANES = D / SIZE < 32 ? D / SIZE : 32, CHUNKS = D / SIZE / LANES;
   constexpr int N = CHUNKS * SIZE, TEAMS = 32 / LANES;
@@ -38,24 +36,18 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_decode(
   const int query = blockIdx.z / batches;
   const Rules<T> rules = GATHER_RULES(T, batch, head);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, team = lane / LANES, part = lane % LANES;
-  q += batch * q_batch + head * q_head + query * q_row;
-  k += batch * k_batch + head * k_head;
-  v += batch * v_batch + head * v_head;
 
   // Elements [i * LANES * SIZE + part * SIZE, + SIZE) of a row are this lane's.
   auto read = [&](R (&into)[N], const T* row) {
-#pragma unroll
-    for (int i = 0; i < CHUNKS; i++) {
+    UNROLL for (int i = 0; i < CHUNKS; i++) {
       const int start = (i * LANES + part) * SIZE;
       const Vector<T> chunk = start < width ? *reinterpret_cast<const Vector<T>*>(row + start) : Vector<T>{};
-#pragma unroll
-      for (int e = 0; e < SIZE; e++) into[i * SIZE + e] = widen(chunk.at[e]);
+      UNROLL for (int e = 0; e < SIZE; e++) into[i * SIZE + e] = widen(chunk.at[e]);
     }
   };
   R question[N], out[N] = {}, highest = NEGATIVE_INFINITY, sum = 0;
-  read(question, q);
-#pragma unroll
-  for (int i = 0; i < N; i++) question[i] *= R(scale * 1.4426950408889634);
+  read(question, OF_HEAD(q) + query * q_row);
+  UNROLL for (int i = 0; i < N; i++) question[i] *= R(scale * 1.4426950408889634);
 
   const int begin = rules.first_key(query), end = rules.end_key(query);
   const int per_split = (max(0, end - begin) + splits - 1) / splits;
@@ -64,37 +56,32 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_decode(
     const int key = start + team;
     const bool seen = key < my_end && rules.allows(query, key);
     R numbers[N];
-    if (seen) read(numbers, k + key * k_row);
+    if (seen) read(numbers, OF_HEAD(k) + key * k_row);
     R logit = 0;
-#pragma unroll
-    for (int i = 0; i < N; i++) logit += seen ? question[i] * numbers[i] : R(0);
+    UNROLL for (int i = 0; i < N; i++) logit += seen ? question[i] * numbers[i] : R(0);
     logit = over_lanes<Plus, LANES>(logit);
     if (!seen) continue;  // all lanes of a team agree
     logit += rules.added(query, key) * R(1.4426950408889634);
     if (logit == R(NEGATIVE_INFINITY)) continue;  // a bias can close a key as a mask does
     bool keep = true;
     if (rules.threshold) keep = rules.keeps(rules.patch(query, key), query, key);
-    read(numbers, v + key * v_row);
+    read(numbers, OF_HEAD(v) + key * v_row);
     const R top = Largest::of(highest, logit);
     const R shrink = exp2(highest - top), p = exp2(logit - top);
     highest = top;
     sum = sum * shrink + p;
-#pragma unroll
-    for (int i = 0; i < N; i++) out[i] = out[i] * shrink + (keep ? p * numbers[i] : R(0));
+    UNROLL for (int i = 0; i < N; i++) out[i] = out[i] * shrink + (keep ? p * numbers[i] : R(0));
   }
   __syncwarp();
-#pragma unroll
-  for (int distance = LANES; distance < 32; distance *= 2) {
+  UNROLL for (int distance = LANES; distance < 32; distance *= 2) {
     R other_out[N];
-#pragma unroll
-    for (int i = 0; i < N; i++) other_out[i] = __shfl_xor_sync(FULL_WARP, out[i], distance);
+    UNROLL for (int i = 0; i < N; i++) other_out[i] = __shfl_xor_sync(FULL_WARP, out[i], distance);
     const R other_highest = __shfl_xor_sync(FULL_WARP, highest, distance);
     const R other_sum = __shfl_xor_sync(FULL_WARP, sum, distance);
     join(highest, sum, out, other_highest, other_sum, other_out);
   }
   if (team == 0) {
-#pragma unroll
-    for (int i = 0; i < N; i++) warp_out[warp][i / SIZE * LANES * SIZE + part * SIZE + i % SIZE] = out[i];
+    UNROLL for (int i = 0; i < N; i++) warp_out[warp][i / SIZE * LANES * SIZE + part * SIZE + i % SIZE] = out[i];
     if (part == 0) {
       warp_highest[warp] = highest;
       warp_sum[warp] = sum;
@@ -120,8 +107,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_decode(
 template <class T>
 __global__ void attention_join(const Wide<T>* __restrict__ partial_out, const Wide<T>* __restrict__ partial_highest,
                                const Wide<T>* __restrict__ partial_sum, T* __restrict__ y, Wide<T>* __restrict__ log_sums,
-                               long long y_batch, long long y_head, long long y_row, long long width, long long splits,
-                               long long threshold, long long base_two) {
+                               STRIDES(y), long long width, long long splits, long long threshold, long long base_two) {
   typedef Wide<T> R;
   const int query = blockIdx.x, head = blockIdx.y, batch = blockIdx.z, i = threadIdx.x;
   const long long row = ((long long)batch * gridDim.y + head) * gridDim.x + query;
@@ -132,7 +118,7 @@ __global__ void attention_join(const Wide<T>* __restrict__ partial_out, const Wi
     join(best, total, value, partial_highest[place], partial_sum[place], other);
   }
   const R scale_out = total > 0 ? R(65536) / R(65536 - threshold) / total : R(0);
-  if (i < width) y[batch * y_batch + head * y_head + query * y_row + i] = narrow<T>(value[0] * scale_out);
+  if (i < width) OF_HEAD(y)[query * y_row + i] = narrow<T>(value[0] * scale_out);
   if (i == 0) {  // in the base that the backward kernel of this type works in
     const R in_base_two = best + R(log2(total));
     log_sums[row] = total > 0 ? (base_two ? in_base_two : in_base_two * R(0.6931471805599453)) : R(POSITIVE_INFINITY);

@@ -13,11 +13,7 @@
 #include "fragments.cuh"
 
 template <class T, int D, int WARPS, int STRIPS, int EXTRAS>
-__global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(
-    const T* __restrict__ q, const T* __restrict__ k, const T* __restrict__ v, T* __restrict__ y,
-    float* __restrict__ log_sums, long long q_batch, long long q_head, long long q_row, long long k_batch,
-    long long k_head, long long k_row, long long v_batch, long long v_head, long long v_row, long long y_batch,
-    long long y_head, long long y_row, long long width, double scale, RULE_PARAMETERS(T)) {
+__global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(FORWARD_PARAMETERS(T)) {
   constexpr int QUERIES = WARPS * 16 * STRIPS, KEYS = 64, THREADS = WARPS * 32;
   DYNAMIC_SHARED(shared);
   T* q_tile = reinterpret_cast<T*>(shared);
@@ -29,48 +25,34 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(
   // The last tiles of queries see the most keys: they start first.
   const int first = (gridDim.x - 1 - blockIdx.x) * QUERIES;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = lane / 4, column = lane % 4 * 2;
-  q += batch * q_batch + head * q_head;
-  k += batch * k_batch + head * k_head;
-  v += batch * v_batch + head * v_head;
   const int begin = rules.first_key(first) / KEYS * KEYS, end = rules.end_key(first + QUERIES - 1);
   const float logit_scale = (float)scale * LOG2_E;
   const float exponent_scale = EXTRAS ? 1.f : logit_scale;  // with extras the logits are scaled before they are added
 
-  load_tile<QUERIES, D, THREADS>(q_tile, q, q_row, first, rules.queries, width);
-  if (begin < end) load_tile<KEYS, D, THREADS>(k_tile, k, k_row, begin, rules.keys, width);
+  load_tile<QUERIES, D, THREADS>(q_tile, OF_HEAD(q), q_row, first, rules.queries, width);
+  if (begin < end) load_tile<KEYS, D, THREADS>(k_tile, OF_HEAD(k), k_row, begin, rules.keys, width);
   commit_copies();
 
   float out[STRIPS][D / 8][4] = {};
-  float highest[STRIPS][2], sum[STRIPS][2];
-#pragma unroll
-  for (int strip = 0; strip < STRIPS; strip++) {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      highest[strip][half] = NEGATIVE_INFINITY;
-      sum[strip][half] = 0.f;
-    }
-  }
+  float highest[STRIPS][2], sum[STRIPS][2] = {};
+  UNROLL for (int strip = 0; strip < STRIPS; strip++) highest[strip][0] = highest[strip][1] = NEGATIVE_INFINITY;
 
   for (int start = begin; start < end; start += KEYS) {
     wait_for_copies<0>();
     __syncthreads();  // K is here, and everyone is done with V
-    load_tile<KEYS, D, THREADS>(v_tile, v, v_row, start, rules.keys, width);
+    load_tile<KEYS, D, THREADS>(v_tile, OF_HEAD(v), v_row, start, rules.keys, width);
     commit_copies();
 
     float s[STRIPS][KEYS / 8][4] = {};
-#pragma unroll
-    for (int step = 0; step < D / 16; step++) {
+    UNROLL for (int step = 0; step < D / 16; step++) {
       u32 left[STRIPS][4];
-#pragma unroll
-      for (int strip = 0; strip < STRIPS; strip++) {
+      UNROLL for (int strip = 0; strip < STRIPS; strip++) {
         load_left<D>(left[strip], q_tile, (warp * STRIPS + strip) * 16, step);
       }
-#pragma unroll
-      for (int n = 0; n < KEYS / 8; n += 2) {
+      UNROLL for (int n = 0; n < KEYS / 8; n += 2) {
         u32 right[2][2];
         load_right_of_rows<D>(right, k_tile, n * 8, step);
-#pragma unroll
-        for (int strip = 0; strip < STRIPS; strip++) {
+        UNROLL for (int strip = 0; strip < STRIPS; strip++) {
           multiply_add(s[strip][n], left[strip], right[0], T());
           multiply_add(s[strip][n + 1], left[strip], right[1], T());
         }
@@ -78,18 +60,15 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(
     }
     wait_for_copies<0>();
     __syncthreads();  // V is here, and everyone is done with K
-    if (start + KEYS < end) load_tile<KEYS, D, THREADS>(k_tile, k, k_row, start + KEYS, rules.keys, width);
+    if (start + KEYS < end) load_tile<KEYS, D, THREADS>(k_tile, OF_HEAD(k), k_row, start + KEYS, rules.keys, width);
     commit_copies();
 
     const bool edge = !rules.sees_all(first, first + QUERIES - 1, start, start + KEYS - 1);
-#pragma unroll
-    for (int strip = 0; strip < STRIPS; strip++) {
+    UNROLL for (int strip = 0; strip < STRIPS; strip++) {
       const int row = first + (warp * STRIPS + strip) * 16 + group;
       if (edge || EXTRAS) {
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-          for (int i = 0; i < 4; i++) {
+        UNROLL for (int n = 0; n < KEYS / 8; n++) {
+          UNROLL for (int i = 0; i < 4; i++) {
             int query = row + i / 2 * 8, key = start + n * 8 + column + i % 2;
             bool seen = !edge || rules.sees(query, key);
             if (EXTRAS && seen) {
@@ -100,11 +79,9 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(
           }
         }
       }
-#pragma unroll
-      for (int half = 0; half < 2; half++) {  // rows `row` and `row + 8`
+      UNROLL for (int half = 0; half < 2; half++) {  // rows `row` and `row + 8`
         float top = highest[strip][half];
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++) {
+        UNROLL for (int n = 0; n < KEYS / 8; n++) {
           top = fmaxf(top, fmaxf(s[strip][n][2 * half], s[strip][n][2 * half + 1]));
         }
         top = over_lanes<Largest, 4>(top);
@@ -112,27 +89,22 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(
         const float shrink = fast_exp2(highest[strip][half] * exponent_scale - base);
         highest[strip][half] = top;
         float total = sum[strip][half] * shrink;
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-          for (int i = 2 * half; i < 2 * half + 2; i++) {
+        UNROLL for (int n = 0; n < KEYS / 8; n++) {
+          UNROLL for (int i = 2 * half; i < 2 * half + 2; i++) {
             s[strip][n][i] = fast_exp2(s[strip][n][i] * exponent_scale - base);
             total += s[strip][n][i];
           }
         }
         sum[strip][half] = total;
-#pragma unroll
-        for (int n = 0; n < D / 8; n++) {
+        UNROLL for (int n = 0; n < D / 8; n++) {
           out[strip][n][2 * half] *= shrink;
           out[strip][n][2 * half + 1] *= shrink;
         }
         if (EXTRAS && rules.threshold) {
-#pragma unroll
-          for (int n = 0; n < KEYS / 8; n += 2) {
+          UNROLL for (int n = 0; n < KEYS / 8; n += 2) {
             const int query = row + half * 8, key = start + n * 8 + column;
             const Words words = rules.patch(query, key);
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
+            UNROLL for (int i = 0; i < 4; i++) {
               bool keep = rules.keeps(words, query, key + i / 2 * 8 + i % 2);
               if (!keep) s[strip][n + i / 2][2 * half + i % 2] = 0.f;
             }
@@ -140,17 +112,15 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(
         }
       }
     }
-#pragma unroll
-    for (int step = 0; step < KEYS / 16; step++) {
+    UNROLL for (int step = 0; step < KEYS / 16; step++) {
       u32 left[STRIPS][4];
-#pragma unroll
-      for (int strip = 0; strip < STRIPS; strip++) as_left<T>(left[strip], s[strip][2 * step], s[strip][2 * step + 1]);
-#pragma unroll
-      for (int n = 0; n < D / 8; n += 2) {
+      UNROLL for (int strip = 0; strip < STRIPS; strip++) {
+        as_left<T>(left[strip], s[strip][2 * step], s[strip][2 * step + 1]);
+      }
+      UNROLL for (int n = 0; n < D / 8; n += 2) {
         u32 right[2][2];
         load_right<D>(right, v_tile, n * 8, step);
-#pragma unroll
-        for (int strip = 0; strip < STRIPS; strip++) {
+        UNROLL for (int strip = 0; strip < STRIPS; strip++) {
           multiply_add(out[strip][n], left[strip], right[0], T());
           multiply_add(out[strip][n + 1], left[strip], right[1], T());
         }
@@ -159,26 +129,22 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(
   }
   wait_for_copies<0>();
 
-  y += batch * y_batch + head * y_head;
   log_sums += (batch * heads + head) * queries;
-#pragma unroll
-  for (int strip = 0; strip < STRIPS; strip++) {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
+  UNROLL for (int strip = 0; strip < STRIPS; strip++) {
+    UNROLL for (int half = 0; half < 2; half++) {
       const float total = over_lanes<Plus, 4>(sum[strip][half]);
       const int query = first + (warp * STRIPS + strip) * 16 + group + half * 8;
       if (query >= rules.queries) continue;
-      const float scale_out = total > 0.f ? (EXTRAS ? survivor_scale(rules) : 1.f) / total : 0.f;
-#pragma unroll
-      for (int n = 0; n < D / 8; n++) {
+      const float scale_out = total > 0.f ? (EXTRAS ? rules.survivor_scale() : 1.f) / total : 0.f;
+      UNROLL for (int n = 0; n < D / 8; n++) {
         if (n * 8 >= width) break;
         u32 both = pack<T>(out[strip][n][2 * half] * scale_out, out[strip][n][2 * half + 1] * scale_out);
-        *reinterpret_cast<u32*>(y + query * y_row + n * 8 + column) = both;
+        *reinterpret_cast<u32*>(OF_HEAD(y) + query * y_row + n * 8 + column) = both;
       }
       // Base 2. A row with nothing to attend to gets infinity: backward finds exp2(s - infinity) = 0 there.
       if (lane % 4 == 0) {
-        log_sums[query] =
-            total > 0.f ? highest[strip][half] * exponent_scale + fast_log2(total) : POSITIVE_INFINITY;
+        const float log_sum = highest[strip][half] * exponent_scale + fast_log2(total);
+        log_sums[query] = total > 0.f ? log_sum : POSITIVE_INFINITY;
       }
     }
   }

@@ -36,8 +36,7 @@ __global__ void attention_minimal(const float* q, const float* k, const float* v
   const long long query = blockIdx.x * TILE + threadIdx.x;
   const long long end = causal ? min(S, query + S - T + 1) : S;  // the last query is level with the last key
   float own[D], out[D] = {}, highest = NEGATIVE_INFINITY, sum = 0;
-#pragma unroll
-  for (int i = 0; i < D; i++) own[i] = query < T ? q[query * D + i] * float(scale) : 0;
+  UNROLL for (int i = 0; i < D; i++) own[i] = query < T ? q[query * D + i] * float(scale) : 0;
 
   for (long long start = 0; start < S; start += TILE) {
     __syncthreads();  // everyone is done with the tile before
@@ -49,11 +48,9 @@ __global__ void attention_minimal(const float* q, const float* k, const float* v
     __syncthreads();  // everyone sees all of the new tile
 
     float score[TILE], top = highest;
-#pragma unroll
-    for (int key = 0; key < TILE; key++) {
+    UNROLL for (int key = 0; key < TILE; key++) {
       score[key] = 0;
-#pragma unroll
-      for (int i = 0; i < D; i++) score[key] += own[i] * k_tile[key][i];
+      UNROLL for (int i = 0; i < D; i++) score[key] += own[i] * k_tile[key][i];
       if (start + key >= end) score[key] = NEGATIVE_INFINITY;
       top = max(top, score[key]);
     }
@@ -62,18 +59,14 @@ __global__ void attention_minimal(const float* q, const float* k, const float* v
     const float shrink = expf(highest - top);  // 0 at the first tile, where nothing has been added up
     highest = top;
     sum *= shrink;
-#pragma unroll
-    for (int i = 0; i < D; i++) out[i] *= shrink;
-#pragma unroll
-    for (int key = 0; key < TILE; key++) {
+    UNROLL for (int i = 0; i < D; i++) out[i] *= shrink;
+    UNROLL for (int key = 0; key < TILE; key++) {
       const float weight = expf(score[key] - highest);
       sum += weight;
-#pragma unroll
-      for (int i = 0; i < D; i++) out[i] += weight * v_tile[key][i];
+      UNROLL for (int i = 0; i < D; i++) out[i] += weight * v_tile[key][i];
     }
   }
 
   if (query >= T) return;
-#pragma unroll
-  for (int i = 0; i < D; i++) y[query * D + i] = sum > 0 ? out[i] / sum : 0;
+  UNROLL for (int i = 0; i < D; i++) y[query * D + i] = sum > 0 ? out[i] / sum : 0;
 }

@@ -12,13 +12,7 @@ constexpr int KEYS = 32, THREADS = 128;
 template <class R> struct alignas(16) Four {
   R at[4];
 };
-template <class R> __device__ __forceinline__ Four<R>& four(R* p) {
-  return *reinterpret_cast<Four<R>*>(p);
-}
-__device__ __forceinline__ float exponential(float x) { return expf(x); }
-__device__ __forceinline__ double exponential(double x) { return exp(x); }
-__device__ __forceinline__ float logarithm(float x) { return logf(x); }
-__device__ __forceinline__ double logarithm(double x) { return log(x); }
+template <class R> __device__ __forceinline__ Four<R>& four(R* p) { return *reinterpret_cast<Four<R>*>(p); }
 
 // Rows [first, first + ROWS) of a matrix into a tile of D columns, zeros beyond its ends.
 template <int ROWS, int D, class R>
@@ -35,27 +29,18 @@ template <int ROWS, int D, class R>
 __device__ __forceinline__ void row_products(R (&c)[ROWS][4], R* rows, int row, R* others, int x) {
   for (int place = 0; place < D; place += 4) {
     Four<R> a[ROWS], b[4];
-#pragma unroll
-    for (int i = 0; i < ROWS; i++) a[i] = four(rows + (row + i) * (D + 4) + place);
-#pragma unroll
-    for (int j = 0; j < 4; j++) b[j] = four(others + (x + 8 * j) * (D + 4) + place);
-#pragma unroll
-    for (int i = 0; i < ROWS; i++) {
-#pragma unroll
-      for (int j = 0; j < 4; j++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) c[i][j] += a[i].at[e] * b[j].at[e];
+    UNROLL for (int i = 0; i < ROWS; i++) a[i] = four(rows + (row + i) * (D + 4) + place);
+    UNROLL for (int j = 0; j < 4; j++) b[j] = four(others + (x + 8 * j) * (D + 4) + place);
+    UNROLL for (int i = 0; i < ROWS; i++) {
+      UNROLL for (int j = 0; j < 4; j++) {
+        UNROLL for (int e = 0; e < 4; e++) c[i][j] += a[i].at[e] * b[j].at[e];
       }
     }
   }
 }
 
 template <class R, int D, int QUERIES>
-__global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
-    const R* __restrict__ q, const R* __restrict__ k, const R* __restrict__ v, R* __restrict__ y,
-    R* __restrict__ log_sums, long long q_batch, long long q_head, long long q_row, long long k_batch,
-    long long k_head, long long k_row, long long v_batch, long long v_head, long long v_row, long long y_batch,
-    long long y_head, long long y_row, long long width, double scale, RULE_PARAMETERS(R)) {
+__global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(FORWARD_PARAMETERS(R)) {
   constexpr int ROWS = QUERIES / 16;
   DYNAMIC_SHARED(shared);
   R* q_tile = reinterpret_cast<R*>(shared);
@@ -66,31 +51,22 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
   const int head = blockIdx.y, batch = blockIdx.z, first = (gridDim.x - 1 - blockIdx.x) * QUERIES;
   const Rules<R> rules = GATHER_RULES(R, batch, head);
   const int x = threadIdx.x % 8, row = threadIdx.x / 8 * ROWS;
-  q += batch * q_batch + head * q_head;
-  k += batch * k_batch + head * k_head;
-  v += batch * v_batch + head * v_head;
   const int begin = rules.first_key(first) / KEYS * KEYS, end = rules.end_key(first + QUERIES - 1);
 
-  load_rows<QUERIES, D>(q_tile, q, q_row, first, rules.queries, width);
-  R out[ROWS][D / 32][4] = {}, highest[ROWS], sum[ROWS];
-#pragma unroll
-  for (int i = 0; i < ROWS; i++) {
-    highest[i] = NEGATIVE_INFINITY;
-    sum[i] = 0;
-  }
+  load_rows<QUERIES, D>(q_tile, OF_HEAD(q), q_row, first, rules.queries, width);
+  R out[ROWS][D / 32][4] = {}, highest[ROWS], sum[ROWS] = {};
+  UNROLL for (int i = 0; i < ROWS; i++) highest[i] = NEGATIVE_INFINITY;
   for (int start = begin; start < end; start += KEYS) {
     __syncthreads();  // everyone is done with the last K, V and P
-    load_rows<KEYS, D>(k_tile, k, k_row, start, rules.keys, width);
-    load_rows<KEYS, D>(v_tile, v, v_row, start, rules.keys, width);
+    load_rows<KEYS, D>(k_tile, OF_HEAD(k), k_row, start, rules.keys, width);
+    load_rows<KEYS, D>(v_tile, OF_HEAD(v), v_row, start, rules.keys, width);
     __syncthreads();
     R s[ROWS][4] = {};
     row_products<ROWS, D>(s, q_tile, row, k_tile, x);
-#pragma unroll
-    for (int i = 0; i < ROWS; i++) {
+    UNROLL for (int i = 0; i < ROWS; i++) {
       const int query = first + row + i;
       R top = highest[i];
-#pragma unroll
-      for (int j = 0; j < 4; j++) {
+      UNROLL for (int j = 0; j < 4; j++) {
         const int key = start + x + 8 * j;
         const bool seen = rules.sees(query, key) && rules.allows(query, key);
         s[i][j] = seen ? s[i][j] * R(scale) + rules.added(query, key) : R(NEGATIVE_INFINITY);
@@ -101,51 +77,40 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
       const R shrink = exponential(highest[i] - base);
       highest[i] = top;
       sum[i] *= shrink;
-#pragma unroll
-      for (int j = 0; j < 4; j++) {
+      UNROLL for (int j = 0; j < 4; j++) {
         const int key = start + x + 8 * j;
         R p = exponential(s[i][j] - base);
         sum[i] += p;
         if (rules.threshold && !rules.keeps(rules.patch(query, key), query, key)) p = 0;
         p_tile[(row + i) * (KEYS + 4) + x + 8 * j] = p;
       }
-#pragma unroll
-      for (int n = 0; n < D / 32; n++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) out[i][n][e] *= shrink;
+      UNROLL for (int n = 0; n < D / 32; n++) {
+        UNROLL for (int e = 0; e < 4; e++) out[i][n][e] *= shrink;
       }
     }
     __syncwarp();  // the rows of P are read by the lanes that wrote them
 #pragma unroll 4
     for (int key = 0; key < KEYS; key++) {
       R p[ROWS];
-#pragma unroll
-      for (int i = 0; i < ROWS; i++) p[i] = p_tile[(row + i) * (KEYS + 4) + key];
-#pragma unroll
-      for (int n = 0; n < D / 32; n++) {
+      UNROLL for (int i = 0; i < ROWS; i++) p[i] = p_tile[(row + i) * (KEYS + 4) + key];
+      UNROLL for (int n = 0; n < D / 32; n++) {
         const Four<R> value = four(v_tile + key * (D + 4) + n * 32 + x * 4);
-#pragma unroll
-        for (int i = 0; i < ROWS; i++) {
-#pragma unroll
-          for (int e = 0; e < 4; e++) out[i][n][e] += p[i] * value.at[e];
+        UNROLL for (int i = 0; i < ROWS; i++) {
+          UNROLL for (int e = 0; e < 4; e++) out[i][n][e] += p[i] * value.at[e];
         }
       }
     }
   }
-  y += batch * y_batch + head * y_head;
   log_sums += (batch * heads + head) * queries;
-#pragma unroll
-  for (int i = 0; i < ROWS; i++) {
+  UNROLL for (int i = 0; i < ROWS; i++) {
     const R total = over_lanes<Plus, 8>(sum[i]);
     const int query = first + row + i;
     if (query >= rules.queries) continue;
-    const R scale_out = total > 0 ? survivor_scale(rules) / total : R(0);
-#pragma unroll
-    for (int n = 0; n < D / 32; n++) {
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
+    const R scale_out = total > 0 ? rules.survivor_scale() / total : R(0);
+    UNROLL for (int n = 0; n < D / 32; n++) {
+      UNROLL for (int e = 0; e < 4; e++) {
         const int place = n * 32 + x * 4 + e;
-        if (place < width) y[query * y_row + place] = out[i][n][e] * scale_out;
+        if (place < width) OF_HEAD(y)[query * y_row + place] = out[i][n][e] * scale_out;
       }
     }
     if (x == 0) log_sums[query] = total > 0 ? highest[i] + logarithm(total) : R(POSITIVE_INFINITY);
@@ -154,14 +119,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(
 
 // As in attention_backward.cu, a block owns a tile of keys. Thread x of group g owns keys 2 g and 2 g + 1 of dK and dV.
 template <class R, int D, int QUERIES>
-__global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
-    const R* __restrict__ q, const R* __restrict__ k, const R* __restrict__ v, const R* __restrict__ dy,
-    const R* __restrict__ log_sums, const R* __restrict__ delta, R* __restrict__ dq, R* __restrict__ dk,
-    R* __restrict__ dv, R* __restrict__ dbias, long long q_batch, long long q_head, long long q_row,
-    long long k_batch, long long k_head, long long k_row, long long v_batch, long long v_head, long long v_row,
-    long long dy_batch, long long dy_head, long long dy_row, long long dk_batch, long long dk_head, long long dk_row,
-    long long dv_batch, long long dv_head, long long dv_row, long long dbias_batch, long long dbias_head,
-    long long dbias_query, long long dbias_key, long long width, double scale, RULE_PARAMETERS(R)) {
+__global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(BACKWARD_PARAMETERS(R)) {
   constexpr int ROWS = QUERIES / 16;
   DYNAMIC_SHARED(shared);
   R* k_tile = reinterpret_cast<R*>(shared);
@@ -174,34 +132,28 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
   const int head = blockIdx.y, batch = blockIdx.z, first = blockIdx.x * KEYS;
   const Rules<R> rules = GATHER_RULES(R, batch, head);
   const int x = threadIdx.x % 8, group = threadIdx.x / 8, row = group * ROWS;
-  q += batch * q_batch + head * q_head;
-  k += batch * k_batch + head * k_head;
-  v += batch * v_batch + head * v_head;
-  dy += batch * dy_batch + head * dy_head;
   log_sums += (batch * heads + head) * queries;
   delta += (batch * heads + head) * queries;
   dq += (batch * heads + head) * queries * width;
-  const R survivors = survivor_scale(rules);
+  const R survivors = rules.survivor_scale();
   const int begin = rules.first_query(first) / QUERIES * QUERIES, end = rules.end_query(first + KEYS - 1);
 
-  load_rows<KEYS, D>(k_tile, k, k_row, first, rules.keys, width);
-  load_rows<KEYS, D>(v_tile, v, v_row, first, rules.keys, width);
+  load_rows<KEYS, D>(k_tile, OF_HEAD(k), k_row, first, rules.keys, width);
+  load_rows<KEYS, D>(v_tile, OF_HEAD(v), v_row, first, rules.keys, width);
   R key_sums[2][D / 32][4] = {}, value_sums[2][D / 32][4] = {};
   for (int start = begin; start < end; start += QUERIES) {
     __syncthreads();  // everyone is done with the last tiles
-    load_rows<QUERIES, D>(q_tile, q, q_row, start, rules.queries, width);
-    load_rows<QUERIES, D>(dy_tile, dy, dy_row, start, rules.queries, width);
+    load_rows<QUERIES, D>(q_tile, OF_HEAD(q), q_row, start, rules.queries, width);
+    load_rows<QUERIES, D>(dy_tile, OF_HEAD(dy), dy_row, start, rules.queries, width);
     __syncthreads();
     R s[ROWS][4] = {}, dp[ROWS][4] = {};
     row_products<ROWS, D>(s, q_tile, row, k_tile, x);
     row_products<ROWS, D>(dp, dy_tile, row, v_tile, x);
-#pragma unroll
-    for (int i = 0; i < ROWS; i++) {
+    UNROLL for (int i = 0; i < ROWS; i++) {
       const int query = start + row + i;
       const bool inside = query < rules.queries;
       const R log_sum = inside ? log_sums[query] : R(POSITIVE_INFINITY), row_delta = inside ? delta[query] : R(0);
-#pragma unroll
-      for (int j = 0; j < 4; j++) {
+      UNROLL for (int j = 0; j < 4; j++) {
         const int key = first + x + 8 * j;
         const bool seen = rules.sees(query, key) && rules.allows(query, key);
         const R p = seen ? exponential(s[i][j] * R(scale) + rules.added(query, key) - log_sum) : R(0);
@@ -209,28 +161,22 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
         const R ds = p * ((keep ? dp[i][j] * survivors : R(0)) - row_delta);
         p_tile[(row + i) * (KEYS + 4) + x + 8 * j] = keep ? p * survivors : R(0);
         ds_tile[(row + i) * (KEYS + 4) + x + 8 * j] = ds;
-        if (dbias && seen) {
-          atomicAdd(dbias + batch * dbias_batch + head * dbias_head + query * dbias_query + key * dbias_key, ds);
-        }
+        if (dbias && seen) atomicAdd(OF_HEAD(dbias) + query * dbias_query + key * dbias_key, ds);
       }
     }
     __syncthreads();  // P and dS are complete
 #pragma unroll 2
     for (int i = 0; i < QUERIES; i++) {
       R p[2], ds[2];
-#pragma unroll
-      for (int j = 0; j < 2; j++) {
+      UNROLL for (int j = 0; j < 2; j++) {
         p[j] = p_tile[i * (KEYS + 4) + group * 2 + j];
         ds[j] = ds_tile[i * (KEYS + 4) + group * 2 + j];
       }
-#pragma unroll
-      for (int n = 0; n < D / 32; n++) {
+      UNROLL for (int n = 0; n < D / 32; n++) {
         const Four<R> from_dy = four(dy_tile + i * (D + 4) + n * 32 + x * 4);
         const Four<R> from_q = four(q_tile + i * (D + 4) + n * 32 + x * 4);
-#pragma unroll
-        for (int j = 0; j < 2; j++) {
-#pragma unroll
-          for (int e = 0; e < 4; e++) {
+        UNROLL for (int j = 0; j < 2; j++) {
+          UNROLL for (int e = 0; e < 4; e++) {
             value_sums[j][n][e] += p[j] * from_dy.at[e];
             key_sums[j][n][e] += ds[j] * from_q.at[e];
           }
@@ -242,37 +188,28 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(
 #pragma unroll 4
       for (int key = 0; key < KEYS; key++) {
         const Four<R> from_k = four(k_tile + key * (D + 4) + n * 32 + x * 4);
-#pragma unroll
-        for (int i = 0; i < ROWS; i++) {
+        UNROLL for (int i = 0; i < ROWS; i++) {
           const R ds = ds_tile[(row + i) * (KEYS + 4) + key];
-#pragma unroll
-          for (int e = 0; e < 4; e++) sums[i][e] += ds * from_k.at[e];
+          UNROLL for (int e = 0; e < 4; e++) sums[i][e] += ds * from_k.at[e];
         }
       }
-#pragma unroll
-      for (int i = 0; i < ROWS; i++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
+      UNROLL for (int i = 0; i < ROWS; i++) {
+        UNROLL for (int e = 0; e < 4; e++) {
           const int query = start + row + i, place = n * 32 + x * 4 + e;
           if (query < rules.queries && place < width) atomicAdd(dq + query * width + place, sums[i][e] * R(scale));
         }
       }
     }
   }
-  dk += batch * dk_batch + head * dk_head;
-  dv += batch * dv_batch + head * dv_head;
-#pragma unroll
-  for (int j = 0; j < 2; j++) {
+  UNROLL for (int j = 0; j < 2; j++) {
     const int key = first + group * 2 + j;
     if (key >= rules.keys) continue;
-#pragma unroll
-    for (int n = 0; n < D / 32; n++) {
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
+    UNROLL for (int n = 0; n < D / 32; n++) {
+      UNROLL for (int e = 0; e < 4; e++) {
         const int place = n * 32 + x * 4 + e;
         if (place < width) {
-          dk[key * dk_row + place] = key_sums[j][n][e] * R(scale);
-          dv[key * dv_row + place] = value_sums[j][n][e];
+          OF_HEAD(dk)[key * dk_row + place] = key_sums[j][n][e] * R(scale);
+          OF_HEAD(dv)[key * dv_row + place] = value_sums[j][n][e];
         }
       }
     }

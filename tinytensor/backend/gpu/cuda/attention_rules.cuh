@@ -13,9 +13,25 @@
       const unsigned char *mask, long long mask_batch, long long mask_head, long long mask_query,               \
       long long mask_key, long long threshold, const u64 *seed_at, u64 seed
 #define GATHER_RULES(T, batch, head)                                                                            \
-  make_rules<T>(batch, head, heads, queries, keys, causal, window, key_limits, bias, bias_batch, bias_head,     \
-                bias_query, bias_key, mask, mask_batch, mask_head, mask_query, mask_key, threshold,             \
-                seed_of(seed_at, seed))
+  {(int)queries, (int)keys, (int)(keys - queries), key_limits ? min((int)keys, key_limits[batch]) : (int)keys,  \
+   causal != 0, (int)window, bias ? bias + batch * bias_batch + head * bias_head : nullptr, (int)bias_query,    \
+   (int)bias_key, mask ? mask + batch * mask_batch + head * mask_head : nullptr, (int)mask_query,               \
+   (int)mask_key, (u32)threshold, (u32)(batch * heads + head), seed_of(seed_at, seed)}
+
+// The steps from batch entry to batch entry, head to head and row to row, and where this head's rows begin; and the
+// parameters of the kernels that work in tiles, on the tensor cores and on the plain ones.
+#define STRIDES(x) long long x##_batch, long long x##_head, long long x##_row
+#define OF_HEAD(x) (x + batch * x##_batch + head * x##_head)
+#define FORWARD_PARAMETERS(T)                                                                                   \
+  const T *__restrict__ q, const T *__restrict__ k, const T *__restrict__ v, T *__restrict__ y,                 \
+      Wide<T> *__restrict__ log_sums, STRIDES(q), STRIDES(k), STRIDES(v), STRIDES(y), long long width,          \
+      double scale, RULE_PARAMETERS(T)
+#define BACKWARD_PARAMETERS(T)                                                                                  \
+  const T *__restrict__ q, const T *__restrict__ k, const T *__restrict__ v, const T *__restrict__ dy,          \
+      const Wide<T> *__restrict__ log_sums, const Wide<T> *__restrict__ delta, Wide<T> *__restrict__ dq,        \
+      T *__restrict__ dk, T *__restrict__ dv, Wide<T> *__restrict__ dbias, STRIDES(q), STRIDES(k), STRIDES(v),  \
+      STRIDES(dy), STRIDES(dk), STRIDES(dv), long long dbias_batch, long long dbias_head, long long dbias_query,\
+      long long dbias_key, long long width, double scale, RULE_PARAMETERS(T)
 
 template <class T> struct Rules {
   int queries, keys, offset;  // query t stands at key t + offset
@@ -30,17 +46,13 @@ template <class T> struct Rules {
   u32 cell;  // which (batch entry, head), for the random numbers
   u64 seed;
 
+  // 1 / (1 - p)
+  __device__ __forceinline__ Wide<T> survivor_scale() const { return Wide<T>(65536) / Wide<T>(65536 - threshold); }
   // The keys that any of the queries [first, last] may see: [first_key, end_key).
-  __device__ __forceinline__ int first_key(int first) const {
-    return window ? max(0, first + offset - window + 1) : 0;
-  }
-  __device__ __forceinline__ int end_key(int last) const {
-    return causal ? max(0, min(end, last + offset + 1)) : end;
-  }
+  __device__ __forceinline__ int first_key(int first) const { return window ? max(0, first + offset - window + 1) : 0; }
+  __device__ __forceinline__ int end_key(int last) const { return causal ? max(0, min(end, last + offset + 1)) : end; }
   // And the queries that may see any of the keys [first, last].
-  __device__ __forceinline__ int first_query(int first) const {
-    return causal ? max(0, first - offset) : 0;
-  }
+  __device__ __forceinline__ int first_query(int first) const { return causal ? max(0, first - offset) : 0; }
   __device__ __forceinline__ int end_query(int last) const {
     return window ? min(queries, max(0, last - offset + window)) : queries;
   }
@@ -71,32 +83,3 @@ template <class T> struct Rules {
   }
 };
 
-template <class T>
-__device__ __forceinline__ Rules<T> make_rules(
-    int batch, int head, long long heads, long long queries, long long keys, long long causal, long long window,
-    const int* key_limits, const T* bias, long long bias_batch, long long bias_head, long long bias_query,
-    long long bias_key, const unsigned char* mask, long long mask_batch, long long mask_head, long long mask_query,
-    long long mask_key, long long threshold, u64 seed) {
-  Rules<T> rules;
-  rules.queries = (int)queries;
-  rules.keys = (int)keys;
-  rules.offset = (int)(keys - queries);
-  rules.end = key_limits ? min((int)keys, key_limits[batch]) : (int)keys;
-  rules.causal = causal != 0;
-  rules.window = (int)window;
-  rules.bias = bias ? bias + batch * bias_batch + head * bias_head : nullptr;
-  rules.bias_query = (int)bias_query;
-  rules.bias_key = (int)bias_key;
-  rules.mask = mask ? mask + batch * mask_batch + head * mask_head : nullptr;
-  rules.mask_query = (int)mask_query;
-  rules.mask_key = (int)mask_key;
-  rules.threshold = (u32)threshold;
-  rules.cell = (u32)(batch * heads + head);
-  rules.seed = seed;
-  return rules;
-}
-
-// 1 / (1 - p), from p * 65536.
-template <class T> __device__ __forceinline__ Wide<T> survivor_scale(const Rules<T>& rules) {
-  return Wide<T>(65536) / Wide<T>(65536 - rules.threshold);
-}

@@ -1,6 +1,5 @@
 // GELU with its slope, and dropout, element by element: SIZE elements to a thread.
 #include "random.cuh"
-#include "rows.cuh"
 
 __device__ __forceinline__ float normal_cdf(float x) { return 0.5f * erfcf(-x * 0.70710678f); }
 __device__ __forceinline__ double normal_cdf(double x) { return 0.5 * erfc(-x * 0.7071067811865476); }
@@ -19,8 +18,7 @@ __global__ void __launch_bounds__(256) gelu_forward(const T* __restrict__ x, con
   R values[SIZE], slopes[SIZE], shift[SIZE];
   read_part<SIZE>(values, x + place);
   if (bias) read_part<SIZE>(shift, bias + place % width);
-#pragma unroll
-  for (int e = 0; e < SIZE; e++) {
+  UNROLL for (int e = 0; e < SIZE; e++) {
     const R v = values[e] + (bias ? shift[e] : R(0));
     if (APPROXIMATE) {
       const R s = R(1) / (R(1) + exponential(R(-2) * (a * v + b * v * v * v)));
@@ -36,19 +34,14 @@ __global__ void __launch_bounds__(256) gelu_forward(const T* __restrict__ x, con
   if (slope) write_part<SIZE>(slope + place, slopes);
 }
 
-// y = x keep / (1 - p): eight elements share a draw of 128 random bits, 16 to each. Backward is the same function of dy.
-template <class T>
+// y = x keep / (1 - p). Backward is the same function of dy.
+template <class T, int SIZE>
 __global__ void __launch_bounds__(256) dropout(const T* __restrict__ x, T* __restrict__ y, long long size,
                                                long long threshold, const u64* seed_at, u64 seed) {
-  typedef Wide<T> R;
-  const long long group = blockIdx.x * 256ll + threadIdx.x, start = group * 8;
-  if (start >= size) return;
-  const Words words = philox((u32)group, (u32)(group >> 32), 0, 1, seed_of(seed_at, seed));
-  const R scale = R(65536) / R(65536 - threshold);
-#pragma unroll
-  for (int e = 0; e < 8; e++) {
-    if (start + e >= size) break;
-    const R value = widen(x[start + e]);
-    y[start + e] = narrow<T>(kept(words.at[e / 2], e % 2, (u32)threshold) ? value * scale : R(0));
-  }
+  const long long place = (blockIdx.x * 256ll + threadIdx.x) * SIZE;
+  if (place >= size) return;
+  Wide<T> values[SIZE];
+  read_part<SIZE>(values, x + place);
+  drop_part<SIZE>(values, place, (u32)threshold, seed_of(seed_at, seed));
+  write_part<SIZE>(y + place, values);
 }

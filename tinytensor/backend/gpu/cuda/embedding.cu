@@ -3,7 +3,7 @@
 // The ids come sorted, each with the place it came from, so equal ids stand side by side. A block looks at one sorted
 // place; if a run of equal ids begins there it adds the whole run up, each thread a few columns, and writes that row of the
 // table once. No atomics: the sum has one order and the result is the same every time.
-#include "rows.cuh"
+#include "primitives.cuh"
 
 // Sorts the ids and says where each came from, equal ids in the order in which they came. An id's rank is the number of
 // smaller ones and of equal ones before it, which every thread counts for its own id: quadratic, but a comparison is so
@@ -37,8 +37,7 @@ __global__ void __launch_bounds__(256, 4) embedding_backward(const T* __restrict
     R sums[4] = {};  // four loads under way at once
     long long i = start;
     for (; i + 4 <= end; i += 4) {
-#pragma unroll
-      for (int j = 0; j < 4; j++) sums[j] += widen(dy[places[i + j] * width + column]);
+      UNROLL for (int j = 0; j < 4; j++) sums[j] += widen(dy[places[i + j] * width + column]);
     }
     for (; i < end; i++) sums[0] += widen(dy[places[i] * width + column]);
     table[id * width + column] = narrow<Out>((sums[0] + sums[1]) + (sums[2] + sums[3]));

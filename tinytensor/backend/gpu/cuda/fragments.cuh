@@ -15,8 +15,7 @@ template <int D> __device__ __forceinline__ int place_in_tile(int row, int chunk
 template <int ROWS, int D, int THREADS, class T>
 __device__ __forceinline__ void load_tile(T* tile, const T* matrix, int stride, int first, int rows, int width) {
   constexpr int CHUNKS = D / 8;
-#pragma unroll
-  for (int start = 0; start < ROWS * CHUNKS; start += THREADS) {
+  UNROLL for (int start = 0; start < ROWS * CHUNKS; start += THREADS) {
     int i = start + threadIdx.x;
     int row = i / CHUNKS, chunk = i % CHUNKS;
     if (ROWS * CHUNKS % THREADS != 0 && row >= ROWS) break;

@@ -5,7 +5,6 @@
 // the other, and keeps each column's share of dweight and dbias in the register of the thread that owns the column; a row
 // of sums per block is left for a second, small reduction.
 #include "random.cuh"
-#include "rows.cuh"
 
 template <class T, int SIZE, int VECTORS, int CENTRE>
 __global__ void __launch_bounds__(512, 1) norm_forward(
@@ -16,8 +15,7 @@ __global__ void __launch_bounds__(512, 1) norm_forward(
   __shared__ R scratch[32];
   const long long row = blockIdx.x, start = row * width;
   R values[VECTORS][SIZE], sum = 0;
-#pragma unroll
-  for (int i = 0; i < VECTORS; i++) {
+  UNROLL for (int i = 0; i < VECTORS; i++) {
     const int place = (i * blockDim.x + threadIdx.x) * SIZE;
     if (place >= width) break;
     read_part<SIZE>(values[i], x + start + place);
@@ -25,35 +23,30 @@ __global__ void __launch_bounds__(512, 1) norm_forward(
       R more[SIZE];
       read_part<SIZE>(more, branch + start + place);
       if (threshold) drop_part<SIZE>(more, start + place, (u32)threshold, seed_of(seed_at, seed));
-#pragma unroll
-      for (int e = 0; e < SIZE; e++) values[i][e] = widen(narrow<T>(values[i][e] + more[e]));  // as it will be read later
+      // Rounded, as it will be read later.
+      UNROLL for (int e = 0; e < SIZE; e++) values[i][e] = widen(narrow<T>(values[i][e] + more[e]));
       write_part<SIZE>(total + start + place, values[i]);
     }
-#pragma unroll
-    for (int e = 0; e < SIZE; e++) sum += values[i][e];
+    UNROLL for (int e = 0; e < SIZE; e++) sum += values[i][e];
   }
   const R mean = CENTRE ? over_block<Plus>(sum, R(0), scratch) / R(width) : R(0);
   R squares = 0;
-#pragma unroll
-  for (int i = 0; i < VECTORS; i++) {
+  UNROLL for (int i = 0; i < VECTORS; i++) {
     if ((i * blockDim.x + threadIdx.x) * SIZE >= width) break;
-#pragma unroll
-    for (int e = 0; e < SIZE; e++) squares += (values[i][e] - mean) * (values[i][e] - mean);
+    UNROLL for (int e = 0; e < SIZE; e++) squares += (values[i][e] - mean) * (values[i][e] - mean);
   }
   const R inverse_std = inverse_root(over_block<Plus>(squares, R(0), scratch) / R(width) + R(eps));
   if (threadIdx.x == 0) {
     if (CENTRE) means[row] = mean;
     inverse_stds[row] = inverse_std;
   }
-#pragma unroll
-  for (int i = 0; i < VECTORS; i++) {
+  UNROLL for (int i = 0; i < VECTORS; i++) {
     const int place = (i * blockDim.x + threadIdx.x) * SIZE;
     if (place >= width) break;
     R gain[SIZE], shift[SIZE];
     if (weight) read_part<SIZE>(gain, weight + place);
     if (bias) read_part<SIZE>(shift, bias + place);
-#pragma unroll
-    for (int e = 0; e < SIZE; e++) {
+    UNROLL for (int e = 0; e < SIZE; e++) {
       const R normed = (values[i][e] - mean) * inverse_std;
       values[i][e] = normed * (weight ? gain[e] : R(1)) + (bias ? shift[e] : R(0));
     }
@@ -76,16 +69,14 @@ __global__ void __launch_bounds__(512, 1) norm_backward(
     const long long start = row * width;
     const R mean = CENTRE ? means[row] : R(0), inverse_std = inverse_stds[row];
     R normed[VECTORS][SIZE], h[VECTORS][SIZE], h_sum = 0, hn_sum = 0;
-#pragma unroll
-    for (int i = 0; i < VECTORS; i++) {
+    UNROLL for (int i = 0; i < VECTORS; i++) {
       const int place = (i * blockDim.x + threadIdx.x) * SIZE;
       if (place >= width) break;
       R gain[SIZE];
       read_part<SIZE>(normed[i], x + start + place);
       read_part<SIZE>(h[i], dy + start + place);
       if (weight) read_part<SIZE>(gain, weight + place);
-#pragma unroll
-      for (int e = 0; e < SIZE; e++) {
+      UNROLL for (int e = 0; e < SIZE; e++) {
         normed[i][e] = (normed[i][e] - mean) * inverse_std;
         dweight[i][e] += h[i][e] * normed[i][e];
         dbias[i][e] += h[i][e];
@@ -96,14 +87,12 @@ __global__ void __launch_bounds__(512, 1) norm_backward(
     }
     const R h_mean = CENTRE ? over_block<Plus>(h_sum, R(0), scratch) / R(width) : R(0);
     const R hn_mean = over_block<Plus>(hn_sum, R(0), scratch) / R(width);
-#pragma unroll
-    for (int i = 0; i < VECTORS; i++) {
+    UNROLL for (int i = 0; i < VECTORS; i++) {
       const int place = (i * blockDim.x + threadIdx.x) * SIZE;
       if (place >= width) break;
       R more[SIZE];
       if (dtotal) read_part<SIZE>(more, dtotal + start + place);
-#pragma unroll
-      for (int e = 0; e < SIZE; e++) {
+      UNROLL for (int e = 0; e < SIZE; e++) {
         h[i][e] = (h[i][e] - h_mean - normed[i][e] * hn_mean) * inverse_std + (dtotal ? more[e] : R(0));
       }
       write_part<SIZE>(dx + start + place, h[i]);
@@ -113,10 +102,8 @@ __global__ void __launch_bounds__(512, 1) norm_backward(
       }
     }
   }
-#pragma unroll
-  for (int i = 0; i < VECTORS; i++) {
-#pragma unroll
-    for (int e = 0; e < SIZE; e++) {
+  UNROLL for (int i = 0; i < VECTORS; i++) {
+    UNROLL for (int e = 0; e < SIZE; e++) {
       const int place = (i * blockDim.x + threadIdx.x) * SIZE + e;
       if (place >= width) break;
       if (dweights) dweights[blockIdx.x * width + place] = dweight[i][e];

@@ -2,15 +2,15 @@
 //
 // In mixed precision the parameters that are updated are float32 and the ones the model computes with a rounded copy, which
 // is written in the same pass.
-#include "rows.cuh"
+#include "primitives.cuh"
 
 // m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p = (1 - lr weight_decay) p - rate m / (sqrt(v) + guard)
 // with rate = lr sqrt(1 - beta2^t) / (1 - beta1^t) and guard = eps sqrt(1 - beta2^t): the bias corrections, multiplied out.
 template <class R, class G, class Copy>
-__global__ void __launch_bounds__(256) adamw(R* __restrict__ params, const G* __restrict__ grads, R* __restrict__ m,
-                                             R* __restrict__ v, Copy* __restrict__ copy, long long size,
-                                             long long decayed, double rate, double beta1, double beta2, double guard,
-                                             double decay, double grad_scale) {
+__global__ void __launch_bounds__(256) adamw(
+    R* __restrict__ params, const G* __restrict__ grads, R* __restrict__ m, R* __restrict__ v, Copy* __restrict__ copy,
+    long long size, long long decayed, double rate, double beta1, double beta2, double guard, double decay,
+    double grad_scale) {
   const R b1 = R(beta1), b2 = R(beta2);
   for (long long i = blockIdx.x * 256ll + threadIdx.x; i < size; i += gridDim.x * 256ll) {
     const R g = R(widen(grads[i])) * R(grad_scale);

@@ -15,6 +15,7 @@ constexpr u32 FULL_WARP = 0xffffffffu;
 constexpr float LOG2_E = 1.4426950408889634f;
 #define NEGATIVE_INFINITY __int_as_float(0xff800000)  // NVRTC has no INFINITY
 #define POSITIVE_INFINITY __int_as_float(0x7f800000)
+#define UNROLL _Pragma("unroll")  // before a loop of known length: written out, so that its arrays lie in registers
 
 #ifdef EMULATED
 
@@ -45,9 +46,7 @@ inline float fast_log2(float x) { return log2f(x); }
 
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 
-__device__ __forceinline__ u32 shared_address(const void* p) {
-  return (u32)__cvta_generic_to_shared(p);
-}
+__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
 // c (16 x 8) += a (16 x 16) b (16 x 8), spread over the registers of a warp; the last argument only names the type.
 #define DEFINE_MULTIPLY_ADD(T, NAME)                                                                          \
@@ -94,11 +93,7 @@ __device__ __forceinline__ float fast_exp2(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-__device__ __forceinline__ float fast_log2(float x) {
-  float y;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
+__device__ __forceinline__ float fast_log2(float x) { return __log2f(x); }
 
 #endif
 
@@ -132,9 +127,32 @@ template <class T> struct alignas(16) Vector {
   static constexpr int SIZE = 16 / sizeof(T);
   T at[SIZE];
 };
-template <class T> __device__ __forceinline__ bool aligned(const T* p) {
-  return reinterpret_cast<u64>(p) % 16 == 0;
+
+// Parts of a row: SIZE neighbouring elements at once, as one such access where SIZE > 1.
+template <int SIZE, class T> __device__ __forceinline__ void read_part(Wide<T> (&into)[SIZE], const T* from) {
+  if constexpr (SIZE == 1) {
+    into[0] = widen(*from);
+  } else {
+    const Vector<T> part = *reinterpret_cast<const Vector<T>*>(from);
+    UNROLL for (int e = 0; e < SIZE; e++) into[e] = widen(part.at[e]);
+  }
 }
+template <int SIZE, class T> __device__ __forceinline__ void write_part(T* to, const Wide<T> (&values)[SIZE]) {
+  if constexpr (SIZE == 1) {
+    *to = narrow<T>(values[0]);
+  } else {
+    Vector<T> part;
+    UNROLL for (int e = 0; e < SIZE; e++) part.at[e] = narrow<T>(values[e]);
+    *reinterpret_cast<Vector<T>*>(to) = part;
+  }
+}
+
+__device__ __forceinline__ float exponential(float x) { return expf(x); }
+__device__ __forceinline__ double exponential(double x) { return exp(x); }
+__device__ __forceinline__ float logarithm(float x) { return logf(x); }
+__device__ __forceinline__ double logarithm(double x) { return log(x); }
+__device__ __forceinline__ float inverse_root(float x) { return rsqrtf(x); }
+__device__ __forceinline__ double inverse_root(double x) { return rsqrt(x); }
 
 // ---- sums and maxima over the lanes of a warp, and over a block ----
 struct Plus {
@@ -145,8 +163,7 @@ struct Largest {
 };
 
 template <class Operation, int LANES = 32, class R> __device__ __forceinline__ R over_lanes(R value) {
-#pragma unroll
-  for (int distance = LANES / 2; distance > 0; distance /= 2) {
+  UNROLL for (int distance = LANES / 2; distance > 0; distance /= 2) {
     value = Operation::of(value, __shfl_xor_sync(FULL_WARP, value, distance));
   }
   return value;

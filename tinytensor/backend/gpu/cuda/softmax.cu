@@ -3,7 +3,7 @@
 // The largest logit and the sum of exponentials are found in one pass over the row ("online": Milakov & Gimelshein 2018):
 // whenever a thread meets a larger logit it rescales its sum. So cross-entropy reads its logits once, in forward, and its
 // backward writes the gradient where the logits were, if nobody else needs them.
-#include "rows.cuh"
+#include "primitives.cuh"
 
 template <class R> struct LogSum {
   R highest, sum;  // of exp(x - highest)
@@ -24,8 +24,7 @@ __device__ __forceinline__ void log_sum(const T* row, long long width, R* scratc
   for (long long place = threadIdx.x * SIZE; place < width; place += blockDim.x * SIZE) {
     R part[SIZE];
     read_part<SIZE>(part, row + place);
-#pragma unroll
-    for (int e = 0; e < SIZE; e++) mine.add(part[e]);
+    UNROLL for (int e = 0; e < SIZE; e++) mine.add(part[e]);
   }
   highest = over_block<Largest>(mine.highest, R(NEGATIVE_INFINITY), scratch);
   const R rescaled = mine.sum > 0 ? mine.sum * exponential(mine.highest - highest) : R(0);
@@ -43,8 +42,7 @@ __global__ void __launch_bounds__(1024) softmax_forward(const T* __restrict__ x,
   for (long long place = threadIdx.x * SIZE; place < width; place += blockDim.x * SIZE) {
     R part[SIZE];
     read_part<SIZE>(part, x + place);
-#pragma unroll
-    for (int e = 0; e < SIZE; e++) {
+    UNROLL for (int e = 0; e < SIZE; e++) {
       part[e] = part[e] - highest - relative;
       if (!LOG) part[e] = exponential(part[e]);
     }
@@ -66,16 +64,14 @@ __global__ void __launch_bounds__(1024) softmax_backward(const T* __restrict__ d
     R d[SIZE], value[SIZE];
     read_part<SIZE>(d, dy + place);
     read_part<SIZE>(value, y + place);
-#pragma unroll
-    for (int e = 0; e < SIZE; e++) sum += LOG ? d[e] : d[e] * value[e];
+    UNROLL for (int e = 0; e < SIZE; e++) sum += LOG ? d[e] : d[e] * value[e];
   }
   sum = over_block<Plus>(sum, R(0), scratch);
   for (long long place = threadIdx.x * SIZE; place < width; place += blockDim.x * SIZE) {
     R d[SIZE], value[SIZE];
     read_part<SIZE>(d, dy + place);
     read_part<SIZE>(value, y + place);
-#pragma unroll
-    for (int e = 0; e < SIZE; e++) d[e] = LOG ? d[e] - exponential(value[e]) * sum : value[e] * (d[e] - sum);
+    UNROLL for (int e = 0; e < SIZE; e++) d[e] = LOG ? d[e] - exponential(value[e]) * sum : value[e] * (d[e] - sum);
     write_part<SIZE>(dx + place, d);
   }
 }
@@ -124,8 +120,7 @@ __global__ void __launch_bounds__(1024) cross_entropy_backward(
   for (long long place = threadIdx.x * SIZE; place < classes; place += blockDim.x * SIZE) {
     R part[SIZE];
     read_part<SIZE>(part, logits + place);
-#pragma unroll
-    for (int e = 0; e < SIZE; e++) {
+    UNROLL for (int e = 0; e < SIZE; e++) {
       const R hit = place + e == target ? d * R(1 - smoothing) : R(0);
       part[e] = counts ? factor * exponential(part[e] - log_z) - hit - even : R(0);
     }

@@ -1,5 +1,8 @@
-"""GELU with its slope taken on the way, and dropout.
+"""What stands between the matrix products: layer norm and RMS norm, GELU with its slope, and dropout.
 
+LayerNorm (Ba, Kiros & Hinton 2016) and RMSNorm (Zhang & Sennrich 2019), alone and fused with the residual addition
+before them, run over blocks of rows that stay in the cache while they are added up, centred, squared, scaled and
+written. Row means and column sums are products with a constant vector: BLAS reads a row faster than mean(axis=1) does.
 GELU (Hendrycks & Gimpel 2016), exact and in its tanh form: the slope needs the exponential of the value, so forward
 computes both while a block is in the cache, and backward is a single multiplication.
 Dropout (Srivastava et al. 2014), inverted: what is kept is scaled up, so that evaluation needs no scaling.
@@ -9,7 +12,7 @@ from math import erfc, pi, prod, sqrt
 
 import numpy as np
 
-from tinytensor.backend.cpu.arrays import BLOCK, as_rows, row_blocks
+from tinytensor.backend.cpu.arrays import BLOCK, as_rows, row_blocks, scale_rows
 
 # 1 - Phi(z) = exp(-z^2 / 2) / (2 p(z)) for z >= 0, with Phi the normal distribution function and this p (ascending):
 # a minimax fit with an error of 5e-8 in Phi and 8e-8 in z Phi(z), less than float32 rounding adds. Beyond its end at
@@ -21,6 +24,76 @@ TAIL_FIT = (1.00000009, 0.797877995, 0.136692667, -0.0242600558, 2.79178169e-4, 
 LEVELS = 1 << 16  # how finely dropout's share is rounded
 
 TANH_A, TANH_B = sqrt(2 / pi), sqrt(2 / pi) * 0.044715
+
+
+def normalize(x, branch, weight, bias, eps, *, centre, dropout=0.0, rng=None):
+    """total = x + drop(branch);  y = n * weight + bias,  n = (total - mean) / sqrt(var + eps), row by row.
+
+    x, branch: (..., C), branch may be None; weight, bias: (C,) or None.  Returns (total, y, saved).
+    centre: layer norm; without it RMS norm, whose mean is 0.  dropout: on the branch, drawn from rng as by `dropout`.
+    """
+    rows = as_rows(x)
+    N, C = rows.shape
+    total = rows if branch is None else np.empty_like(rows)
+    branch = None if branch is None else as_rows(branch)
+    keep = keep_mask(rows.shape, dropout, rng) if dropout else None
+    normed, y, inv_std = np.empty_like(rows), np.empty_like(rows), np.empty(N, rows.dtype)
+    averager = np.full(C, 1 / max(C, 1), rows.dtype)
+    for block in row_blocks(N, C):
+        n, out = normed[block], y[block]
+        if branch is not None:
+            kept = branch[block] if keep is None else drop(branch[block], keep[block], dropout, out)
+            np.add(rows[block], kept, out=total[block])
+        if centre:
+            np.subtract(total[block], (total[block] @ averager)[:, None], out=n)
+        square = np.square(n if centre else total[block], out=out)
+        r = np.add(square @ averager, eps, out=inv_std[block])
+        np.divide(1, np.sqrt(r, out=r), out=r)
+        scale_rows(n if centre else total[block], r, out=n)
+        if weight is None:
+            np.copyto(out, n)
+        else:
+            np.multiply(n, weight, out=out)
+        if bias is not None:
+            out += bias
+    saved = normed, inv_std, weight, bias is not None, centre, keep, dropout
+    return total.reshape(x.shape), y.reshape(x.shape), saved
+
+
+def normalize_backward(dtotal, dy, saved):
+    """With h = dy * weight:  dx = (h - mean(h) - n * mean(h * n)) / std + dtotal  (mean(h) is 0 without centre).
+
+    Returns (dx, dbranch, dweight or None, dbias or None); dbranch is dx, with the dropout if there was any.
+    """
+    normed, inv_std, weight, has_bias, centre, keep, dropout = saved
+    N, C = normed.shape
+    rows = as_rows(dy)
+    dtotal = None if dtotal is None else as_rows(dtotal)
+    dx = np.empty_like(normed)
+    dbranch = dx if keep is None else np.empty_like(normed)
+    dweight = None if weight is None else np.zeros(C, normed.dtype)
+    dbias = np.zeros(C, normed.dtype) if has_bias else None
+    gain = np.ones(C, normed.dtype) if weight is None else weight
+    averager = gain / max(C, 1)  # mean(h) = dy @ (weight / C)
+    ones = np.ones(N, normed.dtype)
+    for block in row_blocks(N, C):
+        d, n, out, r = rows[block], normed[block], dx[block], inv_std[block]
+        t = d * n
+        if dweight is not None:
+            dweight += ones[block] @ t
+        if has_bias:
+            dbias += ones[block] @ d
+        scale_rows(n, t @ averager, out=t)  # n * mean(h * n)
+        if centre:
+            t += (d @ averager)[:, None]  # + mean(h)
+        np.multiply(d, gain, out=out)
+        out -= t
+        scale_rows(out, r, out=out)
+        if dtotal is not None:
+            out += dtotal[block]
+        if keep is not None:
+            drop(out, keep[block], dropout, dbranch[block])
+    return dx.reshape(dy.shape), dbranch.reshape(dy.shape), dweight, dbias
 
 
 def gelu(x, approximate, need_slope=True, bias=None):
@@ -121,16 +194,24 @@ def dropout(x, p, rng):
     0 <= p <= 1. rng: np.random.Generator.
     """
     mask = keep_mask(x.shape, p, rng)
-    return dropout_backward(x, mask, p), mask
+    return drop(x, mask, p), mask
 
 
 def dropout_backward(dy, mask, p):
     """dx = dy * mask / (1 - p)."""
-    if p >= 1:
-        return np.zeros_like(dy)
-    dx = dy * mask
-    dx *= 1 / (1 - p)
-    return dx
+    return drop(dy, mask, p)
+
+
+def drop(x, keep, p, out=None):
+    """x * keep / (1 - p), in `out` if given."""
+    out = np.multiply(x, keep, out=out)
+    out *= survivor_scale(p)
+    return out
+
+
+def survivor_scale(p):
+    """1 / (1 - p); 0 where everything is dropped."""
+    return 1 / (1 - p) if p < 1 else 0.0
 
 
 def keep_mask(shape, p, rng):
