@@ -25,7 +25,7 @@ from models.contract import Body, Filler, Model, StaticBatch
 from models.pretrained import bert as published
 from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, init
 from nn.attention import Attention, attention_mask, check_heads
-from nn.linear import ACTIVATIONS
+from nn.layers import ACTIVATIONS
 from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, ops
 from tinytensor.ops.softmax import IGNORED

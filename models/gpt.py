@@ -30,7 +30,7 @@ from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, KVCache, LayerNorm, Linear, Module, init
 from nn.attention import Attention, check_heads
 from nn.cache import positions_of
-from nn.linear import ACTIVATIONS
+from nn.layers import ACTIVATIONS
 from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, backend, no_grad, ops
 

@@ -31,7 +31,7 @@ from models.pretrained import t5 as published
 from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init
 from nn.attention import Attention, KeysValues, attention_mask
-from nn.linear import ACTIVATIONS
+from nn.layers import ACTIVATIONS
 from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, backend, no_grad, ops
 from tinytensor.ops.softmax import IGNORED

@@ -6,7 +6,7 @@ import numpy as np
 
 from nn import init
 from nn.cache import KVCache
-from nn.linear import Linear
+from nn.layers import Linear
 from nn.module import Module, Parameter
 from tinytensor import Tensor, backend, ops
 from tinytensor.ops.attention import unpack_heads
@@ -36,23 +36,12 @@ class Attention(Module):
     """
 
     def __init__(
-        self,
-        width: int,
-        heads: int,
-        *,
-        head_width: int | None = None,
-        memory_width: int | None = None,
-        causal: bool = False,
-        window: int | None = None,
-        scale: float | None = None,
-        bias: bool = True,
-        biased: bool = False,
-        dropout: float = 0.0,
-        recompute: bool = False,
-        weight_init: init.Initializer = init.normal(0.02),
-        query_init: init.Initializer | None = None,
+        self, width: int, heads: int, *, head_width: int | None = None, memory_width: int | None = None,
+        causal: bool = False, window: int | None = None, scale: float | None = None, bias: bool = True,
+        biased: bool = False, dropout: float = 0.0, recompute: bool = False,
+        weight_init: init.Initializer = init.normal(0.02), query_init: init.Initializer | None = None,
         output_init: init.Initializer = init.normal(0.02),
-    ):
+    ):  # fmt: skip
         if head_width is None:
             check_heads(width, heads)
         self.heads, self.head_width = heads, head_width or width // heads

@@ -1,14 +1,10 @@
 """What a decoder remembers while it writes, so that a new token costs the work of one position only.
 
-DecoderCache grows: every step stores what it read behind the rest. StaticCache is the same memory for a step that a
-CUDA graph repeats, where all shapes and addresses must be the same at every place. A model asks both the same: where
-new tokens stand and what they see (`look`, `span`), and of each layer to `append` their keys and values.
+A model asks it where new tokens stand and what they see (`look`, `span`), and of each layer to `append` their keys and
+values behind the rest. What a CUDA graph has in its place answers the same (StaticCache, models/generate/graph.py).
 """
 
 from __future__ import annotations
-
-import contextlib
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -63,7 +59,7 @@ class DecoderCache:
     Rows of unequal length are padded on the left; `seen`, (B, capacity), is then False at the padding.
     """
 
-    place = None  # see StaticCache
+    place = None  # see models/generate/graph.py
 
     def __init__(self, layers: list[KVCache], memory: dict | None = None):
         self.layers = layers
@@ -98,21 +94,6 @@ class DecoderCache:
         seen = self.seen[:, :end]
         return positions_of(seen)[:, start:], backend.beside(self.layers[0].keys, seen)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """Inside this block new positions look at the cached ones and at themselves; afterwards they are forgotten."""
-        before = [layer.length for layer in self.layers]
-        try:
-            yield
-        finally:
-            for layer, length in zip(self.layers, before):
-                layer.length = length
-
-    def advance(self) -> None:
-        """A token was written by a StaticCache."""
-        for layer in self.layers:
-            layer.length += 1
-
     def select(self, rows) -> DecoderCache:
         """Go on with these rows of the batch, in this order: beams that live on, or each prompt several times."""
         rows = np.asarray(rows)
@@ -127,40 +108,6 @@ class DecoderCache:
         if self.seen is not None:
             self.seen = self.seen[rows]
         return self
-
-
-class StaticCache:
-    """A DecoderCache's memory as a step of one token sees it that is the same wherever the token stands.
-
-    place: (1,), where the token stands; the step reads it from memory, so a repetition can stand elsewhere. The token
-    looks at whole arrays, masked behind the place. The lengths stay as they are, since a repetition passes by no
-    Python: see DecoderCache.advance.
-    """
-
-    def __init__(self, cache: DecoderCache, place):
-        self.capacity, self.memory = cache.capacity, cache.memory
-        self.place = backend.beside(cache.layers[0].keys, place)
-        self.layers = [StaticKVCache(layer, self.place) for layer in cache.layers]
-
-    def span(self, T: int) -> int:
-        return self.capacity
-
-    def look(self, T: int, mask=None) -> tuple:
-        """The place, and (1, capacity): which positions are at or before it. There is no padding."""
-        xp = backend.array_module(self.place)
-        return self.place, (xp.arange(self.capacity) <= self.place)[None]
-
-
-class StaticKVCache:
-    """A KVCache that is written at one place and answers with all of itself."""
-
-    def __init__(self, layer: KVCache, place):
-        self.layer, self.place = layer, place
-
-    def append(self, k, v) -> tuple:
-        keys, values = self.layer.keys, self.layer.values
-        keys[:, :, self.place], values[:, :, self.place] = k, v
-        return keys, values
 
 
 def positions_of(mask):

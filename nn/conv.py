@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from nn import init
-from nn.linear import Linear
+from nn.layers import Linear
 from nn.module import Module, Parameter
 from tinytensor import Tensor, ops
 

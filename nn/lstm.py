@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nn import init
-from nn.dropout import Dropout
+from nn.layers import Dropout
 from nn.module import Module, Parameter
 from tinytensor import Tensor, ops
 

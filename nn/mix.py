@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nn import init
-from nn.dropout import Dropout
+from nn.layers import Dropout
 from nn.module import Module, Parameter
 from tinytensor import Tensor, ops
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.contract import Writer
-from models.generate.draft import Draft
+from models.generate.loop import Draft
 from models.generate.sampling import Sampling, log_softmax
 from nn import evaluating
 
@@ -52,13 +52,11 @@ def beam_search(
     length_penalty: above 0 favours longer texts (scores are negative), below 0 shorter ones.
     early_stopping: True: stop as soon as `beams` texts are finished.   False: when no running beam, scored as if it
         ended now, is better than the worst of them.   "never": when none can become better, even at full length.
-    The others are those of `stream`.
+    The others are those of `generate`.
     """
-    penalties = dict(
-        repetition_penalty=repetition_penalty, presence_penalty=presence_penalty, no_repeat_ngram=no_repeat_ngram
-    )
+    sampling = Sampling(1.0, None, None, None, None, repetition_penalty, presence_penalty, no_repeat_ngram)
     draft = Draft(model, ids, mask, max_new_tokens, past_context, source, source_mask, graph)
-    return search(draft, Sampling(**penalties), max_new_tokens, beams, length_penalty, early_stopping, returned, end)
+    return search(draft, sampling, max_new_tokens, beams, length_penalty, early_stopping, returned, end)
 
 
 def search(

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from models.contract import Writer
-from models.generate.draft import Draft
-from models.generate.loop import generate, steps_of
+from models.generate.loop import Draft, generate, stream
 from models.generate.sampling import Sampling
 from models.tokenizers import Tokenizer
 
@@ -59,7 +58,7 @@ def stream_text(
     """The continuation of one prompt, piece by piece, as soon as it is certain.
 
     A piece is held back while its last bytes are no whole character, or while its end may be the beginning of a stop
-    string. The keywords are those of `stream`.
+    string. The keywords are those of `generate`.
     """
     penalties = repetition_penalty, presence_penalty, no_repeat_ngram
     sampling = Sampling(temperature, top_k, top_p, min_p, typical_p, *penalties)
@@ -67,7 +66,7 @@ def stream_text(
     ends = np.atleast_1d([] if end is None else end).tolist()
     draft = Draft(model, np.array([start]), None, max_new_tokens, past_context, graph=graph)
     ids, shown, text = [], 0, ""
-    for step in steps_of(draft, sampling, max_new_tokens, end=end):
+    for step in stream(draft, sampling, max_new_tokens, end=end):
         ids.append(int(step.tokens[0]))
         text, stopped = cut(text_after(tokenizer, start, ids, ends), stop)
         if stopped:

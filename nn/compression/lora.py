@@ -22,8 +22,7 @@ import numpy as np
 
 from nn import init
 from nn.compression.surgery import replace_modules
-from nn.dropout import Dropout
-from nn.linear import Linear
+from nn.layers import Dropout, Linear
 from nn.module import Module, Parameter
 from tinytensor import Tensor, ops
 

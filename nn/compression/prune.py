@@ -31,8 +31,7 @@ from nn.compression.surgery import (
     stacks,
     watch,
 )
-from nn.embedding import Embedding
-from nn.linear import Linear
+from nn.layers import Embedding, Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter, evaluating
 from nn.transformer import Blocks, FeedForward

@@ -15,8 +15,7 @@ import numpy as np
 from nn.compression.integers import encode, levels
 from nn.compression.quantize import INPUT_BITS, QuantizedEmbedding, QuantizedLinear, sample_inputs
 from nn.compression.surgery import replace_modules
-from nn.embedding import Embedding
-from nn.linear import Linear
+from nn.layers import Embedding, Linear
 from nn.module import Module, Parameter
 from tinytensor import Tensor, backend, ops
 

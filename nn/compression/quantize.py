@@ -23,8 +23,7 @@ import numpy as np
 from nn.compression.gptq import gptq, input_products
 from nn.compression.integers import RANGES, decode, encode, find_range
 from nn.compression.surgery import replace_modules, watch
-from nn.embedding import Embedding
-from nn.linear import Linear
+from nn.layers import Embedding, Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter, evaluating
 from nn.softmax import FullSoftmax

@@ -26,7 +26,7 @@ from nn.compression.surgery import (
     replace_modules,
     stretches,
 )
-from nn.embedding import Embedding
+from nn.layers import Embedding
 from nn.module import Module, Parameter
 from nn.transformer import FeedForward
 from tinytensor import backend

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from nn.attention import Attention
-from nn.embedding import Embedding
-from nn.linear import Linear
+from nn.layers import Embedding, Linear
 from nn.module import Module, Parameter
 from nn.transformer import Blocks, FeedForward
 from tinytensor import Tensor, ops
