@@ -29,20 +29,10 @@ class LSTM(Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        hidden: int,
-        layers: int = 1,
-        *,
-        proj_size: int = 0,
-        bidirectional: bool = False,
-        bias: bool = True,
-        dropout: float = 0.0,
-        reverse: bool = False,
-        forget_bias: float = 0.0,
-        cell_clip: float | None = None,
-        proj_clip: float | None = None,
-    ):
+        self, inputs: int, hidden: int, layers: int = 1, *, proj_size: int = 0, bidirectional: bool = False,
+        bias: bool = True, dropout: float = 0.0, reverse: bool = False, forget_bias: float = 0.0,
+        cell_clip: float | None = None, proj_clip: float | None = None,
+    ):  # fmt: skip
         if min(inputs, hidden, layers) < 1 or proj_size < 0:
             raise ValueError(
                 f"LSTM needs at least one input, hidden unit and layer, not {inputs}, {hidden}, {layers}; "

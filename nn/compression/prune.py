@@ -20,22 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from nn.attention import Attention
-from nn.compression.surgery import (
-    ShrunkEmbedding,
-    first_layers,
-    keep_heads,
-    keep_layers,
-    keep_neurons,
-    projections,
-    replace_modules,
-    stacks,
-    watch,
-)
+from nn.compression import surgery
 from nn.layers import Embedding, Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter, evaluating
 from nn.transformer import Blocks, FeedForward
-from tinytensor import Tensor, backend, no_grad, random
+from tinytensor import Tensor, backend, random
 
 WHAT = ("weights", "2:4", "neurons", "heads", "rows", "layers")
 BY = ("magnitude", "gradient", "activation", "movement", "random")
@@ -78,14 +68,9 @@ class Group:
 
 
 def prune(
-    model: Module,
-    amount: float = 0.5,
-    what: str = "weights",
-    by: str | dict[str, np.ndarray] = "magnitude",
-    *,
-    whole: bool = False,
-    batches: Sequence[dict] = (),
-) -> Module:
+    model: Module, amount: float = 0.5, what: str = "weights", by: str | dict[str, np.ndarray] = "magnitude", *,
+    whole: bool = False, batches: Sequence[dict] = (),
+) -> Module:  # fmt: skip
     """Mask units of the lowest scores until the share `amount` of them is masked (those of earlier calls included).
 
     what: weights (of linear and LSTM layers), 2:4 (the two lower of every four neighbours in a row, a pattern that
@@ -187,8 +172,7 @@ def _flat(array: np.ndarray) -> np.ndarray:
 
 def _weights(name: str, module: Module) -> list[Group]:
     if isinstance(module, Linear):
-        weight, reader = module.weight, module
-        return [Group(f"{name}.weight", weight.size, [(weight, _flat)], reader)]
+        return [Group(f"{name}.weight", module.weight.size, [(module.weight, _flat)], module)]
     if isinstance(module, LSTM):
         return [Group(f"{name}.{n}", p.size, [(p, _flat)]) for n, p in module.named_parameters() if p.ndim == 2]
     return []
@@ -208,7 +192,7 @@ def _neurons(name: str, module: Module) -> list[Group]:
     if not isinstance(module, FeedForward) or not isinstance(module.out, Linear):
         return []
     parts: list = [(module.out.weight, lambda a: a.T)]
-    for layer in first_layers(module):
+    for layer in surgery.first_layers(module):
         parts += [(p, lambda a: a) for p in (layer.weight, layer.bias) if p is not None]
     return [Group(name, module.out.weight.shape[1], parts, module.out, least=1)]
 
@@ -218,7 +202,7 @@ def _heads(name: str, module: Module) -> list[Group]:
         return []
     H, D = module.heads, module.head_width
     parts: list = [(module.out.weight, lambda a: a.reshape(len(a), H, D).swapaxes(0, 1))]  # (H, C, D)
-    for layer in projections(module):
+    for layer in surgery.projections(module):
         parts.append((layer.weight, lambda a: a.reshape(-1, H, D, a.shape[1]).swapaxes(0, 1)))  # (H, 1 to 3, D, C)
         if layer.bias is not None:
             parts.append((layer.bias, lambda a: a.reshape(-1, H, D).swapaxes(0, 1)))
@@ -279,9 +263,7 @@ def _contributions(model: Module, found: list[Group], batches: Sequence[dict]) -
             squares[id(layer)] += backend.to_numpy((x * x).sum(axis=0, dtype=np.float64))
             rows[id(layer)] += len(x)
 
-    with evaluating(model), no_grad(), watch(list(readers.values()), see):
-        for batch in batches:
-            model.loss(batch)
+    surgery.observe(model, batches, list(readers.values()), see)
     result = []
     for group in found:
         square, weight = squares[id(group.reader)], group.reader.weight
@@ -302,16 +284,16 @@ def shrink(model: Module) -> Module:
     Returns the model, changed in place, with new and smaller parameters. Masks of single weights stay.
     """
     for _, module in list(model.named_modules()):
-        for find, keep in ((_heads, keep_heads), (_neurons, keep_neurons)):
+        for find, keep in ((_heads, surgery.keep_heads), (_neurons, surgery.keep_neurons)):
             for group in find("", module):
                 if not (read := _read_units(group)).all():
                     keep(module, np.flatnonzero(read))
 
     def smaller(module: Module) -> Module:
         masked = isinstance(module, Embedding) and module.weight.mask is not None
-        return ShrunkEmbedding.of(module) if masked and not module.weight.mask.any(axis=1).all() else module
+        return surgery.ShrunkEmbedding.of(module) if masked and not module.weight.mask.any(axis=1).all() else module
 
-    replace_modules(model, smaller)
+    surgery.replace_modules(model, smaller)
     return model
 
 
@@ -326,13 +308,13 @@ def _read_units(group: Group) -> np.ndarray:
 
 
 def _prune_layers(model: Module, amount: float, by: str | dict, batches: Sequence[dict]) -> Module:
-    found = stacks(model)
+    found = surgery.stacks(model)
     if not found:
         raise ValueError(f"this {type(model).__name__} has no layers to prune, each a block of its own")
     for blocks in found:
         number = min(round(amount * len(blocks)), len(blocks) - 1)
         values = _layer_scores(model, blocks, by, batches)
-        keep_layers(model, blocks, np.flatnonzero(_all_but_lowest(values, number)))
+        surgery.keep_layers(model, blocks, np.flatnonzero(_all_but_lowest(values, number)))
     return model
 
 
@@ -347,9 +329,7 @@ def _layer_scores(model: Module, blocks: Blocks, by: str | dict, batches: Sequen
         before, after = (backend.to_numpy(stream.full.data) for stream in (arguments[0], result))
         change[id(block)] += float(np.linalg.norm(after - before) / max(1e-30, np.linalg.norm(before)))
 
-    with evaluating(model), no_grad(), watch(blocks, see):
-        for batch in batches:
-            model.loss(batch)
+    surgery.observe(model, batches, blocks, see)
     return np.array([change[id(block)] for block in blocks])
 
 

@@ -14,18 +14,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from nn.attention import Attention
+from nn.compression import surgery
 from nn.compression.lora import LoRALinear
 from nn.compression.qat import TrainedQuantized
 from nn.compression.quantize import Quantized, QuantizedLinear, QuantizedLSTM, fit_quantized
-from nn.compression.surgery import (
-    ShrunkEmbedding,
-    first_layers,
-    keep_heads,
-    keep_neurons,
-    projections,
-    replace_modules,
-    stretches,
-)
+from nn.compression.surgery import ShrunkEmbedding, first_layers, projections, stretches
 from nn.layers import Embedding
 from nn.module import Module, Parameter
 from nn.transformer import FeedForward
@@ -77,12 +70,12 @@ def fit(model: Module, arrays: dict[str, np.ndarray]) -> None:
             first, *others = projections(module)  # qkv; or q, and kv
             heads = (_rows(arrays, names[id(first)]) or 0) // (module.head_width * (1 if others else 3))
             if 0 < heads < module.heads:
-                keep_heads(module, np.arange(heads))
+                surgery.keep_heads(module, np.arange(heads))
         elif isinstance(module, FeedForward):
             neurons = _rows(arrays, f"{name}.into") or 0
             if 0 < neurons < len(first_layers(module)[0].weight):
-                keep_neurons(module, np.arange(neurons))
-    replace_modules(model, lambda module: _fitted(module, names.get(id(module), ""), arrays))
+                surgery.keep_neurons(module, np.arange(neurons))
+    surgery.replace_modules(model, lambda module: _fitted(module, names.get(id(module), ""), arrays))
     for name, parameter in model.named_parameters():
         parameter.data = backend.to_device(parameter.data, device)
         bits = arrays.get(name + MASK)

@@ -13,9 +13,9 @@ import numpy as np
 
 from nn.attention import Attention
 from nn.layers import Embedding, Linear
-from nn.module import Module, Parameter
+from nn.module import Module, Parameter, evaluating
 from nn.transformer import Blocks, FeedForward
-from tinytensor import Tensor, ops
+from tinytensor import Tensor, no_grad, ops
 
 
 def projections(attention: Attention) -> list[Module]:
@@ -73,6 +73,13 @@ def watch(layers: Sequence[Module], see: Callable[[Module, tuple, object], None]
     finally:
         for layer, kind in kinds:
             layer.__class__ = kind
+
+
+def observe(model: Module, batches: Sequence[dict], layers: Sequence[Module], see: Callable) -> None:
+    """Watch these layers while the model, in evaluation, finds the loss of each batch."""
+    with evaluating(model), no_grad(), watch(layers, see):
+        for batch in batches:
+            model.loss(batch)
 
 
 def _watched(kind: type, see: Callable[[Module, tuple, object], None]) -> type:
