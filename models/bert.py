@@ -122,13 +122,10 @@ class BERT(Module, Body):
     def make_block(self) -> Block:
         c, weights = self.config, init.truncated_normal(self.config.init_std)
         first = dict(weight_init=weights, output_init=weights)
-        return Block(
-            Attention(c.width, c.heads, dropout=c.attention_dropout, **first),
-            FeedForward(c.width, c.hidden or 4 * c.width, activation=c.activation, **first),
-            lambda: LayerNorm(c.width, eps=c.norm_eps),
-            dropout=c.dropout,
-            post_norm=True,
-        )
+        attention = Attention(c.width, c.heads, dropout=c.attention_dropout, **first)
+        network = FeedForward(c.width, c.hidden or 4 * c.width, activation=c.activation, **first)
+        norm = lambda: LayerNorm(c.width, eps=c.norm_eps)
+        return Block(attention, network, norm, dropout=c.dropout, post_norm=True)
 
     def make_blocks(self) -> list:
         return Blocks(self.make_block() for _ in range(self.config.layers))

@@ -24,28 +24,15 @@ from models.config import Config, check_choice, check_not_negative, check_positi
 from models.contract import Body, Model, StaticBatch
 from models.pretrained.elmo import read_published, write_published
 from models.tokenizers import ElmoCharacters
-from nn import (
-    LSTM,
-    AdaptiveSoftmax,
-    CharacterConvolutions,
-    Dropout,
-    Embedding,
-    FullSoftmax,
-    Highway,
-    Linear,
-    Module,
-    SampledSoftmax,
-    ScalarMix,
-    init,
-    shapes_only,
-)
+from nn import LSTM, Dropout, Embedding, Linear, Module, ScalarMix, init, shapes_only
 from nn.compression import storage
+from nn.conv import CharacterConvolutions, Highway
+from nn.softmax import AdaptiveSoftmax, FullSoftmax, SampledSoftmax
 from tinytensor import Tensor, backend, ops
 
 SOFTMAXES = ("full", "sampled", "adaptive")
 CHARACTERS = 262  # 256 bytes, five marks, and row 0 for padded words
 PADDING = 261  # the id of a padded character
-
 
 # The published sizes, and one that trains on a laptop's CPU.
 PRESETS: dict[str, dict] = {
@@ -102,11 +89,11 @@ class ELMoConfig(Config):
         """(width, count) of each convolution."""
         try:
             pairs = [tuple(int(n) for n in pair.split("x")) for pair in self.filters.split(",")]
-            if any(width < 1 or count < 1 for width, count in pairs):
-                raise ValueError
+            if all(width >= 1 and count >= 1 for width, count in pairs):
+                return pairs
         except ValueError:
-            raise ValueError(f"filters {self.filters!r} must be like 1x32,2x32,3x64: WIDTHxCOUNT, ...") from None
-        return pairs
+            pass
+        raise ValueError(f"filters {self.filters!r} must be like 1x32,2x32,3x64: WIDTHxCOUNT, ...")
 
     @property
     def filter_count(self) -> int:
@@ -138,8 +125,7 @@ class CharacterEncoder(Module):
 
     def encode(self, words) -> Tensor:
         """(N, characters) -> (N, width)"""
-        x = self.embedding(words)  # (N, characters, char_width)
-        x = self.convolutions(x)  # (N, filters)
+        x = self.convolutions(self.embedding(words))  # (N, characters, char_width) -> (N, filters)
         for highway in self.highways:
             x = highway(x)
         return self.projection(x) if self.projection else x
@@ -366,15 +352,8 @@ class ELMo(Module, Model, Body):
 
 def _lstm(c: ELMoConfig, reverse: bool) -> LSTM:
     projected = c.width < c.hidden
-    return LSTM(
-        c.width,
-        c.hidden,
-        proj_size=c.width if projected else 0,
-        reverse=reverse,
-        forget_bias=1.0,
-        cell_clip=c.cell_clip or None,
-        proj_clip=(c.proj_clip or None) if projected else None,
-    )
+    clips = dict(cell_clip=c.cell_clip or None, proj_clip=(c.proj_clip or None) if projected else None)
+    return LSTM(c.width, c.hidden, proj_size=c.width if projected else 0, reverse=reverse, forget_bias=1.0, **clips)
 
 
 def _mix(c: ELMoConfig) -> ScalarMix:

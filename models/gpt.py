@@ -112,13 +112,10 @@ class GPT(Module, Model, LeftToRight):
         first = dict(bias=c.bias, weight_init=weights, output_init=residual)
         window = c.window if c.window and layer % 2 else None
         how = dict(causal=True, window=window, dropout=c.dropout, recompute=c.recompute)
-        return Block(
-            Attention(c.width, c.heads, **how, **first),
-            FeedForward(c.width, c.hidden or 4 * c.width, activation=c.activation, **first),
-            lambda: LayerNorm(c.width, c.bias, c.norm_eps),
-            dropout=c.dropout,
-            post_norm=c.post_norm,
-        )
+        attention = Attention(c.width, c.heads, **how, **first)
+        network = FeedForward(c.width, c.hidden or 4 * c.width, activation=c.activation, **first)
+        norm = lambda: LayerNorm(c.width, c.bias, c.norm_eps)
+        return Block(attention, network, norm, dropout=c.dropout, post_norm=c.post_norm)
 
     @property
     def output_table(self) -> Tensor:

@@ -149,8 +149,6 @@ class T5(Module, Model, Writer):
         total = ops.linear_cross_entropy(hidden, self.output_table, targets, reduction="sum")
         return total / counts["targets"]
 
-    reads_source = True
-
     def counts(self, batch: dict) -> dict[str, int]:
         """How many predictions the loss of a batch is the mean of."""
         return {"targets": ops.count_targets(batch["targets"])}
@@ -223,9 +221,7 @@ class Stack(Module):
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.dropout = Dropout(config.dropout)
 
-    def __call__(
-        self, x: Tensor, mask=None, memory: list[KeysValues] | None = None, memory_mask=None, cache=None
-    ) -> Tensor:
+    def __call__(self, x: Tensor, mask=None, memory: list[KeysValues] | None = None, memory_mask=None, cache=None):
         """x: (B, T, C).   mask: (B, T), of x, if there is padding.   cache: of what the decoder read before x.
         memory, memory_mask: for the decoder, what each block's cross-attention looks at.
         """
@@ -248,13 +244,10 @@ def _block(config: T5Config, decoder: bool) -> Block:
     how = dict(head_width=c.head_width, scale=1.0, bias=False, dropout=c.dropout)
     how |= dict(query_init=q, weight_init=first, output_init=last)
     network = dict(activation=c.activation, gated=c.gated, bias=False, dropout=c.dropout)
-    return Block(
-        attention=Attention(C, c.heads, causal=decoder, biased=True, **how),
-        cross=Attention(C, c.heads, memory_width=C, **how) if decoder else None,
-        feed_forward=FeedForward(C, c.hidden, **network, weight_init=first, output_init=init.normal(c.hidden**-0.5)),
-        norm=lambda: RMSNorm(C, c.norm_eps),
-        dropout=c.dropout,
-    )
+    attention = Attention(C, c.heads, causal=decoder, biased=True, **how)
+    cross = Attention(C, c.heads, memory_width=C, **how) if decoder else None
+    feed_forward = FeedForward(C, c.hidden, **network, weight_init=first, output_init=init.normal(c.hidden**-0.5))
+    return Block(attention, feed_forward, lambda: RMSNorm(C, c.norm_eps), cross=cross, dropout=c.dropout)
 
 
 class RelativePositions(Module):

@@ -17,9 +17,7 @@ class Conv1d(Module):
     The weight is (outputs, inputs, width), as torch.nn.Conv1d's; x has its channels last.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, width: int, bias: bool = True, weight_init: init.Initializer | None = None
-    ):
+    def __init__(self, inputs: int, outputs: int, width: int, bias: bool = True, weight_init=None):
         weight_init = weight_init or init.uniform(1 / math.sqrt(inputs * width))
         self.weight = Parameter.make((outputs, inputs, width), weight_init)
         self.bias = Parameter.make((outputs,), init.zeros) if bias else None
