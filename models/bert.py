@@ -239,15 +239,11 @@ class BERTForPreTraining(Module, Model, Filler):
         return encoded
 
     def counts(self, batch: dict) -> dict[str, int]:
-        """How many predictions each part of the loss is a mean of."""
         counts = {"mlm": ops.count_targets(batch["targets"])}
         return counts | ({"nsp": ops.count_targets(batch["next"])} if self.nsp and "next" in batch else {})
 
     def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
-        """The mean over masked tokens of -log p(token), plus that over rows of -log p(next), in nats.
-
-        counts: divide by these numbers instead of this batch's own, where it is a part of a larger one.
-        """
+        """The mean over masked tokens of -log p(token), plus that over rows of -log p(next), in nats."""
         counts = counts or self.counts(batch)
         encoded = self.bert(batch["ids"], batch.get("token_types"), batch.get("mask"))
         targets, x = batch["targets"].reshape(-1), encoded.hidden.reshape(-1, self.config.width)
@@ -264,10 +260,6 @@ class BERTForPreTraining(Module, Model, Filler):
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of the tokens behind the masks, and of all others."""
         return self.fill_scores(batch["ids"], batch.get("token_types"), batch.get("mask"))
-
-    def right(self, batch: dict):
-        """(B, T): the masked tokens, -100 elsewhere."""
-        return batch["targets"]
 
     def meaningful(self, batch: dict):
         """What BERT thinks of every token is worth learning from, not of the masked ones alone."""

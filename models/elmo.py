@@ -266,10 +266,6 @@ class ELMo(Module, Model, Body):
         forward, _ = self.read(x, x, self.new_state(len(batch["ids"])))
         return self.softmax.scores(forward[-1])
 
-    def right(self, batch: dict):
-        """(B, T): the word after each."""
-        return batch["targets"]
-
     # ---- as the body under a task's head (models/heads.py)
 
     pools = False

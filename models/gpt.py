@@ -156,15 +156,10 @@ class GPT(Module, Model, LeftToRight):
         if longest > self.config.context:
             raise ValueError(f"{longest} tokens are more than the context of {self.config.context}")
 
-    def counts(self, batch: dict) -> dict[str, int]:
-        """How many predictions the loss of a batch is the mean of."""
-        return {"targets": ops.count_targets(batch["targets"])}
-
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean of -log p(target), in nats per token, over batch["ids"] and batch["targets"], both (B, T).
 
         batch["mask"]: as above, if there is one.
-        counts: what to divide the sum by, if not by the batch's own; see train/objectives.
         """
         hidden, counts = self.hidden(batch["ids"], batch.get("mask")), counts or self.counts(batch)
         total = ops.linear_cross_entropy(hidden, self.output_table, batch["targets"], reduction="sum")
@@ -173,10 +168,6 @@ class GPT(Module, Model, LeftToRight):
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of each next token."""
         return self(batch["ids"], batch.get("mask"))
-
-    def right(self, batch: dict):
-        """(B, T): the tokens that came."""
-        return batch["targets"]
 
     # ---- writing
 

@@ -141,7 +141,6 @@ class T5(Module, Model, Writer):
         """The mean of -log p(target), in nats per token.
 
         batch: "ids" (B, S), optionally their "mask" (B, S), and "targets" (B, T), padded with IGNORED.
-        counts: divide the sum by counts["targets"] instead of by the number of the batch's own targets.
         """
         targets, counts = batch["targets"], counts or self.counts(batch)
         vectors, mask = self.encode(batch["ids"], batch.get("mask"))
@@ -149,17 +148,9 @@ class T5(Module, Model, Writer):
         total = ops.linear_cross_entropy(hidden, self.output_table, targets, reduction="sum")
         return total / counts["targets"]
 
-    def counts(self, batch: dict) -> dict[str, int]:
-        """How many predictions the loss of a batch is the mean of."""
-        return {"targets": ops.count_targets(batch["targets"])}
-
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of each token of the output, given the right ones before it."""
         return self(batch["ids"], shift_right(batch["targets"], self.config.pad_id), batch.get("mask"))
-
-    def right(self, batch: dict):
-        """(B, T): the output."""
-        return batch["targets"]
 
     # ---- writing
 

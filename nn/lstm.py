@@ -49,17 +49,13 @@ class LSTM(Module):
         weights = init.uniform(1 / math.sqrt(hidden))
         for layer in range(layers):
             width = len(self.directions) * self.outputs if layer else inputs
+            shapes = {"weight_ih": (4 * hidden, width), "weight_hh": (4 * hidden, self.outputs)}
+            shapes |= {"bias_ih": (4 * hidden,), "bias_hh": (4 * hidden,)} if bias else {}
+            shapes |= {"weight_hr": (proj_size, hidden)} if proj_size else {}
             for suffix in self.suffixes(layer):
-                self.add(f"weight_ih{suffix}", (4 * hidden, width), weights)
-                self.add(f"weight_hh{suffix}", (4 * hidden, self.outputs), weights)
-                if bias:
-                    self.add(f"bias_ih{suffix}", (4 * hidden,), _forgetful(weights, forget_bias))
-                    self.add(f"bias_hh{suffix}", (4 * hidden,), weights)
-                if proj_size:
-                    self.add(f"weight_hr{suffix}", (proj_size, hidden), weights)
-
-    def add(self, name: str, shape: tuple[int, ...], weights: init.Initializer) -> None:
-        setattr(self, name, Parameter.make(shape, weights))
+                for name, shape in shapes.items():
+                    first = _forgetful(weights, forget_bias) if name == "bias_ih" else weights
+                    setattr(self, name + suffix, Parameter.make(shape, first))
 
     def suffixes(self, layer: int) -> list[str]:
         """What PyTorch adds to the names of a layer's parameters, direction by direction."""

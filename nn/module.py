@@ -40,8 +40,8 @@ class Parameter(Tensor):
 
     An optimizer may give it a place in a long flat array for its data and one for its gradient (see train/optim.py);
     `gradient_place` is that second view. `grad` is None until a gradient has arrived, flat or not.
-    mask: None, or booleans of the parameter's shape, on its device, False where pruning took a weight
-    away (nn/compression); optimizers leave a 0 there.
+    mask: None, or booleans of the parameter's shape, on its device, False where pruning took a weight away
+    (nn/compression); optimizers leave a 0 there.
     """
 
     __slots__ = ("gradient_place", "mask")
@@ -98,8 +98,7 @@ class Module:
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def modules(self) -> Iterator[Module]:
-        for _, module in self.named_modules():
-            yield module
+        return (module for _, module in self.named_modules())
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(dotted name, parameter); a parameter shared by several places comes once, under its first name."""
@@ -133,13 +132,9 @@ class Module:
             problems.append(f"missing: {_some(missing)}")
         if unexpected := state.keys() - own.keys():
             problems.append(f"unexpected: {_some(unexpected)}")
-        misshaped = [
-            f"{name} is {tuple(state[name].shape)}, expected {own[name].shape}"
-            for name in own.keys() & state.keys()
-            if tuple(state[name].shape) != own[name].shape
-        ]
-        if misshaped:
-            problems.append(f"of the wrong shape: {_some(misshaped)}")
+        shapes = {name: (tuple(state[name].shape), own[name].shape) for name in own.keys() & state.keys()}
+        if wrong := [f"{name} is {got}, expected {shape}" for name, (got, shape) in shapes.items() if got != shape]:
+            problems.append(f"of the wrong shape: {_some(wrong)}")
         if problems:
             raise ValueError(f"these weights do not fit {type(self).__name__}; " + "; ".join(problems))
         if assign:
@@ -236,11 +231,8 @@ def _members(module: Module) -> Iterator[tuple[str, object]]:
 def _found(name: str, value) -> Iterator[tuple[str, object]]:
     if isinstance(value, (Parameter, Module)):
         yield name, value
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _found(f"{name}.{index}", item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
+    elif isinstance(value, (list, tuple, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _found(f"{name}.{key}", item)
 
 

@@ -16,9 +16,8 @@ def answer(
     model: Writer, tokenizer: Tokenizer, inputs: Sequence[str], max_new_tokens: int = 100, *,
     temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
     min_p: float | None = None, typical_p: float | None = None, repetition_penalty: float = 1.0,
-    presence_penalty: float = 0.0, no_repeat_ngram: int | None = None,
-    samples: int = 1, beams: int = 1, length_penalty: float = 1.0, early_stopping: bool | str = False,
-    graph: bool = False,
+    presence_penalty: float = 0.0, no_repeat_ngram: int | None = None, samples: int = 1, beams: int = 1,
+    length_penalty: float = 1.0, early_stopping: bool | str = False, graph: bool = False,
 ) -> list[str]:  # fmt: skip
     """The answers to texts of any lengths; with samples=n (or samples=n, beams=m), n for each, one after another.
 

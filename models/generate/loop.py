@@ -28,11 +28,11 @@ def generate(
     model: Writer, ids, max_new_tokens: int = 50, *,
     temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
     typical_p: float | None = None, repetition_penalty: float = 1.0, presence_penalty: float = 0.0,
-    no_repeat_ngram: int | None = None,
-    samples: int = 1, beams: int = 1, length_penalty: float = 1.0, early_stopping: bool | str = False,
-    end: int | tuple[int, ...] | None = None, until: Callable[[np.ndarray], np.ndarray] | None = None,
-    past_context: str = "slide", source: np.ndarray | None = None, source_mask: np.ndarray | None = None,
-    graph: bool = False, log_probs: bool = False,
+    no_repeat_ngram: int | None = None, samples: int = 1, beams: int = 1, length_penalty: float = 1.0,
+    early_stopping: bool | str = False, end: int | tuple[int, ...] | None = None,
+    until: Callable[[np.ndarray], np.ndarray] | None = None, past_context: str = "slide",
+    source: np.ndarray | None = None, source_mask: np.ndarray | None = None, graph: bool = False,
+    log_probs: bool = False,
 ):  # fmt: skip
     """Continue each row of `ids` by up to `max_new_tokens` tokens.
 
