@@ -28,8 +28,7 @@ from models.contract import LeftToRight, Model
 from models.pretrained import gpt as published
 from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, KVCache, LayerNorm, Linear, Module, init
-from nn.attention import Attention, check_heads
-from nn.cache import positions_of
+from nn.attention import Attention, check_heads, positions_of
 from nn.layers import ACTIVATIONS
 from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, backend, no_grad, ops

@@ -132,9 +132,7 @@ class T5(Module, Model, Writer):
         mask: (B, T), False at padding before the output's first token.
         """
         _check_ids("output", ids)
-        return self._scaled(self.decoder(self.embedding(ids), mask, memory, memory_mask, cache))
-
-    def _scaled(self, x: Tensor) -> Tensor:
+        x = self.decoder(self.embedding(ids), mask, memory, memory_mask, cache)
         return x * self.config.width**-0.5 if self.config.tied else x
 
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from nn import init
-from nn.attention import Attention, KeysValues
-from nn.cache import KVCache
+from nn.attention import Attention, KeysValues, KVCache
 from nn.layers import ACTIVATIONS, Dropout, LayerNorm, Linear, RMSNorm
 from nn.module import Module
 from tinytensor import Tensor, ops

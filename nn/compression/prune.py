@@ -8,8 +8,7 @@ same with less. Single weights that are masked are small on disk only (storage.p
 
 Scores: magnitude (Han et al. 2015, arXiv:1506.02626), first-order Taylor (Molchanov et al. 2017, arXiv:1611.06440;
 Michel et al. 2019, arXiv:1905.10650, for heads), activation (for weights that is Wanda, Sun et al. 2023,
-arXiv:2306.11695), movement (Sanh et al. 2020, arXiv:2005.07683; gathered in training) and
-chance, the control.
+arXiv:2306.11695), movement (Sanh et al. 2020, arXiv:2005.07683; gathered in training) and chance, the control.
 """
 
 from __future__ import annotations
@@ -155,58 +154,40 @@ def rounds(amount: float, number: int) -> list[float]:
 
 def groups(model: Module, what: str) -> list[Group]:
     """The units of a model, a group a layer."""
-    find = {"weights": _weights, "2:4": _fours, "neurons": _neurons, "heads": _heads, "rows": _rows}[what]
     found, seen = [], set()
     for name, module in model.named_modules():
         if id(module) not in seen:  # a layer that several places share is one layer
             seen.add(id(module))
-            found += find(name, module)
+            found += _units(module, what, name)
     if what == "rows":  # the token table is the longest; positions and the like are no words
         found = [group for group in found if group.count == max(g.count for g in found)]
     return found
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    return array.reshape(-1)
-
-
-def _weights(name: str, module: Module) -> list[Group]:
-    if isinstance(module, Linear):
-        return [Group(f"{name}.weight", module.weight.size, [(module.weight, _flat)], module)]
-    if isinstance(module, LSTM):
-        return [Group(f"{name}.{n}", p.size, [(p, _flat)]) for n, p in module.named_parameters() if p.ndim == 2]
+def _units(module: Module, what: str, name: str = "") -> list[Group]:
+    """The units of one layer, mostly one group or none."""
+    same, flat = lambda a: a, lambda a: a.reshape(-1)
+    if what in ("weights", "2:4") and isinstance(module, Linear):
+        fits = what == "weights" or module.weight.shape[1] % 4 == 0
+        return [Group(f"{name}.weight", module.weight.size, [(module.weight, flat)], module)] if fits else []
+    if what == "weights" and isinstance(module, LSTM):
+        return [Group(f"{name}.{n}", p.size, [(p, flat)]) for n, p in module.named_parameters() if p.ndim == 2]
+    if what == "rows" and isinstance(module, Embedding):
+        return [Group(name, len(module.weight), [(module.weight, same)], module, least=1)]
+    if what == "neurons" and isinstance(module, FeedForward) and isinstance(module.out, Linear):
+        parts: list = [(module.out.weight, lambda a: a.T)]
+        for layer in surgery.first_layers(module):
+            parts += [(p, same) for p in (layer.weight, layer.bias) if p is not None]
+        return [Group(name, module.out.weight.shape[1], parts, module.out, least=1)]
+    if what == "heads" and isinstance(module, Attention) and isinstance(module.out, Linear):
+        H, D = module.heads, module.head_width
+        parts = [(module.out.weight, lambda a: a.reshape(len(a), H, D).swapaxes(0, 1))]  # (H, C, D)
+        for layer in surgery.projections(module):
+            parts.append((layer.weight, lambda a: a.reshape(-1, H, D, a.shape[1]).swapaxes(0, 1)))  # (H, 1 to 3, D, C)
+            if layer.bias is not None:
+                parts.append((layer.bias, lambda a: a.reshape(-1, H, D).swapaxes(0, 1)))
+        return [Group(name, H, parts, module.out, least=1)]
     return []
-
-
-def _fours(name: str, module: Module) -> list[Group]:
-    return _weights(name, module) if isinstance(module, Linear) and module.weight.shape[1] % 4 == 0 else []
-
-
-def _rows(name: str, module: Module) -> list[Group]:
-    if not isinstance(module, Embedding):
-        return []
-    return [Group(name, len(module.weight), [(module.weight, lambda a: a)], module, least=1)]
-
-
-def _neurons(name: str, module: Module) -> list[Group]:
-    if not isinstance(module, FeedForward) or not isinstance(module.out, Linear):
-        return []
-    parts: list = [(module.out.weight, lambda a: a.T)]
-    for layer in surgery.first_layers(module):
-        parts += [(p, lambda a: a) for p in (layer.weight, layer.bias) if p is not None]
-    return [Group(name, module.out.weight.shape[1], parts, module.out, least=1)]
-
-
-def _heads(name: str, module: Module) -> list[Group]:
-    if not isinstance(module, Attention) or not isinstance(module.out, Linear):
-        return []
-    H, D = module.heads, module.head_width
-    parts: list = [(module.out.weight, lambda a: a.reshape(len(a), H, D).swapaxes(0, 1))]  # (H, C, D)
-    for layer in surgery.projections(module):
-        parts.append((layer.weight, lambda a: a.reshape(-1, H, D, a.shape[1]).swapaxes(0, 1)))  # (H, 1 to 3, D, C)
-        if layer.bias is not None:
-            parts.append((layer.bias, lambda a: a.reshape(-1, H, D).swapaxes(0, 1)))
-    return [Group(name, H, parts, module.out, least=1)]
 
 
 # What they are worth
@@ -284,8 +265,8 @@ def shrink(model: Module) -> Module:
     Returns the model, changed in place, with new and smaller parameters. Masks of single weights stay.
     """
     for _, module in list(model.named_modules()):
-        for find, keep in ((_heads, surgery.keep_heads), (_neurons, surgery.keep_neurons)):
-            for group in find("", module):
+        for what, keep in (("heads", surgery.keep_heads), ("neurons", surgery.keep_neurons)):
+            for group in _units(module, what):
                 if not (read := _read_units(group)).all():
                     keep(module, np.flatnonzero(read))
 

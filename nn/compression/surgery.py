@@ -114,17 +114,13 @@ def keep_outputs(layer: Linear, kept: np.ndarray) -> None:
         layer.bias = part_of(layer.bias, kept)
 
 
-def keep_inputs(layer: Linear, kept: np.ndarray) -> None:
-    layer.weight = part_of(layer.weight, kept, axis=1)
-
-
 def keep_heads(attention: Attention, kept: np.ndarray) -> None:
     """Only the heads numbered `kept`."""
     H, D = attention.heads, attention.head_width
     for layer in projections(attention):
         copies = len(layer.weight) // (H * D)  # 3 in qkv, 2 in kv
         keep_outputs(layer, np.concatenate([stretches(kept, D) + copy * H * D for copy in range(copies)]))
-    keep_inputs(attention.out, stretches(kept, D))
+    attention.out.weight = part_of(attention.out.weight, stretches(kept, D), axis=1)
     attention.keep_heads(kept)
 
 
@@ -132,7 +128,7 @@ def keep_neurons(feed_forward: FeedForward, kept: np.ndarray) -> None:
     """Only the neurons numbered `kept`."""
     for layer in first_layers(feed_forward):
         keep_outputs(layer, kept)
-    keep_inputs(feed_forward.out, kept)
+    feed_forward.out.weight = part_of(feed_forward.out.weight, kept, axis=1)
 
 
 def keep_layers(model: Module, blocks: Blocks, kept: Sequence[int]) -> None:
