@@ -195,10 +195,7 @@ class ELMo(Module, Model, Body):
 
     def layers(self, ids: np.ndarray, stateful: bool = False) -> tuple[list[Tensor], np.ndarray]:
         """__call__ of sentences that are encoded already: (B, T + 2, characters), with their marks, 0 on padding."""
-        if stateful:
-            self._make_room(len(ids))
-        state = {name: array[: len(ids)] for name, array in self.state.items()} if stateful else None
-        layers, mask = self.marked_layers(ids, state)
+        layers, mask = self.marked_layers(ids, self._kept_state(len(ids)) if stateful else None)
         inside = np.arange(ids.shape[1] - 2) < mask.sum(axis=1)[:, None] - 2  # the words, without the sentence's marks
         keep = layers[0].xp.asarray(inside[:, :, None], layers[0].dtype)
         return [layer[:, 1:-1] * keep for layer in layers], inside
@@ -254,11 +251,11 @@ class ELMo(Module, Model, Body):
         both = self.encoder(backend.array_module(both[0]).stack(both), every=isinstance(batch, StaticBatch))
         state = {name: batch[name] for name in ("state_h", "state_c") if name in batch}
         sides = self.read(both[0], both[1], state or self.new_state(len(batch["ids"])))
-        losses = [
-            self.softmax.loss(self.dropout(outputs[-1]), batch[targets]) / counts[side]
-            for outputs, side, targets in zip(sides, ("forward", "backward"), ("targets", "back_targets"))
-        ]
-        return (losses[0] + losses[1]) / 2
+        forward, backward = (
+            self.softmax.loss(self.dropout(outputs[-1]), batch[targets])
+            for outputs, targets in zip(sides, ("targets", "back_targets"))
+        )
+        return (forward / counts["forward"] + backward / counts["backward"]) / 2
 
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of the word after each, by the forward half."""
@@ -313,12 +310,13 @@ class ELMo(Module, Model, Body):
         """Forget what was read with stateful=True."""
         self.state = None
 
-    def _make_room(self, rows: int) -> None:
-        """Let self.state have at least that many rows; new ones begin with zeros."""
+    def _kept_state(self, rows: int) -> dict:
+        """That many rows of self.state, to be written to; new ones begin with zeros."""
         state = self.state or self.new_state(0)
         more = self.new_state(max(0, rows - len(state["state_h"])))
         join = self.encoder.embedding.weight.xp.concatenate
         self.state = {name: join([array, more[name]]) for name, array in state.items()}
+        return {name: array[:rows] for name, array in self.state.items()}
 
     @classmethod
     def from_pretrained(cls, options: str | Path, weights: str | Path, **changes) -> ELMo:

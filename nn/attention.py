@@ -173,18 +173,16 @@ class KVCache:
         return self.keys[:, :, :end], self.values[:, :, :end]
 
     def select(self, rows) -> None:
-        """Go on with these rows of the batch, in this order; a row may come several times or not at all."""
-        self.keys, self.values = (_rows(array, rows, self.length) for array in (self.keys, self.values))
+        """Go on with these rows of the batch, in this order; a row may come several times or not at all.
 
-
-def _rows(array, rows, length: int):
-    """array[rows], of which only the first `length` positions matter; in place where the batch keeps its size."""
-    xp = backend.array_module(array)
-    chosen = array[xp.asarray(rows), :, :length]
-    if len(rows) != len(array):
-        array = xp.zeros((len(rows), *array.shape[1:]), array.dtype)
-    array[:, :, :length] = chosen
-    return array
+        In place where the batch keeps its size: a CUDA graph goes on looking there.
+        """
+        xp, end = backend.array_module(self.keys), self.length
+        keys, values = (array[xp.asarray(rows), :, :end] for array in (self.keys, self.values))
+        if len(rows) != len(self.keys):
+            self.keys = xp.zeros((len(rows), *self.keys.shape[1:]), keys.dtype)
+            self.values = xp.zeros_like(self.keys)
+        self.keys[:, :, :end], self.values[:, :, :end] = keys, values
 
 
 class DecoderCache:

@@ -63,34 +63,27 @@ class LSTM(Module):
 
     def __call__(self, x: Tensor, state: State | None = None, mask=None) -> tuple[Tensor, State]:
         """mask: (B, T) booleans, False on padding, where the state stands still and y is 0."""
-        starts = self._starts(state)
-        ends = []
+        count = self.layers * len(self.directions)
+        h, c = state or ([None] * count, [None] * count)
+        if len(h) != count or len(c) != count:
+            raise ValueError(f"LSTM: the state has {len(h)} and {len(c)} parts, expected {count} of h and c")
+        ends: list = []
         for layer in range(self.layers):
             x = self.dropout(x) if layer else x
             outputs = []
             for suffix, reverse in zip(self.suffixes(layer), self.directions):
-                y, *end = self._run(x, suffix, reverse, starts[len(ends)], mask)
+                start = (h[len(ends)], c[len(ends)]) if state else None
+                y, *end = self._run(x, suffix, reverse, start, mask)
                 outputs.append(y)
                 ends.append(end)
             x = outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, axis=-1)
-        h, c = (ops.stack(part) for part in zip(*ends))
-        return x, (h, c)
+        return x, tuple(ops.stack(part) for part in zip(*ends))
 
     def _run(self, x: Tensor, suffix: str, reverse: bool, start: State | None, mask) -> tuple[Tensor, Tensor, Tensor]:
         own = lambda name: vars(self).get(name + suffix)
         bias = None if own("bias_ih") is None else own("bias_ih") + own("bias_hh")
         weights = own("weight_ih"), own("weight_hh"), bias, own("weight_hr")
         return ops.lstm(x, *weights, start, mask, reverse=reverse, **self.clips)
-
-    def _starts(self, state: State | None) -> list[State | None]:
-        """The state to start from, for each layer and direction."""
-        count = self.layers * len(self.directions)
-        if state is None:
-            return [None] * count
-        h, c = state
-        if len(h) != count or len(c) != count:
-            raise ValueError(f"LSTM: the state has {len(h)} and {len(c)} parts, expected {count} of h and c")
-        return [(h[n], c[n]) for n in range(count)]
 
 
 def _forgetful(weights: init.Initializer, forget_bias: float) -> init.Initializer:

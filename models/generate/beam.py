@@ -87,9 +87,7 @@ def search(
             parents, tokens = best // V, best % V
             ending = np.isin(tokens, ends) | (length == max_new_tokens)
             for row, found in enumerate(finished):
-                if not found.open or (found.full and early_stopping is True):
-                    continue
-                for place in np.flatnonzero(ending[row, :K]):  # the others are there to go on only
+                for place in np.flatnonzero(found.open & ending[row, :K]):  # the others are there to go on only
                     text = draft.ids[row * K + parents[row, place], draft.prompt :]
                     found.add(sums[row, place] / length**length_penalty, np.append(text, tokens[row, place]))
             if length == max_new_tokens:
@@ -101,10 +99,9 @@ def search(
             reach = max_new_tokens if early_stopping == "never" and length_penalty > 0 else length
             for row, found in enumerate(finished):
                 hope = running[row, 0] / reach**length_penalty
-                found.open = found.open and (not found.full or bool(hope > found.texts[-1][0]))
+                hopeful = not found.full or (early_stopping is not True and bool(hope > found.texts[-1][0]))
+                found.open = found.open and hopeful
             if not any(found.open for found in finished):
-                break
-            if early_stopping is True and all(found.full for found in finished):
                 break
     texts = [item for found in finished for item in found.texts[:returned]]
     new = max((len(text) for _, text in texts), default=0)

@@ -29,9 +29,8 @@ class Sampling:
 
     def __post_init__(self):
         if not self.temperature >= 0:
-            raise ValueError(
-                f"temperature {self.temperature} is not a number >= 0; 0 is greedy, 1 the model's own mixture"
-            )
+            given = f"temperature {self.temperature}"
+            raise ValueError(f"{given} is not a number >= 0; 0 is greedy, 1 the model's own mixture")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k {self.top_k} leaves nothing to choose from; it must be at least 1")
         for name, share in (("top_p", self.top_p), ("typical_p", self.typical_p)):

@@ -262,13 +262,18 @@ def _contributions(model: Module, found: list[Group], batches: Sequence[dict]) -
 def shrink(model: Module) -> Module:
     """Take masked heads, neurons and embedding rows out of their matrices; the model computes what it did.
 
-    Returns the model, changed in place, with new and smaller parameters. Masks of single weights stay.
+    A head or neuron goes if `out` reads it by masked weights only; one of each layer stays. Masks of single weights
+    stay. Returns the model, changed in place, with new and smaller parameters.
     """
     for _, module in list(model.named_modules()):
         for what, keep in (("heads", surgery.keep_heads), ("neurons", surgery.keep_neurons)):
             for group in _units(module, what):
-                if not (read := _read_units(group)).all():
-                    keep(module, np.flatnonzero(read))
+                weight, view = group.parts[0]
+                if weight.mask is not None:
+                    read = view(backend.to_numpy(weight.mask)).reshape(group.count, -1).any(axis=1)
+                    read[0] |= not read.any()
+                    if not read.all():
+                        keep(module, np.flatnonzero(read))
 
     def smaller(module: Module) -> Module:
         masked = isinstance(module, Embedding) and module.weight.mask is not None
@@ -276,16 +281,6 @@ def shrink(model: Module) -> Module:
 
     surgery.replace_modules(model, smaller)
     return model
-
-
-def _read_units(group: Group) -> np.ndarray:
-    """Which units count: those that `out` reads with a weight that is not masked, and one at least."""
-    weight, view = group.parts[0]
-    if weight.mask is None:
-        return np.ones(group.count, bool)
-    read = view(backend.to_numpy(weight.mask)).reshape(group.count, -1).any(axis=1)
-    read[0] |= not read.any()
-    return read
 
 
 def _prune_layers(model: Module, amount: float, by: str | dict, batches: Sequence[dict]) -> Module:

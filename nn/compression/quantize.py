@@ -1,13 +1,10 @@
 """Quantization: weights (and what flows through them) as small integers, a fourth or an eighth of float32's bytes.
 
-A number x is stored as the integer q of the nearest value that can be:
-
-    x ~ scale * (q - zero_point),   q = clip(round(x / scale) + zero_point, lowest, highest)
-
-Symmetric ranges need no zero point; affine ones do, and waste nothing on values that lie on one side. There is a scale
-for the whole matrix, for each of its rows ("channel"), or for groups of neighbours in a row (4 bits and fewer). A layer
-quantizes its inputs too, by the row while it runs ("dynamic") or with ranges calibrated on batches ("static"), and
-multiplies integers with exact int32 sums (backend/cpu/quantized.py). On the CPU this saves bytes, not time.
+How a number becomes an integer stands in integers.py. Symmetric ranges need no zero point; affine ones do, and waste
+nothing on values that lie on one side. There is a scale for the whole matrix, for each of its rows ("channel"), or for
+groups of neighbours in a row (4 bits and fewer). A layer quantizes its inputs too, by the row while it runs ("dynamic")
+or with ranges calibrated on batches ("static"), and multiplies integers with exact int32 sums
+(backend/cpu/quantized.py). On the CPU this saves bytes, not time.
 
 Jacob et al. 2018 (arXiv:1712.05877) for integer arithmetic; Dettmers et al. 2022 (arXiv:2208.07339) for scales by
 the row on both sides; Frantar et al. 2023 (arXiv:2210.17323) for GPTQ's rounding (nn/compression/gptq.py).
