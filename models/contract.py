@@ -83,11 +83,9 @@ class Body(Protocol):
 
     def penalty(self) -> Tensor | None:
         """A scalar to be added to a task's loss."""
-        return None
 
     def own_loss(self) -> Tensor | None:
         """(texts,): the loss of what the body goes on learning itself from the texts just read."""
-        return None
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ import numpy as np
 
 from nn import init
 from nn.layers import Linear
-from nn.module import Module, Parameter
+from nn.module import Module
 from tinytensor import Tensor, backend, ops
 from tinytensor.ops.attention import unpack_heads
 
@@ -95,19 +95,8 @@ class Attention(Module):
             mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
         if bias is not None and self.kept_heads is not None:
             bias = bias[self.kept_heads.data]
-        drop = self.dropout if self.training else 0.0
-        return dict(
-            causal=self.causal, window=self.window, mask=mask, bias=bias,
-            scale=self.scale, dropout=drop, recompute=self.recompute,
-        )  # fmt: skip
-
-    def keep_heads(self, kept: np.ndarray) -> None:
-        """Note that only the heads numbered `kept` are left; surgery.py cuts the matrices."""
-        if self.biased:
-            xp = self.out.weight.xp
-            before = xp.arange(self.heads) if self.kept_heads is None else self.kept_heads.data
-            self.kept_heads = Parameter(before[xp.asarray(kept)].astype(np.int32), requires_grad=False)
-        self.heads = len(kept)
+        fixed = dict(causal=self.causal, window=self.window, scale=self.scale, recompute=self.recompute)
+        return dict(fixed, mask=mask, bias=bias, dropout=self.dropout if self.training else 0.0)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -204,10 +193,6 @@ class DecoderCache:
         """How many positions have been read."""
         return self.layers[0].length
 
-    @property
-    def capacity(self) -> int:
-        return self.layers[0].capacity
-
     def span(self, T: int) -> int:
         """How many keys T new positions look at, themselves included."""
         return self.length + T
@@ -222,7 +207,7 @@ class DecoderCache:
         if mask is None and self.seen is None:
             return slice(start, end), None
         if self.seen is None:
-            self.seen = np.ones((len(self.layers[0].keys), self.capacity), bool)
+            self.seen = np.ones((len(self.layers[0].keys), self.layers[0].capacity), bool)
         self.seen[:, start:end] = True if mask is None else mask
         seen = self.seen[:, :end]
         return positions_of(seen)[:, start:], backend.beside(self.layers[0].keys, seen)

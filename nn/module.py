@@ -7,19 +7,14 @@ belongs to it. There is nothing to register, so a model reads as ordinary Python
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 import numpy as np
 
 from tinytensor import Tensor, backend
 
-
-class _Building(threading.local):
-    shapes_only = False
-
-
-_building = _Building()
+_shapes_only = ContextVar("shapes_only", default=False)  # each thread has its own
 
 
 @contextlib.contextmanager
@@ -28,11 +23,11 @@ def shapes_only() -> Iterator[None]:
 
     So the parameters of a 175-billion parameter model can be counted on a laptop.
     """
-    before, _building.shapes_only = _building.shapes_only, True
+    before = _shapes_only.set(True)
     try:
         yield
     finally:
-        _building.shapes_only = before
+        _shapes_only.reset(before)
 
 
 class Parameter(Tensor):
@@ -48,13 +43,12 @@ class Parameter(Tensor):
 
     def __init__(self, data, requires_grad: bool = True):
         super().__init__(data, requires_grad)
-        self.gradient_place = None
-        self.mask = None
+        self.gradient_place = self.mask = None
 
     @classmethod
     def make(cls, shape: tuple[int, ...], fill: Callable[[tuple[int, ...]], np.ndarray]) -> Parameter:
         """A float32 parameter filled by an initializer (nn/init.py), which is not even called under shapes_only()."""
-        if _building.shapes_only:
+        if _shapes_only.get():
             return cls(np.broadcast_to(np.float32(0), shape))
         return cls(fill(shape).astype(np.float32, copy=False))
 
@@ -196,8 +190,7 @@ class Module:
     def _lines(self, name: str) -> list[str]:
         """The tree of parts: one line each, with the parameters' shapes and the number of values at and below it."""
         own = ", ".join(f"{n} {v.shape}" for n, v in _members(self) if isinstance(v, Parameter))
-        label = f"{name}: " if name else ""
-        each = " each" if " .. " in name else ""
+        label, each = f"{name}: " if name else "", " each" if " .. " in name else ""
         lines = [f"{label}{type(self).__name__}({own})  [{self.parameter_count():,}{each}]"]
         children = list(self.named_children())
         stem = lambda name: name.rpartition(".")[0] or name

@@ -46,7 +46,7 @@ class StaticCache:
     """
 
     def __init__(self, cache: DecoderCache, place):
-        self.capacity, self.memory = cache.capacity, cache.memory
+        self.capacity, self.memory = cache.layers[0].capacity, cache.memory
         self.place = backend.beside(cache.layers[0].keys, place)
         self.layers = [StaticKVCache(layer, self.place) for layer in cache.layers]
 

@@ -121,7 +121,11 @@ def keep_heads(attention: Attention, kept: np.ndarray) -> None:
         copies = len(layer.weight) // (H * D)  # 3 in qkv, 2 in kv
         keep_outputs(layer, np.concatenate([stretches(kept, D) + copy * H * D for copy in range(copies)]))
     attention.out.weight = part_of(attention.out.weight, stretches(kept, D), axis=1)
-    attention.keep_heads(kept)
+    if attention.biased:
+        xp = attention.out.weight.xp
+        before = xp.arange(H) if attention.kept_heads is None else attention.kept_heads.data
+        attention.kept_heads = Parameter(before[xp.asarray(kept)].astype(np.int32), requires_grad=False)
+    attention.heads = len(kept)
 
 
 def keep_neurons(feed_forward: FeedForward, kept: np.ndarray) -> None:
