@@ -25,7 +25,7 @@ from models.contract import Body, Filler, Model, StaticBatch
 from models.pretrained import bert as published
 from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, init
 from nn.attention import Attention, attention_mask, check_heads
-from nn.linear import ACTIVATIONS
+from nn.layers import ACTIVATIONS
 from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, ops
 from tinytensor.ops.softmax import IGNORED
@@ -122,13 +122,10 @@ class BERT(Module, Body):
     def make_block(self) -> Block:
         c, weights = self.config, init.truncated_normal(self.config.init_std)
         first = dict(weight_init=weights, output_init=weights)
-        return Block(
-            Attention(c.width, c.heads, dropout=c.attention_dropout, **first),
-            FeedForward(c.width, c.hidden or 4 * c.width, activation=c.activation, **first),
-            lambda: LayerNorm(c.width, eps=c.norm_eps),
-            dropout=c.dropout,
-            post_norm=True,
-        )
+        attention = Attention(c.width, c.heads, dropout=c.attention_dropout, **first)
+        network = FeedForward(c.width, c.hidden or 4 * c.width, activation=c.activation, **first)
+        norm = lambda: LayerNorm(c.width, eps=c.norm_eps)
+        return Block(attention, network, norm, dropout=c.dropout, post_norm=True)
 
     def make_blocks(self) -> list:
         return Blocks(self.make_block() for _ in range(self.config.layers))
@@ -242,15 +239,11 @@ class BERTForPreTraining(Module, Model, Filler):
         return encoded
 
     def counts(self, batch: dict) -> dict[str, int]:
-        """How many predictions each part of the loss is a mean of."""
         counts = {"mlm": ops.count_targets(batch["targets"])}
         return counts | ({"nsp": ops.count_targets(batch["next"])} if self.nsp and "next" in batch else {})
 
     def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
-        """The mean over masked tokens of -log p(token), plus that over rows of -log p(next), in nats.
-
-        counts: divide by these numbers instead of this batch's own, where it is a part of a larger one.
-        """
+        """The mean over masked tokens of -log p(token), plus that over rows of -log p(next), in nats."""
         counts = counts or self.counts(batch)
         encoded = self.bert(batch["ids"], batch.get("token_types"), batch.get("mask"))
         targets, x = batch["targets"].reshape(-1), encoded.hidden.reshape(-1, self.config.width)
@@ -267,10 +260,6 @@ class BERTForPreTraining(Module, Model, Filler):
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of the tokens behind the masks, and of all others."""
         return self.fill_scores(batch["ids"], batch.get("token_types"), batch.get("mask"))
-
-    def right(self, batch: dict):
-        """(B, T): the masked tokens, -100 elsewhere."""
-        return batch["targets"]
 
     def meaningful(self, batch: dict):
         """What BERT thinks of every token is worth learning from, not of the masked ones alone."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from nn import DecoderCache
-from tinytensor import Tensor
+from tinytensor import Tensor, ops
 from tinytensor.ops.softmax import IGNORED
 
 
@@ -33,22 +33,20 @@ class Model(Protocol):
 
     def counts(self, batch: dict) -> dict[str, int]:
         """How many predictions each part of the loss is a mean over, the main part first."""
-        ...
+        return {"targets": ops.count_targets(batch["targets"])}
 
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean loss, a scalar, with everything that is added to it (penalties, balance of experts).
 
         counts: what to divide the sums by, if not by the batch's own: those of the whole of which it is a part.
         """
-        ...
 
     def scores(self, batch: dict) -> Tensor:
         """(..., K): the score of every answer to every question that the batch asks; of numbers, (...)."""
-        ...
 
     def right(self, batch: dict):
         """(...): the right answers, as an array of the batch; IGNORED where nothing is asked."""
-        ...
+        return batch["targets"]
 
     def meaningful(self, batch: dict):
         """(...), booleans: which scores a student should learn from its teacher; those of all questions asked."""
@@ -69,31 +67,25 @@ class Body(Protocol):
     @property
     def feature_width(self) -> int:
         """C, the length of its vectors."""
-        ...
 
     @property
     def pools(self) -> bool:
         """Whether `summary` needs no further layer; otherwise the head brings one."""
-        ...
 
     def features(self, batch: dict) -> Tensor:
         """(B, T, C): a vector for every token."""
-        ...
 
     def summary(self, batch: dict) -> Tensor:
         """(B, C): a vector for every text."""
-        ...
 
     def go_on_learning(self, share: float) -> None:
         """Let this share of the loss that it was pretrained with go on counting, if it has one of its own."""
 
     def penalty(self) -> Tensor | None:
         """A scalar to be added to a task's loss."""
-        return None
 
     def own_loss(self) -> Tensor | None:
         """(texts,): the loss of what the body goes on learning itself from the texts just read."""
-        return None
 
 
 @runtime_checkable
@@ -118,11 +110,9 @@ class Writer(Protocol):
 
     def new_cache(self, batch: int, capacity: int | None = None, **source) -> DecoderCache:
         """Memory for `batch` texts of up to `capacity` tokens, behind a source (B, S) where one is read."""
-        ...
 
     def step(self, ids, cache: DecoderCache, mask=None):
         """Read ids (B, T), which follow the cached ones; answers the next token's scores, a raw (B, V)."""
-        ...
 
 
 @runtime_checkable
@@ -133,7 +123,6 @@ class LeftToRight(Writer, Protocol):
 
     def hidden(self, ids, mask=None, cache: DecoderCache | None = None) -> Tensor:
         """ids (B, T) -> the final vectors (B, T, C), each made of the tokens up to there."""
-        ...
 
 
 @runtime_checkable
@@ -142,4 +131,3 @@ class Filler(Protocol):
 
     def fill_scores(self, ids, token_types, mask) -> Tensor:
         """(B, T, V): the score of every token at every place."""
-        ...

@@ -24,28 +24,15 @@ from models.config import Config, check_choice, check_not_negative, check_positi
 from models.contract import Body, Model, StaticBatch
 from models.pretrained.elmo import read_published, write_published
 from models.tokenizers import ElmoCharacters
-from nn import (
-    LSTM,
-    AdaptiveSoftmax,
-    CharacterConvolutions,
-    Dropout,
-    Embedding,
-    FullSoftmax,
-    Highway,
-    Linear,
-    Module,
-    SampledSoftmax,
-    ScalarMix,
-    init,
-    shapes_only,
-)
+from nn import LSTM, Dropout, Embedding, Linear, Module, ScalarMix, init, shapes_only
 from nn.compression import storage
+from nn.conv import CharacterConvolutions, Highway
+from nn.softmax import AdaptiveSoftmax, FullSoftmax, SampledSoftmax
 from tinytensor import Tensor, backend, ops
 
 SOFTMAXES = ("full", "sampled", "adaptive")
 CHARACTERS = 262  # 256 bytes, five marks, and row 0 for padded words
 PADDING = 261  # the id of a padded character
-
 
 # The published sizes, and one that trains on a laptop's CPU.
 PRESETS: dict[str, dict] = {
@@ -102,11 +89,11 @@ class ELMoConfig(Config):
         """(width, count) of each convolution."""
         try:
             pairs = [tuple(int(n) for n in pair.split("x")) for pair in self.filters.split(",")]
-            if any(width < 1 or count < 1 for width, count in pairs):
-                raise ValueError
+            if all(width >= 1 and count >= 1 for width, count in pairs):
+                return pairs
         except ValueError:
-            raise ValueError(f"filters {self.filters!r} must be like 1x32,2x32,3x64: WIDTHxCOUNT, ...") from None
-        return pairs
+            pass
+        raise ValueError(f"filters {self.filters!r} must be like 1x32,2x32,3x64: WIDTHxCOUNT, ...")
 
     @property
     def filter_count(self) -> int:
@@ -138,8 +125,7 @@ class CharacterEncoder(Module):
 
     def encode(self, words) -> Tensor:
         """(N, characters) -> (N, width)"""
-        x = self.embedding(words)  # (N, characters, char_width)
-        x = self.convolutions(x)  # (N, filters)
+        x = self.convolutions(self.embedding(words))  # (N, characters, char_width) -> (N, filters)
         for highway in self.highways:
             x = highway(x)
         return self.projection(x) if self.projection else x
@@ -209,10 +195,7 @@ class ELMo(Module, Model, Body):
 
     def layers(self, ids: np.ndarray, stateful: bool = False) -> tuple[list[Tensor], np.ndarray]:
         """__call__ of sentences that are encoded already: (B, T + 2, characters), with their marks, 0 on padding."""
-        if stateful:
-            self._make_room(len(ids))
-        state = {name: array[: len(ids)] for name, array in self.state.items()} if stateful else None
-        layers, mask = self.marked_layers(ids, state)
+        layers, mask = self.marked_layers(ids, self._kept_state(len(ids)) if stateful else None)
         inside = np.arange(ids.shape[1] - 2) < mask.sum(axis=1)[:, None] - 2  # the words, without the sentence's marks
         keep = layers[0].xp.asarray(inside[:, :, None], layers[0].dtype)
         return [layer[:, 1:-1] * keep for layer in layers], inside
@@ -268,21 +251,17 @@ class ELMo(Module, Model, Body):
         both = self.encoder(backend.array_module(both[0]).stack(both), every=isinstance(batch, StaticBatch))
         state = {name: batch[name] for name in ("state_h", "state_c") if name in batch}
         sides = self.read(both[0], both[1], state or self.new_state(len(batch["ids"])))
-        losses = [
-            self.softmax.loss(self.dropout(outputs[-1]), batch[targets]) / counts[side]
-            for outputs, side, targets in zip(sides, ("forward", "backward"), ("targets", "back_targets"))
-        ]
-        return (losses[0] + losses[1]) / 2
+        forward, backward = (
+            self.softmax.loss(self.dropout(outputs[-1]), batch[targets])
+            for outputs, targets in zip(sides, ("targets", "back_targets"))
+        )
+        return (forward / counts["forward"] + backward / counts["backward"]) / 2
 
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of the word after each, by the forward half."""
         x = self.encoder(batch["ids"])
         forward, _ = self.read(x, x, self.new_state(len(batch["ids"])))
         return self.softmax.scores(forward[-1])
-
-    def right(self, batch: dict):
-        """(B, T): the word after each."""
-        return batch["targets"]
 
     # ---- as the body under a task's head (models/heads.py)
 
@@ -331,12 +310,13 @@ class ELMo(Module, Model, Body):
         """Forget what was read with stateful=True."""
         self.state = None
 
-    def _make_room(self, rows: int) -> None:
-        """Let self.state have at least that many rows; new ones begin with zeros."""
+    def _kept_state(self, rows: int) -> dict:
+        """That many rows of self.state, to be written to; new ones begin with zeros."""
         state = self.state or self.new_state(0)
         more = self.new_state(max(0, rows - len(state["state_h"])))
         join = self.encoder.embedding.weight.xp.concatenate
         self.state = {name: join([array, more[name]]) for name, array in state.items()}
+        return {name: array[:rows] for name, array in self.state.items()}
 
     @classmethod
     def from_pretrained(cls, options: str | Path, weights: str | Path, **changes) -> ELMo:
@@ -366,15 +346,8 @@ class ELMo(Module, Model, Body):
 
 def _lstm(c: ELMoConfig, reverse: bool) -> LSTM:
     projected = c.width < c.hidden
-    return LSTM(
-        c.width,
-        c.hidden,
-        proj_size=c.width if projected else 0,
-        reverse=reverse,
-        forget_bias=1.0,
-        cell_clip=c.cell_clip or None,
-        proj_clip=(c.proj_clip or None) if projected else None,
-    )
+    clips = dict(cell_clip=c.cell_clip or None, proj_clip=(c.proj_clip or None) if projected else None)
+    return LSTM(c.width, c.hidden, proj_size=c.width if projected else 0, reverse=reverse, forget_bias=1.0, **clips)
 
 
 def _mix(c: ELMoConfig) -> ScalarMix:

@@ -72,23 +72,17 @@ def _encoder(name: str, model: type[Model], config: type[Config]) -> Family:
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family(
-            "gpt", GPT, GPTConfig, "causal", "perplexity", ("gpt2", "openai-gpt"),
-            body=lambda gpt, for_task: GPTBody(gpt, marked=for_task), inputs=_marked,
-        ),
-        Family(
-            "elmo", ELMo, ELMoConfig, "bidirectional", "perplexity",
-            body=lambda elmo, for_task: elmo.as_body(), usual_length=500,
-            inputs=lambda elmo, tokenizer, n, _: CharacterInputs(tokenizer, n, elmo.config.characters),
-        ),
+        Family("gpt", GPT, GPTConfig, "causal", "perplexity", ("gpt2", "openai-gpt"),
+               body=lambda gpt, for_task: GPTBody(gpt, marked=for_task), inputs=_marked),
+        Family("elmo", ELMo, ELMoConfig, "bidirectional", "perplexity",
+               body=lambda elmo, for_task: elmo.as_body(), usual_length=500,
+               inputs=lambda elmo, tokenizer, n, _: CharacterInputs(tokenizer, n, elmo.config.characters)),
         _encoder("bert", BERTForPreTraining, BERTConfig),
         _encoder("roberta", RoBERTaForPreTraining, RoBERTaConfig),
         _encoder("distilbert", DistilBERTForPreTraining, DistilBERTConfig),
         _encoder("albert", ALBERTForPreTraining, ALBERTConfig),
-        Family(
-            "t5", T5, T5Config, "text to text", "perplexity", ("t5", "mt5"),
-            usual_length=512, ids=PAD | {"eos_id": lambda tokenizer: tokenizer.end_id},
-        ),
+        Family("t5", T5, T5Config, "text to text", "perplexity", ("t5", "mt5"),
+               usual_length=512, ids=PAD | {"eos_id": lambda tokenizer: tokenizer.end_id}),
     )
 }  # fmt: skip
 PUBLISHED = {kind: family for family in FAMILIES.values() for kind in family.published}

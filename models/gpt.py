@@ -28,9 +28,8 @@ from models.contract import LeftToRight, Model
 from models.pretrained import gpt as published
 from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, KVCache, LayerNorm, Linear, Module, init
-from nn.attention import Attention, check_heads
-from nn.cache import positions_of
-from nn.linear import ACTIVATIONS
+from nn.attention import Attention, check_heads, positions_of
+from nn.layers import ACTIVATIONS
 from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, backend, no_grad, ops
 
@@ -112,13 +111,10 @@ class GPT(Module, Model, LeftToRight):
         first = dict(bias=c.bias, weight_init=weights, output_init=residual)
         window = c.window if c.window and layer % 2 else None
         how = dict(causal=True, window=window, dropout=c.dropout, recompute=c.recompute)
-        return Block(
-            Attention(c.width, c.heads, **how, **first),
-            FeedForward(c.width, c.hidden or 4 * c.width, activation=c.activation, **first),
-            lambda: LayerNorm(c.width, c.bias, c.norm_eps),
-            dropout=c.dropout,
-            post_norm=c.post_norm,
-        )
+        attention = Attention(c.width, c.heads, **how, **first)
+        network = FeedForward(c.width, c.hidden or 4 * c.width, activation=c.activation, **first)
+        norm = lambda: LayerNorm(c.width, c.bias, c.norm_eps)
+        return Block(attention, network, norm, dropout=c.dropout, post_norm=c.post_norm)
 
     @property
     def output_table(self) -> Tensor:
@@ -159,15 +155,10 @@ class GPT(Module, Model, LeftToRight):
         if longest > self.config.context:
             raise ValueError(f"{longest} tokens are more than the context of {self.config.context}")
 
-    def counts(self, batch: dict) -> dict[str, int]:
-        """How many predictions the loss of a batch is the mean of."""
-        return {"targets": ops.count_targets(batch["targets"])}
-
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean of -log p(target), in nats per token, over batch["ids"] and batch["targets"], both (B, T).
 
         batch["mask"]: as above, if there is one.
-        counts: what to divide the sum by, if not by the batch's own; see train/objectives.
         """
         hidden, counts = self.hidden(batch["ids"], batch.get("mask")), counts or self.counts(batch)
         total = ops.linear_cross_entropy(hidden, self.output_table, batch["targets"], reduction="sum")
@@ -176,10 +167,6 @@ class GPT(Module, Model, LeftToRight):
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of each next token."""
         return self(batch["ids"], batch.get("mask"))
-
-    def right(self, batch: dict):
-        """(B, T): the tokens that came."""
-        return batch["targets"]
 
     # ---- writing
 

@@ -53,9 +53,8 @@ class GPTBody(Module, Body):
 
     def features(self, batch: dict) -> Tensor:
         """(B, T, C). Padding stands on the right, where a causal model's tokens do not look: no mask is needed."""
-        ids, mask = batch["ids"], batch["mask"]
-        hidden = self.gpt.hidden(ids)
-        self._read = hidden, ids, mask
+        hidden = self.gpt.hidden(batch["ids"])
+        self._read = hidden, batch["ids"], batch["mask"]
         return hidden
 
     def summary(self, batch: dict) -> Tensor:
@@ -70,8 +69,7 @@ class GPTBody(Module, Body):
         """language_weight times the mean of -log p(next token) of each text read last, (B,); its pass is used again."""
         if not self.language_weight:
             return None
-        hidden, ids, mask = self._read
-        self._read = None
+        (hidden, ids, mask), self._read = self._read, None
         real = mask[:, 1:]
         targets = np.where(real, ids[:, 1:], IGNORED)
         losses = ops.linear_cross_entropy(hidden[:, :-1], self.gpt.output_table, targets, reduction="none")

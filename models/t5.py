@@ -31,7 +31,7 @@ from models.pretrained import t5 as published
 from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init
 from nn.attention import Attention, KeysValues, attention_mask
-from nn.linear import ACTIVATIONS
+from nn.layers import ACTIVATIONS
 from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, backend, no_grad, ops
 from tinytensor.ops.softmax import IGNORED
@@ -132,16 +132,13 @@ class T5(Module, Model, Writer):
         mask: (B, T), False at padding before the output's first token.
         """
         _check_ids("output", ids)
-        return self._scaled(self.decoder(self.embedding(ids), mask, memory, memory_mask, cache))
-
-    def _scaled(self, x: Tensor) -> Tensor:
+        x = self.decoder(self.embedding(ids), mask, memory, memory_mask, cache)
         return x * self.config.width**-0.5 if self.config.tied else x
 
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean of -log p(target), in nats per token.
 
         batch: "ids" (B, S), optionally their "mask" (B, S), and "targets" (B, T), padded with IGNORED.
-        counts: divide the sum by counts["targets"] instead of by the number of the batch's own targets.
         """
         targets, counts = batch["targets"], counts or self.counts(batch)
         vectors, mask = self.encode(batch["ids"], batch.get("mask"))
@@ -149,19 +146,9 @@ class T5(Module, Model, Writer):
         total = ops.linear_cross_entropy(hidden, self.output_table, targets, reduction="sum")
         return total / counts["targets"]
 
-    reads_source = True
-
-    def counts(self, batch: dict) -> dict[str, int]:
-        """How many predictions the loss of a batch is the mean of."""
-        return {"targets": ops.count_targets(batch["targets"])}
-
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of each token of the output, given the right ones before it."""
         return self(batch["ids"], shift_right(batch["targets"], self.config.pad_id), batch.get("mask"))
-
-    def right(self, batch: dict):
-        """(B, T): the output."""
-        return batch["targets"]
 
     # ---- writing
 
@@ -223,9 +210,7 @@ class Stack(Module):
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.dropout = Dropout(config.dropout)
 
-    def __call__(
-        self, x: Tensor, mask=None, memory: list[KeysValues] | None = None, memory_mask=None, cache=None
-    ) -> Tensor:
+    def __call__(self, x: Tensor, mask=None, memory: list[KeysValues] | None = None, memory_mask=None, cache=None):
         """x: (B, T, C).   mask: (B, T), of x, if there is padding.   cache: of what the decoder read before x.
         memory, memory_mask: for the decoder, what each block's cross-attention looks at.
         """
@@ -248,13 +233,10 @@ def _block(config: T5Config, decoder: bool) -> Block:
     how = dict(head_width=c.head_width, scale=1.0, bias=False, dropout=c.dropout)
     how |= dict(query_init=q, weight_init=first, output_init=last)
     network = dict(activation=c.activation, gated=c.gated, bias=False, dropout=c.dropout)
-    return Block(
-        attention=Attention(C, c.heads, causal=decoder, biased=True, **how),
-        cross=Attention(C, c.heads, memory_width=C, **how) if decoder else None,
-        feed_forward=FeedForward(C, c.hidden, **network, weight_init=first, output_init=init.normal(c.hidden**-0.5)),
-        norm=lambda: RMSNorm(C, c.norm_eps),
-        dropout=c.dropout,
-    )
+    attention = Attention(C, c.heads, causal=decoder, biased=True, **how)
+    cross = Attention(C, c.heads, memory_width=C, **how) if decoder else None
+    feed_forward = FeedForward(C, c.hidden, **network, weight_init=first, output_init=init.normal(c.hidden**-0.5))
+    return Block(attention, feed_forward, lambda: RMSNorm(C, c.norm_eps), cross=cross, dropout=c.dropout)
 
 
 class RelativePositions(Module):

@@ -1,13 +1,17 @@
-"""Multi-head attention as a layer: of a sequence to itself, to a memory, or of any queries to any keys and values."""
+"""Multi-head attention as a layer: of a sequence to itself, to a memory, or of any queries to any keys and values.
+
+And what it remembers in a decoder that writes, so that a new token costs the work of one position only. A model asks
+its DecoderCache where new tokens stand and what they see (`look`, `span`), and each layer's KVCache to `append` their
+keys and values behind the rest. What a CUDA graph has instead answers the same (models/generate/graph.py).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from nn import init
-from nn.cache import KVCache
-from nn.linear import Linear
-from nn.module import Module, Parameter
+from nn.layers import Linear
+from nn.module import Module
 from tinytensor import Tensor, backend, ops
 from tinytensor.ops.attention import unpack_heads
 
@@ -36,23 +40,12 @@ class Attention(Module):
     """
 
     def __init__(
-        self,
-        width: int,
-        heads: int,
-        *,
-        head_width: int | None = None,
-        memory_width: int | None = None,
-        causal: bool = False,
-        window: int | None = None,
-        scale: float | None = None,
-        bias: bool = True,
-        biased: bool = False,
-        dropout: float = 0.0,
-        recompute: bool = False,
-        weight_init: init.Initializer = init.normal(0.02),
-        query_init: init.Initializer | None = None,
+        self, width: int, heads: int, *, head_width: int | None = None, memory_width: int | None = None,
+        causal: bool = False, window: int | None = None, scale: float | None = None, bias: bool = True,
+        biased: bool = False, dropout: float = 0.0, recompute: bool = False,
+        weight_init: init.Initializer = init.normal(0.02), query_init: init.Initializer | None = None,
         output_init: init.Initializer = init.normal(0.02),
-    ):
+    ):  # fmt: skip
         if head_width is None:
             check_heads(width, heads)
         self.heads, self.head_width = heads, head_width or width // heads
@@ -102,19 +95,8 @@ class Attention(Module):
             mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
         if bias is not None and self.kept_heads is not None:
             bias = bias[self.kept_heads.data]
-        drop = self.dropout if self.training else 0.0
-        return dict(
-            causal=self.causal, window=self.window, mask=mask, bias=bias,
-            scale=self.scale, dropout=drop, recompute=self.recompute,
-        )  # fmt: skip
-
-    def keep_heads(self, kept: np.ndarray) -> None:
-        """Note that only the heads numbered `kept` are left; surgery.py cuts the matrices."""
-        if self.biased:
-            xp = self.out.weight.xp
-            before = xp.arange(self.heads) if self.kept_heads is None else self.kept_heads.data
-            self.kept_heads = Parameter(before[xp.asarray(kept)].astype(np.int32), requires_grad=False)
-        self.heads = len(kept)
+        fixed = dict(causal=self.causal, window=self.window, scale=self.scale, recompute=self.recompute)
+        return dict(fixed, mask=mask, bias=bias, dropout=self.dropout if self.training else 0.0)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -151,3 +133,102 @@ def check_heads(width: int, heads: int) -> None:
     if width % heads:
         near = [n for n in range(max(heads, width - heads), width + heads + 1) if n % heads == 0]
         raise ValueError(f"width {width} is not divisible by heads {heads}; try {' or '.join(map(str, near[:2]))}")
+
+
+class KVCache:
+    """The keys and values of the positions already seen, for one attention layer: two arrays allocated once.
+
+    keys, values: (B, H, capacity, D), of which the first `length` positions are filled.
+    """
+
+    def __init__(self, batch: int, heads: int, capacity: int, head_width: int, like):
+        xp = backend.array_module(like)
+        self.keys = xp.zeros((batch, heads, capacity, head_width), like.dtype)
+        self.values = xp.zeros_like(self.keys)
+        self.length = 0
+
+    @property
+    def capacity(self) -> int:
+        return self.keys.shape[2]
+
+    def append(self, k, v) -> tuple:
+        """Store k and v, (B, H, T, D) each, behind the others; returns views of all keys and values so far."""
+        end = self.length + k.shape[2]
+        if end > self.capacity:
+            raise ValueError(f"the cache holds {self.capacity} positions and cannot take number {end}")
+        self.keys[:, :, self.length : end] = k
+        self.values[:, :, self.length : end] = v
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def select(self, rows) -> None:
+        """Go on with these rows of the batch, in this order; a row may come several times or not at all.
+
+        In place where the batch keeps its size: a CUDA graph goes on looking there.
+        """
+        xp, end = backend.array_module(self.keys), self.length
+        keys, values = (array[xp.asarray(rows), :, :end] for array in (self.keys, self.values))
+        if len(rows) != len(self.keys):
+            self.keys = xp.zeros((len(rows), *self.keys.shape[1:]), keys.dtype)
+            self.values = xp.zeros_like(self.keys)
+        self.keys[:, :, :end], self.values[:, :, :end] = keys, values
+
+
+class DecoderCache:
+    """Everything a decoder remembers of a batch of sequences.
+
+    layers: a KVCache for each layer.   memory: what an encoder handed over, arrays by name with a row per sequence.
+    Rows of unequal length are padded on the left; `seen`, (B, capacity), is then False at the padding.
+    """
+
+    place = None  # see models/generate/graph.py
+
+    def __init__(self, layers: list[KVCache], memory: dict | None = None):
+        self.layers = layers
+        self.memory = memory or {}
+        self.seen: np.ndarray | None = None
+
+    @property
+    def length(self) -> int:
+        """How many positions have been read."""
+        return self.layers[0].length
+
+    def span(self, T: int) -> int:
+        """How many keys T new positions look at, themselves included."""
+        return self.length + T
+
+    def look(self, T: int, mask=None) -> tuple:
+        """Take note of T new positions, mask (B, T) False at padding (None: no padding among them).
+
+        Returns their positions, each in its own text, a slice or (B, T), and the mask of all keys up to the last new
+        one, (B, length + T), or None while there is no padding.
+        """
+        start, end = self.length, self.length + T
+        if mask is None and self.seen is None:
+            return slice(start, end), None
+        if self.seen is None:
+            self.seen = np.ones((len(self.layers[0].keys), self.layers[0].capacity), bool)
+        self.seen[:, start:end] = True if mask is None else mask
+        seen = self.seen[:, :end]
+        return positions_of(seen)[:, start:], backend.beside(self.layers[0].keys, seen)
+
+    def select(self, rows) -> DecoderCache:
+        """Go on with these rows of the batch, in this order: beams that live on, or each prompt several times."""
+        rows = np.asarray(rows)
+        for layer in self.layers:
+            layer.select(rows)
+        for name, array in self.memory.items():
+            chosen = array[backend.array_module(array).asarray(rows)]
+            if backend.device_of(array) == "cuda" and len(rows) == len(array):
+                array[...] = chosen  # where a CUDA graph goes on looking for it
+            else:
+                self.memory[name] = chosen
+        if self.seen is not None:
+            self.seen = self.seen[rows]
+        return self
+
+
+def positions_of(mask):
+    """mask (B, T), False at padding -> each token's position in its own text, 0 for padding."""
+    xp = backend.array_module(mask)
+    return xp.maximum(xp.cumsum(mask, axis=1) - 1, 0)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nn import init
-from nn.dropout import Dropout
+from nn.layers import Dropout
 from nn.module import Module, Parameter
 from tinytensor import Tensor, ops
 
@@ -29,20 +29,10 @@ class LSTM(Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        hidden: int,
-        layers: int = 1,
-        *,
-        proj_size: int = 0,
-        bidirectional: bool = False,
-        bias: bool = True,
-        dropout: float = 0.0,
-        reverse: bool = False,
-        forget_bias: float = 0.0,
-        cell_clip: float | None = None,
-        proj_clip: float | None = None,
-    ):
+        self, inputs: int, hidden: int, layers: int = 1, *, proj_size: int = 0, bidirectional: bool = False,
+        bias: bool = True, dropout: float = 0.0, reverse: bool = False, forget_bias: float = 0.0,
+        cell_clip: float | None = None, proj_clip: float | None = None,
+    ):  # fmt: skip
         if min(inputs, hidden, layers) < 1 or proj_size < 0:
             raise ValueError(
                 f"LSTM needs at least one input, hidden unit and layer, not {inputs}, {hidden}, {layers}; "
@@ -59,17 +49,13 @@ class LSTM(Module):
         weights = init.uniform(1 / math.sqrt(hidden))
         for layer in range(layers):
             width = len(self.directions) * self.outputs if layer else inputs
+            shapes = {"weight_ih": (4 * hidden, width), "weight_hh": (4 * hidden, self.outputs)}
+            shapes |= {"bias_ih": (4 * hidden,), "bias_hh": (4 * hidden,)} if bias else {}
+            shapes |= {"weight_hr": (proj_size, hidden)} if proj_size else {}
             for suffix in self.suffixes(layer):
-                self.add(f"weight_ih{suffix}", (4 * hidden, width), weights)
-                self.add(f"weight_hh{suffix}", (4 * hidden, self.outputs), weights)
-                if bias:
-                    self.add(f"bias_ih{suffix}", (4 * hidden,), _forgetful(weights, forget_bias))
-                    self.add(f"bias_hh{suffix}", (4 * hidden,), weights)
-                if proj_size:
-                    self.add(f"weight_hr{suffix}", (proj_size, hidden), weights)
-
-    def add(self, name: str, shape: tuple[int, ...], weights: init.Initializer) -> None:
-        setattr(self, name, Parameter.make(shape, weights))
+                for name, shape in shapes.items():
+                    first = _forgetful(weights, forget_bias) if name == "bias_ih" else weights
+                    setattr(self, name + suffix, Parameter.make(shape, first))
 
     def suffixes(self, layer: int) -> list[str]:
         """What PyTorch adds to the names of a layer's parameters, direction by direction."""
@@ -77,34 +63,27 @@ class LSTM(Module):
 
     def __call__(self, x: Tensor, state: State | None = None, mask=None) -> tuple[Tensor, State]:
         """mask: (B, T) booleans, False on padding, where the state stands still and y is 0."""
-        starts = self._starts(state)
-        ends = []
+        count = self.layers * len(self.directions)
+        h, c = state or ([None] * count, [None] * count)
+        if len(h) != count or len(c) != count:
+            raise ValueError(f"LSTM: the state has {len(h)} and {len(c)} parts, expected {count} of h and c")
+        ends: list = []
         for layer in range(self.layers):
             x = self.dropout(x) if layer else x
             outputs = []
             for suffix, reverse in zip(self.suffixes(layer), self.directions):
-                y, *end = self._run(x, suffix, reverse, starts[len(ends)], mask)
+                start = (h[len(ends)], c[len(ends)]) if state else None
+                y, *end = self._run(x, suffix, reverse, start, mask)
                 outputs.append(y)
                 ends.append(end)
             x = outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, axis=-1)
-        h, c = (ops.stack(part) for part in zip(*ends))
-        return x, (h, c)
+        return x, tuple(ops.stack(part) for part in zip(*ends))
 
     def _run(self, x: Tensor, suffix: str, reverse: bool, start: State | None, mask) -> tuple[Tensor, Tensor, Tensor]:
         own = lambda name: vars(self).get(name + suffix)
         bias = None if own("bias_ih") is None else own("bias_ih") + own("bias_hh")
         weights = own("weight_ih"), own("weight_hh"), bias, own("weight_hr")
         return ops.lstm(x, *weights, start, mask, reverse=reverse, **self.clips)
-
-    def _starts(self, state: State | None) -> list[State | None]:
-        """The state to start from, for each layer and direction."""
-        count = self.layers * len(self.directions)
-        if state is None:
-            return [None] * count
-        h, c = state
-        if len(h) != count or len(c) != count:
-            raise ValueError(f"LSTM: the state has {len(h)} and {len(c)} parts, expected {count} of h and c")
-        return [(h[n], c[n]) for n in range(count)]
 
 
 def _forgetful(weights: init.Initializer, forget_bias: float) -> init.Initializer:

@@ -7,19 +7,14 @@ belongs to it. There is nothing to register, so a model reads as ordinary Python
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 import numpy as np
 
 from tinytensor import Tensor, backend
 
-
-class _Building(threading.local):
-    shapes_only = False
-
-
-_building = _Building()
+_shapes_only = ContextVar("shapes_only", default=False)  # each thread has its own
 
 
 @contextlib.contextmanager
@@ -28,11 +23,11 @@ def shapes_only() -> Iterator[None]:
 
     So the parameters of a 175-billion parameter model can be counted on a laptop.
     """
-    before, _building.shapes_only = _building.shapes_only, True
+    before = _shapes_only.set(True)
     try:
         yield
     finally:
-        _building.shapes_only = before
+        _shapes_only.reset(before)
 
 
 class Parameter(Tensor):
@@ -40,21 +35,20 @@ class Parameter(Tensor):
 
     An optimizer may give it a place in a long flat array for its data and one for its gradient (see train/optim.py);
     `gradient_place` is that second view. `grad` is None until a gradient has arrived, flat or not.
-    mask: None, or booleans of the parameter's shape, on its device, False where pruning took a weight
-    away (nn/compression); optimizers leave a 0 there.
+    mask: None, or booleans of the parameter's shape, on its device, False where pruning took a weight away
+    (nn/compression); optimizers leave a 0 there.
     """
 
     __slots__ = ("gradient_place", "mask")
 
     def __init__(self, data, requires_grad: bool = True):
         super().__init__(data, requires_grad)
-        self.gradient_place = None
-        self.mask = None
+        self.gradient_place = self.mask = None
 
     @classmethod
     def make(cls, shape: tuple[int, ...], fill: Callable[[tuple[int, ...]], np.ndarray]) -> Parameter:
         """A float32 parameter filled by an initializer (nn/init.py), which is not even called under shapes_only()."""
-        if _building.shapes_only:
+        if _shapes_only.get():
             return cls(np.broadcast_to(np.float32(0), shape))
         return cls(fill(shape).astype(np.float32, copy=False))
 
@@ -98,8 +92,7 @@ class Module:
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def modules(self) -> Iterator[Module]:
-        for _, module in self.named_modules():
-            yield module
+        return (module for _, module in self.named_modules())
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(dotted name, parameter); a parameter shared by several places comes once, under its first name."""
@@ -133,13 +126,9 @@ class Module:
             problems.append(f"missing: {_some(missing)}")
         if unexpected := state.keys() - own.keys():
             problems.append(f"unexpected: {_some(unexpected)}")
-        misshaped = [
-            f"{name} is {tuple(state[name].shape)}, expected {own[name].shape}"
-            for name in own.keys() & state.keys()
-            if tuple(state[name].shape) != own[name].shape
-        ]
-        if misshaped:
-            problems.append(f"of the wrong shape: {_some(misshaped)}")
+        shapes = {name: (tuple(state[name].shape), own[name].shape) for name in own.keys() & state.keys()}
+        if wrong := [f"{name} is {got}, expected {shape}" for name, (got, shape) in shapes.items() if got != shape]:
+            problems.append(f"of the wrong shape: {_some(wrong)}")
         if problems:
             raise ValueError(f"these weights do not fit {type(self).__name__}; " + "; ".join(problems))
         if assign:
@@ -201,8 +190,7 @@ class Module:
     def _lines(self, name: str) -> list[str]:
         """The tree of parts: one line each, with the parameters' shapes and the number of values at and below it."""
         own = ", ".join(f"{n} {v.shape}" for n, v in _members(self) if isinstance(v, Parameter))
-        label = f"{name}: " if name else ""
-        each = " each" if " .. " in name else ""
+        label, each = f"{name}: " if name else "", " each" if " .. " in name else ""
         lines = [f"{label}{type(self).__name__}({own})  [{self.parameter_count():,}{each}]"]
         children = list(self.named_children())
         stem = lambda name: name.rpartition(".")[0] or name
@@ -236,11 +224,8 @@ def _members(module: Module) -> Iterator[tuple[str, object]]:
 def _found(name: str, value) -> Iterator[tuple[str, object]]:
     if isinstance(value, (Parameter, Module)):
         yield name, value
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _found(f"{name}.{index}", item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
+    elif isinstance(value, (list, tuple, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _found(f"{name}.{key}", item)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nn import init
-from nn.linear import Linear
+from nn.layers import Linear
 from nn.module import Module, Parameter
 from tinytensor import Tensor, ops, random
 from tinytensor.ops.softmax import IGNORED

@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from nn import init
-from nn.attention import Attention, KeysValues
-from nn.cache import KVCache
-from nn.dropout import Dropout
-from nn.linear import ACTIVATIONS, Linear
+from nn.attention import Attention, KeysValues, KVCache
+from nn.layers import ACTIVATIONS, Dropout, LayerNorm, Linear, RMSNorm
 from nn.module import Module
-from nn.norm import LayerNorm, RMSNorm
-from tinytensor import Tensor
+from tinytensor import Tensor, ops
 
 Norm = LayerNorm | RMSNorm
 
 
 class Stream:
-    """The residual stream, (B, T, C): x + dropout(branch).
+    """The residual stream, (B, T, C): x + dropout(branch), where the share `dropout` is dropped.
 
     Adding and normalizing are one fused pass over memory, so the sum is put off until a norm reads it. Nobody need
     know: a Stream means the sum, before and after, and `add` makes a new one.
@@ -29,14 +26,16 @@ class Stream:
 
     __slots__ = ("_branch", "_dropout", "_x")
 
-    def __init__(self, x: Tensor, branch: Tensor | None = None, dropout: Dropout | None = None):
+    def __init__(self, x: Tensor, branch: Tensor | None = None, dropout: float = 0.0):
         self._x, self._branch, self._dropout = x, branch, dropout
 
-    def add(self, branch: Tensor, dropout: Dropout | None = None) -> Stream:
-        return Stream(self.full, branch, dropout)
+    def add(self, branch: Tensor, dropout: Dropout) -> Stream:
+        return Stream(self.full, branch, dropout.p if dropout.training else 0.0)
 
     def normalized(self, norm: Norm) -> Tensor:
         """norm(x + dropout(branch))"""
+        if self._branch is None:
+            return norm(self._x)
         self._x, y = norm.add(self._x, self._branch, self._dropout)
         self._branch = None
         return y
@@ -45,8 +44,7 @@ class Stream:
     def full(self) -> Tensor:
         """The sum itself."""
         if self._branch is not None:
-            self._x = self._x + (self._dropout(self._branch) if self._dropout else self._branch)
-            self._branch = None
+            self._x, self._branch = self._x + ops.dropout(self._branch, self._dropout), None
         return self._x
 
 
@@ -57,17 +55,10 @@ class FeedForward(Module):
     """
 
     def __init__(
-        self,
-        width: int,
-        hidden: int,
-        *,
-        activation: str = "gelu",
-        gated: bool = False,
-        bias: bool = True,
-        dropout: float = 0.0,
-        weight_init: init.Initializer = init.normal(0.02),
+        self, width: int, hidden: int, *, activation: str = "gelu", gated: bool = False, bias: bool = True,
+        dropout: float = 0.0, weight_init: init.Initializer = init.normal(0.02),
         output_init: init.Initializer = init.normal(0.02),
-    ):
+    ):  # fmt: skip
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}; choose from {', '.join(ACTIVATIONS)}")
         self.gate = Linear(width, hidden, bias, weight_init) if gated else None
@@ -94,15 +85,9 @@ class Block(Module):
     """
 
     def __init__(
-        self,
-        attention: Attention,
-        feed_forward: Module,
-        norm: Callable[[], Norm],
-        *,
-        cross: Attention | None = None,
-        dropout: float = 0.0,
-        post_norm: bool = False,
-    ):
+        self, attention: Attention, feed_forward: Module, norm: Callable[[], Norm], *,
+        cross: Attention | None = None, dropout: float = 0.0, post_norm: bool = False,
+    ):  # fmt: skip
         self.post_norm = post_norm
         norms = norm(), norm() if cross else None, norm()
         # In the order in which they compute: the saved state of an optimizer has its parameters in this order.

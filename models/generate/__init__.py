@@ -4,17 +4,18 @@ Works over any Writer (models/contract.py). Its cache holds the keys and values 
 costs one position's work instead of a whole sequence's.
 
     sampling.py   from scores to the distribution one token is drawn from: temperature, top-k, nucleus, penalties, ...
-    draft.py      the texts so far and the model's memory of them; unequal prompts; what happens past the context
-    loop.py       generate and stream: ids in, ids out
-    text.py       write and stream_text: text in, text out, with stop strings
+    filters.py    what the rarer of these need
+    loop.py       generate and stream: ids in, ids out; unequal prompts; what happens past the context
+    text.py       stream_text: text in, text out, with stop strings
+    answers.py    write and answer: several texts, or one, as a whole
 and, imported by those who need them:
     beam.py       beam_search: keep the few most probable texts, not one
-    answers.py    answer: text in, text out, for encoder-decoders
+    graph.py      steps that a GPU repeats as a whole
 """
 
-from models.generate.draft import pad_left
-from models.generate.loop import Step, generate, stream
+from models.generate.answers import answer, write
+from models.generate.loop import Draft, Step, generate, pad_left, stream
 from models.generate.sampling import Sampling
-from models.generate.text import stream_text, write
+from models.generate.text import stream_text
 
-__all__ = ["Sampling", "Step", "generate", "pad_left", "stream", "stream_text", "write"]
+__all__ = ["Draft", "Sampling", "Step", "answer", "generate", "pad_left", "stream", "stream_text", "write"]

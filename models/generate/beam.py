@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.contract import Writer
-from models.generate.draft import Draft
+from models.generate.loop import Draft
 from models.generate.sampling import Sampling, log_softmax
 from nn import evaluating
 
@@ -52,13 +52,11 @@ def beam_search(
     length_penalty: above 0 favours longer texts (scores are negative), below 0 shorter ones.
     early_stopping: True: stop as soon as `beams` texts are finished.   False: when no running beam, scored as if it
         ended now, is better than the worst of them.   "never": when none can become better, even at full length.
-    The others are those of `stream`.
+    The others are those of `generate`.
     """
-    penalties = dict(
-        repetition_penalty=repetition_penalty, presence_penalty=presence_penalty, no_repeat_ngram=no_repeat_ngram
-    )
+    sampling = Sampling(1.0, None, None, None, None, repetition_penalty, presence_penalty, no_repeat_ngram)
     draft = Draft(model, ids, mask, max_new_tokens, past_context, source, source_mask, graph)
-    return search(draft, Sampling(**penalties), max_new_tokens, beams, length_penalty, early_stopping, returned, end)
+    return search(draft, sampling, max_new_tokens, beams, length_penalty, early_stopping, returned, end)
 
 
 def search(
@@ -89,9 +87,7 @@ def search(
             parents, tokens = best // V, best % V
             ending = np.isin(tokens, ends) | (length == max_new_tokens)
             for row, found in enumerate(finished):
-                if not found.open or (found.full and early_stopping is True):
-                    continue
-                for place in np.flatnonzero(ending[row, :K]):  # the others are there to go on only
+                for place in np.flatnonzero(found.open & ending[row, :K]):  # the others are there to go on only
                     text = draft.ids[row * K + parents[row, place], draft.prompt :]
                     found.add(sums[row, place] / length**length_penalty, np.append(text, tokens[row, place]))
             if length == max_new_tokens:
@@ -103,10 +99,9 @@ def search(
             reach = max_new_tokens if early_stopping == "never" and length_penalty > 0 else length
             for row, found in enumerate(finished):
                 hope = running[row, 0] / reach**length_penalty
-                found.open = found.open and (not found.full or bool(hope > found.texts[-1][0]))
+                hopeful = not found.full or (early_stopping is not True and bool(hope > found.texts[-1][0]))
+                found.open = found.open and hopeful
             if not any(found.open for found in finished):
-                break
-            if early_stopping is True and all(found.full for found in finished):
                 break
     texts = [item for found in finished for item in found.texts[:returned]]
     new = max((len(text) for _, text in texts), default=0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.config import option
+from models.generate.filters import keep_mass, normalized, repeating
 from tinytensor import random
 
 
@@ -29,9 +30,8 @@ class Sampling:
 
     def __post_init__(self):
         if not self.temperature >= 0:
-            raise ValueError(
-                f"temperature {self.temperature} is not a number >= 0; 0 is greedy, 1 the model's own mixture"
-            )
+            given = f"temperature {self.temperature}"
+            raise ValueError(f"{given} is not a number >= 0; 0 is greedy, 1 the model's own mixture")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k {self.top_k} leaves nothing to choose from; it must be at least 1")
         for name, share in (("top_p", self.top_p), ("typical_p", self.typical_p)):
@@ -108,38 +108,6 @@ class Sampling:
             expected = (p * np.where(p > 0, surprise, 0)).sum(axis=-1, keepdims=True)
             p = keep_mass(p, abs(surprise - expected), self.typical_p)
         return p
-
-
-def keep_mass(p: np.ndarray, order_by: np.ndarray, mass: float, candidates: int | None = None) -> np.ndarray:
-    """Of each row the fewest tokens, in ascending order of order_by, that have this mass; the rest 0. (B, V) -> (B, V)
-
-    candidates: how many of them come into question at most, which saves sorting the others.
-    """
-    V = p.shape[-1]
-    candidates = V if candidates is None else min(V, candidates)
-    first = np.argpartition(order_by, candidates - 1, axis=-1)[:, :candidates]
-    first.sort(axis=-1)  # so that equals stand in the order of their ids
-    order = np.argsort(np.take_along_axis(order_by, first, axis=-1), axis=-1, kind="stable")
-    columns = np.take_along_axis(first, order, axis=-1)
-    ranked = np.take_along_axis(p, columns, axis=-1)
-    before = ranked.cumsum(axis=-1) - ranked  # the mass ahead of each token: the first always stays
-    ranked[before >= mass] = 0
-    kept = np.zeros_like(p)
-    np.put_along_axis(kept, columns, ranked, axis=-1)
-    return normalized(kept)
-
-
-def normalized(p: np.ndarray) -> np.ndarray:
-    return p / p.sum(axis=-1, keepdims=True)
-
-
-def repeating(text: np.ndarray, n: int) -> np.ndarray:
-    """The tokens that would end a run of n tokens which the text holds already."""
-    if len(text) < n:
-        return text[:0]
-    windows = np.lib.stride_tricks.sliding_window_view(text, n)
-    tail = text[len(text) - n + 1 :]
-    return windows[(windows[:, :-1] == tail).all(axis=1), -1]
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""write and stream_text: text in, text out. Here also live stop strings, which need not be whole tokens."""
+"""stream_text: text in, text out, piece by piece. Here also live stop strings, which need not be whole tokens."""
 
 from __future__ import annotations
 
@@ -7,59 +7,24 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from models.contract import Writer
-from models.generate.draft import Draft
-from models.generate.loop import generate, steps_of
+from models.generate.loop import Draft, stream
 from models.generate.sampling import Sampling
 from models.tokenizers import Tokenizer
 
 UNFINISHED = "\ufffd"  # what bytes decode to before the rest of their character is there
 
 
-def write(
-    model: Writer, tokenizer: Tokenizer, prompts: str | Sequence[str], max_new_tokens: int = 50, *,
-    temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
-    typical_p: float | None = None, repetition_penalty: float = 1.0, presence_penalty: float = 0.0,
-    no_repeat_ngram: int | None = None,
-    samples: int = 1, beams: int = 1, length_penalty: float = 1.0, early_stopping: bool | str = False,
-    stop: str | Sequence[str] = (), end: int | tuple[int, ...] | None = None, past_context: str = "slide",
-    graph: bool = False,
-) -> list[str]:  # fmt: skip
-    """What the model writes after each prompt (the prompt itself not repeated); `samples` texts each, if asked for.
-
-    stop: texts end before the first of these strings.   The other keywords are those of `generate`.
-    """
-    prompts, stop = [prompts] if isinstance(prompts, str) else list(prompts), stop_strings(stop)
-    rows = [encoded(tokenizer, prompt) for prompt in prompts]
-    ends = np.atleast_1d([] if end is None else end).tolist()
-    starts = [row for row in rows for _ in range(samples)]
-
-    def until(new: np.ndarray) -> np.ndarray:
-        return np.array([cut(text_after(tokenizer, start, row.tolist(), ends), stop)[1]
-                         for start, row in zip(starts, new)])  # fmt: skip
-
-    texts = generate(
-        model, rows, max_new_tokens,
-        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p,
-        repetition_penalty=repetition_penalty, presence_penalty=presence_penalty, no_repeat_ngram=no_repeat_ngram,
-        samples=samples, beams=beams, length_penalty=length_penalty, early_stopping=early_stopping,
-        end=end, until=until if stop else None, past_context=past_context, graph=graph,
-    )  # fmt: skip
-    return [cut(text_after(tokenizer, start, list(map(int, text[len(start) :])), ends), stop)[0]
-            for start, text in zip(starts, texts)]  # fmt: skip
-
-
 def stream_text(
     model: Writer, tokenizer: Tokenizer, prompt: str, max_new_tokens: int = 50, *,
     temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
     typical_p: float | None = None, repetition_penalty: float = 1.0, presence_penalty: float = 0.0,
-    no_repeat_ngram: int | None = None,
-    stop: str | Sequence[str] = (), end: int | tuple[int, ...] | None = None, past_context: str = "slide",
-    graph: bool = False,
+    no_repeat_ngram: int | None = None, stop: str | Sequence[str] = (), end: int | tuple[int, ...] | None = None,
+    past_context: str = "slide", graph: bool = False,
 ) -> Iterator[str]:  # fmt: skip
     """The continuation of one prompt, piece by piece, as soon as it is certain.
 
     A piece is held back while its last bytes are no whole character, or while its end may be the beginning of a stop
-    string. The keywords are those of `stream`.
+    string. The keywords are those of `generate`.
     """
     penalties = repetition_penalty, presence_penalty, no_repeat_ngram
     sampling = Sampling(temperature, top_k, top_p, min_p, typical_p, *penalties)
@@ -67,7 +32,7 @@ def stream_text(
     ends = np.atleast_1d([] if end is None else end).tolist()
     draft = Draft(model, np.array([start]), None, max_new_tokens, past_context, graph=graph)
     ids, shown, text = [], 0, ""
-    for step in steps_of(draft, sampling, max_new_tokens, end=end):
+    for step in stream(draft, sampling, max_new_tokens, end=end):
         ids.append(int(step.tokens[0]))
         text, stopped = cut(text_after(tokenizer, start, ids, ends), stop)
         if stopped:

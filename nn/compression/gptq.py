@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nn.compression.surgery import watch
-from nn.module import Module, evaluating
-from tinytensor import backend, no_grad
+from nn.compression.surgery import observe
+from nn.module import Module
+from tinytensor import backend
 
 BLOCK = 128  # columns corrected one by one; those behind them get all corrections of a block in one product
 DAMPING = 0.01  # times H's mean diagonal, added to it: inputs that hardly vary would ask for wild corrections
@@ -67,7 +67,5 @@ def input_products(model: Module, layers: list[Module], batches: Sequence[dict])
         x = arguments[0].data.reshape(-1, arguments[0].shape[-1])
         found[id(layer)] += backend.to_numpy(x.T @ x)
 
-    with evaluating(model), no_grad(), watch(layers, see):
-        for batch in batches:
-            model.loss(batch)
+    observe(model, batches, layers, see)
     return found

@@ -22,8 +22,7 @@ import numpy as np
 
 from nn import init
 from nn.compression.surgery import replace_modules
-from nn.dropout import Dropout
-from nn.linear import Linear
+from nn.layers import Dropout, Linear
 from nn.module import Module, Parameter
 from tinytensor import Tensor, ops
 
@@ -64,28 +63,21 @@ class LoRALinear(Module):
 
 
 def add_adapters(
-    model: Module,
-    rank: int = 8,
-    alpha: float | None = None,
-    dropout: float = 0.0,
-    layers: Iterable[str] = ("*blocks.*",),
-    trained: Iterable[str] = (),
-) -> Module:
+    model: Module, rank: int = 8, alpha: float | None = None, dropout: float = 0.0,
+    layers: Iterable[str] = ("*blocks.*",), trained: Iterable[str] = (),
+) -> Module:  # fmt: skip
     """Freeze the model and give an adapter to each Linear whose dotted name fits one of the patterns `layers`.
 
     alpha: how strongly the adapters count, `rank` if not said: the product B @ A as it is.   dropout: on what the
     adapters read, in training.   trained: patterns of parameters that stay trainable, such as a new head's.
     The paper adapts queries and values only; later practice (Dettmers et al. 2023) adapts every matrix of the blocks.
     """
-    names = {id(module): name for name, module in model.named_modules()}
-    chosen = {
-        id(module) for module in model.modules()
-        if isinstance(module, Linear) and any(fnmatchcase(names[id(module)], pattern) for pattern in layers)
-    }  # fmt: skip
+    fits = lambda name, patterns: any(fnmatchcase(name, pattern) for pattern in patterns)
+    chosen = {id(part) for name, part in model.named_modules() if isinstance(part, Linear) and fits(name, layers)}
     if not chosen:
         raise ValueError(f"no Linear of this {type(model).__name__} has a name like {' or '.join(layers)}")
     for name, parameter in model.named_parameters():
-        parameter.requires_grad = any(fnmatchcase(name, pattern) for pattern in trained)
+        parameter.requires_grad = fits(name, trained)
     adapted = lambda module: LoRALinear(module, rank, alpha or rank, dropout) if id(module) in chosen else module
     replace_modules(model, adapted)
     return model

@@ -8,8 +8,7 @@ same with less. Single weights that are masked are small on disk only (storage.p
 
 Scores: magnitude (Han et al. 2015, arXiv:1506.02626), first-order Taylor (Molchanov et al. 2017, arXiv:1611.06440;
 Michel et al. 2019, arXiv:1905.10650, for heads), activation (for weights that is Wanda, Sun et al. 2023,
-arXiv:2306.11695), movement (Sanh et al. 2020, arXiv:2005.07683; gathered in training) and
-chance, the control.
+arXiv:2306.11695), movement (Sanh et al. 2020, arXiv:2005.07683; gathered in training) and chance, the control.
 """
 
 from __future__ import annotations
@@ -20,23 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from nn.attention import Attention
-from nn.compression.surgery import (
-    ShrunkEmbedding,
-    first_layers,
-    keep_heads,
-    keep_layers,
-    keep_neurons,
-    projections,
-    replace_modules,
-    stacks,
-    watch,
-)
-from nn.embedding import Embedding
-from nn.linear import Linear
+from nn.compression import surgery
+from nn.layers import Embedding, Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter, evaluating
 from nn.transformer import Blocks, FeedForward
-from tinytensor import Tensor, backend, no_grad, random
+from tinytensor import Tensor, backend, random
 
 WHAT = ("weights", "2:4", "neurons", "heads", "rows", "layers")
 BY = ("magnitude", "gradient", "activation", "movement", "random")
@@ -79,14 +67,9 @@ class Group:
 
 
 def prune(
-    model: Module,
-    amount: float = 0.5,
-    what: str = "weights",
-    by: str | dict[str, np.ndarray] = "magnitude",
-    *,
-    whole: bool = False,
-    batches: Sequence[dict] = (),
-) -> Module:
+    model: Module, amount: float = 0.5, what: str = "weights", by: str | dict[str, np.ndarray] = "magnitude", *,
+    whole: bool = False, batches: Sequence[dict] = (),
+) -> Module:  # fmt: skip
     """Mask units of the lowest scores until the share `amount` of them is masked (those of earlier calls included).
 
     what: weights (of linear and LSTM layers), 2:4 (the two lower of every four neighbours in a row, a pattern that
@@ -171,59 +154,40 @@ def rounds(amount: float, number: int) -> list[float]:
 
 def groups(model: Module, what: str) -> list[Group]:
     """The units of a model, a group a layer."""
-    find = {"weights": _weights, "2:4": _fours, "neurons": _neurons, "heads": _heads, "rows": _rows}[what]
     found, seen = [], set()
     for name, module in model.named_modules():
         if id(module) not in seen:  # a layer that several places share is one layer
             seen.add(id(module))
-            found += find(name, module)
+            found += _units(module, what, name)
     if what == "rows":  # the token table is the longest; positions and the like are no words
         found = [group for group in found if group.count == max(g.count for g in found)]
     return found
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    return array.reshape(-1)
-
-
-def _weights(name: str, module: Module) -> list[Group]:
-    if isinstance(module, Linear):
-        weight, reader = module.weight, module
-        return [Group(f"{name}.weight", weight.size, [(weight, _flat)], reader)]
-    if isinstance(module, LSTM):
-        return [Group(f"{name}.{n}", p.size, [(p, _flat)]) for n, p in module.named_parameters() if p.ndim == 2]
+def _units(module: Module, what: str, name: str = "") -> list[Group]:
+    """The units of one layer, mostly one group or none."""
+    same, flat = lambda a: a, lambda a: a.reshape(-1)
+    if what in ("weights", "2:4") and isinstance(module, Linear):
+        fits = what == "weights" or module.weight.shape[1] % 4 == 0
+        return [Group(f"{name}.weight", module.weight.size, [(module.weight, flat)], module)] if fits else []
+    if what == "weights" and isinstance(module, LSTM):
+        return [Group(f"{name}.{n}", p.size, [(p, flat)]) for n, p in module.named_parameters() if p.ndim == 2]
+    if what == "rows" and isinstance(module, Embedding):
+        return [Group(name, len(module.weight), [(module.weight, same)], module, least=1)]
+    if what == "neurons" and isinstance(module, FeedForward) and isinstance(module.out, Linear):
+        parts: list = [(module.out.weight, lambda a: a.T)]
+        for layer in surgery.first_layers(module):
+            parts += [(p, same) for p in (layer.weight, layer.bias) if p is not None]
+        return [Group(name, module.out.weight.shape[1], parts, module.out, least=1)]
+    if what == "heads" and isinstance(module, Attention) and isinstance(module.out, Linear):
+        H, D = module.heads, module.head_width
+        parts = [(module.out.weight, lambda a: a.reshape(len(a), H, D).swapaxes(0, 1))]  # (H, C, D)
+        for layer in surgery.projections(module):
+            parts.append((layer.weight, lambda a: a.reshape(-1, H, D, a.shape[1]).swapaxes(0, 1)))  # (H, 1 to 3, D, C)
+            if layer.bias is not None:
+                parts.append((layer.bias, lambda a: a.reshape(-1, H, D).swapaxes(0, 1)))
+        return [Group(name, H, parts, module.out, least=1)]
     return []
-
-
-def _fours(name: str, module: Module) -> list[Group]:
-    return _weights(name, module) if isinstance(module, Linear) and module.weight.shape[1] % 4 == 0 else []
-
-
-def _rows(name: str, module: Module) -> list[Group]:
-    if not isinstance(module, Embedding):
-        return []
-    return [Group(name, len(module.weight), [(module.weight, lambda a: a)], module, least=1)]
-
-
-def _neurons(name: str, module: Module) -> list[Group]:
-    if not isinstance(module, FeedForward) or not isinstance(module.out, Linear):
-        return []
-    parts: list = [(module.out.weight, lambda a: a.T)]
-    for layer in first_layers(module):
-        parts += [(p, lambda a: a) for p in (layer.weight, layer.bias) if p is not None]
-    return [Group(name, module.out.weight.shape[1], parts, module.out, least=1)]
-
-
-def _heads(name: str, module: Module) -> list[Group]:
-    if not isinstance(module, Attention) or not isinstance(module.out, Linear):
-        return []
-    H, D = module.heads, module.head_width
-    parts: list = [(module.out.weight, lambda a: a.reshape(len(a), H, D).swapaxes(0, 1))]  # (H, C, D)
-    for layer in projections(module):
-        parts.append((layer.weight, lambda a: a.reshape(-1, H, D, a.shape[1]).swapaxes(0, 1)))  # (H, 1 to 3, D, C)
-        if layer.bias is not None:
-            parts.append((layer.bias, lambda a: a.reshape(-1, H, D).swapaxes(0, 1)))
-    return [Group(name, H, parts, module.out, least=1)]
 
 
 # What they are worth
@@ -280,9 +244,7 @@ def _contributions(model: Module, found: list[Group], batches: Sequence[dict]) -
             squares[id(layer)] += backend.to_numpy((x * x).sum(axis=0, dtype=np.float64))
             rows[id(layer)] += len(x)
 
-    with evaluating(model), no_grad(), watch(list(readers.values()), see):
-        for batch in batches:
-            model.loss(batch)
+    surgery.observe(model, batches, list(readers.values()), see)
     result = []
     for group in found:
         square, weight = squares[id(group.reader)], group.reader.weight
@@ -300,40 +262,35 @@ def _contributions(model: Module, found: list[Group], batches: Sequence[dict]) -
 def shrink(model: Module) -> Module:
     """Take masked heads, neurons and embedding rows out of their matrices; the model computes what it did.
 
-    Returns the model, changed in place, with new and smaller parameters. Masks of single weights stay.
+    A head or neuron goes if `out` reads it by masked weights only; one of each layer stays. Masks of single weights
+    stay. Returns the model, changed in place, with new and smaller parameters.
     """
     for _, module in list(model.named_modules()):
-        for find, keep in ((_heads, keep_heads), (_neurons, keep_neurons)):
-            for group in find("", module):
-                if not (read := _read_units(group)).all():
-                    keep(module, np.flatnonzero(read))
+        for what, keep in (("heads", surgery.keep_heads), ("neurons", surgery.keep_neurons)):
+            for group in _units(module, what):
+                weight, view = group.parts[0]
+                if weight.mask is not None:
+                    read = view(backend.to_numpy(weight.mask)).reshape(group.count, -1).any(axis=1)
+                    read[0] |= not read.any()
+                    if not read.all():
+                        keep(module, np.flatnonzero(read))
 
     def smaller(module: Module) -> Module:
         masked = isinstance(module, Embedding) and module.weight.mask is not None
-        return ShrunkEmbedding.of(module) if masked and not module.weight.mask.any(axis=1).all() else module
+        return surgery.ShrunkEmbedding.of(module) if masked and not module.weight.mask.any(axis=1).all() else module
 
-    replace_modules(model, smaller)
+    surgery.replace_modules(model, smaller)
     return model
 
 
-def _read_units(group: Group) -> np.ndarray:
-    """Which units count: those that `out` reads with a weight that is not masked, and one at least."""
-    weight, view = group.parts[0]
-    if weight.mask is None:
-        return np.ones(group.count, bool)
-    read = view(backend.to_numpy(weight.mask)).reshape(group.count, -1).any(axis=1)
-    read[0] |= not read.any()
-    return read
-
-
 def _prune_layers(model: Module, amount: float, by: str | dict, batches: Sequence[dict]) -> Module:
-    found = stacks(model)
+    found = surgery.stacks(model)
     if not found:
         raise ValueError(f"this {type(model).__name__} has no layers to prune, each a block of its own")
     for blocks in found:
         number = min(round(amount * len(blocks)), len(blocks) - 1)
         values = _layer_scores(model, blocks, by, batches)
-        keep_layers(model, blocks, np.flatnonzero(_all_but_lowest(values, number)))
+        surgery.keep_layers(model, blocks, np.flatnonzero(_all_but_lowest(values, number)))
     return model
 
 
@@ -348,9 +305,7 @@ def _layer_scores(model: Module, blocks: Blocks, by: str | dict, batches: Sequen
         before, after = (backend.to_numpy(stream.full.data) for stream in (arguments[0], result))
         change[id(block)] += float(np.linalg.norm(after - before) / max(1e-30, np.linalg.norm(before)))
 
-    with evaluating(model), no_grad(), watch(blocks, see):
-        for batch in batches:
-            model.loss(batch)
+    surgery.observe(model, batches, blocks, see)
     return np.array([change[id(block)] for block in blocks])
 
 

@@ -15,8 +15,7 @@ import numpy as np
 from nn.compression.integers import encode, levels
 from nn.compression.quantize import INPUT_BITS, QuantizedEmbedding, QuantizedLinear, sample_inputs
 from nn.compression.surgery import replace_modules
-from nn.embedding import Embedding
-from nn.linear import Linear
+from nn.layers import Embedding, Linear
 from nn.module import Module, Parameter
 from tinytensor import Tensor, backend, ops
 
@@ -56,8 +55,8 @@ class TrainedQuantized(Module):
     latent: the float weights under them.   steps: one for each row or group, (rows * groups,).
     """
 
-    def __init__(self, weight: Parameter, bits: int, group: int):
-        columns = weight.shape[1]
+    def __init__(self, layer: Linear | Embedding, bits: int, group: int):
+        weight, columns = layer.weight, layer.weight.shape[1]
         self.bits, self.range = bits, levels(bits, symmetric=True)
         self.group = group if bits <= 4 and columns % group == 0 else columns
         self.latent = weight
@@ -87,7 +86,7 @@ class TrainedLinear(TrainedQuantized):
     """Linear with quantized weight and input.   input_step: (1,)"""
 
     def __init__(self, layer: Linear, bits: int, group: int, sample=None):
-        super().__init__(layer.weight, bits, group)
+        super().__init__(layer, bits, group)
         self.bias = layer.bias
         self.input_range = levels(INPUT_BITS, symmetric=False)
         sample = np.ones(1, np.float32) if sample is None else sample
@@ -104,9 +103,6 @@ class TrainedLinear(TrainedQuantized):
 
 class TrainedEmbedding(TrainedQuantized):
     """Embedding whose rows are quantized."""
-
-    def __init__(self, layer: Embedding, bits: int, group: int):
-        super().__init__(layer.weight, bits, group)
 
     def __call__(self, ids) -> Tensor:
         return ops.embedding(self.weight, ids)

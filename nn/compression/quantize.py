@@ -1,13 +1,10 @@
 """Quantization: weights (and what flows through them) as small integers, a fourth or an eighth of float32's bytes.
 
-A number x is stored as the integer q of the nearest value that can be:
-
-    x ~ scale * (q - zero_point),   q = clip(round(x / scale) + zero_point, lowest, highest)
-
-Symmetric ranges need no zero point; affine ones do, and waste nothing on values that lie on one side. There is a scale
-for the whole matrix, for each of its rows ("channel"), or for groups of neighbours in a row (4 bits and fewer). A layer
-quantizes its inputs too, by the row while it runs ("dynamic") or with ranges calibrated on batches ("static"), and
-multiplies integers with exact int32 sums (backend/cpu/quantized.py). On the CPU this saves bytes, not time.
+How a number becomes an integer stands in integers.py. Symmetric ranges need no zero point; affine ones do, and waste
+nothing on values that lie on one side. There is a scale for the whole matrix, for each of its rows ("channel"), or for
+groups of neighbours in a row (4 bits and fewer). A layer quantizes its inputs too, by the row while it runs ("dynamic")
+or with ranges calibrated on batches ("static"), and multiplies integers with exact int32 sums
+(backend/cpu/quantized.py). On the CPU this saves bytes, not time.
 
 Jacob et al. 2018 (arXiv:1712.05877) for integer arithmetic; Dettmers et al. 2022 (arXiv:2208.07339) for scales by
 the row on both sides; Frantar et al. 2023 (arXiv:2210.17323) for GPTQ's rounding (nn/compression/gptq.py).
@@ -22,13 +19,12 @@ import numpy as np
 
 from nn.compression.gptq import gptq, input_products
 from nn.compression.integers import RANGES, decode, encode, find_range
-from nn.compression.surgery import replace_modules, watch
-from nn.embedding import Embedding
-from nn.linear import Linear
+from nn.compression.surgery import observe, replace_modules
+from nn.layers import Embedding, Linear
 from nn.lstm import LSTM
-from nn.module import Module, Parameter, evaluating
+from nn.module import Module, Parameter
 from nn.softmax import FullSoftmax
-from tinytensor import Tensor, backend, no_grad, ops
+from tinytensor import Tensor, backend, ops
 from tinytensor.tensor import record
 
 ACTIVATIONS = ("dynamic", "static", "none")
@@ -37,18 +33,10 @@ INPUT_BITS = 8
 
 
 def quantize(
-    model: Module,
-    bits: int = 8,
-    *,
-    per: str = "channel",
-    group: int = 32,
-    symmetric: bool = True,
-    ranges: str = "minmax",
-    activations: str = "dynamic",
-    rounding: str = "nearest",
-    embeddings: bool = True,
+    model: Module, bits: int = 8, *, per: str = "channel", group: int = 32, symmetric: bool = True,
+    ranges: str = "minmax", activations: str = "dynamic", rounding: str = "nearest", embeddings: bool = True,
     batches: Sequence[dict] = (),
-) -> Module:
+) -> Module:  # fmt: skip
     """Store the weights of all linear layers, tables and LSTMs as integers of `bits` bits (2 to 8).
 
     per: "channel" or "tensor", what shares a scale; with 4 bits and fewer it is `group` neighbours in a row, and two
@@ -69,18 +57,15 @@ def quantize(
     samples = sample_inputs(model, linear, batches) if activations == "static" else {}
 
     def change(module: Module) -> Module:
-        if type(module) is Linear:
-            layer = QuantizedLinear.of(module, products.get(id(module)), **how)
-            if activations != "none":
-                layer.quantize_inputs(samples.get(id(module)), ranges)
-            return layer
-        if type(module) is Embedding and embeddings:
-            return QuantizedEmbedding.of(module, **how)
-        if isinstance(module, FullSoftmax):
-            return QuantizedSoftmax.of(module, **how)
         if isinstance(module, LSTM):
-            return QuantizedLSTM.of(module, **how)
-        return module
+            matrices = {name: p.data for name, p in module.named_parameters() if p.ndim == 2}
+            return QuantizedLSTM(module, {name: Quantized(*to_integers(a, **how)) for name, a in matrices.items()})
+        if not isinstance(module, REPLACED if embeddings else (Linear, FullSoftmax)):
+            return module
+        layer = _replacement(module, to_integers(module.weight.data, products.get(id(module)), **how))
+        if isinstance(module, Linear) and activations != "none":
+            layer.quantize_inputs(samples.get(id(module)), ranges)
+        return layer
 
     replace_modules(model, change)
     return model.eval()
@@ -89,6 +74,31 @@ def quantize(
 def is_quantized(model: Module) -> bool:
     """Whether any of its weights are integers, which do not learn."""
     return any(isinstance(module, Quantized) for module in model.modules())
+
+
+def to_integers(weight, products=None, *, bits: int, per: str | int, symmetric: bool, ranges: str) -> tuple:
+    """(codes, scale, zero_point, columns) of a float matrix. products: sums of x x^T over its inputs, for gptq."""
+    device, (rows, columns) = backend.device_of(weight), weight.shape
+    weight = weight if products is None else backend.to_numpy(weight)  # gptq goes column by column, on the CPU
+    xp = backend.array_module(weight)
+    if bits <= 4:  # a row is cut into groups, the last of which is filled up with zeros
+        padded = xp.zeros((rows, -(-columns // per) * per), np.float32)
+        padded[:, :columns] = weight
+        weight, shape = padded, (rows, -1, per)
+    else:
+        shape = (1, 1, -1) if per == "tensor" else (rows, 1, columns)
+    alike = weight.reshape(shape)  # what shares a scale lies along the last axis
+    scale, zero = find_range(alike, bits, symmetric, ranges)
+    codes = encode(alike, scale, zero, bits, symmetric).reshape(weight.shape)
+    scale, zero = scale[..., 0], zero[..., 0]
+    if products is not None:
+        found, group = (scale, zero), per if bits <= 4 else None
+        ranged = lambda part: find_range(part, bits, symmetric, ranges) if group else found
+        encoded = lambda part, *how: encode(part, *how, bits, symmetric)
+        codes, scale, zero = gptq(weight, products, group, ranged, encoded, decode)
+    codes, scale, zero = (backend.to_device(array, device) for array in (codes, scale, zero))
+    codes = backend.backend_of(codes).pack_int4(codes) if bits <= 4 else codes
+    return codes, scale, None if symmetric else zero, columns
 
 
 # Layers
@@ -102,36 +112,8 @@ class Quantized(Module):
     """
 
     def __init__(self, codes, scale, zero_point, columns: int):
-        self.codes = _constant(codes)
-        self.scale = _constant(scale)
-        self.zero_point = None if zero_point is None else _constant(zero_point)
+        self.codes, self.scale, self.zero_point = _constant(codes), _constant(scale), _constant(zero_point)
         self.columns = columns
-
-    @classmethod
-    def matrix(cls, weight, products=None, *, bits: int, per: str | int, symmetric: bool, ranges: str) -> tuple:
-        """(codes, scale, zero_point, columns) of a float matrix. products: sums of x x^T over its inputs, for gptq."""
-        device, (rows, columns) = backend.device_of(weight), weight.shape
-        weight = weight if products is None else backend.to_numpy(weight)  # gptq goes column by column, on the CPU
-        xp = backend.array_module(weight)
-        if bits <= 4:  # a row is cut into groups, the last of which is filled up with zeros
-            padded = xp.zeros((rows, -(-columns // per) * per), np.float32)
-            padded[:, :columns] = weight
-            weight, shape = padded, (rows, -1, per)
-        else:
-            shape = (1, 1, -1) if per == "tensor" else (rows, 1, columns)
-        alike = weight.reshape(shape)  # what shares a scale lies along the last axis
-        scale, zero = find_range(alike, bits, symmetric, ranges)
-        if products is None:
-            codes = encode(alike, scale, zero, bits, symmetric).reshape(weight.shape)
-            scale, zero = scale[..., 0], zero[..., 0]
-        else:
-            found, group = (scale[..., 0], zero[..., 0]), per if bits <= 4 else None
-            ranged = lambda part: find_range(part, bits, symmetric, ranges) if group else found
-            encoded = lambda part, *how: encode(part, *how, bits, symmetric)
-            codes, scale, zero = gptq(weight, products, group, ranged, encoded, decode)
-        codes, scale, zero = (backend.to_device(array, device) for array in (codes, scale, zero))
-        codes = backend.backend_of(codes).pack_int4(codes) if bits <= 4 else codes
-        return codes, scale, None if symmetric else zero, columns
 
     @property
     def packed(self) -> bool:
@@ -168,10 +150,6 @@ class QuantizedLinear(Quantized):
         super().__init__(codes, scale, zero_point, columns)
         self.bias = bias
         self.input_scale = self.input_zero = self.row_sums = None
-
-    @classmethod
-    def of(cls, layer: Linear | FullSoftmax, products=None, **how) -> QuantizedLinear:
-        return cls(*cls.matrix(layer.weight.data, products, **how), layer.bias)
 
     def quantize_inputs(self, sample=None, ranges: str = "minmax") -> None:
         """Take inputs as 8-bit integers: with a scale per row (sample None), or the range of a sample of them."""
@@ -236,10 +214,6 @@ class QuantizedLinear(Quantized):
 class QuantizedEmbedding(Quantized):
     """ids (...) -> (..., width): the rows looked up become floats, the others stay integers."""
 
-    @classmethod
-    def of(cls, layer: Embedding, **how) -> QuantizedEmbedding:
-        return cls(*cls.matrix(layer.weight.data, **how))
-
     def __call__(self, ids) -> Tensor:
         return Tensor(self.floats(ids.data if isinstance(ids, Tensor) else self.codes.xp.asarray(ids)))
 
@@ -265,18 +239,6 @@ class QuantizedLSTM(Module):
         for name in matrices:
             setattr(layer, name, None)
 
-    @classmethod
-    def of(cls, layer: Module, **how) -> QuantizedLSTM:
-        arrays = {name: p.data for name, p in layer.named_parameters() if p.ndim == 2}
-        return cls(layer, {name: Quantized(*Quantized.matrix(array, **how)) for name, array in arrays.items()})
-
-    @classmethod
-    def fitted(cls, layer: Module, columns: dict[str, int], prefix: str, arrays: dict) -> QuantizedLSTM:
-        """For the arrays of a file. columns: of each of the LSTM's matrices."""
-        part = lambda name, field: arrays.get(f"{prefix}.matrices.{name}.{field}")
-        read = lambda name, n: Quantized(*(part(name, field) for field in ("codes", "scale", "zero_point")), n)
-        return cls(layer, {name: read(name, n) for name, n in columns.items()})
-
     def __call__(self, x: Tensor, state=None, mask=None):
         for name, matrix in self.matrices.items():
             setattr(self.layer, name, matrix.weight)
@@ -291,26 +253,38 @@ class QuantizedLSTM(Module):
         return self.layer.state_dict() | {name: matrix.floats() for name, matrix in self.matrices.items()}
 
 
+REPLACED = (Linear, Embedding, FullSoftmax)  # layers of one matrix
+
+
+def _replacement(module: Linear | Embedding | FullSoftmax, matrix: tuple) -> Quantized:
+    """The layer for one of REPLACED, of (codes, scale, zero_point, columns)."""
+    if isinstance(module, Embedding):
+        return QuantizedEmbedding(*matrix)
+    return (QuantizedSoftmax if isinstance(module, FullSoftmax) else QuantizedLinear)(*matrix, module.bias)
+
+
 def fit_quantized(module: Module, name: str, arrays: dict[str, np.ndarray]) -> Module:
     """The quantized layer for a layer of a file whose arrays begin with `name`, or the module as it is."""
-    part = lambda field: arrays.get(f"{name}.{field}")
-    if isinstance(module, (Linear, Embedding, FullSoftmax)) and part("codes") is not None:
-        matrix = part("codes"), part("scale"), part("zero_point"), module.weight.shape[1]
-        if isinstance(module, Embedding):
-            return QuantizedEmbedding(*matrix)
-        layer = (QuantizedSoftmax if isinstance(module, FullSoftmax) else QuantizedLinear)(*matrix, module.bias)
-        inputs = (part(field) for field in ("input_scale", "input_zero", "row_sums"))
-        layer.input_scale, layer.input_zero, layer.row_sums = (a if a is None else _constant(a) for a in inputs)
+    part = lambda field, name=name: arrays.get(f"{name}.{field}")
+    matrix = lambda columns, name=name: (*(part(field, name) for field in ("codes", "scale", "zero_point")), columns)
+    if isinstance(module, REPLACED) and part("codes") is not None:
+        layer = _replacement(module, matrix(module.weight.shape[1]))
+        if isinstance(layer, QuantizedLinear):
+            inputs = (_constant(part(field)) for field in ("input_scale", "input_zero", "row_sums"))
+            layer.input_scale, layer.input_zero, layer.row_sums = inputs
         return layer
     if isinstance(module, LSTM):
-        columns = {matrix: p.shape[1] for matrix, p in module.named_parameters() if p.ndim == 2}
-        if all(f"{name}.matrices.{matrix}.codes" in arrays for matrix in columns):
-            return QuantizedLSTM.fitted(module, columns, name, arrays)
+        columns = {own: p.shape[1] for own, p in module.named_parameters() if p.ndim == 2}
+        if all(part(f"matrices.{own}.codes") is not None for own in columns):
+            read = lambda own: Quantized(*matrix(columns[own], f"{name}.matrices.{own}"))
+            return QuantizedLSTM(module, {own: read(own) for own in columns})
     return module
 
 
-def _constant(array) -> Parameter:
+def _constant(array) -> Parameter | None:
     """A part of the model that is saved with it and not trained."""
+    if array is None:
+        return None
     return Parameter(array if backend.is_array(array) else np.asarray(array), requires_grad=False)
 
 
@@ -322,9 +296,7 @@ def sample_inputs(model: Module, layers: list[Module], batches: Sequence[dict]) 
         values = arguments[0].data.reshape(-1)
         found[id(layer)].append(backend.to_numpy(values[:: max(1, values.size * len(batches) // SAMPLE)]))
 
-    with evaluating(model), no_grad(), watch(layers, see):
-        for batch in batches:
-            model.loss(batch)
+    observe(model, batches, layers, see)
     return {key: np.concatenate(values) for key, values in found.items() if values}
 
 

@@ -14,19 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from nn.attention import Attention
+from nn.compression import surgery
 from nn.compression.lora import LoRALinear
 from nn.compression.qat import TrainedQuantized
 from nn.compression.quantize import Quantized, QuantizedLinear, QuantizedLSTM, fit_quantized
-from nn.compression.surgery import (
-    ShrunkEmbedding,
-    first_layers,
-    keep_heads,
-    keep_neurons,
-    projections,
-    replace_modules,
-    stretches,
-)
-from nn.embedding import Embedding
+from nn.compression.surgery import ShrunkEmbedding, first_layers, projections, stretches
+from nn.layers import Embedding
 from nn.module import Module, Parameter
 from nn.transformer import FeedForward
 from tinytensor import backend
@@ -75,14 +68,22 @@ def fit(model: Module, arrays: dict[str, np.ndarray]) -> None:
     for name, module in list(model.named_modules()):
         if isinstance(module, Attention):
             first, *others = projections(module)  # qkv; or q, and kv
-            heads = (_rows(arrays, names[id(first)]) or 0) // (module.head_width * (1 if others else 3))
+            heads = _rows(arrays, names[id(first)]) // (module.head_width * (1 if others else 3))
             if 0 < heads < module.heads:
-                keep_heads(module, np.arange(heads))
+                surgery.keep_heads(module, np.arange(heads))
         elif isinstance(module, FeedForward):
-            neurons = _rows(arrays, f"{name}.into") or 0
+            neurons = _rows(arrays, f"{name}.into")
             if 0 < neurons < len(first_layers(module)[0].weight):
-                keep_neurons(module, np.arange(neurons))
-    replace_modules(model, lambda module: _fitted(module, names.get(id(module), ""), arrays))
+                surgery.keep_neurons(module, np.arange(neurons))
+
+    def fitted(module: Module) -> Module:
+        name = names.get(id(module), "")
+        if not isinstance(module, Embedding) or f"{name}.place" not in arrays:
+            return fit_quantized(module, name, arrays)
+        rows = np.zeros((len(arrays[f"{name}.rows{MASK}"]), module.weight.shape[1]), np.float32)
+        return ShrunkEmbedding(Parameter(rows), arrays[f"{name}.place"])
+
+    surgery.replace_modules(model, fitted)
     for name, parameter in model.named_parameters():
         parameter.data = backend.to_device(parameter.data, device)
         bits = arrays.get(name + MASK)
@@ -91,19 +92,10 @@ def fit(model: Module, arrays: dict[str, np.ndarray]) -> None:
             parameter.mask = backend.to_device(mask, parameter.device)
 
 
-def _rows(arrays: dict[str, np.ndarray], layer: str) -> int | None:
-    """How many outputs a linear layer has in the file."""
-    for name in (f"{layer}.weight{MASK}", f"{layer}.weight", f"{layer}.codes"):
-        if name in arrays:
-            return len(arrays[name])
-    return None
-
-
-def _fitted(module: Module, name: str, arrays: dict[str, np.ndarray]) -> Module:
-    if f"{name}.place" in arrays and isinstance(module, Embedding):
-        rows = arrays[f"{name}.rows{MASK}"].shape[0]
-        return ShrunkEmbedding(Parameter(np.zeros((rows, module.weight.shape[1]), np.float32)), arrays[f"{name}.place"])
-    return fit_quantized(module, name, arrays)
+def _rows(arrays: dict[str, np.ndarray], layer: str) -> int:
+    """How many outputs a linear layer has in the file, 0 if it is not there."""
+    names = f"{layer}.weight{MASK}", f"{layer}.weight", f"{layer}.codes"
+    return next((len(arrays[name]) for name in names if name in arrays), 0)
 
 
 # Back to ordinary models, which others can read

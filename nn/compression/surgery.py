@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from nn.attention import Attention
-from nn.embedding import Embedding
-from nn.linear import Linear
-from nn.module import Module, Parameter
+from nn.layers import Embedding, Linear
+from nn.module import Module, Parameter, evaluating
 from nn.transformer import Blocks, FeedForward
-from tinytensor import Tensor, ops
+from tinytensor import Tensor, no_grad, ops
 
 
 def projections(attention: Attention) -> list[Module]:
@@ -76,6 +75,13 @@ def watch(layers: Sequence[Module], see: Callable[[Module, tuple, object], None]
             layer.__class__ = kind
 
 
+def observe(model: Module, batches: Sequence[dict], layers: Sequence[Module], see: Callable) -> None:
+    """Watch these layers while the model, in evaluation, finds the loss of each batch."""
+    with evaluating(model), no_grad(), watch(layers, see):
+        for batch in batches:
+            model.loss(batch)
+
+
 def _watched(kind: type, see: Callable[[Module, tuple, object], None]) -> type:
     """A class of layers that do and are all that those of `kind` are, and tell of every call."""
 
@@ -108,25 +114,25 @@ def keep_outputs(layer: Linear, kept: np.ndarray) -> None:
         layer.bias = part_of(layer.bias, kept)
 
 
-def keep_inputs(layer: Linear, kept: np.ndarray) -> None:
-    layer.weight = part_of(layer.weight, kept, axis=1)
-
-
 def keep_heads(attention: Attention, kept: np.ndarray) -> None:
     """Only the heads numbered `kept`."""
     H, D = attention.heads, attention.head_width
     for layer in projections(attention):
         copies = len(layer.weight) // (H * D)  # 3 in qkv, 2 in kv
         keep_outputs(layer, np.concatenate([stretches(kept, D) + copy * H * D for copy in range(copies)]))
-    keep_inputs(attention.out, stretches(kept, D))
-    attention.keep_heads(kept)
+    attention.out.weight = part_of(attention.out.weight, stretches(kept, D), axis=1)
+    if attention.biased:
+        xp = attention.out.weight.xp
+        before = xp.arange(H) if attention.kept_heads is None else attention.kept_heads.data
+        attention.kept_heads = Parameter(before[xp.asarray(kept)].astype(np.int32), requires_grad=False)
+    attention.heads = len(kept)
 
 
 def keep_neurons(feed_forward: FeedForward, kept: np.ndarray) -> None:
     """Only the neurons numbered `kept`."""
     for layer in first_layers(feed_forward):
         keep_outputs(layer, kept)
-    keep_inputs(feed_forward.out, kept)
+    feed_forward.out.weight = part_of(feed_forward.out.weight, kept, axis=1)
 
 
 def keep_layers(model: Module, blocks: Blocks, kept: Sequence[int]) -> None:

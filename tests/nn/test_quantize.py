@@ -12,7 +12,7 @@ from nn import LSTM, Embedding, Linear, Module
 from nn.compression import storage
 from nn.compression.integers import decode, encode, find_range, levels
 from nn.compression.prune import prune, shrink
-from nn.compression.quantize import Quantized, QuantizedEmbedding, QuantizedLinear, quantize
+from nn.compression.quantize import Quantized, QuantizedEmbedding, QuantizedLinear, quantize, to_integers
 from tests.helpers import assert_close
 
 CONFIG = dict(vocab_size=23, context=12, layers=2, heads=4, width=16, init_std=0.3)
@@ -89,7 +89,7 @@ def test_a_quantized_layer_computes_what_its_codes_say(bits, symmetric, static, 
     layer.weight.data += 0.01  # so that affine differs from symmetric
     layer.bias.data += values(20, seed=1)
     how = dict(bits=bits, per=16 if bits == 4 else "channel", symmetric=symmetric, ranges="minmax")
-    quantized = QuantizedLinear.of(layer, **how)
+    quantized = QuantizedLinear(*to_integers(layer.weight.data, **how), layer.bias)
     quantized.quantize_inputs(x if static else None)
     if static:
         scale, zero = quantized.input_scale.data, quantized.input_zero.data
@@ -116,7 +116,7 @@ def test_an_embedding_reads_its_rows_as_floats(bits):
     tt.manual_seed(0)
     table = Embedding(11, 20)
     how = dict(bits=bits, per=8 if bits <= 4 else "channel", symmetric=True, ranges="minmax")
-    quantized = QuantizedEmbedding.of(table, **how)
+    quantized = QuantizedEmbedding(*to_integers(table.weight.data, **how))
     ids = np.array([[3, 3], [0, 10]])
     assert_close(quantized(ids).data, quantized.weight.data[ids], 0)
     step = np.abs(table.weight.data).max() / levels(bits, True)[1]
@@ -216,7 +216,9 @@ def test_an_lstm_with_integer_matrices_is_close_to_the_float_one(tmp_path):
 
 
 def test_a_gradient_passes_through_a_quantized_layer_as_through_its_floats():
-    layer = QuantizedLinear.of(Linear(6, 4), bits=8, per="channel", symmetric=True, ranges="minmax")
+    plain = Linear(6, 4)
+    matrix = to_integers(plain.weight.data, bits=8, per="channel", symmetric=True, ranges="minmax")
+    layer = QuantizedLinear(*matrix, plain.bias)
     layer.quantize_inputs()
     x = tt.Tensor(values(3, 6), requires_grad=True)
     (layer(x) * tt.Tensor(values(3, 4, seed=1))).sum().backward()

@@ -184,10 +184,11 @@ class Spy:
     def __init__(self):
         self.branches = []
 
-    def add(self, x, branch, dropout=None):
-        if branch is None:
-            return x, x
-        branch = dropout(branch) if dropout else branch
+    def __call__(self, x):
+        return x
+
+    def add(self, x, branch, dropout):
+        branch = ops.dropout(branch, dropout)
         self.branches.append(branch)
         return x + branch, x + branch
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from models.generate import Sampling
-from models.generate.sampling import log_softmax, repeating
+from models.generate.filters import repeating
+from models.generate.sampling import log_softmax
 from tests.helpers import assert_close
 
 
