@@ -31,17 +31,21 @@ class WorkerDied(RuntimeError):
 class Processes(Communicator):
     """Forked processes of one machine. What `zeros` gives lies at the same place of each one's row.
 
-    The rows together are longer than the machine's memory, of which only what is written to is taken.
+    A row is as long as the machine's memory; only what is written to is really taken.
     """
 
     def __init__(self, size: int):
         super().__init__(size)
         self._children: dict[int, int] = {}  # those that the leader looks after: process id -> rank
-        length = 8 * os.sysconf("SC_PHYS_PAGES") // size * mmap.PAGESIZE
+        length = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
         file = os.memfd_create("tinytensor")
-        os.ftruncate(file, size * length)
-        self._memory = mmap.mmap(file, size * length)
-        os.close(file)
+        try:
+            os.ftruncate(file, size * length)
+            self._memory = mmap.mmap(file, size * length)
+        except OSError as error:  # such as a limit on addresses, ulimit -v
+            raise ValueError(f"processes cannot share memory ({error.strerror}); use --worker-kind threads") from None
+        finally:
+            os.close(file)
         self._rows = np.frombuffer(self._memory, np.uint8).reshape(size, length)
         self._calls = self._rows[:, : 4 * CALL].view(f"U{CALL}")[:, 0]
         self._begin = self._end = mmap.PAGESIZE  # where what `zeros` gave to the ranks begins and ends in their rows
