@@ -24,6 +24,15 @@ SPINS = 2000  # attempts before a waiting process lets the system put it to slee
 PATIENCE = 0.2  # seconds of sleep between looks at whether the others still live
 
 
+def available() -> bool:
+    """Whether this system can fork safely and sets no limit on addresses (ulimit -v), of which Processes take many."""
+    if sys.platform != "linux":
+        return False
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+
+
 class WorkerDied(RuntimeError):
     """A process ended before its work did."""
 

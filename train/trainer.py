@@ -26,7 +26,7 @@ from models.config import check_choice, check_not_negative, check_positive, chec
 from nn import Module, evaluating
 from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count, share
-from tinytensor.processes import Processes, WorkerDied
+from tinytensor.processes import Processes, available, WorkerDied
 from train import checkpoint
 from train.adafactor import Adafactor
 from train.optim import SGD, SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
@@ -100,13 +100,13 @@ class TrainConfig:
 
 
 def choose_kind(kind: str, workers: int) -> str:
-    """"auto" becomes processes where the system can fork safely, threads elsewhere and for a single worker."""
+    """"auto" becomes processes where the system has them, threads elsewhere and for a single worker."""
     if kind not in KINDS:
         raise ValueError(f"unknown kind of worker {kind!r}; choose from {', '.join(KINDS)}")
     if kind == "processes" and sys.platform != "linux":
         raise ValueError("worker processes need Linux; use --worker-kind threads")
     if kind == "auto":
-        return "processes" if workers > 1 and sys.platform == "linux" else "threads"
+        return "processes" if workers > 1 and available() else "threads"
     return kind
 
 
