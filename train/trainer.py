@@ -26,7 +26,7 @@ from models.config import check_choice, check_not_negative, check_positive, chec
 from nn import Module, evaluating
 from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count, share
-from tinytensor.processes import Processes, available, WorkerDied
+from tinytensor.processes import Processes, WorkerDied, available
 from train import checkpoint
 from train.adafactor import Adafactor
 from train.optim import SGD, SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
