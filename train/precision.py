@@ -17,7 +17,6 @@ from models.contract import StaticBatch
 from nn import Parameter
 from tinytensor import random
 from tinytensor.backend.gpu.graph import Recorded
-from train.optim import FlatParameters
 
 COUNT = "count of "  # begins the names of counts among a recorded step's inputs
 
@@ -37,10 +36,10 @@ class RoundedCopy:
     """The trained parameters in a narrower dtype, which the model computes with; flat.data and gradients stay as wide.
 
     Updates are far smaller than the parameters they change; added to 16 bits they would vanish. Parameters that are not
-    trained (`frozen`) are rounded too, or they could not be multiplied with those that are.
+    trained (`frozen`) are rounded too, or they could not be multiplied with those that are.   flat: a FlatParameters.
     """
 
-    def __init__(self, flat: FlatParameters, frozen: list[Parameter], dtype):
+    def __init__(self, flat, frozen: list[Parameter], dtype):
         self.flat, self.frozen, self.data = flat, frozen, flat.data.astype(dtype)
         self.use()
 
@@ -90,7 +89,7 @@ class RecordedGradient:
     one dict of arrays, and the state that the model carries on is copied there and back.
     """
 
-    def __init__(self, add_gradient: Callable, flat: FlatParameters, parameters: list[Parameter]):
+    def __init__(self, add_gradient: Callable, flat, parameters: list[Parameter]):
         self.add_gradient, self.flat, self.parameters = add_gradient, flat, parameters
         self.recorded = Recorded(self._work)
         self.state: dict = {}
