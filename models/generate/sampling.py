@@ -47,7 +47,7 @@ class Sampling:
             raise ValueError(f"no_repeat_ngram {self.no_repeat_ngram} must be at least 1")
 
     def penalize(self, scores: np.ndarray, ids: np.ndarray, mask: np.ndarray | None, prompt: int) -> np.ndarray:
-        """scores (B, V) after the penalties for what each row of ids (B, T) holds; `prompt` ids of it are the prompt."""
+        """scores (B, V) after penalties for what stands in ids (B, T), whose first `prompt` columns are the prompt."""
         if self.repetition_penalty == 1 and not self.presence_penalty and self.no_repeat_ngram is None:
             return scores
         penalties = self.repetition_penalty, self.presence_penalty, self.no_repeat_ngram
