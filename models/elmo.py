@@ -191,10 +191,7 @@ class ELMo(Module, Model, Body):
         """
         if not len(sentences):
             raise ValueError("ELMo reads a list of sentences, each a list of words; this one is empty")
-        return self.layers(self.tokenizer.encode_batch(sentences), stateful)
-
-    def layers(self, ids: np.ndarray, stateful: bool = False) -> tuple[list[Tensor], np.ndarray]:
-        """__call__ of sentences that are encoded already: (B, T + 2, characters), with their marks, 0 on padding."""
+        ids = self.tokenizer.encode_batch(sentences)  # (B, T + 2, characters), with marks, 0 on padding
         layers, mask = self.marked_layers(ids, self._kept_state(len(ids)) if stateful else None)
         inside = np.arange(ids.shape[1] - 2) < mask.sum(axis=1)[:, None] - 2  # the words, without the sentence's marks
         keep = layers[0].xp.asarray(inside[:, :, None], layers[0].dtype)
@@ -289,7 +286,6 @@ class ELMo(Module, Model, Body):
         return self
 
     def penalty(self) -> Tensor:
-        """What is added to a task's loss: the pull of the mix towards the plain average."""
         return self.mix.penalty()
 
     def requires_grad_(self, wanted: bool = True) -> ELMo:

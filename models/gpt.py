@@ -156,10 +156,7 @@ class GPT(Module, Model, LeftToRight):
             raise ValueError(f"{longest} tokens are more than the context of {self.config.context}")
 
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
-        """The mean of -log p(target), in nats per token, over batch["ids"] and batch["targets"], both (B, T).
-
-        batch["mask"]: as above, if there is one.
-        """
+        """The mean of -log p(target), in nats per token; batch: "ids", "targets" and, if any, "mask", all (B, T)."""
         hidden, counts = self.hidden(batch["ids"], batch.get("mask")), counts or self.counts(batch)
         total = ops.linear_cross_entropy(hidden, self.output_table, batch["targets"], reduction="sum")
         return total / counts["targets"]

@@ -115,8 +115,7 @@ class T5(Module, Model, Writer):
         return ops.linear(self.decode(decoder_input_ids, self.memory_of(vectors), mask), self.output_table)  # (B, T, V)
 
     def encode(self, input_ids, mask=None) -> tuple[Tensor, object]:
-        """A vector for each token of the input, (B, S, C), and the mask (B, S) for attention to them, if it needs one.
-        """
+        """A vector for each token of the input, (B, S, C), and the mask (B, S) for attention to them, or None."""
         _check_ids("input", input_ids)
         mask = attention_mask(mask, input_ids.shape, self.embedding.weight.data)
         return self.encoder(self.embedding(input_ids), mask), mask

@@ -7,6 +7,7 @@ belongs to it. There is nothing to register, so a model reads as ordinary Python
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
@@ -121,16 +122,12 @@ class Module:
         then have been built under shapes_only(), so that no time goes into first weights that nobody wants.
         """
         own = dict(self.named_parameters())
-        problems = []
-        if missing := own.keys() - state.keys():
-            problems.append(f"missing: {_some(missing)}")
-        if unexpected := state.keys() - own.keys():
-            problems.append(f"unexpected: {_some(unexpected)}")
         shapes = {name: (tuple(state[name].shape), own[name].shape) for name in own.keys() & state.keys()}
-        if wrong := [f"{name} is {got}, expected {shape}" for name, (got, shape) in shapes.items() if got != shape]:
-            problems.append(f"of the wrong shape: {_some(wrong)}")
-        if problems:
-            raise ValueError(f"these weights do not fit {type(self).__name__}; " + "; ".join(problems))
+        wrong = [f"{name} is {got}, expected {shape}" for name, (got, shape) in shapes.items() if got != shape]
+        problems = {"missing": own.keys() - state.keys(), "unexpected": state.keys() - own.keys()}
+        problems["of the wrong shape"] = wrong
+        if told := "; ".join(f"{problem}: {_some(names)}" for problem, names in problems.items() if names):
+            raise ValueError(f"these weights do not fit {type(self).__name__}; {told}")
         if assign:
             for name, parameter in own.items():
                 array = np.require(state[name], parameter.dtype, ["A", "W"])
@@ -192,15 +189,10 @@ class Module:
         own = ", ".join(f"{n} {v.shape}" for n, v in _members(self) if isinstance(v, Parameter))
         label, each = f"{name}: " if name else "", " each" if " .. " in name else ""
         lines = [f"{label}{type(self).__name__}({own})  [{self.parameter_count():,}{each}]"]
-        children = list(self.named_children())
-        stem = lambda name: name.rpartition(".")[0] or name
-        while children:
-            name, child = children.pop(0)
-            alike = []  # a stack of equal layers is shown once
-            while children and stem(children[0][0]) == stem(name) and repr(children[0][1]) == repr(child):
-                alike.append(children.pop(0)[0])
-            name = f"{name} .. {alike[-1]}" if alike else name
-            lines += ["  " + line for line in child._lines(name)]
+        looks = lambda part: (part[0].rpartition(".")[0] or part[0], repr(part[1]))
+        for _, stack in itertools.groupby(self.named_children(), looks):  # a stack of equal layers is shown once
+            (first, child), *others = stack
+            lines += ["  " + line for line in child._lines(f"{first} .. {others[-1][0]}" if others else first)]
         return lines
 
 

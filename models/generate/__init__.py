@@ -3,8 +3,8 @@
 Works over any Writer (models/contract.py). Its cache holds the keys and values of what was read, so each new token
 costs one position's work instead of a whole sequence's.
 
-    sampling.py   from scores to the distribution one token is drawn from: temperature, top-k, nucleus, penalties, ...
-    filters.py    what the rarer of these need
+    sampling.py   from scores to the distribution one token is drawn from: temperature, top-k, ...
+    filters.py    the rarer options: nucleus and typical sampling, penalties
     loop.py       generate and stream: ids in, ids out; unequal prompts; what happens past the context
     text.py       stream_text: text in, text out, with stop strings
     answers.py    write and answer: several texts, or one, as a whole

@@ -28,10 +28,6 @@ class Finished:
     texts: list[tuple[float, np.ndarray]] = field(default_factory=list)
     open: bool = True  # whether a running beam may still become better than these
 
-    @property
-    def full(self) -> bool:
-        return len(self.texts) == self.beams
-
     def add(self, score: float, text: np.ndarray) -> None:
         self.texts.append((score, text))
         self.texts.sort(key=lambda item: -item[0])  # stable: of equal scores the older one stays ahead
@@ -99,8 +95,8 @@ def search(
             reach = max_new_tokens if early_stopping == "never" and length_penalty > 0 else length
             for row, found in enumerate(finished):
                 hope = running[row, 0] / reach**length_penalty
-                hopeful = not found.full or (early_stopping is not True and bool(hope > found.texts[-1][0]))
-                found.open = found.open and hopeful
+                if len(found.texts) == K and (early_stopping is True or not hope > found.texts[-1][0]):
+                    found.open = False
             if not any(found.open for found in finished):
                 break
     texts = [item for found in finished for item in found.texts[:returned]]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.config import option
-from models.generate.filters import keep_mass, normalized, repeating
+from models.generate import filters
 from tinytensor import random
 
 
@@ -47,31 +47,11 @@ class Sampling:
             raise ValueError(f"no_repeat_ngram {self.no_repeat_ngram} must be at least 1")
 
     def penalize(self, scores: np.ndarray, ids: np.ndarray, mask: np.ndarray | None, prompt: int) -> np.ndarray:
-        """scores (B, V) after the penalties for what each row of ids (B, T) holds; the first `prompt` are the prompt.
-
-        repetition_penalty: Keskar et al. 2019 (CTRL, arXiv:1909.05858), section 4.1, over the whole text.
-        presence_penalty: as in OpenAI's interface, over what was written after the prompt.
-        """
+        """scores (B, V) after penalties for what stands in ids (B, T), whose first `prompt` columns are the prompt."""
         if self.repetition_penalty == 1 and not self.presence_penalty and self.no_repeat_ngram is None:
             return scores
-        scores = scores.copy()
-        # Padding stands for the row's last token, which is in the text anyway.
-        real = ids if mask is None else np.where(mask, ids, ids[:, -1:])
-        if self.repetition_penalty != 1:
-            seen = np.take_along_axis(scores, real, axis=1)
-            changed = np.where(seen < 0, seen * self.repetition_penalty, seen / self.repetition_penalty)
-            np.put_along_axis(scores, real, changed, axis=1)
-        if self.presence_penalty and ids.shape[1] > prompt:
-            written = ids[:, prompt:]
-            lowered = np.take_along_axis(scores, written, axis=1) - self.presence_penalty
-            np.put_along_axis(scores, written, lowered, axis=1)
-        if self.no_repeat_ngram is not None:
-            for row in range(len(ids)):
-                text = ids[row] if mask is None else ids[row, mask[row]]
-                scores[row, repeating(text, self.no_repeat_ngram)] = -np.inf
-            if (scores == -np.inf).all(axis=1).any():
-                raise ValueError(f"every token would repeat {self.no_repeat_ngram} in a row; ask for fewer tokens")
-        return scores
+        penalties = self.repetition_penalty, self.presence_penalty, self.no_repeat_ngram
+        return filters.penalized(scores, ids, mask, prompt, *penalties)
 
     def choose(self, scores: np.ndarray) -> np.ndarray:
         """Draw one token per row.   (B, V) -> (B,)"""
@@ -86,9 +66,7 @@ class Sampling:
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """The distribution that a token is drawn from, (B, V) in float64: 0 for all that the filters leave out.
 
-        top_p: "nucleus sampling", Holtzman et al. 2020 (arXiv:1904.09751), section 3.1.
         min_p: Nguyen et al. 2024 (arXiv:2407.01082).
-        typical_p: Meister et al. 2023 (arXiv:2202.00666), tokens whose surprise is nearest the expected surprise.
         """
         scores = scores.astype(np.float64) / self.temperature
         if self.top_k is not None and self.top_k < scores.shape[-1]:
@@ -97,16 +75,11 @@ class Sampling:
         p = np.exp(scores - scores.max(axis=-1, keepdims=True))
         p /= p.sum(axis=-1, keepdims=True)
         if self.top_p is not None and self.top_p < 1:
-            # All tokens less probable than this have less than 1 - top_p together, so none of them is in the nucleus.
-            candidates = int((p >= (1 - self.top_p) / p.shape[-1]).sum(axis=-1).max())
-            p = keep_mass(p, -p, self.top_p, candidates)
+            p = filters.nucleus(p, self.top_p)
         if self.min_p is not None:
-            p = normalized(np.where(p >= self.min_p * p.max(axis=-1, keepdims=True), p, 0))
+            p = filters.normalized(np.where(p >= self.min_p * p.max(axis=-1, keepdims=True), p, 0))
         if self.typical_p is not None and self.typical_p < 1:
-            with np.errstate(divide="ignore"):
-                surprise = -np.log(p)
-            expected = (p * np.where(p > 0, surprise, 0)).sum(axis=-1, keepdims=True)
-            p = keep_mass(p, abs(surprise - expected), self.typical_p)
+            p = filters.typical(p, self.typical_p)
         return p
 
 

@@ -45,8 +45,6 @@ def gptq(weight, products, group: int | None, find_range: Callable, encode: Call
             W[:, j + 1 : stop] -= np.outer(error, U[j, j + 1 : stop])
             errors[:, j - start] = error
         W[:, stop:] -= errors @ U[start:stop, stop:]
-    if not group:
-        return codes, scales[0], zeros[0]
     return codes, np.concatenate(scales, axis=1), np.concatenate(zeros, axis=1)
 
 

@@ -76,9 +76,7 @@ class TrainedQuantized(Module):
         grouped = self.latent.data.reshape(rows, -1, self.group)
         codes = encode(grouped, scale[..., None], np.int8(0), self.bits, symmetric=True).reshape(rows, columns)
         if self.bits <= 4:
-            xp = self.latent.xp
-            codes = codes if columns % 2 == 0 else xp.concatenate([codes, xp.zeros((rows, 1), np.int8)], axis=1)
-            codes = kernels.pack_int4(codes)
+            codes = kernels.pack_int4(self.latent.xp.pad(codes, ((0, 0), (0, columns % 2))))
         return codes, scale.copy(), None, columns
 
 
