@@ -7,6 +7,9 @@ keys and values behind the rest. What a CUDA graph has instead answers the same 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
 from nn import init
@@ -211,6 +214,16 @@ class DecoderCache:
         self.seen[:, start:end] = True if mask is None else mask
         seen = self.seen[:, :end]
         return positions_of(seen)[:, start:], backend.beside(self.layers[0].keys, seen)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Inside this block new positions look at the cached ones and at themselves; afterwards they are forgotten."""
+        before = [layer.length for layer in self.layers]
+        try:
+            yield
+        finally:
+            for layer, length in zip(self.layers, before):
+                layer.length = length
 
     def select(self, rows) -> DecoderCache:
         """Go on with these rows of the batch, in this order: beams that live on, or each prompt several times."""

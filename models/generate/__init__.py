@@ -5,7 +5,8 @@ costs one position's work instead of a whole sequence's.
 
     sampling.py   from scores to the distribution one token is drawn from: temperature, top-k, ...
     filters.py    the rarer options: nucleus and typical sampling, penalties
-    loop.py       generate and stream: ids in, ids out; unequal prompts; what happens past the context
+    draft.py      the texts so far and the model's memory of them; unequal prompts; what happens past the context
+    loop.py       generate and stream: ids in, ids out
     text.py       stream_text: text in, text out, with stop strings
     answers.py    write and answer: several texts, or one, as a whole
 and, imported by those who need them:
@@ -14,8 +15,9 @@ and, imported by those who need them:
 """
 
 from models.generate.answers import answer, write
-from models.generate.loop import Draft, Step, generate, pad_left, stream
+from models.generate.draft import pad_left
+from models.generate.loop import Step, generate, stream
 from models.generate.sampling import Sampling
 from models.generate.text import stream_text
 
-__all__ = ["Draft", "Sampling", "Step", "answer", "generate", "pad_left", "stream", "stream_text", "write"]
+__all__ = ["Sampling", "Step", "answer", "generate", "pad_left", "stream", "stream_text", "write"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.contract import Writer
-from models.generate.loop import Draft
+from models.generate.draft import Draft
 from models.generate.sampling import Sampling, log_softmax
 from nn import evaluating
 

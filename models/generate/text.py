@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from models.contract import Writer
-from models.generate.loop import Draft, stream
+from models.generate.draft import Draft
+from models.generate.loop import steps_of
 from models.generate.sampling import Sampling
 from models.tokenizers import Tokenizer
 
@@ -32,7 +33,7 @@ def stream_text(
     ends = np.atleast_1d([] if end is None else end).tolist()
     draft = Draft(model, np.array([start]), None, max_new_tokens, past_context, graph=graph)
     ids, shown, text = [], 0, ""
-    for step in stream(draft, sampling, max_new_tokens, end=end):
+    for step in steps_of(draft, sampling, max_new_tokens, end=end):
         ids.append(int(step.tokens[0]))
         text, stopped = cut(text_after(tokenizer, start, ids, ends), stop)
         if stopped:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nn import Attention, KVCache
+from nn import Attention, DecoderCache, KVCache
 from nn.attention import merge_heads, split_heads
 from nn.compression.surgery import keep_heads
 from tests.helpers import assert_close, gradient, tensor
@@ -209,6 +209,19 @@ def test_heads_that_are_left_keep_their_biases():
     keep_heads(layer, np.array([0, 2]))
     assert_close(layer(x, bias=bias).data, whole, 1e-12)
     assert layer.kept_heads.data.tolist() == [0, 2]
+
+
+def test_a_cache_can_be_read_and_stay_as_it_is():
+    layer, x = double(Attention(6, 3, causal=True)), tensor(2, 7, 6, grad=False)
+    cache = DecoderCache([KVCache(2, 3, 8, 2, x.data)])
+    with no_grad():
+        layer(x[:, :4], cache=cache.layers[0])
+        with cache.reading():
+            other = layer(x[:, [6, 5]], cache=cache.layers[0]).data
+        assert cache.length == 4
+        rest = layer(x[:, 4:], cache=cache.layers[0]).data
+        assert_close(rest, layer(x).data[:, 4:], 1e-12)
+        assert_close(other, layer(x[:, [0, 1, 2, 3, 6, 5]]).data[:, 4:], 1e-12)
 
 
 @pytest.mark.parity

@@ -17,7 +17,7 @@ import tinytensor as tt
 from models.contract import Writer
 from models.generate import Sampling, stream_text, write
 from models.generate.answers import answer
-from models.generate.loop import PAST_CONTEXT
+from models.generate.draft import PAST_CONTEXT
 from nn import Module
 from train import checkpoint
 from train.flags import add_config_flags, add_device_flag, check_at_least_1, given

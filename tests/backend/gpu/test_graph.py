@@ -14,7 +14,7 @@ import tinytensor as tt
 from models import GPT, T5, GPTConfig, T5Config
 from models.generate import generate
 from models.generate.beam import beam_search
-from models.generate.loop import Draft
+from models.generate.draft import Draft
 from tests.backend.gpu.reference import normal
 from tests.backend.gpu.test_whole_models import TINY
 from tinytensor import backend, ops

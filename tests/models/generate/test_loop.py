@@ -6,14 +6,13 @@ import pytest
 import tinytensor as tt
 from models import GPT, GPTConfig
 from models.contract import Writer
-from models.generate import Draft, Sampling, generate, pad_left, stream
+from models.generate import generate, pad_left, stream
 from models.generate.beam import beam_search
 from nn import DecoderCache, KVCache
 from tests.models.generate.test_sampling import chi_square_is_fair, filtered
 from tests.models.test_gpt import SMALL, randomized
 
 PROMPT = np.array([3, 1, 4])
-GREEDY = Sampling(temperature=0)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +91,7 @@ def test_past_the_context_it_goes_on_from_the_later_half(context, length):
 
 
 def test_the_stream_yields_each_token_as_it_is_chosen(model):
-    tokens = [step.tokens for step in stream(Draft(model, PROMPT[None], None, 6), GREEDY, 6)]
+    tokens = [step.tokens for step in stream(model, PROMPT[None], 6, temperature=0)]
     assert np.concatenate(tokens).tolist() == generate(model, PROMPT, 6, temperature=0)[3:].tolist()
 
 
@@ -100,7 +99,7 @@ def test_dropout_is_off_while_writing_and_the_mode_is_given_back():
     model = randomized(GPTConfig(**SMALL, dropout=0.5), scale=0.5)
     first = generate(model, PROMPT, 10, temperature=0).tolist()
     assert generate(model, PROMPT, 10, temperature=0).tolist() == first and model.training
-    writing = stream(Draft(model, PROMPT[None], None, 10), Sampling(), 10)
+    writing = stream(model, PROMPT[None], 10)
     next(writing)
     assert not model.training
     writing.close()  # the reader stops listening
@@ -131,8 +130,7 @@ def test_rows_of_unequal_length_write_what_they_would_write_alone(changes):
 def test_cached_and_uncached_logits_agree_while_writing():
     model = randomized(GPTConfig(**SMALL | dict(context=40)), scale=0.5)
     ids, mask = pad_left(UNEQUAL)
-    steps = stream(Draft(model, ids, mask, 30), Sampling(), 30)
-    texts = np.concatenate([ids, np.stack([step.tokens for step in steps], axis=1)], axis=1)
+    texts = np.concatenate([ids, np.stack([step.tokens for step in stream(model, ids, 30, mask=mask)], axis=1)], axis=1)
     cache = model.new_cache(3, 40)
     cached = [model.step(ids, cache, mask)] + [model.step(texts[:, t : t + 1], cache) for t in range(5, 35)]
     for row, prompt in enumerate(UNEQUAL):
@@ -189,7 +187,7 @@ def test_a_row_ends_with_its_end_token_and_writing_ends_with_the_last_row(model)
 def test_the_caller_may_say_when_a_row_is_done(model):
     until = lambda new: np.array([new.shape[1] >= 3, new.shape[1] >= 5])
     rows = np.array([[3, 1, 4], [1, 5, 9]])
-    steps = list(stream(Draft(model, rows, None, 20), GREEDY, 20, until=until))
+    steps = list(stream(model, rows, 20, temperature=0, until=until))
     assert [step.done.tolist() for step in steps] == [[False] * 2] * 2 + [[True, False]] * 2 + [[True] * 2]
     free = generate(model, rows, 5, temperature=0)[:, 3:]
     tokens = np.stack([step.tokens for step in steps], axis=1)
