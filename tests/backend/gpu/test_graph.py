@@ -115,6 +115,7 @@ def run(folder, device, *more):
     return [line.get("loss", line.get("val_loss")) for line in lines], out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [["--dropout", "0.2"], ["--dropout", "0", "--dtype", "float16"],
                                  ["--dropout", "0.2", "--dtype", "bfloat16"]])
 def test_a_run_with_a_recorded_step_has_the_losses_of_one_without(cuda, tmp_path, how):
