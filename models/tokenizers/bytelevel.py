@@ -30,7 +30,7 @@ from models.files import read_json, read_text, write_text
 from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
 from models.tokenizers.methods import WHITE_SPACE, WordCache
 from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
-from models.tokenizers.tokenizer_json import BPE, TokenizerJson, framed, read_merges, write_published
+from models.tokenizers.tokenizer_json import BPE, TokenizerJson, framed, read_merges, write_published, write_two_files
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 GPT4 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -187,9 +187,16 @@ class ByteLevelBPE(Tokenizer):
         before = {"type": "Sequence", "pretokenizers": [split, byte_level]}
         write_published(
             path, self, pre_tokenizer=byte_level if byte_level["use_regex"] else before, decoder=byte_level,
-            model=BPE | {"ignore_merges": self.whole_words,
-                         "vocab": {token: i for i, token in enumerate(self.tokens) if token is not None},
-                         "merges": [[show(left), show(right)] for left, right in self.merges]})
+            model=BPE | {"ignore_merges": self.whole_words} | self.readable())
+
+    def save_vocab_and_merges(self, folder: str | Path) -> None:
+        """Writes the two files that GPT-2 was published with: vocab.json and merges.txt."""
+        write_two_files(folder, **self.readable())
+
+    def readable(self) -> dict:
+        """What both kinds of files hold."""
+        return {"vocab": {token: i for i, token in enumerate(self.tokens) if token is not None},
+                "merges": [[show(left), show(right)] for left, right in self.merges]}
 
     @classmethod
     def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None, pattern: str = "gpt2"):

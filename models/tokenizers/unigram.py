@@ -7,6 +7,7 @@ too large and dropping the pieces that are missed least (unigram_training.py).
 As SentencePiece has it:
 - text is normalized, spaces become U+2581 and one leads the text (sentencepiece.py)
 - a character that is no piece costs 10 more than the worst piece; a run of such becomes one <unk>
+- `sample` draws a segmentation instead of taking the best: subword regularization for training
 Against it: words are segmented one by one and remembered, as no piece of such a vocabulary spans two words.
 """
 
@@ -124,6 +125,33 @@ class Unigram(Tokenizer):
             path.append((ids[end], end))
             end = start[end]
         return path[::-1]
+
+    def sample(self, text: str, rng: np.random.Generator, alpha: float = 0.1) -> list[int]:
+        """A segmentation drawn with probability proportional to P(segmentation)^alpha; alpha=0 draws evenly.
+
+        Forwards, total[end] sums over all segmentations of text[:end]; backwards, each piece is drawn in proportion
+        to what it adds to that sum.
+        """
+        text, _ = squeeze(*align(self.normalize, text), self.prefix, self.collapse)
+        n, total, arriving = len(text), [0.0] + [-math.inf] * len(text), [[] for _ in range(len(text) + 1)]
+        for i in range(n):
+            single = False
+            for end in range(i + 1, n + 1):
+                found = self.table.get(text[i:end], False)
+                if found is False:
+                    break
+                if found is not None:
+                    single = single or end == i + 1
+                    arriving[end].append((total[i] + alpha * found[0], i, found[1]))
+            if not single:
+                arriving[i + 1].append((total[i] + alpha * self.unknown_score, i, self.unk_id))
+            total[i + 1] = float(np.logaddexp.reduce([score for score, _, _ in arriving[i + 1]]))
+        ids, end = [], n
+        while end:
+            weights = np.exp([score - total[end] for score, _, _ in arriving[end]])
+            _, end, i = arriving[end][rng.choice(len(weights), p=weights / weights.sum())]
+            ids.append(i)
+        return self.fuse(ids[::-1])
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         normalized, places = squeeze(*align(self.normalize, text), self.prefix, self.collapse)

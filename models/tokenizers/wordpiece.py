@@ -45,15 +45,16 @@ class WordPiece(BertWords):
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = BERT_TOKENS,
               lowercase: bool = True, min_frequency: int = 0, score: str = "frequency",
-              alphabet: Iterable[str] | None = None, progress=None) -> WordPiece:
+              alphabet: Iterable[str] | None = None, limit_alphabet: int | None = None, progress=None) -> WordPiece:
         """Learns a vocabulary: special tokens, single characters, then joined pieces as they are found.
 
         score: "frequency" (as `tokenizers`) or "likelihood" (the papers). alphabet: the single symbols in the order
-        of their ids, if not the order above; others are left out of words.
+        of their ids, if not the order above; symbols outside it, or outside the limit_alphabet most frequent
+        characters, are left out of words.
         """
         text, special_tokens = BertText(lowercase), distinct(special_tokens, "[UNK]")
         counts = text.count_words(texts)
-        tokens = first_symbols(counts, spell, special_tokens, alphabet)
+        tokens = first_symbols(counts, spell, special_tokens, alphabet, limit_alphabet)
         learn_vocabulary(tokens, counts, spell, vocab_size, lambda left, right: left + right.removeprefix("##"),
                          min_frequency, score, progress)
         vocab = {token: i for i, token in enumerate(tokens)}

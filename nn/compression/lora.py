@@ -10,6 +10,8 @@ At rank 8 a layer of 768 x 768 trains 12,288 numbers instead of 589,824; the opt
 training is over, `merge` adds B @ A to W and the model is an ordinary one again, as fast as before.
 
     add_adapters(model, rank=8)           freeze the model, put an adapter beside every Linear of its blocks
+    adapter_state(model)                  the adapters' weights alone, to be kept in a small file
+    load_adapters(model, state)           put them into a model that add_adapters has prepared
     merge(model)                          back to ordinary layers
 """
 
@@ -24,7 +26,7 @@ from nn import init
 from nn.compression.surgery import replace_modules
 from nn.layers import Dropout, Linear
 from nn.module import Module, Parameter
-from tinytensor import Tensor, ops
+from tinytensor import Tensor, backend, ops
 
 
 class LoRALinear(Module):
@@ -81,6 +83,30 @@ def add_adapters(
     adapted = lambda module: LoRALinear(module, rank, alpha or rank, dropout) if id(module) in chosen else module
     replace_modules(model, adapted)
     return model
+
+
+def adapter_state(model: Module) -> dict[str, np.ndarray]:
+    """Name -> array of the adapters alone."""
+    return {name: backend.to_numpy(parameter.data) for name, parameter in _adapters(model).items()}
+
+
+def load_adapters(model: Module, state: dict[str, np.ndarray]) -> Module:
+    """Put saved adapters into a model that add_adapters has prepared in the same way."""
+    own = _adapters(model)
+    if different := sorted(own.keys() ^ state.keys()):
+        raise ValueError(f"these adapters belong to other layers: {different[0]} is only on one side")
+    for name, parameter in own.items():
+        if parameter.shape != state[name].shape:
+            shapes = f"{state[name].shape}, expected {parameter.shape}"
+            raise ValueError(f"the adapter {name} is {shapes}; is the rank another?")
+    for name, parameter in own.items():
+        parameter.data[...] = backend.to_device(state[name], parameter.device)
+    return model
+
+
+def _adapters(model: Module) -> dict[str, Parameter]:
+    adapters = [(name, module) for name, module in model.named_modules() if isinstance(module, LoRALinear)]
+    return {f"{name}.{part}": value for name, one in adapters for part, value in (("a", one.a), ("b", one.b))}
 
 
 def merge(model: Module) -> Module:
