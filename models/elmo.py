@@ -248,10 +248,8 @@ class ELMo(Module, Model, Body):
         both = self.encoder(backend.array_module(both[0]).stack(both), every=isinstance(batch, StaticBatch))
         state = {name: batch[name] for name in ("state_h", "state_c") if name in batch}
         sides = self.read(both[0], both[1], state or self.new_state(len(batch["ids"])))
-        forward, backward = (
-            self.softmax.loss(self.dropout(outputs[-1]), batch[targets])
-            for outputs, targets in zip(sides, ("targets", "back_targets"))
-        )
+        forward, backward = (self.softmax.loss(self.dropout(outputs[-1]), batch[targets])
+                             for outputs, targets in zip(sides, ("targets", "back_targets")))
         return (forward / counts["forward"] + backward / counts["backward"]) / 2
 
     def scores(self, batch: dict) -> Tensor:

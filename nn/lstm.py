@@ -28,16 +28,12 @@ class LSTM(Module):
     The weights start uniform within 1 / sqrt(hidden), as PyTorch's.
     """
 
-    def __init__(
-        self, inputs: int, hidden: int, layers: int = 1, *, proj_size: int = 0, bidirectional: bool = False,
-        bias: bool = True, dropout: float = 0.0, reverse: bool = False, forget_bias: float = 0.0,
-        cell_clip: float | None = None, proj_clip: float | None = None,
-    ):  # fmt: skip
+    def __init__(self, inputs: int, hidden: int, layers: int = 1, *, proj_size: int = 0, bidirectional: bool = False,
+                 bias: bool = True, dropout: float = 0.0, reverse: bool = False, forget_bias: float = 0.0,
+                 cell_clip: float | None = None, proj_clip: float | None = None):
         if min(inputs, hidden, layers) < 1 or proj_size < 0:
-            raise ValueError(
-                f"LSTM needs at least one input, hidden unit and layer, not {inputs}, {hidden}, {layers}; "
-                f"and proj_size {proj_size} must not be negative"
-            )
+            raise ValueError(f"LSTM needs at least one input, hidden unit and layer, not {inputs}, {hidden}, {layers}; "
+                             f"and proj_size {proj_size} must not be negative")
         if bidirectional and reverse:
             raise ValueError("LSTM: bidirectional has the reversed direction already; leave out reverse")
         if proj_clip is not None and not proj_size:

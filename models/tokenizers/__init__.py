@@ -21,6 +21,9 @@ from models.tokenizers.words import Words
 __all__ = ["Batch", "ByteLevelBPE", "Bytes", "Characters", "ClassicBPE", "ElmoCharacters", "Frame", "Special",
            "Tokenizer", "Unigram", "WordPiece", "Words", "load", "pad"]
 
+for scheme in (ByteLevelBPE, Bytes, Characters, ClassicBPE, ElmoCharacters, Unigram, WordPiece, Words):
+    scheme.from_pretrained = scheme.load  # a published folder is opened like one of ours
+
 
 def load(path: str | Path) -> Tokenizer | ElmoCharacters:
     """The tokenizer in a tokenizer.json, in any other vocabulary file, or in a folder, whatever its scheme."""

@@ -222,8 +222,6 @@ class ByteLevelBPE(Tokenizer):
                    special, pattern, byte_level.get("add_prefix_space", False), model.get("ignore_merges", False),
                    spec.frame(), spec.pad_token("<pad>", "<|endoftext|>"))
 
-    from_pretrained = load
-
     @classmethod
     def from_vocab_and_merges(cls, path: Path, special_tokens: dict[str, int] | None, pattern: str):
         """vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge."""

@@ -75,8 +75,6 @@ class Characters(Tokenizer):
             raise ValueError(f"{file_to_read(path)} lists no characters; copy it again")
         return cls(spec["characters"], spec.get("special_tokens", ()))
 
-    from_pretrained = load
-
 
 def as_code_points(text: str) -> np.ndarray:
     """The text as one uint32 a character; lone surrogates pass, so that they can be named in an error."""

@@ -91,8 +91,6 @@ class ClassicBPE(BertWords):
         return cls(spec.vocab(), spec.merges(), spec.special(), BertText.from_json(spec),
                    spec.model.get("unk_token") or "<unk>", spec.frame(), spec.pad_token("<pad>"))
 
-    from_pretrained = load
-
 
 def spell(word: str) -> list[str]:
     return [*word[:-1], word[-1:] + END]

@@ -63,8 +63,6 @@ class Bytes(Tokenizer):
         read_own(path, "Bytes")
         return cls()
 
-    from_pretrained = load
-
 
 class ElmoCharacters:
     """Nothing to train, as the scheme has no vocabulary. Ids run from 0 (masked) to 261.
@@ -114,5 +112,3 @@ class ElmoCharacters:
     @classmethod
     def load(cls, path: str | Path) -> ElmoCharacters:
         return cls(read_own(path, "ElmoCharacters").get("characters", 50))
-
-    from_pretrained = load

@@ -215,8 +215,6 @@ class Unigram(Tokenizer):
         return cls(pieces, special | {unk: special.get(unk, Special(unk_id))}, unk, steps, prefix, collapse,
                    spec.frame(), spec.pad_token("<pad>", "[PAD]"))
 
-    from_pretrained = load
-
     @classmethod
     def from_spiece(cls, path: Path, extra_ids: int | None) -> Unigram:
         """Every rule of a spiece.model as tokenizer.json would say it."""

@@ -123,8 +123,6 @@ class WordPiece(BertWords):
                    spec.model.get("continuing_subword_prefix", "##"), spec.model.get("max_input_chars_per_word", 100),
                    spec.frame(), spec.pad_token("[PAD]"))
 
-    from_pretrained = load
-
 
 def spell(word: str) -> list[str]:
     return [word[:1], *("##" + character for character in word[1:])]

@@ -82,5 +82,3 @@ class Words(Tokenizer):
         if missing := {"tokens", "counts", "vocab_size"} - spec.keys():
             raise ValueError(f"{file_to_read(path)} has no {', '.join(sorted(missing))}; copy it again")
         return cls(spec["tokens"], spec["counts"], spec["vocab_size"])
-
-    from_pretrained = load

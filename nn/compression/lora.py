@@ -35,8 +35,8 @@ class LoRALinear(Module):
     def __init__(self, base: Linear, rank: int, alpha: float, dropout: float = 0.0):
         outputs, inputs = base.weight.shape
         if not 1 <= rank <= min(outputs, inputs):
-            shape = base.weight.shape
-            raise ValueError(f"rank {rank} must be from 1 to {min(shape)}, the smaller side of {shape}")
+            raise ValueError(f"rank {rank} must be from 1 to {min(outputs, inputs)}, the smaller side of "
+                             f"{base.weight.shape}")
         base.requires_grad_(False)
         self.base = base
         self.scale = alpha / rank
@@ -64,10 +64,8 @@ class LoRALinear(Module):
         return self.base
 
 
-def add_adapters(
-    model: Module, rank: int = 8, alpha: float | None = None, dropout: float = 0.0,
-    layers: Iterable[str] = ("*blocks.*",), trained: Iterable[str] = (),
-) -> Module:  # fmt: skip
+def add_adapters(model: Module, rank: int = 8, alpha: float | None = None, dropout: float = 0.0,
+                 layers: Iterable[str] = ("*blocks.*",), trained: Iterable[str] = ()) -> Module:
     """Freeze the model and give an adapter to each Linear whose dotted name fits one of the patterns `layers`.
 
     alpha: how strongly the adapters count, `rank` if not said: the product B @ A as it is.   dropout: on what the
