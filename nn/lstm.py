@@ -1,7 +1,5 @@
 """LSTM layers, stacked and in both directions, with PyTorch's parameter names: torch.nn.LSTM's state_dict loads."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -23,7 +23,6 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import regex
 
 from models.files import read_json, read_text, write_text
@@ -92,6 +91,8 @@ class ByteLevelBPE(Tokenizer):
     whole_words: a word that is a token itself takes that token, even if no merges lead to it (tiktoken's rule, and
     `ignore_merges` in tokenizer.json). Vocabularies from training give the same ids either way.
     """
+
+    opening = VISIBLE[ord(" ")]
 
     def __init__(self, vocab: dict[bytes, int], merges: list[tuple[bytes, bytes]],
                  special: dict[str, Special] | None = None, pattern: str = "gpt2", add_prefix_space: bool = False,
@@ -166,9 +167,6 @@ class ByteLevelBPE(Tokenizer):
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD."""
         return b"".join([self.token_bytes[i] for i in self.check_ids(ids)]).decode("utf-8", errors="replace")
-
-    def continues_word(self) -> np.ndarray:
-        return ~self.starting_with(VISIBLE[ord(" ")])
 
     # ---- files
 

@@ -66,12 +66,10 @@ def continues_word(tokenizer: Tokenizer) -> np.ndarray:
 
     ValueError if the tokens do not tell, as those of single characters.
     """
-    raise ValueError(f"{type(tokenizer).__name__}: these tokens do not say where words begin")
-
-
-def starting_with(tokenizer: Tokenizer, sign: str) -> np.ndarray:
-    """(V,) booleans: does the token begin with this sign?"""
-    return np.array([(token or "").startswith(sign) for token in tokenizer.tokens])
+    if (sign := tokenizer.opening or tokenizer.continuing) is None:
+        raise ValueError(f"{type(tokenizer).__name__}: these tokens do not say where words begin")
+    begins = np.array([(token or "").startswith(sign) for token in tokenizer.tokens])
+    return begins if tokenizer.continuing else ~begins
 
 
 def id_of(tokenizer: Tokenizer, token: str) -> int:
@@ -187,8 +185,7 @@ def truncate(tokenizer: Tokenizer, a: list[int], b: list[int] | None,
 
 
 Tokenizer.split_special, Tokenizer.encode_with_offsets = split_special, encode_with_offsets
-Tokenizer.continues_word, Tokenizer.starting_with = continues_word, starting_with
-Tokenizer.id_of = id_of
+Tokenizer.continues_word, Tokenizer.id_of = continues_word, id_of
 Tokenizer.encode_batch, Tokenizer.prepare, Tokenizer.batch = encode_batch, prepare, batch
 Tokenizer.dress, Tokenizer.truncate = dress, truncate
 

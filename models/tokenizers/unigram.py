@@ -41,6 +41,8 @@ OWN_STEPS = [{"type": "Replace", "pattern": {"String": "\x85"}, "content": " "},
 class Unigram(Tokenizer):
     """pieces: (piece, log probability) by id; the special ones take no part in segmentation."""
 
+    opening = MARK
+
     def __init__(self, pieces: list[tuple[str, float]], special: dict[str, Special], unk_token: str = "<unk>",
                  steps: list[dict] | None = None, prefix: bool = True, collapse: bool = True,
                  frame: Frame | None = None, pad_token: str | None = None):
@@ -173,9 +175,6 @@ class Unigram(Tokenizer):
                 piece = piece.removeprefix(MARK)
             text += UNKNOWN_TEXT if piece == self.unk_token else piece.replace(MARK, " ")
         return text
-
-    def continues_word(self) -> np.ndarray:
-        return ~self.starting_with(MARK)
 
     # ---- files
 

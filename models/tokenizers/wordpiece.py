@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from models.files import read_json, read_text, write_text
 from models.tokenizers.base import Frame, Special, distinct, file_to_read
 from models.tokenizers.bert_text import BertText, BertWords
@@ -39,7 +37,8 @@ class WordPiece(BertWords):
             frame = framed("[CLS]", "[SEP]")
         pad_token = pad_token or ("[PAD]" if "[PAD]" in special else None)
         super().__init__(vocab, special, text, unk_token, frame, pad_token)
-        self.prefix, self.max_characters = prefix, max_characters
+        self.prefix = self.continuing = prefix
+        self.max_characters = max_characters
         self.pieces = {token: i for token, i in vocab.items() if token not in self.special}
 
     @classmethod
@@ -85,9 +84,6 @@ class WordPiece(BertWords):
             else:
                 text += token if token in LEFT_SIGNS or not text else " " + token
         return text
-
-    def continues_word(self) -> np.ndarray:
-        return self.starting_with(self.prefix)
 
     # ---- files
 

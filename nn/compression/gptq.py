@@ -6,8 +6,6 @@ after another, and what a rounding does to the outputs is made up for by the col
 correction is -error / U_jj * U_j, with U the upper Cholesky factor of H's inverse (Optimal Brain Surgeon's formula).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -15,8 +15,6 @@ training is over, `merge` adds B @ A to W and the model is an ordinary one again
     merge(model)                          back to ordinary layers
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 

@@ -10,8 +10,6 @@ Jacob et al. 2018 (arXiv:1712.05877) for integer arithmetic; Dettmers et al. 202
 the row on both sides; Frantar et al. 2023 (arXiv:2210.17323) for GPTQ's rounding (nn/compression/gptq.py).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -32,11 +30,9 @@ SAMPLE = 50_000  # values of each layer's input that calibration looks at
 INPUT_BITS = 8
 
 
-def quantize(
-    model: Module, bits: int = 8, *, per: str = "channel", group: int = 32, symmetric: bool = True,
-    ranges: str = "minmax", activations: str = "dynamic", rounding: str = "nearest", embeddings: bool = True,
-    batches: Sequence[dict] = (),
-) -> Module:  # fmt: skip
+def quantize(model: Module, bits: int = 8, *, per: str = "channel", group: int = 32, symmetric: bool = True,
+             ranges: str = "minmax", activations: str = "dynamic", rounding: str = "nearest", embeddings: bool = True,
+             batches: Sequence[dict] = ()) -> Module:
     """Store the weights of all linear layers, tables and LSTMs as integers of `bits` bits (2 to 8).
 
     per: "channel" or "tensor", what shares a scale; with 4 bits and fewer it is `group` neighbours in a row, and two
@@ -221,8 +217,7 @@ class QuantizedEmbedding(Quantized):
 class QuantizedSoftmax(QuantizedLinear):
     """ELMo's softmax over words with its table as integers, for evaluation: see nn.softmax.FullSoftmax."""
 
-    def scores(self, x: Tensor) -> Tensor:
-        return ops.linear(x, self.weight, self.bias)
+    scores = FullSoftmax.scores
 
     def loss(self, x: Tensor, targets: np.ndarray) -> Tensor:
         return ops.cross_entropy(self.scores(x), targets, reduction="sum")

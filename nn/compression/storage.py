@@ -7,8 +7,6 @@ shape and changes its layers to what the file has. `plain_state` goes the other 
 model, as `transformers` has it, computes the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -112,8 +110,9 @@ def plain_state(model: Module, full: Module) -> dict[str, np.ndarray]:
     for module in model.modules():
         rounds = isinstance(module, QuantizedLinear) and module.input_scale is not None
         if rounds or isinstance(module, TrainedQuantized):
-            raise ValueError(f"this {type(model).__name__} rounds what goes into its layers to 8 bits, which no published "
-                             'model does; write the model it was made from, or quantize that with activations="none"')
+            raise ValueError(f"this {type(model).__name__} rounds what goes into its layers to 8 bits, which no "
+                             "published model does; write the model it was made from, or quantize that with "
+                             'activations="none"')
     weights = {name: backend.to_numpy(array) for name, array in model.state_dict().items()}
     names: dict[int, str] = {}
     for name, module in model.named_modules():
