@@ -66,16 +66,13 @@ def read_options(path: str | Path) -> dict:
 
 
 def write_options(fields: dict) -> dict:
-    lstm = {
-        "projection_dim": fields["width"], "dim": fields["hidden"], "n_layers": fields["layers"],
-        "cell_clip": fields["cell_clip"] or None, "proj_clip": fields["proj_clip"] or None,
-        "use_skip_connections": fields["skip"],
-    }
-    characters = {
-        "activation": fields["activation"], "embedding": {"dim": fields["char_width"]},
-        "filters": [[int(n) for n in pair.split("x")] for pair in fields["filters"].split(",")],
-        "n_highway": fields["highways"], "n_characters": 262, "max_characters_per_token": fields["characters"],
-    }
+    lstm = {"projection_dim": fields["width"], "dim": fields["hidden"], "n_layers": fields["layers"],
+            "cell_clip": fields["cell_clip"] or None, "proj_clip": fields["proj_clip"] or None,
+            "use_skip_connections": fields["skip"]}
+    characters = {"activation": fields["activation"], "embedding": {"dim": fields["char_width"]},
+                  "filters": [[int(n) for n in pair.split("x")] for pair in fields["filters"].split(",")],
+                  "n_highway": fields["highways"], "n_characters": 262,
+                  "max_characters_per_token": fields["characters"]}
     return {"bidirectional": True, "lstm": lstm, "char_cnn": characters}
 
 

@@ -18,9 +18,6 @@ from models.tokenizers.unigram import Unigram
 from models.tokenizers.wordpiece import WordPiece
 from models.tokenizers.words import Words
 
-__all__ = ["Batch", "ByteLevelBPE", "Bytes", "Characters", "ClassicBPE", "ElmoCharacters", "Frame", "Special",
-           "Tokenizer", "Unigram", "WordPiece", "Words", "load", "pad"]
-
 for scheme in (ByteLevelBPE, Bytes, Characters, ClassicBPE, ElmoCharacters, Unigram, WordPiece, Words):
     scheme.from_pretrained = scheme.load  # a published folder is opened like one of ours
 

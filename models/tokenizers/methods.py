@@ -174,13 +174,8 @@ def truncate(tokenizer: Tokenizer, a: list[int], b: list[int] | None,
                          f"use at least {max_length - room}")
     if b is None:
         return a[:room], None
-    if len(a) + len(b) <= room:
-        return a, b
-    short, long = sorted((len(a), len(b)))
-    long = max(short, room - short)
-    if short + long > room:
-        short, long = room // 2, room - room // 2
-    keep_a, keep_b = (long, short) if len(a) > len(b) else (short, long)
+    short = min(len(a), len(b), room // 2)
+    keep_a, keep_b = (room - short, short) if len(a) > len(b) else (short, room - short)
     return a[:keep_a], b[:keep_b]
 
 

@@ -88,10 +88,7 @@ def to_integers(weight, products=None, *, bits: int, per: str | int, symmetric: 
     codes = encode(alike, scale, zero, bits, symmetric).reshape(weight.shape)
     scale, zero = scale[..., 0], zero[..., 0]
     if products is not None:
-        found, group = (scale, zero), per if bits <= 4 else None
-        ranged = lambda part: find_range(part, bits, symmetric, ranges) if group else found
-        encoded = lambda part, *how: encode(part, *how, bits, symmetric)
-        codes, scale, zero = gptq(weight, products, group, ranged, encoded, decode)
+        codes, scale, zero = gptq(weight, products, per if bits <= 4 else None, scale, zero, bits, symmetric, ranges)
     codes, scale, zero = (backend.to_device(array, device) for array in (codes, scale, zero))
     codes = backend.backend_of(codes).pack_int4(codes) if bits <= 4 else codes
     return codes, scale, None if symmetric else zero, columns
