@@ -171,29 +171,26 @@ class QuantizedLinear(Quantized):
 
     def _integers(self, x):
         """x (N, K) float -> x @ weight^T (N, M) float, through products of integers."""
-        xp, kernels = self.codes.xp, backend.backend_of(x)
-        if self.input_zero is None:
-            scale, zero = find_range(x, INPUT_BITS)
-        else:
-            scale, zero = self.input_scale.data, self.input_zero.data
-        codes = encode(x, scale, zero, INPUT_BITS, symmetric=self.input_zero is None)
+        kernels, dynamic = backend.backend_of(x), self.input_zero is None
+        scale, zero = find_range(x, INPUT_BITS) if dynamic else (self.input_scale.data, self.input_zero.data)
+        codes = encode(x, scale, zero, INPUT_BITS, symmetric=dynamic)
         if self.packed:
-            return self._groups(kernels, codes, scale, None if self.input_zero is None else zero)
+            return self._groups(kernels, codes, None if dynamic else zero) * scale
         sums = kernels.int8_matmul(codes, self.codes.data)
         if self.zero_point is not None:
             sums -= codes.sum(axis=1, dtype=np.int32)[:, None] * self.zero_point.data.reshape(1, -1).astype(np.int32)
-        if self.input_zero is not None:
+        if not dynamic:
             sums -= zero.astype(np.int32) * self.row_sums.data
         y = sums.astype(np.float32)
         y *= self.scale.data.reshape(1, -1)
-        y *= xp.asarray(scale)
+        y *= scale
         return y
 
-    def _groups(self, kernels, codes, scale, zero):
-        """The same with 4-bit weights. What zero points add are sums over groups, times the groups' scales."""
+    def _groups(self, kernels, codes, zero):
+        """The same with 4-bit weights, but for the inputs' scale. Zero points add sums over groups, times their scales.
+        """
         G = self.scale.shape[1]
-        width = 2 * self.codes.shape[1]
-        padded = self.codes.xp.zeros((len(codes), width), np.int8)
+        padded = self.codes.xp.zeros((len(codes), 2 * self.codes.shape[1]), np.int8)
         padded[:, : self.columns] = codes
         y = kernels.int4_matmul(padded, self.codes.data, self.scale.data)
         if self.zero_point is not None:
@@ -201,7 +198,7 @@ class QuantizedLinear(Quantized):
             y -= sums @ (self.scale.data * self.zero_point.data).T
         if zero is not None:
             y -= zero.astype(np.float32) * (self.floats().sum(axis=1))
-        return y * scale
+        return y
 
 
 class QuantizedEmbedding(Quantized):
@@ -257,19 +254,18 @@ def _replacement(module: Linear | Embedding | FullSoftmax, matrix: tuple) -> Qua
 
 def fit_quantized(module: Module, name: str, arrays: dict[str, np.ndarray]) -> Module:
     """The quantized layer for a layer of a file whose arrays begin with `name`, or the module as it is."""
-    part = lambda field, name=name: arrays.get(f"{name}.{field}")
-    matrix = lambda columns, name=name: (*(part(field, name) for field in ("codes", "scale", "zero_point")), columns)
-    if isinstance(module, REPLACED) and part("codes") is not None:
-        layer = _replacement(module, matrix(module.weight.shape[1]))
+    parts = lambda name, *fields: [arrays.get(f"{name}.{field}") for field in fields]
+    matrix = lambda name, columns: (*parts(name, "codes", "scale", "zero_point"), columns)
+    if isinstance(module, REPLACED) and f"{name}.codes" in arrays:
+        layer = _replacement(module, matrix(name, module.weight.shape[1]))
         if isinstance(layer, QuantizedLinear):
-            inputs = (_constant(part(field)) for field in ("input_scale", "input_zero", "row_sums"))
+            inputs = map(_constant, parts(name, "input_scale", "input_zero", "row_sums"))
             layer.input_scale, layer.input_zero, layer.row_sums = inputs
         return layer
-    if isinstance(module, LSTM):
+    if isinstance(module, LSTM) and any(other.startswith(f"{name}.matrices.") for other in arrays):
         columns = {own: p.shape[1] for own, p in module.named_parameters() if p.ndim == 2}
-        if all(part(f"matrices.{own}.codes") is not None for own in columns):
-            read = lambda own: Quantized(*matrix(columns[own], f"{name}.matrices.{own}"))
-            return QuantizedLSTM(module, {own: read(own) for own in columns})
+        read = {own: Quantized(*matrix(f"{name}.matrices.{own}", count)) for own, count in columns.items()}
+        return QuantizedLSTM(module, read)
     return module
 
 
