@@ -78,9 +78,8 @@ def to_integers(weight, products=None, *, bits: int, per: str | int, symmetric: 
     weight = weight if products is None else backend.to_numpy(weight)  # gptq goes column by column, on the CPU
     xp = backend.array_module(weight)
     if bits <= 4:  # a row is cut into groups, the last of which is filled up with zeros
-        padded = xp.zeros((rows, -(-columns // per) * per), np.float32)
-        padded[:, :columns] = weight
-        weight, shape = padded, (rows, -1, per)
+        weight = xp.pad(weight.astype(np.float32, copy=False), ((0, 0), (0, -columns % per)))
+        shape = (rows, -1, per)
     else:
         shape = (1, 1, -1) if per == "tensor" else (rows, 1, columns)
     alike = weight.reshape(shape)  # what shares a scale lies along the last axis
@@ -190,8 +189,7 @@ class QuantizedLinear(Quantized):
         """The same with 4-bit weights, but for the inputs' scale. Zero points add sums over groups, times their scales.
         """
         G = self.scale.shape[1]
-        padded = self.codes.xp.zeros((len(codes), 2 * self.codes.shape[1]), np.int8)
-        padded[:, : self.columns] = codes
+        padded = self.codes.xp.pad(codes, ((0, 0), (0, 2 * self.codes.shape[1] - self.columns)))
         y = kernels.int4_matmul(padded, self.codes.data, self.scale.data)
         if self.zero_point is not None:
             sums = padded.reshape(len(codes), G, -1).sum(axis=-1, dtype=np.int32).astype(np.float32)
