@@ -82,9 +82,7 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(attribute name, module) of each direct part, in order of definition; list and dict items as "name.key"."""
-        for name, value in _members(vars(self)):
-            if isinstance(value, Module):
-                yield name, value
+        return ((name, value) for name, value in _members(vars(self)) if isinstance(value, Module))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all below it, with dotted names."""

@@ -33,7 +33,7 @@ FUNCTIONS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torc
              "torch._utils _rebuild_parameter"}
 
 
-class Refused(ValueError):
+class Refused(Exception):
     """The pickle asks for something that is no part of a table of tensors."""
 
 
@@ -142,8 +142,6 @@ class Reader:
         try:
             for instruction, argument, _ in pickletools.genops(self.file):
                 self.follow(instruction.name, argument)
-        except Refused:
-            raise
         except (ValueError, TypeError, AttributeError) as error:  # no valid pickle: an empty stack, a number as table
             raise EOFError(f"its pickle makes no sense ({error})") from None
         if len(self.stack) != 1:
