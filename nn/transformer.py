@@ -4,9 +4,8 @@ Vaswani et al. 2017 (arXiv:1706.03762) normalize after each addition (post-norm:
 since normalize what goes into each branch (pre-norm), which trains more stably because the stream is never rescaled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
+from typing import Self
 
 from nn import init
 from nn.attention import Attention, KeysValues, KVCache
@@ -29,7 +28,7 @@ class Stream:
     def __init__(self, x: Tensor, branch: Tensor | None = None, dropout: float = 0.0):
         self._x, self._branch, self._dropout = x, branch, dropout
 
-    def add(self, branch: Tensor, dropout: Dropout) -> Stream:
+    def add(self, branch: Tensor, dropout: Dropout) -> Self:
         return Stream(self.full, branch, dropout.p if dropout.training else 0.0)
 
     def normalized(self, norm: Norm) -> Tensor:

@@ -15,13 +15,12 @@ hence the `regex` package. On ASCII text a class is a handful of ranges, which P
 fast, so text is cut into blocks, and each block that is all ASCII takes that road.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import regex
 
@@ -118,7 +117,7 @@ class ByteLevelBPE(Tokenizer):
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = ("<|endoftext|>",),
-              pattern: str = "gpt2", min_frequency: int = 0, progress=None) -> ByteLevelBPE:
+              pattern: str = "gpt2", min_frequency: int = 0, progress=None) -> Self:
         """Learns merges from the texts until the vocabulary has vocab_size tokens, or no pair is left to merge.
 
         Ids: special tokens, the 256 bytes in the order of their visible characters, then merges as they are learnt:

@@ -9,10 +9,9 @@ clean-up with lower-casing instead (bert_text.py): every punctuation character i
 Training gives ids to the characters by code point, then to the marked ones by code point.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 from models.files import read_json
 from models.tokenizers.base import Frame, Special, distinct, file_to_read
@@ -37,7 +36,7 @@ class ClassicBPE(BertWords):
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = ("<unk>",),
               lowercase: bool = True, min_frequency: int = 0, alphabet: Iterable[str] | None = None,
-              limit_alphabet: int | None = None, progress=None) -> ClassicBPE:
+              limit_alphabet: int | None = None, progress=None) -> Self:
         """Learns merges from the texts until the vocabulary has vocab_size tokens, or no pair is left to merge.
 
         alphabet: the single symbols in the order of their ids, if not the order above; symbols outside it, or
@@ -80,7 +79,7 @@ class ClassicBPE(BertWords):
         write_two_files(folder, self.vocab, self.merges)
 
     @classmethod
-    def load(cls, path: str | Path) -> ClassicBPE:
+    def load(cls, path: str | Path) -> Self:
         """Reads tokenizer.json, or a folder with it or with GPT-1's vocab.json + merges.txt."""
         path = file_to_read(path, "vocab.json")
         if path.name == "vocab.json":

@@ -11,12 +11,11 @@ As SentencePiece has it:
 Against it: words are segmented one by one and remembered, as no piece of such a vocabulary spans two words.
 """
 
-from __future__ import annotations
-
 import base64
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -69,7 +68,7 @@ class Unigram(Tokenizer):
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = T5_TOKENS,
-              extra_ids: int = 0, progress=None) -> Unigram:
+              extra_ids: int = 0, progress=None) -> Self:
         """Learns pieces by expectation maximization and pruning; vocab_size counts all tokens.
 
         extra_ids: T5's sentinels <extra_id_0>, <extra_id_1>, ... at the end of the vocabulary, the first one last.
@@ -188,7 +187,7 @@ class Unigram(Tokenizer):
             model={"type": "Unigram", "unk_id": self.unk_id, "vocab": self.pieces, "byte_fallback": False})
 
     @classmethod
-    def load(cls, path: str | Path, extra_ids: int | None = None) -> Unigram:
+    def load(cls, path: str | Path, extra_ids: int | None = None) -> Self:
         """Reads tokenizer.json, SentencePiece's spiece.model, or a folder with either.
 
         extra_ids: how many sentinels to append to a spiece.model. The default is tokenizer_config.json's, else 100
@@ -215,7 +214,7 @@ class Unigram(Tokenizer):
                    spec.frame(), spec.pad_token("<pad>", "[PAD]"))
 
     @classmethod
-    def from_spiece(cls, path: Path, extra_ids: int | None) -> Unigram:
+    def from_spiece(cls, path: Path, extra_ids: int | None) -> Self:
         """Every rule of a spiece.model as tokenizer.json would say it."""
         model = sentencepiece.read(path)
         special = {piece: Special(i) for i, (piece, _, kind) in enumerate(model.pieces)

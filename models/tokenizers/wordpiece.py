@@ -10,10 +10,9 @@ Symbols get ids in a fixed order: characters that start words by code point, the
 (`tokenizers` gives the latter ids in an order that changes from run to run).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 from models.files import read_json, read_text, write_text
 from models.tokenizers.base import Frame, Special, distinct, file_to_read
@@ -44,7 +43,7 @@ class WordPiece(BertWords):
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = BERT_TOKENS,
               lowercase: bool = True, min_frequency: int = 0, score: str = "frequency",
-              alphabet: Iterable[str] | None = None, limit_alphabet: int | None = None, progress=None) -> WordPiece:
+              alphabet: Iterable[str] | None = None, limit_alphabet: int | None = None, progress=None) -> Self:
         """Learns a vocabulary: special tokens, single characters, then joined pieces as they are found.
 
         score: "frequency" (as `tokenizers`) or "likelihood" (the papers). alphabet: the single symbols in the order
@@ -101,7 +100,7 @@ class WordPiece(BertWords):
                    "max_input_chars_per_word": self.max_characters, "vocab": self.vocab})
 
     @classmethod
-    def load(cls, path: str | Path, lowercase: bool | None = None) -> WordPiece:
+    def load(cls, path: str | Path, lowercase: bool | None = None) -> Self:
         """Reads tokenizer.json, vocab.txt, or a folder with either.
 
         vocab.txt does not say whether text is lower-cased: tokenizer_config.json beside it may (do_lower_case), or
