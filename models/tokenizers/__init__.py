@@ -1,8 +1,8 @@
 """Text to ids and back. The file of each scheme opens with the algorithm it follows.
 
 All tokenizers share one surface: `train(texts, vocab_size)`, `encode`, `encode_batch`, `encode_array`,
-`encode_with_offsets`, `decode`, `prepare`, `save`, `load`, `from_pretrained`, `vocab_size`, `special_tokens`, and the
-ids that mean something: `pad_id`, `end_id`, `separator_id`, `mask_id`, `unk_id`.
+`encode_with_offsets`, `decode`, `prepare`, `save`, `load`, `from_pretrained`, `vocab_size`, `special_tokens`, `id_of`,
+and the ids that mean something: `pad_id`, `end_id`, `separator_id`, `mask_id`, `unk_id`.
 """
 
 from pathlib import Path
