@@ -11,8 +11,6 @@ Notable, against GPT:
 RoBERTa, DistilBERT and ALBERT (files of those names) are this model with a few things changed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar

@@ -12,11 +12,9 @@ Notable (arXiv:1802.05365; the published code is bilm-tf):
 - the states go on from batch to batch, in training and in the published evaluation
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -224,7 +222,7 @@ class ELMo(Module, Model, Body):
             sides.append(outputs)
         return tuple(sides)
 
-    def as_body(self) -> ELMo:
+    def as_body(self) -> Self:
         """For a task: without the softmax, and without the dropout, which were for predicting words."""
         self.softmax, self.dropout = None, Dropout(0.0)
         return self
@@ -248,10 +246,8 @@ class ELMo(Module, Model, Body):
         both = self.encoder(backend.array_module(both[0]).stack(both), every=isinstance(batch, StaticBatch))
         state = {name: batch[name] for name in ("state_h", "state_c") if name in batch}
         sides = self.read(both[0], both[1], state or self.new_state(len(batch["ids"])))
-        forward, backward = (
-            self.softmax.loss(self.dropout(outputs[-1]), batch[targets])
-            for outputs, targets in zip(sides, ("targets", "back_targets"))
-        )
+        forward, backward = (self.softmax.loss(self.dropout(outputs[-1]), batch[targets])
+                             for outputs, targets in zip(sides, ("targets", "back_targets")))
         return (forward / counts["forward"] + backward / counts["backward"]) / 2
 
     def scores(self, batch: dict) -> Tensor:
@@ -279,7 +275,7 @@ class ELMo(Module, Model, Body):
         counts = (batch["ids"] != 0).any(axis=-1).sum(axis=1)
         return mixed.sum(axis=1) / mixed.xp.asarray(counts[:, None], mixed.dtype)
 
-    def remix(self, **changes) -> ELMo:
+    def remix(self, **changes) -> Self:
         """Begin anew to mix, with other options: mix_norm, mix_dropout, mix_l2."""
         self.config = replace(self.config, **changes)
         self.mix = _mix(self.config)
@@ -288,7 +284,7 @@ class ELMo(Module, Model, Body):
     def penalty(self) -> Tensor:
         return self.mix.penalty()
 
-    def requires_grad_(self, wanted: bool = True) -> ELMo:
+    def requires_grad_(self, wanted: bool = True) -> Self:
         """Freeze (False) or unfreeze everything but the mix: how to weigh the layers is always the task's to learn."""
         super().requires_grad_(wanted)
         self.mix.requires_grad_(True)
@@ -315,7 +311,7 @@ class ELMo(Module, Model, Body):
         return {name: array[:rows] for name, array in self.state.items()}
 
     @classmethod
-    def from_pretrained(cls, options: str | Path, weights: str | Path, **changes) -> ELMo:
+    def from_pretrained(cls, options: str | Path, weights: str | Path, **changes) -> Self:
         """The published files, options.json and the hdf5 weights (needs h5py), in evaluation mode.
 
         changes: of the config, such as dropout=0.5, or vocab_size=10000 for a softmax to train (the files have none).

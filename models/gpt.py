@@ -15,12 +15,10 @@ What changed from one to the next:
 Options beyond these (as in nanoGPT): no biases, an output table of its own, other activations.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from models import pretrained
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
@@ -191,7 +189,7 @@ class GPT(Module, Model, LeftToRight):
     # ---- published folders
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **changes) -> GPT:
+    def from_pretrained(cls, folder: str | Path, **changes) -> Self:
         """The GPT-1 or GPT-2 in a Hugging Face folder, ready for inference; changes: config fields, such as dropout."""
         return pretrained.load(cls, GPTConfig, published.LAYOUTS, folder, changes)[0].for_inference()
 

@@ -14,13 +14,11 @@ T5 v1.1 (the presets "t5-v1.1-...", also mT5's and ByT5's form) has a gated GELU
 2020, arXiv:2002.05202) and an output table of its own, without that scale.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -182,7 +180,7 @@ class T5(Module, Model, Writer):
     # ---- published folders
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **changes) -> T5:
+    def from_pretrained(cls, folder: str | Path, **changes) -> Self:
         """The T5 in a Hugging Face folder, in evaluation mode; changes: config fields, such as dropout."""
         return pretrained.load(cls, T5Config, published.LAYOUTS, folder, changes)[0]
 

@@ -42,13 +42,11 @@ class Attention(Module):
     four axes that broadcast to (B, H, T, S).   bias: added to the scores, broadcast to (B, H, T, S); it has a gradient.
     """
 
-    def __init__(
-        self, width: int, heads: int, *, head_width: int | None = None, memory_width: int | None = None,
-        causal: bool = False, window: int | None = None, scale: float | None = None, bias: bool = True,
-        biased: bool = False, dropout: float = 0.0, recompute: bool = False,
-        weight_init: init.Initializer = init.normal(0.02), query_init: init.Initializer | None = None,
-        output_init: init.Initializer = init.normal(0.02),
-    ):  # fmt: skip
+    def __init__(self, width: int, heads: int, *, head_width: int | None = None, memory_width: int | None = None,
+                 causal: bool = False, window: int | None = None, scale: float | None = None, bias: bool = True,
+                 biased: bool = False, dropout: float = 0.0, recompute: bool = False,
+                 weight_init: init.Initializer = init.normal(0.02), query_init: init.Initializer | None = None,
+                 output_init: init.Initializer = init.normal(0.02)):
         if head_width is None:
             check_heads(width, heads)
         self.heads, self.head_width = heads, head_width or width // heads
@@ -65,10 +63,8 @@ class Attention(Module):
             self.kv = Linear(memory_width, 2 * inner, bias, weight_init)
         self.out = Linear(inner, width, bias, output_init)
 
-    def __call__(
-        self, x: Tensor, mask=None, bias: Tensor | None = None, cache: KVCache | None = None,
-        memory: KeysValues | None = None,
-    ) -> Tensor:  # fmt: skip
+    def __call__(self, x: Tensor, mask=None, bias: Tensor | None = None, cache: KVCache | None = None,
+                 memory: KeysValues | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C)"""
         if memory is not None:
             return self.attend(self.queries(x), memory, mask, bias)

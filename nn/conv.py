@@ -1,7 +1,5 @@
 """ELMo's layers: convolutions that read words by their characters, highways above them, and the mix a task learns."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Each function returns an initializer: a function from a shape to a float32 array
 stream (tinytensor.random).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

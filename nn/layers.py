@@ -1,7 +1,5 @@
 """The basic layers: Linear and the activations that may follow it, Embedding, Dropout, LayerNorm and RMSNorm."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from nn import init

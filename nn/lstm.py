@@ -1,7 +1,5 @@
 """LSTM layers, stacked and in both directions, with PyTorch's parameter names: torch.nn.LSTM's state_dict loads."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -28,16 +26,12 @@ class LSTM(Module):
     The weights start uniform within 1 / sqrt(hidden), as PyTorch's.
     """
 
-    def __init__(
-        self, inputs: int, hidden: int, layers: int = 1, *, proj_size: int = 0, bidirectional: bool = False,
-        bias: bool = True, dropout: float = 0.0, reverse: bool = False, forget_bias: float = 0.0,
-        cell_clip: float | None = None, proj_clip: float | None = None,
-    ):  # fmt: skip
+    def __init__(self, inputs: int, hidden: int, layers: int = 1, *, proj_size: int = 0, bidirectional: bool = False,
+                 bias: bool = True, dropout: float = 0.0, reverse: bool = False, forget_bias: float = 0.0,
+                 cell_clip: float | None = None, proj_clip: float | None = None):
         if min(inputs, hidden, layers) < 1 or proj_size < 0:
-            raise ValueError(
-                f"LSTM needs at least one input, hidden unit and layer, not {inputs}, {hidden}, {layers}; "
-                f"and proj_size {proj_size} must not be negative"
-            )
+            raise ValueError(f"LSTM needs at least one input, hidden unit and layer, not {inputs}, {hidden}, {layers}; "
+                             f"and proj_size {proj_size} must not be negative")
         if bidirectional and reverse:
             raise ValueError("LSTM: bidirectional has the reversed direction already; leave out reverse")
         if proj_clip is not None and not proj_size:
@@ -47,6 +41,8 @@ class LSTM(Module):
         self.clips = dict(cell_clip=cell_clip, proj_clip=proj_clip)
         self.dropout = Dropout(dropout)
         weights = init.uniform(1 / math.sqrt(hidden))
+        second_gate = np.repeat(np.array([0, forget_bias, 0, 0], np.float32), hidden)
+        forgetful = lambda shape: weights(shape) + second_gate
         for layer in range(layers):
             width = len(self.directions) * self.outputs if layer else inputs
             shapes = {"weight_ih": (4 * hidden, width), "weight_hh": (4 * hidden, self.outputs)}
@@ -54,8 +50,7 @@ class LSTM(Module):
             shapes |= {"weight_hr": (proj_size, hidden)} if proj_size else {}
             for suffix in self.suffixes(layer):
                 for name, shape in shapes.items():
-                    first = _forgetful(weights, forget_bias) if name == "bias_ih" else weights
-                    setattr(self, name + suffix, Parameter.make(shape, first))
+                    setattr(self, name + suffix, Parameter.make(shape, forgetful if name == "bias_ih" else weights))
 
     def suffixes(self, layer: int) -> list[str]:
         """What PyTorch adds to the names of a layer's parameters, direction by direction."""
@@ -84,14 +79,3 @@ class LSTM(Module):
         bias = None if own("bias_ih") is None else own("bias_ih") + own("bias_hh")
         weights = own("weight_ih"), own("weight_hh"), bias, own("weight_hr")
         return ops.lstm(x, *weights, start, mask, reverse=reverse, **self.clips)
-
-
-def _forgetful(weights: init.Initializer, forget_bias: float) -> init.Initializer:
-    """An initializer for the bias, with `forget_bias` added to the second of the four gates."""
-
-    def fill(shape: tuple[int, ...]) -> np.ndarray:
-        bias = weights(shape)
-        bias[shape[0] // 4 : shape[0] // 2] += np.float32(forget_bias)
-        return bias
-
-    return fill

@@ -82,9 +82,7 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(attribute name, module) of each direct part, in order of definition; list and dict items as "name.key"."""
-        for name, value in _members(self):
-            if isinstance(value, Module):
-                yield name, value
+        return ((name, value) for name, value in _members(vars(self)) if isinstance(value, Module))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all below it, with dotted names."""
@@ -99,7 +97,7 @@ class Module:
         """(dotted name, parameter); a parameter shared by several places comes once, under its first name."""
         seen = set()
         for prefix, module in self.named_modules():
-            for name, value in _members(module):
+            for name, value in _members(vars(module)):
                 if isinstance(value, Parameter) and id(value) not in seen:
                     seen.add(id(value))
                     yield f"{prefix}.{name}" if prefix else name, value
@@ -186,7 +184,7 @@ class Module:
 
     def _lines(self, name: str) -> list[str]:
         """The tree of parts: one line each, with the parameters' shapes and the number of values at and below it."""
-        own = ", ".join(f"{n} {v.shape}" for n, v in _members(self) if isinstance(v, Parameter))
+        own = ", ".join(f"{n} {v.shape}" for n, v in _members(vars(self)) if isinstance(v, Parameter))
         label, each = f"{name}: " if name else "", " each" if " .. " in name else ""
         lines = [f"{label}{type(self).__name__}({own})  [{self.parameter_count():,}{each}]"]
         looks = lambda part: (part[0].rpartition(".")[0] or part[0], repr(part[1]))
@@ -207,18 +205,13 @@ def evaluating(model: Module) -> Iterator[None]:
         model.train(before)
 
 
-def _members(module: Module) -> Iterator[tuple[str, object]]:
+def _members(found: dict | list | tuple, prefix: str = "") -> Iterator[tuple[str, object]]:
     """The parameters and modules among a module's attributes; inside lists, tuples and dicts, with dotted names."""
-    for name, value in vars(module).items():
-        yield from _found(name, value)
-
-
-def _found(name: str, value) -> Iterator[tuple[str, object]]:
-    if isinstance(value, (Parameter, Module)):
-        yield name, value
-    elif isinstance(value, (list, tuple, dict)):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _found(f"{name}.{key}", item)
+    for name, value in found.items() if isinstance(found, dict) else enumerate(found):
+        if isinstance(value, (Parameter, Module)):
+            yield f"{prefix}{name}", value
+        elif isinstance(value, (list, tuple, dict)):
+            yield from _members(value, f"{prefix}{name}.")
 
 
 def _some(names) -> str:

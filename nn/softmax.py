@@ -6,8 +6,6 @@ Each layer has `loss(x, targets)`: the sum of -log p(target) over all rows, in n
 and `scores(x)`, of all classes, whose softmax is p.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

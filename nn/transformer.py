@@ -4,9 +4,8 @@ Vaswani et al. 2017 (arXiv:1706.03762) normalize after each addition (post-norm:
 since normalize what goes into each branch (pre-norm), which trains more stably because the stream is never rescaled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
+from typing import Self
 
 from nn import init
 from nn.attention import Attention, KeysValues, KVCache
@@ -29,7 +28,7 @@ class Stream:
     def __init__(self, x: Tensor, branch: Tensor | None = None, dropout: float = 0.0):
         self._x, self._branch, self._dropout = x, branch, dropout
 
-    def add(self, branch: Tensor, dropout: Dropout) -> Stream:
+    def add(self, branch: Tensor, dropout: Dropout) -> Self:
         return Stream(self.full, branch, dropout.p if dropout.training else 0.0)
 
     def normalized(self, norm: Norm) -> Tensor:
@@ -54,11 +53,9 @@ class FeedForward(Module):
     x: (..., C) -> (..., C) through a wider (..., F).   dropout: before `out`.   Gated: Shazeer 2020, arXiv:2002.05202.
     """
 
-    def __init__(
-        self, width: int, hidden: int, *, activation: str = "gelu", gated: bool = False, bias: bool = True,
-        dropout: float = 0.0, weight_init: init.Initializer = init.normal(0.02),
-        output_init: init.Initializer = init.normal(0.02),
-    ):  # fmt: skip
+    def __init__(self, width: int, hidden: int, *, activation: str = "gelu", gated: bool = False, bias: bool = True,
+                 dropout: float = 0.0, weight_init: init.Initializer = init.normal(0.02),
+                 output_init: init.Initializer = init.normal(0.02)):
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}; choose from {', '.join(ACTIVATIONS)}")
         self.gate = Linear(width, hidden, bias, weight_init) if gated else None
@@ -84,10 +81,8 @@ class Block(Module):
     norm: makes one of the norms.   dropout: on each branch (dropout1: attention's, dropout2: the network's).
     """
 
-    def __init__(
-        self, attention: Attention, feed_forward: Module, norm: Callable[[], Norm], *,
-        cross: Attention | None = None, dropout: float = 0.0, post_norm: bool = False,
-    ):  # fmt: skip
+    def __init__(self, attention: Attention, feed_forward: Module, norm: Callable[[], Norm], *,
+                 cross: Attention | None = None, dropout: float = 0.0, post_norm: bool = False):
         self.post_norm = post_norm
         norms = norm(), norm() if cross else None, norm()
         # In the order in which they compute: the saved state of an optimizer has its parameters in this order.
@@ -101,10 +96,8 @@ class Block(Module):
             self.norm2, self.feed_forward = norms[2], feed_forward
         self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
 
-    def __call__(
-        self, x: Stream, mask=None, bias: Tensor | None = None, cache: KVCache | None = None,
-        memory: KeysValues | None = None, memory_mask=None,
-    ) -> Stream:  # fmt: skip
+    def __call__(self, x: Stream, mask=None, bias: Tensor | None = None, cache: KVCache | None = None,
+                 memory: KeysValues | None = None, memory_mask=None) -> Stream:
         """mask, bias, cache: of the attention to x itself.   memory, memory_mask: of the attention to a source."""
         y = self.attention(self._read(x, self.norm1), mask, bias, cache)
         x = self._add(x, y, self.norm1, self.dropout1)

@@ -21,10 +21,8 @@ BLOCK = {  # our part of a layer: theirs in BERT and RoBERTa, in DistilBERT, in 
     "feed_forward.out": ("output.dense", "ffn.lin2", "ffn_output"),
     "norm2": ("output.LayerNorm", "output_layer_norm", "full_layer_layer_norm"),
 }
-EMBEDDINGS = {  # DistilBERT has no token types
-    "token": "word_embeddings", "position": "position_embeddings", "token_type": "token_type_embeddings",
-    "norm": "LayerNorm",
-}
+EMBEDDINGS = {"token": "word_embeddings", "position": "position_embeddings", "norm": "LayerNorm",
+              "token_type": "token_type_embeddings"}  # which DistilBERT does not have
 PARTS = {  # the rest of the body, and the heads: theirs in each of KINDS
     "widen": (None, None, None, "albert.encoder.embedding_hidden_mapping_in"),
     "pooler": ("bert.pooler.dense", "roberta.pooler.dense", None, "albert.pooler"),

@@ -52,30 +52,25 @@ def read_options(path: str | Path) -> dict:
         lstm, characters = options["lstm"], options["char_cnn"]
         if not 261 <= characters["n_characters"] <= 262:
             raise ValueError(f"n_characters is {characters['n_characters']}, not 261 or 262")
-        return {
-            "width": lstm["projection_dim"], "hidden": lstm["dim"], "layers": lstm.get("n_layers", 1),
-            "cell_clip": lstm.get("cell_clip") or 0.0, "proj_clip": lstm.get("proj_clip") or 0.0,
-            "skip": bool(lstm.get("use_skip_connections", False)), "char_width": characters["embedding"]["dim"],
-            "filters": ",".join(f"{width}x{count}" for width, count in characters["filters"]),
-            "activation": characters.get("activation", "relu"), "highways": characters.get("n_highway") or 0,
-            "characters": characters["max_characters_per_token"],
-        }
+        return {"width": lstm["projection_dim"], "hidden": lstm["dim"], "layers": lstm.get("n_layers", 1),
+                "cell_clip": lstm.get("cell_clip") or 0.0, "proj_clip": lstm.get("proj_clip") or 0.0,
+                "skip": bool(lstm.get("use_skip_connections", False)), "char_width": characters["embedding"]["dim"],
+                "filters": ",".join(f"{width}x{count}" for width, count in characters["filters"]),
+                "activation": characters.get("activation", "relu"), "highways": characters.get("n_highway") or 0,
+                "characters": characters["max_characters_per_token"]}
     except (KeyError, TypeError, ValueError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} is not the options.json of an ELMo with characters: {what}") from None
 
 
 def write_options(fields: dict) -> dict:
-    lstm = {
-        "projection_dim": fields["width"], "dim": fields["hidden"], "n_layers": fields["layers"],
-        "cell_clip": fields["cell_clip"] or None, "proj_clip": fields["proj_clip"] or None,
-        "use_skip_connections": fields["skip"],
-    }
-    characters = {
-        "activation": fields["activation"], "embedding": {"dim": fields["char_width"]},
-        "filters": [[int(n) for n in pair.split("x")] for pair in fields["filters"].split(",")],
-        "n_highway": fields["highways"], "n_characters": 262, "max_characters_per_token": fields["characters"],
-    }
+    lstm = {"projection_dim": fields["width"], "dim": fields["hidden"], "n_layers": fields["layers"],
+            "cell_clip": fields["cell_clip"] or None, "proj_clip": fields["proj_clip"] or None,
+            "use_skip_connections": fields["skip"]}
+    characters = {"activation": fields["activation"], "embedding": {"dim": fields["char_width"]},
+                  "filters": [[int(n) for n in pair.split("x")] for pair in fields["filters"].split(",")],
+                  "n_highway": fields["highways"], "n_characters": 262,
+                  "max_characters_per_token": fields["characters"]}
     return {"bidirectional": True, "lstm": lstm, "char_cnn": characters}
 
 

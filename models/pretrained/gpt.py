@@ -30,12 +30,11 @@ NAMES = {
     "gpt2": _names({"token_embedding": "transformer.wte", "position_embedding": "transformer.wpe",
                     "norm": "transformer.ln_f"}),
 }
-FIELDS = {
-    "vocab_size": ("vocab_size", 50257), "context": ("n_positions", 1024), "width": ("n_embd", 768),
-    "layers": ("n_layer", 12), "heads": ("n_head", 12), "hidden": ("n_inner", None), "dropout": ("resid_pdrop", 0.1),
-    "tied": ("tie_word_embeddings", True), "activation": ("activation_function", "gelu_new"),
-    "norm_eps": ("layer_norm_epsilon", 1e-5), "init_std": ("initializer_range", 0.02),
-}
+FIELDS = {"vocab_size": ("vocab_size", 50257), "context": ("n_positions", 1024), "width": ("n_embd", 768),
+          "layers": ("n_layer", 12), "heads": ("n_head", 12), "hidden": ("n_inner", None),
+          "dropout": ("resid_pdrop", 0.1), "tied": ("tie_word_embeddings", True),
+          "activation": ("activation_function", "gelu_new"), "norm_eps": ("layer_norm_epsilon", 1e-5),
+          "init_std": ("initializer_range", 0.02)}
 GPT1_FIELDS = {name: field for name, field in FIELDS.items() if name != "hidden"} | {
     "vocab_size": ("vocab_size", 40478), "context": ("n_positions", 512), "activation": ("afn", "gelu"),
 }

@@ -14,10 +14,8 @@ from nn import Module, shapes_only
 from nn.compression import storage
 
 Arrays = Mapping[str, np.ndarray]
-ACTIVATIONS = {
-    "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu", "silu": "silu",
-    "swish": "silu",
-}
+ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu",
+               "silu": "silu", "swish": "silu"}
 
 
 @dataclasses.dataclass(frozen=True)

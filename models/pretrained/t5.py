@@ -48,17 +48,14 @@ ONE_PROJECTION = {
 IGNORED = ["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"]  # unused, in v1.0's files
 COPIES = {f"{stack}.embed_tokens.weight": "shared.weight" for stack in ("encoder", "decoder")}
 
-FIELDS = {
-    "vocab_size": ("vocab_size", 32128), "layers": ("num_layers", 6), "decoder_layers": ("num_decoder_layers", None),
-    "heads": ("num_heads", 8), "head_width": ("d_kv", 64), "width": ("d_model", 512), "hidden": ("d_ff", 2048),
-    "buckets": ("relative_attention_num_buckets", 32), "max_distance": ("relative_attention_max_distance", 128),
-    "activation": ("feed_forward_proj", "relu"), "dropout": ("dropout_rate", 0.1),
-    "norm_eps": ("layer_norm_epsilon", 1e-6), "pad_id": ("pad_token_id", 0), "eos_id": ("eos_token_id", 1),
-}
-ACTIVATIONS = {
-    "relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu",
-    "gated-relu": "gated relu", "gated-gelu": "gated gelu_tanh", "gated-silu": "gated silu",
-}
+FIELDS = {"vocab_size": ("vocab_size", 32128), "layers": ("num_layers", 6),
+          "decoder_layers": ("num_decoder_layers", None), "heads": ("num_heads", 8), "head_width": ("d_kv", 64),
+          "width": ("d_model", 512), "hidden": ("d_ff", 2048), "buckets": ("relative_attention_num_buckets", 32),
+          "max_distance": ("relative_attention_max_distance", 128), "activation": ("feed_forward_proj", "relu"),
+          "dropout": ("dropout_rate", 0.1), "norm_eps": ("layer_norm_epsilon", 1e-6), "pad_id": ("pad_token_id", 0),
+          "eos_id": ("eos_token_id", 1)}
+ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu", "gated-relu": "gated relu",
+               "gated-gelu": "gated gelu_tanh", "gated-silu": "gated silu"}
 
 
 def names(gated: bool) -> Names:

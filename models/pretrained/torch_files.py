@@ -26,16 +26,14 @@ from models.files import widen
 
 MAGIC = 0x1950A86A20F9469CFC6C  # of the older layout
 BRIEF = "<u2"  # bfloat16, as its bits
-DTYPES = {
-    "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": BRIEF,
-    "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1",
-    "BoolStorage": "?",
-}
+DTYPES = {"DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": BRIEF,
+          "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1",
+          "BoolStorage": "?"}
 FUNCTIONS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor",
              "torch._utils _rebuild_parameter"}
 
 
-class Refused(ValueError):
+class Refused(Exception):
     """The pickle asks for something that is no part of a table of tensors."""
 
 
@@ -144,8 +142,6 @@ class Reader:
         try:
             for instruction, argument, _ in pickletools.genops(self.file):
                 self.follow(instruction.name, argument)
-        except Refused:
-            raise
         except (ValueError, TypeError, AttributeError) as error:  # no valid pickle: an empty stack, a number as table
             raise EOFError(f"its pickle makes no sense ({error})") from None
         if len(self.stack) != 1:

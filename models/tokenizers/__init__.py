@@ -1,8 +1,8 @@
 """Text to ids and back. The file of each scheme opens with the algorithm it follows.
 
 All tokenizers share one surface: `train(texts, vocab_size)`, `encode`, `encode_batch`, `encode_array`,
-`encode_with_offsets`, `decode`, `prepare`, `save`, `load`, `from_pretrained`, `vocab_size`, `special_tokens`, and the
-ids that mean something: `pad_id`, `end_id`, `separator_id`, `mask_id`, `unk_id`.
+`encode_with_offsets`, `decode`, `prepare`, `save`, `load`, `from_pretrained`, `vocab_size`, `special_tokens`, `id_of`,
+and the ids that mean something: `pad_id`, `end_id`, `separator_id`, `mask_id`, `unk_id`.
 """
 
 from pathlib import Path
@@ -18,8 +18,8 @@ from models.tokenizers.unigram import Unigram
 from models.tokenizers.wordpiece import WordPiece
 from models.tokenizers.words import Words
 
-__all__ = ["Batch", "ByteLevelBPE", "Bytes", "Characters", "ClassicBPE", "ElmoCharacters", "Frame", "Special",
-           "Tokenizer", "Unigram", "WordPiece", "Words", "load", "pad"]
+for scheme in (ByteLevelBPE, Bytes, Characters, ClassicBPE, ElmoCharacters, Unigram, WordPiece, Words):
+    scheme.from_pretrained = scheme.load  # a published folder is opened like one of ours
 
 
 def load(path: str | Path) -> Tokenizer | ElmoCharacters:

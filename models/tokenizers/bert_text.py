@@ -12,13 +12,12 @@ That library has the character tables of Unicode 8. What later versions added or
 below, so that a new Python does not change ids.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
+from typing import Self
 
 from models.tokenizers.base import Frame, Special, Tokenizer
 from models.tokenizers.methods import WordCache
@@ -108,7 +107,7 @@ class BertText:
         return character
 
     @classmethod
-    def from_json(cls, spec: TokenizerJson) -> BertText:
+    def from_json(cls, spec: TokenizerJson) -> Self:
         """From the one normalizer in tokenizer.json."""
         steps = spec.steps("normalizer", "normalizers")
         if list(steps) != ["BertNormalizer"]:

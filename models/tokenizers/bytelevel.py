@@ -15,22 +15,20 @@ hence the `regex` package. On ASCII text a class is a handful of ranges, which P
 fast, so text is cut into blocks, and each block that is all ASCII takes that road.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
-import numpy as np
 import regex
 
 from models.files import read_json, read_text, write_text
 from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
 from models.tokenizers.methods import WHITE_SPACE, WordCache
 from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
-from models.tokenizers.tokenizer_json import BPE, TokenizerJson, framed, read_merges, write_published
+from models.tokenizers.tokenizer_json import BPE, TokenizerJson, framed, read_merges, write_published, write_two_files
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 GPT4 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -93,6 +91,8 @@ class ByteLevelBPE(Tokenizer):
     `ignore_merges` in tokenizer.json). Vocabularies from training give the same ids either way.
     """
 
+    opening = VISIBLE[ord(" ")]
+
     def __init__(self, vocab: dict[bytes, int], merges: list[tuple[bytes, bytes]],
                  special: dict[str, Special] | None = None, pattern: str = "gpt2", add_prefix_space: bool = False,
                  whole_words: bool = False, frame: Frame | None = None, pad_token: str | None = None):
@@ -117,7 +117,7 @@ class ByteLevelBPE(Tokenizer):
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = ("<|endoftext|>",),
-              pattern: str = "gpt2", min_frequency: int = 0, progress=None) -> ByteLevelBPE:
+              pattern: str = "gpt2", min_frequency: int = 0, progress=None) -> Self:
         """Learns merges from the texts until the vocabulary has vocab_size tokens, or no pair is left to merge.
 
         Ids: special tokens, the 256 bytes in the order of their visible characters, then merges as they are learnt:
@@ -167,9 +167,6 @@ class ByteLevelBPE(Tokenizer):
         """The text of the ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD."""
         return b"".join([self.token_bytes[i] for i in self.check_ids(ids)]).decode("utf-8", errors="replace")
 
-    def continues_word(self) -> np.ndarray:
-        return ~self.starting_with(VISIBLE[ord(" ")])
-
     # ---- files
 
     def save(self, path: str | Path) -> None:
@@ -187,9 +184,16 @@ class ByteLevelBPE(Tokenizer):
         before = {"type": "Sequence", "pretokenizers": [split, byte_level]}
         write_published(
             path, self, pre_tokenizer=byte_level if byte_level["use_regex"] else before, decoder=byte_level,
-            model=BPE | {"ignore_merges": self.whole_words,
-                         "vocab": {token: i for i, token in enumerate(self.tokens) if token is not None},
-                         "merges": [[show(left), show(right)] for left, right in self.merges]})
+            model=BPE | {"ignore_merges": self.whole_words} | self.readable())
+
+    def save_vocab_and_merges(self, folder: str | Path) -> None:
+        """Writes the two files that GPT-2 was published with: vocab.json and merges.txt."""
+        write_two_files(folder, **self.readable())
+
+    def readable(self) -> dict:
+        """What both kinds of files hold."""
+        return {"vocab": {token: i for i, token in enumerate(self.tokens) if token is not None},
+                "merges": [[show(left), show(right)] for left, right in self.merges]}
 
     @classmethod
     def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None, pattern: str = "gpt2"):
@@ -214,8 +218,6 @@ class ByteLevelBPE(Tokenizer):
                    [(as_bytes(left, path), as_bytes(right, path)) for left, right in spec.merges()],
                    special, pattern, byte_level.get("add_prefix_space", False), model.get("ignore_merges", False),
                    spec.frame(), spec.pad_token("<pad>", "<|endoftext|>"))
-
-    from_pretrained = load
 
     @classmethod
     def from_vocab_and_merges(cls, path: Path, special_tokens: dict[str, int] | None, pattern: str):

@@ -4,10 +4,9 @@ The smallest tokenizer there is, and the usual one for first experiments with a 
 algorithm to follow. Both directions are one look-up table, so text of any size goes through NumPy in one step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -69,13 +68,11 @@ class Characters(Tokenizer):
         write_own(path, "Characters", {"characters": self.characters, "special_tokens": list(self.special)})
 
     @classmethod
-    def load(cls, path: str | Path) -> Characters:
+    def load(cls, path: str | Path) -> Self:
         spec = read_own(path, "Characters")
         if not isinstance(spec.get("characters"), str):
             raise ValueError(f"{file_to_read(path)} lists no characters; copy it again")
         return cls(spec["characters"], spec.get("special_tokens", ()))
-
-    from_pretrained = load
 
 
 def as_code_points(text: str) -> np.ndarray:

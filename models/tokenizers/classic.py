@@ -9,16 +9,15 @@ clean-up with lower-casing instead (bert_text.py): every punctuation character i
 Training gives ids to the characters by code point, then to the marked ones by code point.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 from models.files import read_json
 from models.tokenizers.base import Frame, Special, distinct, file_to_read
 from models.tokenizers.bert_text import BertText, BertWords
 from models.tokenizers.pairs import first_symbols, learn_vocabulary, merge_word, ranks_of
-from models.tokenizers.tokenizer_json import BPE, TokenizerJson, read_merges, write_published
+from models.tokenizers.tokenizer_json import BPE, TokenizerJson, read_merges, write_published, write_two_files
 
 END = "</w>"
 
@@ -37,14 +36,15 @@ class ClassicBPE(BertWords):
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = ("<unk>",),
               lowercase: bool = True, min_frequency: int = 0, alphabet: Iterable[str] | None = None,
-              progress=None) -> ClassicBPE:
+              limit_alphabet: int | None = None, progress=None) -> Self:
         """Learns merges from the texts until the vocabulary has vocab_size tokens, or no pair is left to merge.
 
-        alphabet: the single symbols in the order of their ids, if not the order above; others are left out of words.
+        alphabet: the single symbols in the order of their ids, if not the order above; symbols outside it, or
+        outside the limit_alphabet most frequent characters, are left out of words.
         """
         text, special_tokens = BertText(lowercase), distinct(special_tokens, "<unk>")
         counts = text.count_words(texts)
-        tokens = first_symbols(counts, spell, special_tokens, alphabet)
+        tokens = first_symbols(counts, spell, special_tokens, alphabet, limit_alphabet)
         merges = learn_vocabulary(tokens, counts, spell, vocab_size, min_frequency=min_frequency, progress=progress)
         vocab = {token: i for i, token in enumerate(tokens)}
         return cls(vocab, merges, {token: Special(vocab[token]) for token in special_tokens}, text)
@@ -74,8 +74,12 @@ class ClassicBPE(BertWords):
             model=BPE | {"unk_token": self.unk_token, "end_of_word_suffix": END, "vocab": self.vocab,
                          "merges": self.merges})
 
+    def save_vocab_and_merges(self, folder: str | Path) -> None:
+        """Writes the two files that GPT-1 was published with in `transformers`: vocab.json and merges.txt."""
+        write_two_files(folder, self.vocab, self.merges)
+
     @classmethod
-    def load(cls, path: str | Path) -> ClassicBPE:
+    def load(cls, path: str | Path) -> Self:
         """Reads tokenizer.json, or a folder with it or with GPT-1's vocab.json + merges.txt."""
         path = file_to_read(path, "vocab.json")
         if path.name == "vocab.json":
@@ -85,8 +89,6 @@ class ClassicBPE(BertWords):
             raise ValueError(f"{spec.path} is a BPE without {END!r} marks; open it with models.tokenizers.load")
         return cls(spec.vocab(), spec.merges(), spec.special(), BertText.from_json(spec),
                    spec.model.get("unk_token") or "<unk>", spec.frame(), spec.pad_token("<pad>"))
-
-    from_pretrained = load
 
 
 def spell(word: str) -> list[str]:

@@ -66,12 +66,19 @@ def continues_word(tokenizer: Tokenizer) -> np.ndarray:
 
     ValueError if the tokens do not tell, as those of single characters.
     """
-    raise ValueError(f"{type(tokenizer).__name__}: these tokens do not say where words begin")
+    if (sign := tokenizer.opening or tokenizer.continuing) is None:
+        raise ValueError(f"{type(tokenizer).__name__}: these tokens do not say where words begin")
+    begins = np.array([(token or "").startswith(sign) for token in tokenizer.tokens])
+    return begins if tokenizer.continuing else ~begins
 
 
-def starting_with(tokenizer: Tokenizer, sign: str) -> np.ndarray:
-    """(V,) booleans: does the token begin with this sign?"""
-    return np.array([(token or "").startswith(sign) for token in tokenizer.tokens])
+def id_of(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a token by its readable string; ValueError if there is none."""
+    if token in tokenizer.special:
+        return tokenizer.special[token].id
+    if token not in tokenizer.tokens:
+        raise ValueError(f"the vocabulary of {tokenizer.vocab_size} tokens has no {token!r}")
+    return tokenizer.tokens.index(token)
 
 
 # ---- many texts, over processes
@@ -113,32 +120,37 @@ class Batch:
 
 
 def prepare(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None = None, max_length: int | None = None,
-            special: bool = False) -> Batch:
+            pad_to: int | None = None, special: bool = False) -> Batch:
     """Texts, or texts and their partners, dressed in the frame, cut to max_length and padded to one length.
 
     Longest first: of a pair too long for max_length the longer text is cut until both are equally long, then
-    both (the second keeps the odd token, unless the first was the longer one).
+    both (the second keeps the odd token, unless the first was the longer one). Rows are padded on the right to the
+    longest, or to pad_to.
     """
     if pairs is not None and len(pairs) != len(texts):
         raise ValueError(f"prepare: {len(texts)} texts but {len(pairs)} partners; give one for each")
     firsts = tokenizer.encode_batch(texts, special)
     seconds = tokenizer.encode_batch(pairs, special) if pairs is not None else [None] * len(firsts)
     rows = [tokenizer.dress(*tokenizer.truncate(a, b, max_length)) for a, b in zip(firsts, seconds)]
-    if tokenizer.pad_token is None and len({len(ids) for ids, _ in rows}) > 1:
+    lengths = {len(ids) for ids, _ in rows}
+    if pad_to is not None and (longest := max(lengths, default=0)) > pad_to:
+        raise ValueError(f"prepare: a row has {longest} tokens, more than pad_to={pad_to}; "
+                         f"set max_length={pad_to} to cut it")
+    if tokenizer.pad_token is None and len(lengths | {pad_to} - {None}) > 1:
         raise ValueError("prepare: rows of unequal length need padding, but this tokenizer has no pad_token; "
                          "set tokenizer.pad_token to one of its special tokens")
-    return tokenizer.batch(rows)
+    return tokenizer.batch(rows, pad_to)
 
 
-def batch(tokenizer: Tokenizer, rows: list[tuple[list[int], list[int]]]) -> Batch:
-    """Dressed rows, (ids, types) each, padded on the right to the longest."""
+def batch(tokenizer: Tokenizer, rows: list[tuple[list[int], list[int]]], length: int | None = None) -> Batch:
+    """Dressed rows, (ids, types) each, padded on the right to the longest, or to `length`."""
     if not rows:
-        empty = np.zeros((0, 0), int)
+        empty = np.zeros((0, length or 0), int)
         return Batch(empty, empty, empty.astype(bool))
     ids, types = ([np.array(row, int) for row in part] for part in zip(*rows))
-    padded = pad(ids, tokenizer.pad_id or 0)
+    padded = pad(ids, tokenizer.pad_id or 0, length)
     mask = np.arange(padded.shape[1]) < np.array([len(row) for row in ids])[:, None]
-    return Batch(padded, pad(types), mask)
+    return Batch(padded, pad(types, 0, length), mask)
 
 
 def dress(tokenizer: Tokenizer, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:
@@ -162,18 +174,13 @@ def truncate(tokenizer: Tokenizer, a: list[int], b: list[int] | None,
                          f"use at least {max_length - room}")
     if b is None:
         return a[:room], None
-    if len(a) + len(b) <= room:
-        return a, b
-    short, long = sorted((len(a), len(b)))
-    long = max(short, room - short)
-    if short + long > room:
-        short, long = room // 2, room - room // 2
-    keep_a, keep_b = (long, short) if len(a) > len(b) else (short, long)
+    short = min(len(a), len(b), room // 2)
+    keep_a, keep_b = (room - short, short) if len(a) > len(b) else (short, room - short)
     return a[:keep_a], b[:keep_b]
 
 
 Tokenizer.split_special, Tokenizer.encode_with_offsets = split_special, encode_with_offsets
-Tokenizer.continues_word, Tokenizer.starting_with = continues_word, starting_with
+Tokenizer.continues_word, Tokenizer.id_of = continues_word, id_of
 Tokenizer.encode_batch, Tokenizer.prepare, Tokenizer.batch = encode_batch, prepare, batch
 Tokenizer.dress, Tokenizer.truncate = dress, truncate
 

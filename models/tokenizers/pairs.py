@@ -156,15 +156,20 @@ def count_words(texts: str | Iterable[str], split: Callable[[str], Iterable[list
 
 
 def first_symbols(counts: dict[str, int], spell: Callable[[str], list[str]], special_tokens: Iterable[str],
-                  alphabet: Iterable[str] | None) -> list[str]:
+                  alphabet: Iterable[str] | None, limit_alphabet: int | None) -> list[str]:
     """The tokens before any merge: special ones, the characters by code point, then the marked symbols, sorted.
 
     spell(word) gives a word's symbols, marked ("##x", "x</w>") or plain. A given alphabet (characters and marked
-    symbols) is taken as it stands.
+    symbols) is taken as it stands; limit_alphabet keeps only the most frequent characters.
     """
     if alphabet is None:
-        characters = {character for word in counts for character in word}
-        alphabet = [*sorted(characters), *sorted({symbol for word in counts for symbol in spell(word)} - characters)]
+        characters = Counter()
+        for word, count in counts.items():
+            for character in word:
+                characters[character] += count
+        kept = set(sorted(sorted(characters), key=characters.get, reverse=True)[:limit_alphabet])
+        symbols = {symbol for word in counts for symbol, character in zip(spell(word), word) if character in kept}
+        alphabet = [*sorted(kept), *sorted(symbols - kept)]
     return [*special_tokens, *alphabet]
 
 
@@ -178,7 +183,7 @@ def learn_vocabulary(tokens: list, counts: dict[str, int], spell: Callable[[str]
     """
     if vocab_size < len(tokens):
         raise ValueError(f"vocab_size {vocab_size} is smaller than the alphabet: special tokens and single symbols are "
-                         f"{len(tokens)}; use at least that, or limit the alphabet")
+                         f"{len(tokens)}; use at least that, or set limit_alphabet")
     if score not in ("frequency", "likelihood"):
         raise ValueError(f"score {score!r} is neither 'frequency' nor 'likelihood'")
     ids = {token: i for i, token in enumerate(tokens)}

@@ -8,10 +8,9 @@ ELMo (Peters et al. 2018): a word is not an id but 50 of them, to be read by a c
 whose only byte is 256 or 257. All ids are stored plus one, so that 0 can pad sentences.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -34,7 +33,7 @@ class Bytes(Tokenizer):
                          Frame(["A", "</s>"], ["A", "</s>", "B", "</s>"], [0] * 4), "<pad>")
 
     @classmethod
-    def train(cls, texts: str | Iterable[str] = (), vocab_size: int | None = None) -> Bytes:
+    def train(cls, texts: str | Iterable[str] = (), vocab_size: int | None = None) -> Self:
         """There is nothing to learn; vocab_size, if given, must be the 384 that there are."""
         if vocab_size not in (None, len(cls().tokens)):
             raise ValueError(f"vocab_size {vocab_size}: the byte scheme always has {len(cls().tokens)} ids")
@@ -59,11 +58,9 @@ class Bytes(Tokenizer):
         write_own(path, "Bytes", {})
 
     @classmethod
-    def load(cls, path: str | Path) -> Bytes:
+    def load(cls, path: str | Path) -> Self:
         read_own(path, "Bytes")
         return cls()
-
-    from_pretrained = load
 
 
 class ElmoCharacters:
@@ -112,7 +109,5 @@ class ElmoCharacters:
         write_own(path, "ElmoCharacters", {"characters": self.characters})
 
     @classmethod
-    def load(cls, path: str | Path) -> ElmoCharacters:
+    def load(cls, path: str | Path) -> Self:
         return cls(read_own(path, "ElmoCharacters").get("characters", 50))
-
-    from_pretrained = load

@@ -5,9 +5,10 @@ decoder, post_processor and added tokens in one file) or the older files of its 
 `vocab.txt`, `spiece.model`). We read both and write tokenizer.json.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from models.files import read_json, read_text, write_json
+from models.files import read_json, read_text, write_json, write_text
 from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read, tokenizer_file
 
 BPE = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
@@ -25,6 +26,12 @@ def read_merges(path: str | Path) -> list[tuple[str, str]]:
             raise ValueError(f"{path}, line {number}: {line[:60]!r} is not two tokens with a space between")
         merges.append(tuple(pair))
     return merges
+
+
+def write_two_files(folder: str | Path, vocab: dict[str, int], merges: Iterable[tuple[str, str]]) -> None:
+    """The two files that GPT-1 and GPT-2 were published with: vocab.json and merges.txt."""
+    write_json(Path(folder) / "vocab.json", vocab)
+    write_text(Path(folder) / "merges.txt", "\n".join(["#version: 0.2", *map(" ".join, merges), ""]))
 
 
 def framed(cls: str, sep: str, doubled: bool = False) -> Frame:

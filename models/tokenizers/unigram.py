@@ -7,15 +7,15 @@ too large and dropping the pieces that are missed least (unigram_training.py).
 As SentencePiece has it:
 - text is normalized, spaces become U+2581 and one leads the text (sentencepiece.py)
 - a character that is no piece costs 10 more than the worst piece; a run of such becomes one <unk>
+- `sample` draws a segmentation instead of taking the best: subword regularization for training
 Against it: words are segmented one by one and remembered, as no piece of such a vocabulary spans two words.
 """
-
-from __future__ import annotations
 
 import base64
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -39,6 +39,8 @@ OWN_STEPS = [{"type": "Replace", "pattern": {"String": "\x85"}, "content": " "},
 
 class Unigram(Tokenizer):
     """pieces: (piece, log probability) by id; the special ones take no part in segmentation."""
+
+    opening = MARK
 
     def __init__(self, pieces: list[tuple[str, float]], special: dict[str, Special], unk_token: str = "<unk>",
                  steps: list[dict] | None = None, prefix: bool = True, collapse: bool = True,
@@ -66,7 +68,7 @@ class Unigram(Tokenizer):
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = T5_TOKENS,
-              extra_ids: int = 0, progress=None) -> Unigram:
+              extra_ids: int = 0, progress=None) -> Self:
         """Learns pieces by expectation maximization and pruning; vocab_size counts all tokens.
 
         extra_ids: T5's sentinels <extra_id_0>, <extra_id_1>, ... at the end of the vocabulary, the first one last.
@@ -125,6 +127,33 @@ class Unigram(Tokenizer):
             end = start[end]
         return path[::-1]
 
+    def sample(self, text: str, rng: np.random.Generator, alpha: float = 0.1) -> list[int]:
+        """A segmentation drawn with probability proportional to P(segmentation)^alpha; alpha=0 draws evenly.
+
+        Forwards, total[end] sums over all segmentations of text[:end]; backwards, each piece is drawn in proportion
+        to what it adds to that sum.
+        """
+        text, _ = squeeze(*align(self.normalize, text), self.prefix, self.collapse)
+        n, total, arriving = len(text), [0.0] + [-math.inf] * len(text), [[] for _ in range(len(text) + 1)]
+        for i in range(n):
+            single = False
+            for end in range(i + 1, n + 1):
+                found = self.table.get(text[i:end], False)
+                if found is False:
+                    break
+                if found is not None:
+                    single = single or end == i + 1
+                    arriving[end].append((total[i] + alpha * found[0], i, found[1]))
+            if not single:
+                arriving[i + 1].append((total[i] + alpha * self.unknown_score, i, self.unk_id))
+            total[i + 1] = float(np.logaddexp.reduce([score for score, _, _ in arriving[i + 1]]))
+        ids, end = [], n
+        while end:
+            weights = np.exp([score - total[end] for score, _, _ in arriving[end]])
+            _, end, i = arriving[end][rng.choice(len(weights), p=weights / weights.sum())]
+            ids.append(i)
+        return self.fuse(ids[::-1])
+
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         normalized, places = squeeze(*align(self.normalize, text), self.prefix, self.collapse)
         ids, offsets, start = [], [], 0
@@ -146,9 +175,6 @@ class Unigram(Tokenizer):
             text += UNKNOWN_TEXT if piece == self.unk_token else piece.replace(MARK, " ")
         return text
 
-    def continues_word(self) -> np.ndarray:
-        return ~self.starting_with(MARK)
-
     # ---- files
 
     def save(self, path: str | Path) -> None:
@@ -161,7 +187,7 @@ class Unigram(Tokenizer):
             model={"type": "Unigram", "unk_id": self.unk_id, "vocab": self.pieces, "byte_fallback": False})
 
     @classmethod
-    def load(cls, path: str | Path, extra_ids: int | None = None) -> Unigram:
+    def load(cls, path: str | Path, extra_ids: int | None = None) -> Self:
         """Reads tokenizer.json, SentencePiece's spiece.model, or a folder with either.
 
         extra_ids: how many sentinels to append to a spiece.model. The default is tokenizer_config.json's, else 100
@@ -187,10 +213,8 @@ class Unigram(Tokenizer):
         return cls(pieces, special | {unk: special.get(unk, Special(unk_id))}, unk, steps, prefix, collapse,
                    spec.frame(), spec.pad_token("<pad>", "[PAD]"))
 
-    from_pretrained = load
-
     @classmethod
-    def from_spiece(cls, path: Path, extra_ids: int | None) -> Unigram:
+    def from_spiece(cls, path: Path, extra_ids: int | None) -> Self:
         """Every rule of a spiece.model as tokenizer.json would say it."""
         model = sentencepiece.read(path)
         special = {piece: Special(i) for i, (piece, _, kind) in enumerate(model.pieces)

@@ -10,12 +10,9 @@ Symbols get ids in a fixed order: characters that start words by code point, the
 (`tokenizers` gives the latter ids in an order that changes from run to run).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
-
-import numpy as np
+from typing import Self
 
 from models.files import read_json, read_text, write_text
 from models.tokenizers.base import Frame, Special, distinct, file_to_read
@@ -39,21 +36,23 @@ class WordPiece(BertWords):
             frame = framed("[CLS]", "[SEP]")
         pad_token = pad_token or ("[PAD]" if "[PAD]" in special else None)
         super().__init__(vocab, special, text, unk_token, frame, pad_token)
-        self.prefix, self.max_characters = prefix, max_characters
+        self.prefix = self.continuing = prefix
+        self.max_characters = max_characters
         self.pieces = {token: i for token, i in vocab.items() if token not in self.special}
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = BERT_TOKENS,
               lowercase: bool = True, min_frequency: int = 0, score: str = "frequency",
-              alphabet: Iterable[str] | None = None, progress=None) -> WordPiece:
+              alphabet: Iterable[str] | None = None, limit_alphabet: int | None = None, progress=None) -> Self:
         """Learns a vocabulary: special tokens, single characters, then joined pieces as they are found.
 
         score: "frequency" (as `tokenizers`) or "likelihood" (the papers). alphabet: the single symbols in the order
-        of their ids, if not the order above; others are left out of words.
+        of their ids, if not the order above; symbols outside it, or outside the limit_alphabet most frequent
+        characters, are left out of words.
         """
         text, special_tokens = BertText(lowercase), distinct(special_tokens, "[UNK]")
         counts = text.count_words(texts)
-        tokens = first_symbols(counts, spell, special_tokens, alphabet)
+        tokens = first_symbols(counts, spell, special_tokens, alphabet, limit_alphabet)
         learn_vocabulary(tokens, counts, spell, vocab_size, lambda left, right: left + right.removeprefix("##"),
                          min_frequency, score, progress)
         vocab = {token: i for i, token in enumerate(tokens)}
@@ -85,9 +84,6 @@ class WordPiece(BertWords):
                 text += token if token in LEFT_SIGNS or not text else " " + token
         return text
 
-    def continues_word(self) -> np.ndarray:
-        return self.starting_with(self.prefix)
-
     # ---- files
 
     def save(self, path: str | Path) -> None:
@@ -104,7 +100,7 @@ class WordPiece(BertWords):
                    "max_input_chars_per_word": self.max_characters, "vocab": self.vocab})
 
     @classmethod
-    def load(cls, path: str | Path, lowercase: bool | None = None) -> WordPiece:
+    def load(cls, path: str | Path, lowercase: bool | None = None) -> Self:
         """Reads tokenizer.json, vocab.txt, or a folder with either.
 
         vocab.txt does not say whether text is lower-cased: tokenizer_config.json beside it may (do_lower_case), or
@@ -121,8 +117,6 @@ class WordPiece(BertWords):
         return cls(spec.vocab(), spec.special(), BertText.from_json(spec), spec.model.get("unk_token", "[UNK]"),
                    spec.model.get("continuing_subword_prefix", "##"), spec.model.get("max_input_chars_per_word", 100),
                    spec.frame(), spec.pad_token("[PAD]"))
-
-    from_pretrained = load
 
 
 def spell(word: str) -> list[str]:

@@ -6,11 +6,10 @@ it reads by characters. So a word too rare to be predicted still has an id, by w
 </S>. The published vocabulary is sorted this way too: a sampled softmax relies on it.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 from models.sentences import find_words, words_of_sentences
 from models.tokenizers.base import Special, Tokenizer, file_to_read, read_own, write_own
@@ -32,7 +31,7 @@ class Words(Tokenizer):
         self.ids = {token: id for id, token in enumerate(tokens)}
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> Words:
+    def train(cls, texts: Iterable[str], vocab_size: int) -> Self:
         """The vocab_size most frequent words of the texts, marks included, and after them all others."""
         if vocab_size < 4:
             raise ValueError(f"vocab_size {vocab_size} has no room for a word beside <S>, </S>, <UNK>; use 4 or more")
@@ -77,10 +76,8 @@ class Words(Tokenizer):
         write_own(path, "Words", {"vocab_size": self.predicted, "tokens": self.tokens, "counts": self.counts})
 
     @classmethod
-    def load(cls, path: str | Path) -> Words:
+    def load(cls, path: str | Path) -> Self:
         spec = read_own(path, "Words")
         if missing := {"tokens", "counts", "vocab_size"} - spec.keys():
             raise ValueError(f"{file_to_read(path)} has no {', '.join(sorted(missing))}; copy it again")
         return cls(spec["tokens"], spec["counts"], spec["vocab_size"])
-
-    from_pretrained = load

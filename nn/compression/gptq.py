@@ -6,12 +6,11 @@ after another, and what a rounding does to the outputs is made up for by the col
 correction is -error / U_jj * U_j, with U the upper Cholesky factor of H's inverse (Optimal Brain Surgeon's formula).
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from nn.compression.integers import decode, encode, find_range
 from nn.compression.surgery import observe
 from nn.module import Module
 from tinytensor import backend
@@ -20,12 +19,12 @@ BLOCK = 128  # columns corrected one by one; those behind them get all correctio
 DAMPING = 0.01  # times H's mean diagonal, added to it: inputs that hardly vary would ask for wild corrections
 
 
-def gptq(weight, products, group: int | None, find_range: Callable, encode: Callable, decode: Callable) -> tuple:
+def gptq(weight, products, group: int | None, scale, zero, *how) -> tuple:
     """(codes (M, K) int8, scale, zero_point) of a NumPy weight (M, K) whose inputs have the sums of products (K', K').
 
-    group: how many columns share a scale, which is found from their corrected weights when the first comes up; None:
-    all of them. K' < K columns have inputs; those behind are padding.   find_range(part (M, n)) -> (scale, zero_point),
-    (M, 1) or (1, 1) each;   encode(part, scale, zero_point) -> int8;   decode is its inverse.
+    K' < K columns have inputs; those behind are padding.   scale, zero: (M, 1) or (1, 1), of all columns. With a group,
+    so many columns share a scale, which is found from their corrected weights when the first comes up.   how: bits,
+    symmetric and ranges, see integers.py.
     """
     W = weight.astype(np.float64)
     M, K = W.shape
@@ -36,16 +35,16 @@ def gptq(weight, products, group: int | None, find_range: Callable, encode: Call
         stop = min(start + BLOCK, K)
         errors = np.empty((M, stop - start))
         for j in range(start, stop):
-            if not scales or (group and j % group == 0):
-                scale, zero = find_range(W[:, j : j + group if group else K].astype(np.float32))
+            if group and j % group == 0:
+                scale, zero = find_range(W[:, j : j + group].astype(np.float32), *how)
                 scales.append(scale)
                 zeros.append(zero)
-            codes[:, j] = encode(W[:, j : j + 1].astype(np.float32), scale, zero)[:, 0]
+            codes[:, j] = encode(W[:, j : j + 1].astype(np.float32), scale, zero, *how[:2])[:, 0]
             error = (W[:, j] - decode(codes[:, j : j + 1], scale, zero)[:, 0]) / U[j, j]
             W[:, j + 1 : stop] -= np.outer(error, U[j, j + 1 : stop])
             errors[:, j - start] = error
         W[:, stop:] -= errors @ U[start:stop, stop:]
-    return codes, np.concatenate(scales, axis=1), np.concatenate(zeros, axis=1)
+    return (codes, np.concatenate(scales, axis=1), np.concatenate(zeros, axis=1)) if group else (codes, scale, zero)
 
 
 def _factor(products: np.ndarray, K: int) -> np.ndarray:

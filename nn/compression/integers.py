@@ -7,8 +7,6 @@ quantize.py says what shares a scale. The range of the values may be found in th
 (mse): what is clipped is then worth the finer steps between.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinytensor import backend

@@ -10,10 +10,10 @@ At rank 8 a layer of 768 x 768 trains 12,288 numbers instead of 589,824; the opt
 training is over, `merge` adds B @ A to W and the model is an ordinary one again, as fast as before.
 
     add_adapters(model, rank=8)           freeze the model, put an adapter beside every Linear of its blocks
+    adapter_state(model)                  the adapters' weights alone, to be kept in a small file
+    load_adapters(model, state)           put them into a model that add_adapters has prepared
     merge(model)                          back to ordinary layers
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -24,7 +24,7 @@ from nn import init
 from nn.compression.surgery import replace_modules
 from nn.layers import Dropout, Linear
 from nn.module import Module, Parameter
-from tinytensor import Tensor, ops
+from tinytensor import Tensor, backend, ops
 
 
 class LoRALinear(Module):
@@ -33,8 +33,8 @@ class LoRALinear(Module):
     def __init__(self, base: Linear, rank: int, alpha: float, dropout: float = 0.0):
         outputs, inputs = base.weight.shape
         if not 1 <= rank <= min(outputs, inputs):
-            shape = base.weight.shape
-            raise ValueError(f"rank {rank} must be from 1 to {min(shape)}, the smaller side of {shape}")
+            raise ValueError(f"rank {rank} must be from 1 to {min(outputs, inputs)}, the smaller side of "
+                             f"{base.weight.shape}")
         base.requires_grad_(False)
         self.base = base
         self.scale = alpha / rank
@@ -62,10 +62,8 @@ class LoRALinear(Module):
         return self.base
 
 
-def add_adapters(
-    model: Module, rank: int = 8, alpha: float | None = None, dropout: float = 0.0,
-    layers: Iterable[str] = ("*blocks.*",), trained: Iterable[str] = (),
-) -> Module:  # fmt: skip
+def add_adapters(model: Module, rank: int = 8, alpha: float | None = None, dropout: float = 0.0,
+                 layers: Iterable[str] = ("*blocks.*",), trained: Iterable[str] = ()) -> Module:
     """Freeze the model and give an adapter to each Linear whose dotted name fits one of the patterns `layers`.
 
     alpha: how strongly the adapters count, `rank` if not said: the product B @ A as it is.   dropout: on what the
@@ -81,6 +79,30 @@ def add_adapters(
     adapted = lambda module: LoRALinear(module, rank, alpha or rank, dropout) if id(module) in chosen else module
     replace_modules(model, adapted)
     return model
+
+
+def adapter_state(model: Module) -> dict[str, np.ndarray]:
+    """Name -> array of the adapters alone."""
+    return {name: backend.to_numpy(parameter.data) for name, parameter in _adapters(model).items()}
+
+
+def load_adapters(model: Module, state: dict[str, np.ndarray]) -> Module:
+    """Put saved adapters into a model that add_adapters has prepared in the same way."""
+    own = _adapters(model)
+    if different := sorted(own.keys() ^ state.keys()):
+        raise ValueError(f"these adapters belong to other layers: {different[0]} is only on one side")
+    for name, parameter in own.items():
+        if parameter.shape != state[name].shape:
+            shapes = f"{state[name].shape}, expected {parameter.shape}"
+            raise ValueError(f"the adapter {name} is {shapes}; is the rank another?")
+    for name, parameter in own.items():
+        parameter.data[...] = backend.to_device(state[name], parameter.device)
+    return model
+
+
+def _adapters(model: Module) -> dict[str, Parameter]:
+    adapters = [(name, module) for name, module in model.named_modules() if isinstance(module, LoRALinear)]
+    return {f"{name}.{part}": value for name, one in adapters for part, value in (("a", one.a), ("b", one.b))}
 
 
 def merge(model: Module) -> Module:

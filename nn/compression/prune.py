@@ -11,8 +11,6 @@ Michel et al. 2019, arXiv:1905.10650, for heads), activation (for weights that i
 arXiv:2306.11695), movement (Sanh et al. 2020, arXiv:2005.07683; gathered in training) and chance, the control.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -66,10 +64,8 @@ class Group:
             view(parameter.mask)[parameter.xp.asarray(~kept)] = False
 
 
-def prune(
-    model: Module, amount: float = 0.5, what: str = "weights", by: str | dict[str, np.ndarray] = "magnitude", *,
-    whole: bool = False, batches: Sequence[dict] = (),
-) -> Module:  # fmt: skip
+def prune(model: Module, amount: float = 0.5, what: str = "weights", by: str | dict[str, np.ndarray] = "magnitude", *,
+          whole: bool = False, batches: Sequence[dict] = ()) -> Module:
     """Mask units of the lowest scores until the share `amount` of them is masked (those of earlier calls included).
 
     what: weights (of linear and LSTM layers), 2:4 (the two lower of every four neighbours in a row, a pattern that
@@ -86,10 +82,7 @@ def prune(
     if not found:
         raise ValueError(f"this {type(model).__name__} has no {what} to prune")
     values = scores(model, found, by, batches)
-    if what == "2:4":
-        kept = [_two_of_four(score, group.parts[0][0].shape) for score, group in zip(values, found)]
-    else:
-        kept = choose(values, found, amount, whole)
+    kept = [_two_of_four(value) for value in values] if what == "2:4" else choose(values, found, amount, whole)
     for group, keep in zip(found, kept):
         group.keep_only(keep)
     apply_masks(model)
@@ -101,11 +94,9 @@ def choose(values: list[np.ndarray], found: list[Group], amount: float, whole: b
     values = [np.where(group.kept(), value, -np.inf) for value, group in zip(values, found)]
     for value, group in zip(values, found):
         value[np.argsort(-value, kind="stable")[: group.least]] = np.inf
-    if not whole:
-        return [_all_but_lowest(value, round(amount * len(value))) for value in values]
-    together = np.concatenate(values)
-    kept = _all_but_lowest(together, round(amount * len(together)))
-    return np.split(kept, np.cumsum([len(value) for value in values])[:-1])
+    compared = [np.concatenate(values)] if whole else values
+    kept = [_all_but_lowest(value, round(amount * len(value))) for value in compared]
+    return np.split(kept[0], np.cumsum([len(value) for value in values])[:-1]) if whole else kept
 
 
 def _all_but_lowest(values: np.ndarray, number: int) -> np.ndarray:
@@ -115,9 +106,9 @@ def _all_but_lowest(values: np.ndarray, number: int) -> np.ndarray:
     return kept | (values == np.inf)
 
 
-def _two_of_four(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _two_of_four(values: np.ndarray) -> np.ndarray:
     """The two higher of each four neighbours along the inputs."""
-    ranks = values.reshape(*shape[:-1], -1, 4).argsort(axis=-1, kind="stable").argsort(axis=-1)
+    ranks = values.reshape(-1, 4).argsort(axis=-1, kind="stable").argsort(axis=-1)
     return (ranks >= 2).reshape(-1)
 
 
@@ -288,17 +279,18 @@ def _prune_layers(model: Module, amount: float, by: str | dict, batches: Sequenc
     if not found:
         raise ValueError(f"this {type(model).__name__} has no layers to prune, each a block of its own")
     for blocks in found:
+        if by == "activation":
+            values = _changes(model, blocks, batches)
+        else:  # a layer is all its weights
+            layers = [Group("", 1, [(p, lambda a: a[None]) for p in block.parameters()]) for block in blocks]
+            values = np.concatenate(scores(model, layers, by, batches))
         number = min(round(amount * len(blocks)), len(blocks) - 1)
-        values = _layer_scores(model, blocks, by, batches)
         surgery.keep_layers(model, blocks, np.flatnonzero(_all_but_lowest(values, number)))
     return model
 
 
-def _layer_scores(model: Module, blocks: Blocks, by: str | dict, batches: Sequence[dict]) -> np.ndarray:
-    """As for other units, a layer being all its weights; by activation: how much it changes the stream, relatively."""
-    if by != "activation":
-        found = [Group("", 1, [(p, lambda a: a[None]) for p in block.parameters()]) for block in blocks]
-        return np.concatenate(scores(model, found, by, batches))
+def _changes(model: Module, blocks: Blocks, batches: Sequence[dict]) -> np.ndarray:
+    """How much each block changes the stream, relatively."""
     change = dict.fromkeys(map(id, blocks), 0.0)
 
     def see(block: Module, arguments: tuple, result) -> None:

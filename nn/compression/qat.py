@@ -6,8 +6,6 @@ distance between values is learned with the weights (LSQ, Esser et al. 2020, arX
 the integers; what the model computes stays the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

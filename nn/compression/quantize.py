@@ -10,8 +10,6 @@ Jacob et al. 2018 (arXiv:1712.05877) for integer arithmetic; Dettmers et al. 202
 the row on both sides; Frantar et al. 2023 (arXiv:2210.17323) for GPTQ's rounding (nn/compression/gptq.py).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -32,11 +30,9 @@ SAMPLE = 50_000  # values of each layer's input that calibration looks at
 INPUT_BITS = 8
 
 
-def quantize(
-    model: Module, bits: int = 8, *, per: str = "channel", group: int = 32, symmetric: bool = True,
-    ranges: str = "minmax", activations: str = "dynamic", rounding: str = "nearest", embeddings: bool = True,
-    batches: Sequence[dict] = (),
-) -> Module:  # fmt: skip
+def quantize(model: Module, bits: int = 8, *, per: str = "channel", group: int = 32, symmetric: bool = True,
+             ranges: str = "minmax", activations: str = "dynamic", rounding: str = "nearest", embeddings: bool = True,
+             batches: Sequence[dict] = ()) -> Module:
     """Store the weights of all linear layers, tables and LSTMs as integers of `bits` bits (2 to 8).
 
     per: "channel" or "tensor", what shares a scale; with 4 bits and fewer it is `group` neighbours in a row, and two
@@ -82,9 +78,8 @@ def to_integers(weight, products=None, *, bits: int, per: str | int, symmetric: 
     weight = weight if products is None else backend.to_numpy(weight)  # gptq goes column by column, on the CPU
     xp = backend.array_module(weight)
     if bits <= 4:  # a row is cut into groups, the last of which is filled up with zeros
-        padded = xp.zeros((rows, -(-columns // per) * per), np.float32)
-        padded[:, :columns] = weight
-        weight, shape = padded, (rows, -1, per)
+        weight = xp.pad(weight.astype(np.float32, copy=False), ((0, 0), (0, -columns % per)))
+        shape = (rows, -1, per)
     else:
         shape = (1, 1, -1) if per == "tensor" else (rows, 1, columns)
     alike = weight.reshape(shape)  # what shares a scale lies along the last axis
@@ -92,10 +87,7 @@ def to_integers(weight, products=None, *, bits: int, per: str | int, symmetric: 
     codes = encode(alike, scale, zero, bits, symmetric).reshape(weight.shape)
     scale, zero = scale[..., 0], zero[..., 0]
     if products is not None:
-        found, group = (scale, zero), per if bits <= 4 else None
-        ranged = lambda part: find_range(part, bits, symmetric, ranges) if group else found
-        encoded = lambda part, *how: encode(part, *how, bits, symmetric)
-        codes, scale, zero = gptq(weight, products, group, ranged, encoded, decode)
+        codes, scale, zero = gptq(weight, products, per if bits <= 4 else None, scale, zero, bits, symmetric, ranges)
     codes, scale, zero = (backend.to_device(array, device) for array in (codes, scale, zero))
     codes = backend.backend_of(codes).pack_int4(codes) if bits <= 4 else codes
     return codes, scale, None if symmetric else zero, columns
@@ -178,37 +170,33 @@ class QuantizedLinear(Quantized):
 
     def _integers(self, x):
         """x (N, K) float -> x @ weight^T (N, M) float, through products of integers."""
-        xp, kernels = self.codes.xp, backend.backend_of(x)
-        if self.input_zero is None:
-            scale, zero = find_range(x, INPUT_BITS)
-        else:
-            scale, zero = self.input_scale.data, self.input_zero.data
-        codes = encode(x, scale, zero, INPUT_BITS, symmetric=self.input_zero is None)
+        kernels, dynamic = backend.backend_of(x), self.input_zero is None
+        scale, zero = find_range(x, INPUT_BITS) if dynamic else (self.input_scale.data, self.input_zero.data)
+        codes = encode(x, scale, zero, INPUT_BITS, symmetric=dynamic)
         if self.packed:
-            return self._groups(kernels, codes, scale, None if self.input_zero is None else zero)
+            return self._groups(kernels, codes, None if dynamic else zero) * scale
         sums = kernels.int8_matmul(codes, self.codes.data)
         if self.zero_point is not None:
             sums -= codes.sum(axis=1, dtype=np.int32)[:, None] * self.zero_point.data.reshape(1, -1).astype(np.int32)
-        if self.input_zero is not None:
+        if not dynamic:
             sums -= zero.astype(np.int32) * self.row_sums.data
         y = sums.astype(np.float32)
         y *= self.scale.data.reshape(1, -1)
-        y *= xp.asarray(scale)
+        y *= scale
         return y
 
-    def _groups(self, kernels, codes, scale, zero):
-        """The same with 4-bit weights. What zero points add are sums over groups, times the groups' scales."""
+    def _groups(self, kernels, codes, zero):
+        """The same with 4-bit weights, but for the inputs' scale. Zero points add sums over groups, times their scales.
+        """
         G = self.scale.shape[1]
-        width = 2 * self.codes.shape[1]
-        padded = self.codes.xp.zeros((len(codes), width), np.int8)
-        padded[:, : self.columns] = codes
+        padded = self.codes.xp.pad(codes, ((0, 0), (0, 2 * self.codes.shape[1] - self.columns)))
         y = kernels.int4_matmul(padded, self.codes.data, self.scale.data)
         if self.zero_point is not None:
             sums = padded.reshape(len(codes), G, -1).sum(axis=-1, dtype=np.int32).astype(np.float32)
             y -= sums @ (self.scale.data * self.zero_point.data).T
         if zero is not None:
             y -= zero.astype(np.float32) * (self.floats().sum(axis=1))
-        return y * scale
+        return y
 
 
 class QuantizedEmbedding(Quantized):
@@ -221,8 +209,7 @@ class QuantizedEmbedding(Quantized):
 class QuantizedSoftmax(QuantizedLinear):
     """ELMo's softmax over words with its table as integers, for evaluation: see nn.softmax.FullSoftmax."""
 
-    def scores(self, x: Tensor) -> Tensor:
-        return ops.linear(x, self.weight, self.bias)
+    scores = FullSoftmax.scores
 
     def loss(self, x: Tensor, targets: np.ndarray) -> Tensor:
         return ops.cross_entropy(self.scores(x), targets, reduction="sum")
@@ -265,19 +252,18 @@ def _replacement(module: Linear | Embedding | FullSoftmax, matrix: tuple) -> Qua
 
 def fit_quantized(module: Module, name: str, arrays: dict[str, np.ndarray]) -> Module:
     """The quantized layer for a layer of a file whose arrays begin with `name`, or the module as it is."""
-    part = lambda field, name=name: arrays.get(f"{name}.{field}")
-    matrix = lambda columns, name=name: (*(part(field, name) for field in ("codes", "scale", "zero_point")), columns)
-    if isinstance(module, REPLACED) and part("codes") is not None:
-        layer = _replacement(module, matrix(module.weight.shape[1]))
+    parts = lambda name, *fields: [arrays.get(f"{name}.{field}") for field in fields]
+    matrix = lambda name, columns: (*parts(name, "codes", "scale", "zero_point"), columns)
+    if isinstance(module, REPLACED) and f"{name}.codes" in arrays:
+        layer = _replacement(module, matrix(name, module.weight.shape[1]))
         if isinstance(layer, QuantizedLinear):
-            inputs = (_constant(part(field)) for field in ("input_scale", "input_zero", "row_sums"))
+            inputs = map(_constant, parts(name, "input_scale", "input_zero", "row_sums"))
             layer.input_scale, layer.input_zero, layer.row_sums = inputs
         return layer
-    if isinstance(module, LSTM):
+    if isinstance(module, LSTM) and any(other.startswith(f"{name}.matrices.") for other in arrays):
         columns = {own: p.shape[1] for own, p in module.named_parameters() if p.ndim == 2}
-        if all(part(f"matrices.{own}.codes") is not None for own in columns):
-            read = lambda own: Quantized(*matrix(columns[own], f"{name}.matrices.{own}"))
-            return QuantizedLSTM(module, {own: read(own) for own in columns})
+        read = {own: Quantized(*matrix(f"{name}.matrices.{own}", count)) for own, count in columns.items()}
+        return QuantizedLSTM(module, read)
     return module
 
 

@@ -7,8 +7,6 @@ shape and changes its layers to what the file has. `plain_state` goes the other 
 model, as `transformers` has it, computes the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,19 +41,14 @@ def state(model: Module) -> dict[str, np.ndarray]:
 def load(model: Module, arrays: dict[str, np.ndarray]) -> None:
     """Give the model the weights of a file, and first the shapes, the kinds of layers and the masks they need."""
     fit(model, arrays)
-    parameters = dict(model.named_parameters())
-    values = {}
-    for name, array in arrays.items():
-        if name.endswith(MASK):
-            continue
-        if name + MASK in arrays and name in parameters:
-            mask = backend.to_numpy(parameters[name].mask)
+    values = {name: array for name, array in arrays.items() if not name.endswith(MASK)}
+    for name, parameter in model.named_parameters():
+        if name in values and name + MASK in arrays:
+            array, mask = values[name], backend.to_numpy(parameter.mask)
             if mask.sum() != array.size:
                 raise ValueError(f"the mask of {name} keeps {mask.sum()} values, but the file has {array.size}")
             values[name] = np.zeros(mask.shape, array.dtype)
             values[name][mask] = array
-        else:
-            values[name] = array
     model.load_state_dict(values)
 
 
@@ -112,10 +105,9 @@ def plain_state(model: Module, full: Module) -> dict[str, np.ndarray]:
     for module in model.modules():
         rounds = isinstance(module, QuantizedLinear) and module.input_scale is not None
         if rounds or isinstance(module, TrainedQuantized):
-            raise ValueError(
-                f"this {type(model).__name__} rounds what goes into its layers to 8 bits, which no published model "
-                'does; write the model it was made from, or quantize that with activations="none"'
-            )
+            raise ValueError(f"this {type(model).__name__} rounds what goes into its layers to 8 bits, which no "
+                             "published model does; write the model it was made from, or quantize that with "
+                             'activations="none"')
     weights = {name: backend.to_numpy(array) for name, array in model.state_dict().items()}
     names: dict[int, str] = {}
     for name, module in model.named_modules():

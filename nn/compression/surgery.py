@@ -3,11 +3,10 @@
 Pruning, quantization and distillation all change a model that exists. They know its layers by their classes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Self
 
 import numpy as np
 
@@ -157,7 +156,7 @@ class ShrunkEmbedding(Module):
         self.place = Parameter(rows.xp.asarray(place, np.int32), requires_grad=False)
 
     @classmethod
-    def of(cls, embedding: Embedding) -> ShrunkEmbedding:
+    def of(cls, embedding: Embedding) -> Self:
         weight, xp = embedding.weight, embedding.weight.xp
         kept = weight.mask.any(axis=1)
         rows = xp.concatenate([weight.data[kept], xp.zeros_like(weight.data[:1])])

@@ -3,7 +3,7 @@ import pytest
 
 from models import GPT, GPTConfig
 from nn import Linear
-from nn.compression.lora import LoRALinear, add_adapters, merge
+from nn.compression.lora import LoRALinear, adapter_state, add_adapters, load_adapters, merge
 from tests.helpers import assert_close, gradient, tensor
 from tests.models.test_gpt import SMALL, randomized, some_ids
 from tests.nn.test_attention import double
@@ -16,13 +16,9 @@ def adapted(seed: int = 0, **options) -> GPT:
     """A GPT whose adapters are no longer zero."""
     model = add_adapters(randomized(CONFIG), **options)
     draw = np.random.default_rng(seed)
-    for adapter in adapters(model).values():
-        adapter.b.data += 0.1 * draw.standard_normal(adapter.b.shape).astype(np.float32)
+    for name, array in adapter_state(model).items():
+        array += 0.1 * draw.standard_normal(array.shape).astype(np.float32) * name.endswith(".b")
     return model
-
-
-def adapters(model: GPT) -> dict[str, LoRALinear]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
 
 
 def test_a_new_adapter_changes_nothing():
@@ -80,11 +76,18 @@ def test_only_the_adapters_learn_and_they_learn():
 
 def test_layers_are_chosen_by_name_and_others_may_go_on_training():
     model = add_adapters(randomized(CONFIG), rank=2, layers=["*.qkv"], trained=["norm.*"])
-    assert sorted(adapters(model)) == [f"blocks.{n}.attention.qkv" for n in (0, 1)]
+    assert sorted(adapter_state(model)) == [f"blocks.{n}.attention.qkv.{m}" for n in (0, 1) for m in "ab"]
     learning = [name for name, p in model.named_parameters() if p.requires_grad]
     assert sorted({name.rpartition(".")[0] for name in learning}) == [
         "blocks.0.attention.qkv", "blocks.1.attention.qkv", "norm",
     ]  # fmt: skip
+
+
+def test_saved_adapters_make_the_same_model_again():
+    model, ids = adapted(rank=2), some_ids(CONFIG)
+    state = {name: array.copy() for name, array in adapter_state(model).items()}
+    again = load_adapters(add_adapters(randomized(CONFIG), rank=2), state)
+    np.testing.assert_array_equal(again(ids).data, model(ids).data)
 
 
 def test_cached_steps_of_an_adapted_model_are_those_of_the_full_pass():
@@ -109,3 +112,11 @@ def test_dropout_on_what_adapters_read_works_in_training_only():
 def test_bad_adapters_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         add_adapters(randomized(CONFIG), **options)
+
+
+def test_adapters_of_another_model_are_refused():
+    state = adapter_state(adapted(rank=2))
+    with pytest.raises(ValueError, match=r"is \(2, 8\), expected \(3, 8\); is the rank another"):
+        load_adapters(adapted(rank=3), state)
+    with pytest.raises(ValueError, match="belong to other layers"):
+        load_adapters(adapted(rank=2, layers=["*.qkv"]), state)

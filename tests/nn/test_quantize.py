@@ -193,9 +193,9 @@ def test_gptq_is_rounding_to_nearest_where_inputs_are_not_correlated():
     from nn.compression.gptq import gptq
 
     weight = values(8, 20)
-    how = lambda part: find_range(part, 4)
-    codes, _, _ = gptq(weight, np.eye(20) * 3, None, how, lambda p, s, z: encode(p, s, z, 4, True), decode)
-    assert (codes == encode(weight, *how(weight), 4, True)).all()
+    found = find_range(weight, 4)
+    codes, _, _ = gptq(weight, np.eye(20) * 3, None, *found, 4, True, "minmax")
+    assert (codes == encode(weight, *found, 4, True)).all()
 
 
 def test_an_lstm_with_integer_matrices_is_close_to_the_float_one(tmp_path):

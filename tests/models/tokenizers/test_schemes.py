@@ -11,7 +11,6 @@ from models.tokenizers.bert_text import BertText
 from models.tokenizers.sentencepiece import align
 from models.tokenizers.unigram_training import digamma
 from tests.models.tokenizers.awkward_texts import CORPUS
-from tests.models.tokenizers.two_files import write_two_files
 
 # ---- BERT's clean-up
 
@@ -68,6 +67,13 @@ def test_the_alphabet_stands_in_a_fixed_order():
     assert tokens[:6] == ["[UNK]", "a", "b", "c", "##a", "##b"]
 
 
+def test_a_limited_alphabet_keeps_the_most_frequent_characters():
+    tokenizer = WordPiece.train("aaaa bbb cc", 20, limit_alphabet=2)
+    assert "c" not in tokenizer.vocab and tokenizer.encode("cc") == [tokenizer.unk_id]
+    with pytest.raises(ValueError, match=r"vocab_size 5 is smaller than the alphabet.* or set limit_alphabet"):
+        WordPiece.train("aaaa bbb cc", 5)
+
+
 def test_a_vocabulary_without_the_unknown_token_is_refused():
     with pytest.raises(ValueError, match=r"has no '\[UNK\]' for words it cannot spell"):
         WordPiece({"a": 0})
@@ -83,9 +89,9 @@ def test_the_end_of_a_word_is_marked():
     assert tokenizer.encode_with_offsets("Lów") == ([6], [(0, 3)])
 
 
-def test_gpt1s_two_files_are_read(tmp_path):
+def test_gpt1s_two_files_are_read_and_written(tmp_path):
     tokenizer = ClassicBPE.train(CORPUS, 300)
-    write_two_files(tokenizer, tmp_path)
+    tokenizer.save_vocab_and_merges(tmp_path)
     other = ClassicBPE.load(tmp_path)
     assert (other.vocab, other.merges) == (tokenizer.vocab, tokenizer.merges)
     assert other.encode(CORPUS) == tokenizer.encode(CORPUS)
@@ -110,6 +116,22 @@ def test_a_run_of_unknown_characters_is_one_unknown_token():
     assert tokenizer.encode("axyza") == [1, 2, 0, 2]
     assert tokenizer.encode_with_offsets("axyza") == ([1, 2, 0, 2], [(0, 0), (0, 1), (1, 4), (4, 5)])
     assert tokenizer.decode([1, 2, 0, 2]) == "a \u2047 a"
+
+
+def test_sampling_draws_each_segmentation_with_its_probability():
+    tokenizer = unigram(_a=np.log(0.5), _ab=np.log(0.2), b=np.log(0.3))
+    rng = np.random.default_rng(0)
+    draws = [tuple(tokenizer.sample("ab", rng, alpha=1.0)) for _ in range(2000)]
+    # P(_a b) = 0.15, P(_ab) = 0.2: the split one is drawn 0.15 / 0.35 = 43% of the time, give or take 3.3 sigma
+    assert abs(draws.count((1, 3)) / 2000 - 0.15 / 0.35) < 0.036
+    assert tokenizer.sample("ab", rng, alpha=50.0) == [2]
+
+
+def test_sampling_gives_segmentations_of_the_same_text():
+    tokenizer, rng = Unigram.train(CORPUS, 250), np.random.default_rng(1)
+    samples = [tokenizer.sample(CORPUS, rng) for _ in range(3)]
+    assert {tokenizer.decode(ids) for ids in samples} == {tokenizer.decode(tokenizer.encode(CORPUS))}
+    assert len({tuple(ids) for ids in samples}) == 3
 
 
 def test_training_finds_the_words_a_text_is_made_of():

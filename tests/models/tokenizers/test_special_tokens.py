@@ -92,6 +92,15 @@ def test_saving_and_loading_gives_the_same_tokenizer(name, tmp_path):
         assert other.encode_batch(AWKWARD, special=True) == tokenizer.encode_batch(AWKWARD, special=True)
 
 
+@each
+def test_tokens_are_found_by_name(name):
+    tokenizer = ALL[name]
+    token = tokenizer.tokens[tokenizer.encode("sea")[0]]
+    assert tokenizer.id_of(token) == tokenizer.encode("sea")[0]
+    with pytest.raises(ValueError, match=r"has no 'no such token'"):
+        tokenizer.id_of("no such token")
+
+
 # ---- frames, truncation, padding
 
 def test_a_pair_is_framed_typed_padded_and_masked():
@@ -104,6 +113,8 @@ def test_a_pair_is_framed_typed_padded_and_masked():
     assert batch.types[0].tolist() == [0] * (len(sea) + 2) + [1] * (len(song) + 1)
     assert batch.types[1].tolist() == [0] * (len(sea) + 2) + [1] + [0] * len(song)
     assert batch.mask.sum(1).tolist() == [len(row), len(sea) + 3]
+    wider = tokenizer.prepare(["the", "the"], ["gulls", ""], pad_to=12)
+    assert wider.ids[0].tolist() == row + [pad] * (12 - len(row)) and wider.types.shape == wider.mask.shape == (2, 12)
 
 
 def test_the_longer_text_is_cut_first_then_both():
@@ -119,6 +130,8 @@ def test_bad_shapes_for_a_batch_are_refused_with_the_fix():
     tokenizer = ALL["wordpiece"]
     with pytest.raises(ValueError, match=r"max_length 1 is too short for the special tokens alone; use at least 2"):
         tokenizer.prepare(["the"], max_length=1)
+    with pytest.raises(ValueError, match=r"more than pad_to=3; set max_length=3"):
+        tokenizer.prepare([CORPUS], pad_to=3)
     with pytest.raises(ValueError, match=r"2 texts but 1 partners"):
         tokenizer.prepare(["a", "b"], ["c"])
     with pytest.raises(ValueError, match=r"has no pad_token"):

@@ -8,13 +8,12 @@ import pytest
 from models import tokenizers
 from models.tokenizers import ByteLevelBPE, Characters, ClassicBPE, Unigram, WordPiece
 from tests.models.tokenizers.awkward_texts import CORPUS
-from tests.models.tokenizers.two_files import write_two_files
 
 TRAINED = ByteLevelBPE.train(CORPUS, 300)
 
 
-def test_gpt2s_two_files_are_read(tmp_path):
-    write_two_files(TRAINED, tmp_path)
+def test_gpt2s_two_files_are_written_and_read(tmp_path):
+    TRAINED.save_vocab_and_merges(tmp_path)
     for other in (ByteLevelBPE.load(tmp_path), tokenizers.load(tmp_path)):
         assert (other.vocab, other.merges, other.special_tokens) == (
             TRAINED.vocab, TRAINED.merges, {"<|endoftext|>": 0})
@@ -36,7 +35,7 @@ def test_robertas_files_bring_its_frame_and_its_mask(tmp_path):
     names = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
     plain = ByteLevelBPE.train(CORPUS, 300, special_tokens=[])
     vocab = names | {token: i + 4 for i, token in enumerate(plain.tokens)} | {"<mask>": 304}
-    write_two_files(TRAINED, tmp_path)
+    TRAINED.save_vocab_and_merges(tmp_path)
     (tmp_path / "vocab.json").write_text(json.dumps(vocab))
     tokenizer = ByteLevelBPE.from_pretrained(tmp_path)
     batch = tokenizer.prepare(["a <mask>", "b"], ["c", "d"], special=True)
@@ -98,7 +97,7 @@ def test_a_merge_that_names_a_token_outside_the_vocabulary(tmp_path):
 
 @pytest.mark.parametrize("line", ["a", "a b c", "a  b"])
 def test_a_merges_file_with_a_bad_line(tmp_path, line):
-    write_two_files(TRAINED, tmp_path)
+    TRAINED.save_vocab_and_merges(tmp_path)
     lines = (tmp_path / "merges.txt").read_text().split("\n")
     write(tmp_path / "merges.txt", "\n".join([*lines[:4], line, *lines[4:]]))
     with pytest.raises(ValueError, match=r"merges.txt, line 5: .* is not two tokens with a space between"):

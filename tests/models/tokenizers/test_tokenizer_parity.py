@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece, sentencepiece
 from models.tokenizers.bytelevel import GPT2, GPT4
 from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
-from tests.models.tokenizers.two_files import write_two_files
 
 pytestmark = pytest.mark.parity
 BERT_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -122,7 +121,7 @@ def test_gpt2_equals_tiktoken_on_words_of_any_length(gpt2, gpt2_tiktoken):
 
 def test_gpt2_equals_transformers(gpt2, tmp_path):
     transformers = pytest.importorskip("transformers")
-    write_two_files(gpt2, tmp_path)
+    gpt2.save_vocab_and_merges(tmp_path)
     ours, theirs = ByteLevelBPE.from_pretrained(tmp_path), transformers.GPT2TokenizerFast.from_pretrained(tmp_path)
     assert ours.encode_batch(AWKWARD, special=True) == theirs(AWKWARD)["input_ids"]
 
