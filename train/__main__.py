@@ -5,8 +5,6 @@ Whatever is wrong with what the user gave comes up as a ValueError with one clea
 status 2.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os

@@ -12,8 +12,6 @@ trainer.safetensors alone holds all that a resumed run needs, so there is no mom
 files of different steps behind that do not fit together.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections import defaultdict

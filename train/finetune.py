@@ -4,8 +4,6 @@ The loop is the ordinary Trainer; this file makes what it trains on, and tells a
 are. A fine-tuned model's folder is a run's, with the task and the body's family in config.json.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +55,8 @@ class FineTuned:
         return rows, owners
 
     def pad(self, arrays: list[dict]) -> dict[str, np.ndarray]:
-        return self.inputs.pad(arrays, axis=self.task.length_axis)
+        """Arrays of (tokens,), or (texts, tokens) where an example has several, as one batch."""
+        return self.inputs.pad(arrays, axis=arrays[0]["mask"].ndim - 1)
 
     def answers(self, examples: list[dict], batch: int = 32) -> list:
         """What the model answers to each example."""

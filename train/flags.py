@@ -1,7 +1,5 @@
 """Command-line flags made from a config's fields: each one's name, type, default and help line, as --its-name."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import typing

@@ -8,8 +8,6 @@ How large a step to take is a function of how many were taken (Schedule). AdamW:
 (arXiv:1711.05101). Adafactor, which keeps less, has a file of its own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator

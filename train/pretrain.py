@@ -4,8 +4,6 @@ A command (train/commands/gpt.py and its kin) offers the flags of its recipe (tr
 and calls `start`, then `train`; what it does with the trained model is its own affair.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ An objective belongs to every model of a family, whoever made it: a run that goe
 for it here. A recipe is what `python -m train FAMILY` starts from; flags change any of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 

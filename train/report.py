@@ -1,7 +1,5 @@
 """What a run tells: a progress bar in the terminal, a line per event in metrics.jsonl, and a picture of the losses."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys

@@ -1,7 +1,5 @@
 """The life of a run: its folder is made, or not at all; it trains to its end, or says how to go on."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shutil

@@ -7,8 +7,6 @@ and the number of steps done (and what a model like ELMo carries along from batc
 repeats, bit for bit, what it would have done without the interruption.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import signal

@@ -10,8 +10,6 @@ Without any flag it learns from built-in stories, on all cores, in a few minutes
 Then: python -m train fill, finetune, embed
 """
 
-from __future__ import annotations
-
 import argparse
 
 import numpy as np

@@ -6,8 +6,6 @@
   python -m train distill runs/gpt-1 --layers 2 --written 2000         the student reads what the teacher wrote
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 

@@ -5,8 +5,6 @@
   python -m train embed notes/ --out vectors.npz                  keep the sentences' vectors
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

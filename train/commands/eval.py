@@ -5,8 +5,6 @@
   python -m train eval runs/gpt-1 --stride 64            windows overlap, so that no token is read without context
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from pathlib import Path

@@ -4,8 +4,6 @@
   python -m train fill --model bert-base-uncased-folder "Paris is the [MASK] of France."
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

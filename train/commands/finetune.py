@@ -14,8 +14,6 @@ Files: TSV with a line of column names, or JSON lines. The columns of each kind 
   text2text input, target, task (a prefix of the input, or none): for a T5, which learns all the others so, too
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from pathlib import Path

@@ -8,8 +8,6 @@ Without any flag it learns from built-in stories, on all cores, in about two min
   python -m train gpt --init FOLDER --data book.txt      teach a run or a published GPT-2 new text
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 

@@ -6,8 +6,6 @@
 Everything is trained anew, 1 + 4 x rounds networks for each seed, so the run should be one of seconds.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from models.files import write_text

@@ -7,8 +7,6 @@
   python -m train prune runs/gpt-pruned-1 --amount 0.9                 go on from what is masked, a round of its own
 """
 
-from __future__ import annotations
-
 import argparse
 from functools import partial
 

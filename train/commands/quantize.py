@@ -5,8 +5,6 @@
   python -m train quantize runs/gpt-1 --bits 3 --steps 500             trained as if it were quantized already
 """
 
-from __future__ import annotations
-
 import argparse
 
 from nn.compression import qat

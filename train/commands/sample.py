@@ -6,8 +6,6 @@
   python -m train sample runs/t5-1 --input "reverse: stressed"         a T5 answers an input
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

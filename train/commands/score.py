@@ -4,8 +4,6 @@
   python -m train score runs/gpt-1 --file story.txt --html story.html
 """
 
-from __future__ import annotations
-
 import argparse
 import html
 import math

@@ -10,8 +10,6 @@ Without any flag it learns span corruption from built-in stories, on all cores, 
 Then teach it tasks: python -m train finetune runs/t5-1 --task text2text --data FILE.tsv
 """
 
-from __future__ import annotations
-
 import argparse
 
 from models.files import write_text

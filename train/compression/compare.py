@@ -4,8 +4,6 @@ Whatever the method, the end is the same table: how good the model is, how many 
 takes, how long one batch takes it. Without the last three a smaller model is a claim.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import dataclasses

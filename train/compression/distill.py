@@ -16,8 +16,6 @@ whose student may be narrower. A generator can also be taught by its teacher's w
 arXiv:1606.07947): see `written_by` and TeacherWritten.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass, field
 

@@ -10,8 +10,6 @@ of training (Frankle et al. 2020, arXiv:1912.05671). The paradox is in the contr
     small dense    a narrower network of as many weights: nor the number of weights alone
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import math

@@ -6,10 +6,8 @@ is read in overlapping pieces; an answer wins over "no answer" if its score is h
 the best piece's answer counts.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -52,7 +50,7 @@ class Answer(Task):
     longest: int = 30
 
     @classmethod
-    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Answer:
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         for example in (*examples, *held_out):
             place_of(example)
         return cls()

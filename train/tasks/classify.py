@@ -1,9 +1,7 @@
 """Which class is this text, or this pair of texts?   {"text": ..., "pair": ... (or none), "label": ...}"""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -40,12 +38,8 @@ class Classify(Task):
         if len(self.labels) < 2:
             raise ValueError(f"there must be at least two labels to tell apart, not {', '.join(self.labels) or 'none'}")
 
-    @property
-    def length_axis(self) -> int:
-        return 1 if self.both_orders else 0  # arrays are (2, tokens)
-
     @classmethod
-    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Classify:
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         return cls(tuple(sorted({str(field(e, "label", (str, int), cls.kind)) for e in (*examples, *held_out)})))
 
     def rows(self, example: dict, inputs) -> list[Row]:

@@ -3,8 +3,6 @@
 Files hold JSON lines, or TSV with a line of column names first.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import zlib

@@ -4,8 +4,6 @@ Of written texts ROUGE-L (Lin 2004) and BLEU (Papineni et al. 2002) as the progr
 report: rouge_score without stemming; sacreBLEU (Post 2018) with its tokenization "13a" and its smoothing "exp".
 """
 
-from __future__ import annotations
-
 import html
 import math
 import re

@@ -1,10 +1,8 @@
 """How much?   {"text": ..., "pair": ... (or none), "score": 3.2}: how alike two texts are, how good a review is."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -48,12 +46,8 @@ class Regress(Task):
     deviation: float
     both_orders: bool = False  # as in classify.py
 
-    @property
-    def length_axis(self) -> int:
-        return 1 if self.both_orders else 0
-
     @classmethod
-    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Regress:
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         scores = np.array([_number(example) for example in examples])
         return cls(float(scores.mean()), float(scores.std()) or 1.0)
 
@@ -87,9 +81,8 @@ class Regress(Task):
 def _number(example: dict) -> float:
     value = field(example, "score", (int, float, str), Regress.kind)
     try:
-        number = float(value)
+        if math.isfinite(number := float(value)):
+            return number
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"the score {value!r} is not a number")
-    return number
+        pass
+    raise ValueError(f"the score {value!r} is not a number")

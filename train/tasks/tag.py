@@ -4,10 +4,8 @@ A word's first token carries its tag; the others are not asked. Tags of the form
 as wholes: a span counts as found if its words and its kind are right.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -40,7 +38,7 @@ class Tag(Task):
     tags: tuple[str, ...]
 
     @classmethod
-    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Tag:
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         return cls(tuple(sorted({tag for e in (*examples, *held_out) for tag in listed(e, "tags")})))
 
     def rows(self, example: dict, inputs) -> list[Row]:

@@ -4,8 +4,6 @@ Examples are dicts, as they stand in JSON lines. A task is all that is known of 
 head that fits, how an example becomes arrays and a head's scores an answer, and how good the answers are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
@@ -41,11 +39,6 @@ class Task(Protocol):
     least: ClassVar[int] = 1  # how many of those must be given
     unit: ClassVar[str] = "accuracy (%)"  # in which models are compared: that, "perplexity" or "squared error"
     pairs: ClassVar[bool] = False  # whether it is about pairs, which may be read in both orders (`both_orders`)
-
-    @property
-    def length_axis(self) -> int:
-        """Which axis of a row's arrays counts tokens."""
-        return 0
 
     @classmethod
     def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:

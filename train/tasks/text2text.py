@@ -5,10 +5,8 @@ prefix of the input says which. Of a task with many more examples than the other
 epoch, drawn anew each time ("examples-proportional mixing", section 3.5.2).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -66,7 +64,7 @@ class Text2Text(Task):
     longest: int = 64
 
     @classmethod
-    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Text2Text:
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         targets = [field(example, "target", str, cls.kind) for example in (*examples, *held_out)]
         return cls(max(len(target.encode()) for target in targets) + 1)  # no token is shorter than a byte
 
