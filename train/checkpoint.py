@@ -33,11 +33,7 @@ TRAINER = "trainer.safetensors"
 
 def save_config(run: Path, family: str, config, smaller: bool = False) -> None:
     """smaller: whether the model was pruned, shrunk or quantized, so that its files are read with nn/compression."""
-    write_config(run, {"family": family, "smaller": smaller, **dataclasses.asdict(config)})
-
-
-def write_config(run: Path, fields: dict) -> None:
-    write_json(run / "config.json", fields)
+    write_json(run / "config.json", {"family": family, "smaller": smaller, **dataclasses.asdict(config)})
 
 
 def save_weights(run: Path, model: Module, which: str = "last") -> None:
@@ -127,8 +123,11 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     folder: that of a run (then `which` of its weights, last or best), or a published one in Hugging Face's layout, or
     ELMo's: options.json and one hdf5 file.
     """
-    if (folder / "options.json").exists():
-        return _published_elmo(folder), ElmoCharacters()
+    if (options := folder / "options.json").exists():
+        weights = sorted(folder.glob("*.hdf5"))
+        if (n := len(weights)) != 1:
+            raise ValueError(f"{folder} has an ELMo's options.json and {n} hdf5 files beside it; it takes one")
+        return ELMo.from_pretrained(options, weights[0]), ElmoCharacters()
     kind = read_config(folder).get("model_type")
     if kind is None:
         family, config = load_config(folder)
@@ -162,13 +161,6 @@ def check_learns(model: Module, source: Path) -> None:
         raise ValueError(f"the weights of {source} are integers, which do not learn; name the run it was made from")
 
 
-def _published_elmo(folder: Path) -> ELMo:
-    weights = sorted(folder.glob("*.hdf5"))
-    if len(weights) != 1:
-        raise ValueError(f"{folder} has an ELMo's options.json and {len(weights)} hdf5 files beside it; it takes one")
-    return ELMo.from_pretrained(folder / "options.json", weights[0])
-
-
 def read_weights(run: Path, which: str = "last") -> dict[str, np.ndarray]:
     """The last or best weights of a run."""
     return _read_arrays(run / WEIGHTS[which])
@@ -190,10 +182,8 @@ def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> No
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
     """Every token needs a row in the model's table."""
     if tokenizer.vocab_size > vocab_size:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, but the model was made for {vocab_size}: "
-            "the two do not belong together"
-        )
+        sizes = f"the tokenizer has {tokenizer.vocab_size} tokens, but the model was made for {vocab_size}"
+        raise ValueError(f"{sizes}: the two do not belong together")
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -138,8 +138,8 @@ class Optimizer:
 
     def _make_state(self, *names: str) -> None:
         own, data = self.state_parts[self.rank], self.flat.data
-        xp = backend.array_module(data)
-        self.state = {name: xp.zeros(own.stop - own.start, data.dtype) for name in names}
+        zeros = backend.array_module(data).zeros
+        self.state = {name: zeros(own.stop - own.start, data.dtype) for name in names}
 
     def step(self, lr: float | None = None) -> None:
         """Update all parameters from their gradients, at the rate `lr` (the one given at the start by default)."""
@@ -275,9 +275,8 @@ class Schedule:
             raise ValueError(f"unknown schedule {self.shape!r}; choose from {', '.join(SHAPES)}")
         if not (0 <= self.lr < math.inf and 0 <= self.min_lr < math.inf):
             raise ValueError(f"learning rates must be numbers from 0 on: lr {self.lr}, min_lr {self.min_lr}")
-        if self.shape in ("cosine", "linear") and self.min_lr > self.lr:
-            rates = f"min_lr {self.min_lr:g} is above lr {self.lr:g}"
-            raise ValueError(f"{rates}, and the rate would rise; lower --min-lr too")
+        if self.shape in ("cosine", "linear") and (low := self.min_lr) > self.lr:
+            raise ValueError(f"min_lr {low:g} is above lr {self.lr:g}, and the rate would rise; lower --min-lr too")
 
     def __call__(self, step: int) -> float:
         if step < self.warmup:

@@ -69,9 +69,8 @@ def text_to_text(model: T5Config, training: TrainConfig, settings: TextToText, t
         raise ValueError(f"a T5 needs tokens for padding and the end; this {type(tokenizer).__name__} has none")
     size = dict(context=settings.context, batch=training.batch, seed=training.seed)
     if settings.objective == "spans":
-        sentinels = tuple(tokenizer.sentinel_ids)
-        spans = dict(density=settings.density, mean_span=settings.mean_span)
-        return SpanCorruption(**size, sentinels=sentinels, eos=model.eos_id, **spans)
+        marks = dict(sentinels=tuple(tokenizer.sentinel_ids), eos=model.eos_id)
+        return SpanCorruption(**size, **marks, density=settings.density, mean_span=settings.mean_span)
     if settings.objective == "next":
         return NextSequence(**size)
     if settings.objective == "prefix":

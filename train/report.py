@@ -23,8 +23,7 @@ class Report:
     axis = "loss (nats)"
 
     def __init__(self, run: Path, steps: int, floor: float | None = None):
-        self.path = run / "metrics.jsonl"
-        self.steps, self.floor = steps, floor
+        self.path, self.steps, self.floor = run / "metrics.jsonl", steps, floor
         self.bar: tqdm | None = None
         self.shown: dict[str, str] = {}
         self.file = None

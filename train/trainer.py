@@ -41,9 +41,8 @@ class TrainConfig:
     steps: int = option(2000, "updates to make in all")
     batch: int = option(12, "sequences in a batch")
     accumulate: int = option(1, "batches whose gradients are added up for one update")
-    optimizer: str = option(
-        "adamw", f"how to update: {', '.join(OPTIMIZERS)} (T5's: lr is then a share of each parameter's own size)"
-    )
+    optimizer: str = option("adamw", f"how to update: {', '.join(OPTIMIZERS)} "
+                            "(T5's: lr is then a share of each parameter's own size)")  # fmt: skip
     lr: float = option(1e-3, "the highest learning rate")
     min_lr: float = option(1e-4, "the learning rate at the end (cosine and linear schedules)")
     warmup: int = option(100, "updates over which the learning rate rises")
@@ -73,9 +72,8 @@ class TrainConfig:
         check_choice(self, "device", backend.DEVICES)
         check_choice(self, "dtype", DTYPES)
         choose_kind(self.worker_kind, self.workers)
-        if self.device == "cpu" and self.dtype != "float32":
-            what = f"dtype {self.dtype} is slower than float32 on a CPU"
-            raise ValueError(f"{what}; leave out --dtype, or add --device cuda")
+        if self.device == "cpu" and (narrow := self.dtype) != "float32":
+            raise ValueError(f"dtype {narrow} is slower than float32 on a CPU; leave out --dtype, or add --device cuda")
         if self.device == "cuda" and self.workers > 1:
             raise ValueError(f"one worker drives the GPU, not {self.workers}; leave out --workers")
         if self.graph and self.device != "cuda":
@@ -140,10 +138,8 @@ class Trainer:
         objective.check(train_data, "training")
         objective.check(val_data, "held-out")
         backend.cpu.tune_malloc()
-        self.model, self.objective = model, objective
-        self.train_data, self.val_data = train_data, val_data
-        self.config, self.run, self.report = config, run, report
-        self.schedule = config.learning_rates()
+        self.model, self.objective, self.train_data, self.val_data = model, objective, train_data, val_data
+        self.config, self.run, self.report, self.schedule = config, run, report, config.learning_rates()
         self.workers = config.workers or (1 if config.device == "cuda" else min(core_count(), config.batch))
         self.kind = choose_kind(config.worker_kind, self.workers)
         self.comm = comm = communicator(self.kind, self.workers)
@@ -159,9 +155,8 @@ class Trainer:
         if self.workers > 1:
             self.carried = {name: comm.shared(a.size, a.dtype).reshape(a.shape) for name, a in self.carried.items()}
         self.optimizer_state: dict = {}  # of a checkpoint, until the workers have taken their parts
-        self.progress = Progress()
+        self.progress, self.stop_asked = Progress(), False
         self.between: Callable[[Loop, int], None] | None = None
-        self.stop_asked = False
 
     def restore(self) -> None:
         """Go back to the run's last checkpoint."""
@@ -373,9 +368,8 @@ class Loop:
                     self._gradient(step, rank)
         except FloatingPointError as error:
             what += f" ({error})"
-        saved = f"the weights before that step are saved in {self.trainer.run}"
-        what += f" at step {step + 1}, learning rate {lr:.3g}"
-        raise ValueError(f"{what}; {saved}; try a lower --lr or a longer --warmup")
+        saved = f"the weights before that step are saved in {self.trainer.run}; try a lower --lr or a longer --warmup"
+        raise ValueError(f"{what} at step {step + 1}, learning rate {lr:.3g}; {saved}")
 
 
 def replica(model: Module, parameters: list) -> tuple[Module, list]:

@@ -7,6 +7,7 @@
 """
 
 import argparse
+import copy
 import dataclasses
 
 import tinytensor as tt
@@ -51,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     with compare.new_run(dataclasses.replace(source, model=student), args.out, "distilled", args.overwrite) as folder:
         lines = [compare.measure(source, "teacher", teacher, args.limit)]
         if args.alone:
-            alone = compare.duplicate(student)
+            alone = copy.deepcopy(student)
             compare.fine_tune(source, alone, folder, config)
             lines.append(compare.measure(source, "student alone", alone, args.limit))
             (folder / "metrics.jsonl").rename(folder / "metrics-alone.jsonl")
@@ -69,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
         compare.fine_tune(learning, both, folder, config)
         lines.append(compare.measure(source, "student, taught", student, args.limit))
         compare.finish_run(source, folder, student)
-        curves = {m.name: [(m.parameters, m.score(source.unit))] for m in lines}
+        curves = {m.name: [(m.parameters, m.score)] for m in lines}
         compare.conclude(folder, lines, curves, "parameters", source.unit, f"{source.folder.name} distilled")
 
 

@@ -37,11 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, nargs="?", help="the pretrained model: a run or a published folder")
     add("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
-    add(
-        "--task", metavar="TASK",
-        help=f"one of the stories' sets ({', '.join(stories_tasks.SETS)}), for a T5 also {', '.join(toys.TOYS)}, or "
-        f"with --data a kind ({', '.join(TASKS)})",
-    )
+    sets, toy_sets, kinds = map(", ".join, (stories_tasks.SETS, toys.TOYS, TASKS))
+    add("--task", metavar="TASK",
+        help=f"one of the stories' sets ({sets}), for a T5 also {toy_sets}, or with --data a kind ({kinds})")
     add("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
     add("--held-out", metavar="FILE", type=Path, help="examples to measure on [a tenth of --data]")
     add("--examples", metavar="N", type=int,
@@ -97,8 +95,8 @@ def _begin(args: argparse.Namespace) -> Trainer:
         trainer = finetune.begin(folder, (model, tokenizer), task, *examples, config, settings, smaller=smaller)
         record |= {"train": settings, "checksum": checksum((kind, *examples))}
         write_json(folder / finetune.RECORD, record)
-    counts = f"{len(examples[0])} examples to train on and {len(examples[1])} held out"
-    print(f"{counts}; {trainer.config.steps} steps; in {folder}")
+    learned, held_out = map(len, examples)
+    print(f"{learned} examples to train on and {held_out} held out; {trainer.config.steps} steps; in {folder}")
     return trainer
 
 
@@ -119,8 +117,7 @@ def _resume(args: argparse.Namespace) -> Trainer:
         raise ValueError(f"the examples of {source} are not those that {folder} was begun with; fine-tune anew")
     names = [field.name for field in dataclasses.fields(FineTuneConfig)]
     config = FineTuneConfig(**({name: record[name] for name in names} | given(args, FineTuneConfig)))
-    settings = record["train"] | given(args, TrainConfig)
-    task = TASKS[kind].of(*examples)
+    settings, task = record["train"] | given(args, TrainConfig), TASKS[kind].of(*examples)
     trainer = finetune.begin(folder, finetune.blank(folder), task, *examples, config, settings, going_on=True)
     trainer.restore()
     done, steps = trainer.progress.step, trainer.config.steps

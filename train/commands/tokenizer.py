@@ -18,16 +18,10 @@ from train.data.corpus import TextFiles
 KINDS = {"bpe": ByteLevelBPE, "classic": ClassicBPE, "wordpiece": WordPiece, "unigram": Unigram,
          "characters": Characters, "words": Words}
 
-
 # The kinds an option is for, by the keyword it is to their train().
-OPTIONS = {
-    "special_tokens": ("bpe", "classic", "wordpiece", "unigram", "characters"),
-    "pattern": ("bpe",),
-    "lowercase": ("wordpiece", "classic"),
-    "min_frequency": ("bpe", "classic", "wordpiece"),
-    "score": ("wordpiece",),
-    "extra_ids": ("unigram",),
-}
+OPTIONS = {"special_tokens": ("bpe", "classic", "wordpiece", "unigram", "characters"), "pattern": ("bpe",),
+           "lowercase": ("wordpiece", "classic"), "min_frequency": ("bpe", "classic", "wordpiece"),
+           "score": ("wordpiece",), "extra_ids": ("unigram",)}
 
 
 def add_arguments(parser) -> None:

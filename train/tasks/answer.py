@@ -78,10 +78,8 @@ class Answer(Task):
             return "", -np.inf
         first = min(offsets)
         starts, ends = scores[:, first : first + len(offsets)]
-        sums = starts[:, None] + ends[None, :]
-        n = len(offsets)
-        reach = np.subtract.outer(np.arange(n), np.arange(n))  # start - end
-        sums = np.where((reach <= 0) & (reach > -self.longest), sums, -np.inf)
+        reach = np.subtract.outer(np.arange(len(offsets)), np.arange(len(offsets)))  # start - end
+        sums = np.where((reach <= 0) & (reach > -self.longest), starts[:, None] + ends[None, :], -np.inf)
         start, end = np.unravel_index(sums.argmax(), sums.shape)
         margin = float(sums[start, end] - scores[:, 0].sum())
         return context[offsets[first + start][0] : offsets[first + end][1]], margin

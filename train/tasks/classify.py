@@ -56,11 +56,8 @@ class Classify(Task):
 
     def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
         labels, truth, answers = self.labelled(examples, answers)
-        return {
-            "accuracy": metrics.accuracy(truth, answers),
-            "f1": metrics.macro_f1(truth, answers, labels),
-            "matthews": metrics.matthews(truth, answers),
-        }
+        f1, matthews = metrics.macro_f1(truth, answers, labels), metrics.matthews(truth, answers)
+        return {"accuracy": metrics.accuracy(truth, answers), "f1": f1, "matthews": matthews}
 
     def labelled(self, examples: list[dict], answers: list[str]) -> tuple[tuple[str, ...], list[str], list[str]]:
         return self.labels, [str(e["label"]) for e in examples], answers

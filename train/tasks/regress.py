@@ -65,11 +65,9 @@ class Regress(Task):
 
     def score(self, examples: list[dict], answers: list[float]) -> dict[str, float]:
         truth = [_number(example) for example in examples]
-        return {
-            "pearson": metrics.pearson(truth, answers),
-            "spearman": metrics.spearman(truth, answers),
-            "squared_error": float(np.mean((np.array(truth) - np.array(answers)) ** 2)),
-        }
+        pearson, spearman = metrics.pearson(truth, answers), metrics.spearman(truth, answers)
+        squared = float(np.mean((np.array(truth) - np.array(answers)) ** 2))
+        return {"pearson": pearson, "spearman": spearman, "squared_error": squared}
 
     def as_text(self, example: dict) -> tuple[str, str]:
         """The score rounded to the nearest fifth, as T5 does (Raffel et al. 2020, section 2.4)."""
