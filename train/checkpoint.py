@@ -25,6 +25,7 @@ from models.files import read_json, read_metadata, read_safetensors, write_json,
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module
+from nn.compression import is_quantized, storage
 from tinytensor import backend
 
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
@@ -43,8 +44,6 @@ def save_weights(run: Path, model: Module, which: str = "last") -> None:
 def arrays_of(model: Module) -> dict[str, np.ndarray]:
     """What a file of weights holds: the parameters; of masked ones what is left, and where."""
     if any(parameter.mask is not None for parameter in model.parameters()):
-        from nn.compression import storage
-
         return storage.state(model)
     return {name: backend.to_numpy(array) for name, array in model.state_dict().items()}
 
@@ -65,7 +64,7 @@ def save_trainer(run: Path, model: Module, parts: dict[str, dict], progress: dic
 
 def load_trainer(run: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict]:
     """(parts, progress) as save_trainer was given them, the part "model" among them; one without arrays is empty."""
-    arrays = _read_arrays(run / TRAINER)
+    arrays = read_arrays(run / TRAINER)
     try:
         progress = json.loads(read_metadata(run / TRAINER)["progress"])
     except (KeyError, ValueError):
@@ -132,7 +131,8 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     if kind is None:
         family, config = load_config(folder)
         model = family.model(config)
-        load_weights(model, read_weights(folder, which), folder / WEIGHTS[which])
+        path = folder / WEIGHTS[which]
+        load_weights(model, read_arrays(path), path)
     elif kind in PUBLISHED:
         model = PUBLISHED[kind].model.from_pretrained(folder)
     else:
@@ -147,31 +147,20 @@ def blank_model(run: Path) -> Module:
     family, config = load_config(run)
     model = family.model(config)
     if is_smaller(run):
-        from nn.compression import storage
-
         storage.fit(model, load_trainer(run)[0]["model"])
     return model
 
 
 def check_learns(model: Module, source: Path) -> None:
     """Refuse to train a model whose weights are integers."""
-    from nn.compression import is_quantized
-
     if is_quantized(model):
         raise ValueError(f"the weights of {source} are integers, which do not learn; name the run it was made from")
-
-
-def read_weights(run: Path, which: str = "last") -> dict[str, np.ndarray]:
-    """The last or best weights of a run."""
-    return _read_arrays(run / WEIGHTS[which])
 
 
 def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:
     """Give a model what arrays_of wrote into a run's file; those of a smaller model change its layers first."""
     try:
         if is_smaller(path.parent):
-            from nn.compression import storage
-
             storage.load(model, arrays)
         else:
             model.load_state_dict(arrays)
@@ -186,7 +175,8 @@ def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
         raise ValueError(f"{sizes}: the two do not belong together")
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """One of a run's files of arrays."""
     if path.exists():
         return read_safetensors(path)
     if (path.parent / WEIGHTS["last"]).exists():

@@ -45,14 +45,9 @@ class FineTuned:
     dropout: float
     lora: int = 0
 
-    def rows(self, examples: list[dict]) -> tuple[list[Row], list[int]]:
-        """The examples' rows, and for each row the number of its example."""
-        rows, owners = [], []
-        for number, example in enumerate(examples):
-            made = self.task.rows(example, self.inputs)
-            rows += made
-            owners += [number] * len(made)
-        return rows, owners
+    def rows(self, examples: list[dict]) -> list[Row]:
+        """The rows of all examples, one after another."""
+        return [row for example in examples for row in self.task.rows(example, self.inputs)]
 
     def pad(self, arrays: list[dict]) -> dict[str, np.ndarray]:
         """Arrays of (tokens,), or (texts, tokens) where an example has several, as one batch."""
@@ -60,18 +55,16 @@ class FineTuned:
 
     def answers(self, examples: list[dict], batch: int = 32) -> list:
         """What the model answers to each example."""
-        rows, owners = self.rows(examples)
-        objective = Labelled(self.pad, batch)
+        of_each = [self.task.rows(example, self.inputs) for example in examples]
+        rows, objective = [row for some in of_each for row in some], Labelled(self.pad, batch)
         said: list = [None] * len(rows)
         with evaluating(self.model), tt.no_grad():
             for group in objective.evaluation_batches(rows):
                 scores = backend.to_numpy(self.model(objective.evaluation_batch(rows, group)).data)
                 for i, row_scores in zip(group, scores):
                     said[i] = self.task.decode(rows[i], row_scores)
-        decoded: list[list] = [[] for _ in examples]
-        for owner, one in zip(owners, said):
-            decoded[owner].append(one)
-        return [self.task.answer(example, one) for example, one in zip(examples, decoded)]
+        decoded = iter(said)
+        return [self.task.answer(example, [next(decoded) for _ in some]) for example, some in zip(examples, of_each)]
 
 
 class FineTuneReport(Report):
@@ -142,7 +135,7 @@ def begin(
     if config.lora:
         with tt.random.seeded(seed, 2):
             add_adapters(head, config.lora, trained=HEAD)
-    rows, held_out_rows = tuned.rows(examples)[0], tuned.rows(held_out)[0]
+    rows, held_out_rows = tuned.rows(examples), tuned.rows(held_out)
     batch = settings.get("batch", 16)
     objective = Labelled(tuned.pad, batch, seed, config.cap)
     per_epoch = objective.steps_per_epoch(rows)
@@ -156,15 +149,8 @@ def begin(
     return Trainer(head, objective, rows, held_out_rows, training, folder, report)
 
 
-def fresh(model: Model, seed: int) -> Model:
-    """The same pretrained model as it was before it learned anything."""
-    with tt.random.seeded(seed):
-        return type(model)(model.config)
-
-
-def put_for(
-    family: Family, task: Task, examples: list[dict], held_out: list[dict], both_orders: bool = False
-) -> tuple[Task, list[dict], list[dict]]:
+def put_for(family: Family, task: Task, examples: list[dict], held_out: list[dict],
+            both_orders: bool = False) -> tuple[Task, list[dict], list[dict]]:  # fmt: skip
     """(task, examples, held-out examples) as a family learns them: those without a head as texts to read and write.
 
     both_orders: whether a head shall read pairs twice.
@@ -218,12 +204,13 @@ def load(folder: Path, which: str = "last") -> FineTuned:
     except (KeyError, TypeError) as error:
         raise _not_described(folder, error) from None
     body, inputs = family.reader(model, tokenizer, max_length)
-    head, arrays = task.make_head(body, dropout), checkpoint.read_weights(folder, which)
+    path = folder / checkpoint.WEIGHTS[which]
+    head, arrays = task.make_head(body, dropout), checkpoint.read_arrays(path)
     if lora := about.get("lora"):
         if checkpoint.is_smaller(folder):
             _fit(head, arrays)
         add_adapters(head, lora)
-    checkpoint.load_weights(head, arrays, folder / checkpoint.WEIGHTS[which])
+    checkpoint.load_weights(head, arrays, path)
     if lora:
         merge(head)
     return FineTuned(head.eval(), task, inputs, family, dropout)

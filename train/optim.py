@@ -18,6 +18,7 @@ import numpy as np
 from nn import Parameter
 from tinytensor import backend
 from tinytensor.distributed import Communicator, share
+from train.precision import RoundedCopy
 
 SHAPES = ("cosine", "linear", "inverse-sqrt", "constant")  # of a learning rate after its warm-up
 
@@ -53,8 +54,6 @@ class FlatParameters:
         self.collect_gradients_in(self.grad, self.parameters)
         self.rounded = None
         if dtype is not None and dtype != own:
-            from train.precision import RoundedCopy
-
             self.rounded = RoundedCopy(self, [p for p in parameters if not p.requires_grad and p.dtype == own], dtype)
 
     def place_parameters(self, flat) -> None:
@@ -204,10 +203,10 @@ class AdamW(Optimizer):
         self._make_state("m", "v")
 
     def update(self, grad, lr: float, grad_scale: float = 1.0) -> None:
-        flat, part = self.flat, self.part
+        flat, part, (beta1, beta2) = self.flat, self.part, self.betas
         backend.backend_of(grad).adamw(
-            flat.data[part], grad[part], self.state["m"], self.state["v"], lr=lr, beta1=self.betas[0],
-            beta2=self.betas[1], eps=self.eps, weight_decay=self.weight_decay, step=self.steps, grad_scale=grad_scale,
+            flat.data[part], grad[part], self.state["m"], self.state["v"], lr=lr, beta1=beta1, beta2=beta2,
+            eps=self.eps, weight_decay=self.weight_decay, step=self.steps, grad_scale=grad_scale,
             decayed=max(0, flat.decayed - part.start), copy=flat.rounded_part(part),
         )
         flat.apply_masks(part)

@@ -104,8 +104,8 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
         shape |= {name: value for name, value in ids.items() if value is not None}
         checkpoint.check_vocabulary(tokenizer, shape["vocab_size"])
     model_config = record.config(**shape)
+    smaller = bool(args.init) and checkpoint.is_smaller(args.init)
     with runs.new_run(args.out, recipe.family, args.overwrite) as folder:
-        smaller = bool(args.init) and checkpoint.is_smaller(args.init)
         checkpoint.save_config(folder, recipe.family, model_config, smaller)  # first: it says that this is a run's
         tokenizer.save(folder)
         corpus = build_corpus(source, objective.encoder(tokenizer), folder)
@@ -154,8 +154,7 @@ def _job(recipe: Recipe, model: Module, tokenizer: Tokenizer, corpus: Corpus, co
 
 def _first_weights(args: argparse.Namespace, recipe: Recipe):
     """(model, tokenizer) of --init: its shape is what it is, so the flags of the model have nothing to say."""
-    said = [name for name in ("tokenizer", "preset") if vars(args)[name] is not None]
-    said += list(given(args, recipe.record.config))
+    said = [n for n in ("tokenizer", "preset") if vars(args)[n] is not None] + [*given(args, recipe.record.config)]
     if said:
         flag = "--" + said[0].replace("_", "-")
         raise ValueError(f"--init goes on with the tokenizer and the shape of {args.init}; leave out {flag}")

@@ -25,7 +25,7 @@ from nn import Module, evaluating
 from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count, share
 from tinytensor.processes import Processes, WorkerDied, available
-from train import checkpoint
+from train import checkpoint, precision
 from train.adafactor import Adafactor
 from train.optim import SGD, SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
 
@@ -145,8 +145,6 @@ class Trainer:
         self.comm = comm = communicator(self.kind, self.workers)
         allocate, dtype, self.loss_scale = (comm.shared if self.workers > 1 else None), None, None
         if config.device == "cuda":
-            from train import precision
-
             model.to("cuda")
             dtype = precision.compute_dtype(config.dtype)
             self.loss_scale = precision.LossScale() if config.dtype == "float16" else None
@@ -227,11 +225,8 @@ class Loop:
         trainer.optimizer_state = {}
         self.report = trainer.report if comm.rank == 0 else None
         self.losses, self.tokens, self.since = [], 0, time.monotonic()  # since the last line in metrics.jsonl
-        self.recorded = None
-        if self.config.graph:
-            from train.precision import RecordedGradient
-
-            self.recorded = RecordedGradient(self._add_gradient, self.flat, self.parameters)
+        step = (self._add_gradient, self.flat, self.parameters)
+        self.recorded = precision.RecordedGradient(*step) if self.config.graph else None
 
     def train(self) -> None:
         """Step after step, with evaluations and checkpoints in between."""
@@ -320,11 +315,8 @@ class Loop:
         self.tokens += tokens
         self.report.advanced(step, loss)
         if step % self.config.log_every == 0 or step == self.config.steps:
-            peak = None
-            if self.config.device == "cuda":
-                from train.precision import peak_bytes
-
-                peak = peak_bytes(self.recorded and self.recorded.recorded)
+            on_gpu, recorded = self.config.device == "cuda", self.recorded and self.recorded.recorded
+            peak = precision.peak_bytes(recorded) if on_gpu else None
             rate = self.tokens / max(1e-9, time.monotonic() - self.since)
             self.report.logged(step, sum(self.losses) / len(self.losses), lr, norm, rate, peak)
             self.losses, self.tokens, self.since = [], 0, time.monotonic()

@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     follow = DistillConfig(**given(args, DistillConfig))
     config = source.training(args, TRAINING)
     student = _student(args, source, config.seed)
-    Distillation(student, teacher, follow)  # what does not fit is named here
+    both = Distillation(student, teacher, follow)  # what does not fit is named here
     if args.written < 0:
         raise ValueError(f"--written must not be negative, not {args.written}: it is a number of texts")
     if args.written and not isinstance(teacher, Writer):
@@ -56,17 +56,13 @@ def main(args: argparse.Namespace) -> None:
             compare.fine_tune(source, alone, folder, config)
             lines.append(compare.measure(source, "student alone", alone, args.limit))
             (folder / "metrics.jsonl").rename(folder / "metrics-alone.jsonl")
-        learning = source
+        learning, make = source, source.make_objective
         if args.written and teacher.reads_source:
-            make = source.make_objective
-            written = lambda training: TeacherWritten(make(training), teacher)
-            learning = dataclasses.replace(source, make_objective=written)
+            learning = dataclasses.replace(source, make_objective=lambda how: TeacherWritten(make(how), teacher))
         elif args.written:
-            starts = source.make_objective(dataclasses.replace(config, batch=args.written))
-            starts = starts.training_batch(source.train_data, 0)["ids"][:, :PROMPT]
-            learning = dataclasses.replace(source, train_data=written_by(teacher, starts, config.seed))
-        with tt.random.seeded(config.seed):
-            both = Distillation(student, teacher, follow)
+            first = make(dataclasses.replace(config, batch=args.written)).training_batch(source.train_data, 0)
+            written = written_by(teacher, first["ids"][:, :PROMPT], config.seed)
+            learning = dataclasses.replace(source, train_data=written)
         compare.fine_tune(learning, both, folder, config)
         lines.append(compare.measure(source, "student, taught", student, args.limit))
         compare.finish_run(source, folder, student)

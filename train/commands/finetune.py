@@ -18,6 +18,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+import tinytensor as tt
 from models import ELMo, ELMoConfig
 from models.files import write_json
 from train import checkpoint, finetune, runs
@@ -87,7 +88,8 @@ def _begin(args: argparse.Namespace) -> Trainer:
             raise ValueError(f"--{next(iter(mix)).replace('_', '-')} is for an ELMo, which {args.model} is not")
         model.remix(**mix)
     if args.fresh:
-        model = finetune.fresh(model, settings.get("seed", 0))
+        with tt.random.seeded(settings.get("seed", 0)):
+            model = type(model)(model.config)
     smaller = checkpoint.is_smaller(args.model) and not args.fresh
     kind, *examples = examples
     task = TASKS[kind].of(*examples)  # what is wrong with the examples is said before any folder is made

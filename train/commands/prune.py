@@ -48,12 +48,11 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError("movement is known only after some training; use --when cubic")
     if args.when != "one-shot" and {"layers", "2:4"} & set(what):
         raise ValueError("layers and 2:4 patterns go at once; use --when one-shot")
-    model = copy.deepcopy(source.model)
+    options, model = dict(by=args.by, whole=args.whole, batches=batches), copy.deepcopy(source.model)
     for each in what if args.by != "movement" else []:  # whatever is wrong comes up here, before any folder is made
-        prune(copy.deepcopy(source.model), args.amount, each, args.by, whole=args.whole, batches=batches)
+        prune(copy.deepcopy(source.model), args.amount, each, **options)
     with compare.new_run(source, args.out, "pruned", args.overwrite) as folder:
         lines = [compare.measure(source, "before", source.model, args.limit)]
-        options = dict(by=args.by, whole=args.whole, batches=batches)
         if args.by != "movement":
             at_once = copy.deepcopy(source.model)
             for each in what:
@@ -62,10 +61,9 @@ def main(args: argparse.Namespace) -> None:
             lines.append(compare.measure(source, f"{args.amount:.0%} pruned at once", at_once, args.limit))
         if "layers" in what:  # these leave at once, and must be gone before the trainer sees the model
             prune(model, args.amount, "layers", **options)
-        pruned = [each for each in what if each != "layers"]
 
         def mask(trainer, amount_at) -> None:
-            steps = [Pruning(trainer, amount_at, each, **options) for each in pruned]
+            steps = [Pruning(trainer, amount_at, each, **options) for each in what if each != "layers"]
             trainer.between = lambda loop, step: [one(loop, step) for one in steps]
 
         trained = []

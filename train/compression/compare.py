@@ -131,8 +131,7 @@ def open_source(args: argparse.Namespace) -> Source:
 
 def source_of(folder: Path, examples: dict | None = None) -> Source:
     """A finished run.   examples: for one that was fine-tuned, what of OF_TASKS says which other ones to take."""
-    examples = examples or {}
-    first = next((f"--{name.replace('_', '-')}" for name in examples), None)
+    first = next((f"--{name.replace('_', '-')}" for name in examples or ()), None)
     if checkpoint.family_in(folder) == "finetuned":
         if examples and "task" not in examples:
             raise ValueError(f"{first} says which examples to take of a task; add --task")
@@ -141,9 +140,8 @@ def source_of(folder: Path, examples: dict | None = None) -> Source:
         raise ValueError(f"{first} is about runs that were fine-tuned for a task, which {folder} was not; leave it out")
     record, config = checkpoint.load_config(folder)
     model, tokenizer = checkpoint.load_model(folder)
-    objective = OBJECTIVES[record.objective]
+    objective, corpus = OBJECTIVES[record.objective], open_corpus(folder)
     _, trained, settings = pretrain.load_settings(folder, objective.settings)
-    corpus = open_corpus(folder)
     return Source(
         folder, record.name, model, record.unit, lambda training: objective.make(config, training, settings, tokenizer),
         corpus.train, corpus.val, trained,
@@ -151,12 +149,12 @@ def source_of(folder: Path, examples: dict | None = None) -> Source:
     )
 
 
-def _finetuned_source(folder: Path, examples: dict) -> Source:
+def _finetuned_source(folder: Path, examples: dict | None) -> Source:
     """A fine-tuned run, on the examples it had, unless others are named."""
     tuned = finetune.load(folder)
     kind, *examples = examples_of(**(examples or finetune.read_record(folder)))
     _, *examples = finetune.put_for(tuned.family, TASKS[kind].of(*examples), *examples)
-    training, held_out = (tuned.rows(some)[0] for some in examples)
+    training, held_out = (tuned.rows(some) for some in examples)
     return Source(
         folder, tuned.family.name, tuned.model, tuned.task.unit,
         lambda config: Labelled(tuned.pad, config.batch, config.seed), training, held_out,

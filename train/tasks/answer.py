@@ -27,10 +27,7 @@ class Answerer(Head):
     true, can be chosen. The loss is the mean over both ends.
     """
 
-    target = "span"
-
-    def __init__(self, body: Body, dropout: float = 0.1):
-        super().__init__(body, 2, dropout, pooled=False)
+    target, pooled = "span", False
 
     def scores(self, batch: dict) -> Tensor:
         scores = self.from_features(batch).swapaxes(1, 2)
@@ -69,7 +66,7 @@ class Answer(Task):
         return rows
 
     def make_head(self, body: Body, dropout: float) -> Answerer:
-        return Answerer(body, dropout)
+        return Answerer(body, 2, dropout)
 
     def decode(self, row: Row, scores: np.ndarray) -> tuple[str, float]:
         """(the best answer in this piece, "" for none; how far its score is above that of no answer)."""

@@ -17,9 +17,6 @@ class Chooser(Head):
 
     target = "choice"
 
-    def __init__(self, body: Body, dropout: float = 0.1):
-        super().__init__(body, 1, dropout, pooled=True)
-
     def scores(self, batch: dict) -> Tensor:
         return self.scored(self.summaries(batch)).reshape(batch["ids"].shape[:2])
 
@@ -53,7 +50,7 @@ class Choose(Task):
         return [Row(arrays)]
 
     def make_head(self, body: Body, dropout: float) -> Chooser:
-        return Chooser(body, dropout)
+        return Chooser(body, dropout=dropout)
 
     def decode(self, row: Row, scores: np.ndarray) -> int:
         return int(scores.argmax())

@@ -17,9 +17,6 @@ class Classifier(Head):
 
     target = "label"
 
-    def __init__(self, body: Body, labels: int, dropout: float = 0.1):
-        super().__init__(body, labels, dropout, pooled=True)
-
     def scores(self, batch: dict) -> Tensor:
         return self.from_summary(batch)
 

@@ -19,9 +19,6 @@ class Regressor(Head):
     target = "score"
     answers_are_numbers = True
 
-    def __init__(self, body: Body, dropout: float = 0.1):
-        super().__init__(body, 1, dropout, pooled=True)
-
     def scores(self, batch: dict) -> Tensor:
         return self.from_summary(batch).reshape(-1)
 
@@ -58,7 +55,7 @@ class Regress(Task):
         return [Row(arrays)]
 
     def make_head(self, body: Body, dropout: float) -> Regressor:
-        return Regressor(body, dropout)
+        return Regressor(body, dropout=dropout)
 
     def decode(self, row: Row, scores: np.ndarray) -> float:
         return float(scores) * self.deviation + self.mean

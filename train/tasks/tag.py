@@ -20,10 +20,7 @@ from train.tasks.task import Row, Task, field, known
 class Tagger(Head):
     """Scores (B, T, K) of K tags for every token;  targets: "tags" (B, T), IGNORED where nothing is asked"""
 
-    target = "tags"
-
-    def __init__(self, body: Body, tags: int, dropout: float = 0.1):
-        super().__init__(body, tags, dropout, pooled=False)
+    target, pooled = "tags", False
 
     def scores(self, batch: dict) -> Tensor:
         return self.from_features(batch)

@@ -43,19 +43,15 @@ class Task(Protocol):
     @classmethod
     def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         """The task that these examples pose."""
-        ...
 
     def rows(self, example: dict, inputs: TextInputs) -> list[Row]:
         """What the body reads (models/inputs.py), and the right answers where the example has them."""
-        ...
 
     def make_head(self, body: Body, dropout: float) -> Model:
         """The body with the head that fits."""
-        ...
 
     def decode(self, row: Row, scores: np.ndarray):
         """What the model says about one row."""
-        ...
 
     def answer(self, example: dict, decoded: list):
         """The answer to an example, from what was said about its rows."""
@@ -63,11 +59,9 @@ class Task(Protocol):
 
     def score(self, examples: list[dict], answers: list) -> dict[str, float]:
         """Metrics by name, the main one first."""
-        ...
 
     def as_text(self, example: dict) -> tuple[str, str]:
         """(source, target) for a model that reads and writes texts."""
-        ...
 
     def example(self, texts: list[str]) -> dict:
         """The example that a few texts in a row stand for."""
