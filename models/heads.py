@@ -18,13 +18,13 @@ class Head(Module, Model):
     """A body, dropout and one linear layer. What the layer reads, and the loss, differ from task to task."""
 
     target: ClassVar[str]  # the array of a batch that holds the right answers
+    pooled: ClassVar[bool] = True  # whether the layer reads summaries, not every token's vector
 
-    def __init__(self, body: Body, outputs: int, dropout: float, pooled: bool):
-        """pooled: the layer reads summaries, not every token's vector."""
+    def __init__(self, body: Body, outputs: int = 1, dropout: float = 0.1):
         C = body.feature_width
         self.body = body
         self.dropout = Dropout(dropout)
-        self.dense = Linear(C, C) if pooled and not body.pools else None  # as RoBERTa's published head has one
+        self.dense = Linear(C, C) if self.pooled and not body.pools else None  # as RoBERTa's published head has one
         self.out = Linear(C, outputs)
 
     @property

@@ -5,8 +5,6 @@ Whatever is wrong with what the user gave comes up as a ValueError with one clea
 status 2.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os
@@ -47,10 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def overview() -> argparse.ArgumentParser:
     """What `python -m train --help` shows."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train", description="Train language models on a CPU or a GPU, and use what was trained.",
-        epilog="python -m train COMMAND --help explains a command. To begin: python -m train gpt",
-    )
+    epilog = "python -m train COMMAND --help explains a command. To begin: python -m train gpt"
+    what = "Train language models on a CPU or a GPU, and use what was trained."
+    parser = argparse.ArgumentParser(prog="python -m train", description=what, epilog=epilog)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         commands.add_parser(name, help=summary)

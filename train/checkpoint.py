@@ -12,8 +12,6 @@ trainer.safetensors alone holds all that a resumed run needs, so there is no mom
 files of different steps behind that do not fit together.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections import defaultdict
@@ -27,6 +25,7 @@ from models.files import read_json, read_metadata, read_safetensors, write_json,
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module
+from nn.compression import is_quantized, storage
 from tinytensor import backend
 
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
@@ -35,11 +34,7 @@ TRAINER = "trainer.safetensors"
 
 def save_config(run: Path, family: str, config, smaller: bool = False) -> None:
     """smaller: whether the model was pruned, shrunk or quantized, so that its files are read with nn/compression."""
-    write_config(run, {"family": family, "smaller": smaller, **dataclasses.asdict(config)})
-
-
-def write_config(run: Path, fields: dict) -> None:
-    write_json(run / "config.json", fields)
+    write_json(run / "config.json", {"family": family, "smaller": smaller, **dataclasses.asdict(config)})
 
 
 def save_weights(run: Path, model: Module, which: str = "last") -> None:
@@ -49,8 +44,6 @@ def save_weights(run: Path, model: Module, which: str = "last") -> None:
 def arrays_of(model: Module) -> dict[str, np.ndarray]:
     """What a file of weights holds: the parameters; of masked ones what is left, and where."""
     if any(parameter.mask is not None for parameter in model.parameters()):
-        from nn.compression import storage
-
         return storage.state(model)
     return {name: backend.to_numpy(array) for name, array in model.state_dict().items()}
 
@@ -71,7 +64,7 @@ def save_trainer(run: Path, model: Module, parts: dict[str, dict], progress: dic
 
 def load_trainer(run: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict]:
     """(parts, progress) as save_trainer was given them, the part "model" among them; one without arrays is empty."""
-    arrays = _read_arrays(run / TRAINER)
+    arrays = read_arrays(run / TRAINER)
     try:
         progress = json.loads(read_metadata(run / TRAINER)["progress"])
     except (KeyError, ValueError):
@@ -129,13 +122,17 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     folder: that of a run (then `which` of its weights, last or best), or a published one in Hugging Face's layout, or
     ELMo's: options.json and one hdf5 file.
     """
-    if (folder / "options.json").exists():
-        return _published_elmo(folder), ElmoCharacters()
+    if (options := folder / "options.json").exists():
+        weights = sorted(folder.glob("*.hdf5"))
+        if (n := len(weights)) != 1:
+            raise ValueError(f"{folder} has an ELMo's options.json and {n} hdf5 files beside it; it takes one")
+        return ELMo.from_pretrained(options, weights[0]), ElmoCharacters()
     kind = read_config(folder).get("model_type")
     if kind is None:
         family, config = load_config(folder)
         model = family.model(config)
-        load_weights(model, read_weights(folder, which), folder / WEIGHTS[which])
+        path = folder / WEIGHTS[which]
+        load_weights(model, read_arrays(path), path)
     elif kind in PUBLISHED:
         model = PUBLISHED[kind].model.from_pretrained(folder)
     else:
@@ -150,38 +147,20 @@ def blank_model(run: Path) -> Module:
     family, config = load_config(run)
     model = family.model(config)
     if is_smaller(run):
-        from nn.compression import storage
-
         storage.fit(model, load_trainer(run)[0]["model"])
     return model
 
 
 def check_learns(model: Module, source: Path) -> None:
     """Refuse to train a model whose weights are integers."""
-    from nn.compression import is_quantized
-
     if is_quantized(model):
         raise ValueError(f"the weights of {source} are integers, which do not learn; name the run it was made from")
-
-
-def _published_elmo(folder: Path) -> ELMo:
-    weights = sorted(folder.glob("*.hdf5"))
-    if len(weights) != 1:
-        raise ValueError(f"{folder} has an ELMo's options.json and {len(weights)} hdf5 files beside it; it takes one")
-    return ELMo.from_pretrained(folder / "options.json", weights[0])
-
-
-def read_weights(run: Path, which: str = "last") -> dict[str, np.ndarray]:
-    """The last or best weights of a run."""
-    return _read_arrays(run / WEIGHTS[which])
 
 
 def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:
     """Give a model what arrays_of wrote into a run's file; those of a smaller model change its layers first."""
     try:
         if is_smaller(path.parent):
-            from nn.compression import storage
-
             storage.load(model, arrays)
         else:
             model.load_state_dict(arrays)
@@ -192,13 +171,12 @@ def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> No
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
     """Every token needs a row in the model's table."""
     if tokenizer.vocab_size > vocab_size:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, but the model was made for {vocab_size}: "
-            "the two do not belong together"
-        )
+        sizes = f"the tokenizer has {tokenizer.vocab_size} tokens, but the model was made for {vocab_size}"
+        raise ValueError(f"{sizes}: the two do not belong together")
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """One of a run's files of arrays."""
     if path.exists():
         return read_safetensors(path)
     if (path.parent / WEIGHTS["last"]).exists():

@@ -4,8 +4,6 @@ A model that was only pretrained gives fair vectors of texts; one trained on pai
 2019) good ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -4,8 +4,6 @@ The loop is the ordinary Trainer; this file makes what it trains on, and tells a
 are. A fine-tuned model's folder is a run's, with the task and the body's family in config.json.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import tinytensor as tt
 from models.config import check_not_negative, check_positive, check_shares, option
 from models.contract import Model
 from models.families import FAMILIES, Family, family_of
-from models.files import read_json
+from models.files import read_json, write_json
 from models.inputs import TextInputs
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
@@ -47,32 +45,26 @@ class FineTuned:
     dropout: float
     lora: int = 0
 
-    def rows(self, examples: list[dict]) -> tuple[list[Row], list[int]]:
-        """The examples' rows, and for each row the number of its example."""
-        rows, owners = [], []
-        for number, example in enumerate(examples):
-            made = self.task.rows(example, self.inputs)
-            rows += made
-            owners += [number] * len(made)
-        return rows, owners
+    def rows(self, examples: list[dict]) -> list[Row]:
+        """The rows of all examples, one after another."""
+        return [row for example in examples for row in self.task.rows(example, self.inputs)]
 
     def pad(self, arrays: list[dict]) -> dict[str, np.ndarray]:
-        return self.inputs.pad(arrays, axis=self.task.length_axis)
+        """Arrays of (tokens,), or (texts, tokens) where an example has several, as one batch."""
+        return self.inputs.pad(arrays, axis=arrays[0]["mask"].ndim - 1)
 
     def answers(self, examples: list[dict], batch: int = 32) -> list:
         """What the model answers to each example."""
-        rows, owners = self.rows(examples)
-        objective = Labelled(self.pad, batch)
-        decoded: list[list] = [[] for _ in examples]
+        of_each = [self.task.rows(example, self.inputs) for example in examples]
+        rows, objective = [row for some in of_each for row in some], Labelled(self.pad, batch)
         said: list = [None] * len(rows)
         with evaluating(self.model), tt.no_grad():
             for group in objective.evaluation_batches(rows):
                 scores = backend.to_numpy(self.model(objective.evaluation_batch(rows, group)).data)
                 for i, row_scores in zip(group, scores):
                     said[i] = self.task.decode(rows[i], row_scores)
-        for owner, one in zip(owners, said):
-            decoded[owner].append(one)
-        return [self.task.answer(example, one) for example, one in zip(examples, decoded)]
+        decoded = iter(said)
+        return [self.task.answer(example, [next(decoded) for _ in some]) for example, some in zip(examples, of_each)]
 
 
 class FineTuneReport(Report):
@@ -143,8 +135,7 @@ def begin(
     if config.lora:
         with tt.random.seeded(seed, 2):
             add_adapters(head, config.lora, trained=HEAD)
-    rows, _ = tuned.rows(examples)
-    held_out_rows, _ = tuned.rows(held_out)
+    rows, held_out_rows = tuned.rows(examples), tuned.rows(held_out)
     batch = settings.get("batch", 16)
     objective = Labelled(tuned.pad, batch, seed, config.cap)
     per_epoch = objective.steps_per_epoch(rows)
@@ -158,25 +149,18 @@ def begin(
     return Trainer(head, objective, rows, held_out_rows, training, folder, report)
 
 
-def fresh(model: Model, seed: int) -> Model:
-    """The same pretrained model as it was before it learned anything."""
-    with tt.random.seeded(seed):
-        return type(model)(model.config)
-
-
-def put_for(
-    family: Family, task: Task, examples: list[dict], held_out: list[dict], both_orders: bool = False
-) -> tuple[Task, list[dict], list[dict]]:
+def put_for(family: Family, task: Task, examples: list[dict], held_out: list[dict],
+            both_orders: bool = False) -> tuple[Task, list[dict], list[dict]]:  # fmt: skip
     """(task, examples, held-out examples) as a family learns them: those without a head as texts to read and write.
 
     both_orders: whether a head shall read pairs twice.
     """
-    if both_orders and family.body is None:
-        what = f"a {family.model.__name__} has none; leave it out"
-        raise ValueError(f"--both-orders is for heads that read a pair twice, and {what}")
-    if both_orders and not task.pairs:
-        raise ValueError(f"--both-orders is for tasks about pairs, not for {task.kind}")
     if both_orders:
+        if family.body is None:
+            what = f"a {family.model.__name__} has none; leave it out"
+            raise ValueError(f"--both-orders is for heads that read a pair twice, and {what}")
+        if not task.pairs:
+            raise ValueError(f"--both-orders is for tasks about pairs, not for {task.kind}")
         task = dataclasses.replace(task, both_orders=True)
     if family.body is None and task.kind != Text2Text.kind:
         examples, held_out = as_text2text(task, examples), as_text2text(task, held_out)
@@ -188,52 +172,48 @@ def put_for(
 
 def save(folder: Path, tuned: FineTuned, smaller: bool = False) -> None:
     """config.json of a fine-tuned model."""
-    checkpoint.write_config(folder, {
-        "family": "finetuned",
-        "smaller": smaller,
-        "task": tuned.task.kind,
-        "task_settings": dataclasses.asdict(tuned.task),
-        "body": tuned.family.name,
-        "body_config": dataclasses.asdict(tuned.model.config),
-        "max_length": tuned.inputs.max_length,
-        "dropout": tuned.dropout,
-        "lora": tuned.lora,
+    write_json(folder / "config.json", {
+        "family": "finetuned", "smaller": smaller,
+        "task": tuned.task.kind, "task_settings": dataclasses.asdict(tuned.task),
+        "body": tuned.family.name, "body_config": dataclasses.asdict(tuned.model.config),
+        "max_length": tuned.inputs.max_length, "dropout": tuned.dropout, "lora": tuned.lora,
     })  # fmt: skip
 
 
 def blank(folder: Path) -> tuple[Model, Tokenizer]:
     """What `begin` takes, for the run in a folder: its model without anything that it has learned."""
-    return _blank_model(_about(folder), folder), load_tokenizer(folder)
+    about = checkpoint.read_config(folder)
+    if about.get("family") != "finetuned":
+        raise ValueError(f"{folder} is no fine-tuned model; make one with: python -m train finetune {folder}")
+    try:
+        family = FAMILIES[about["body"]]
+        model = family.model(family.config(**about["body_config"]))
+    except (KeyError, TypeError) as error:
+        raise _not_described(folder, error) from None
+    return model, load_tokenizer(folder)
 
 
 def load(folder: Path, which: str = "last") -> FineTuned:
     """The model in the folder of a fine-tuning run, with its last or best weights."""
-    about = _about(folder)
-    model = _blank_model(about, folder)
+    (model, tokenizer), about = blank(folder), checkpoint.read_config(folder)
+    family = family_of(model)
     try:
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in about["task_settings"].items()}
-        task, family = TASKS[about["task"]](**values), FAMILIES[about["body"]]
+        task = TASKS[about["task"]](**values)
         max_length, dropout = about["max_length"], about["dropout"]
     except (KeyError, TypeError) as error:
         raise _not_described(folder, error) from None
-    body, inputs = family.reader(model, load_tokenizer(folder), max_length)
-    head, arrays = task.make_head(body, dropout), checkpoint.read_weights(folder, which)
+    body, inputs = family.reader(model, tokenizer, max_length)
+    path = folder / checkpoint.WEIGHTS[which]
+    head, arrays = task.make_head(body, dropout), checkpoint.read_arrays(path)
     if lora := about.get("lora"):
         if checkpoint.is_smaller(folder):
             _fit(head, arrays)
         add_adapters(head, lora)
-    checkpoint.load_weights(head, arrays, folder / checkpoint.WEIGHTS[which])
+    checkpoint.load_weights(head, arrays, path)
     if lora:
         merge(head)
     return FineTuned(head.eval(), task, inputs, family, dropout)
-
-
-def _about(folder: Path) -> dict:
-    """The config.json of a fine-tuning run."""
-    about = checkpoint.read_config(folder)
-    if about.get("family") != "finetuned":
-        raise ValueError(f"{folder} is no fine-tuned model; make one with: python -m train finetune {folder}")
-    return about
 
 
 def _fit(head: Model, arrays: dict[str, np.ndarray]) -> None:
@@ -241,21 +221,8 @@ def _fit(head: Model, arrays: dict[str, np.ndarray]) -> None:
     storage.fit(head, {name.replace(".base.", "."): array for name, array in arrays.items()})
 
 
-def _blank_model(about: dict, folder: Path) -> Model:
-    try:
-        family = FAMILIES[about["body"]]
-        return family.model(family.config(**about["body_config"]))
-    except (KeyError, TypeError) as error:
-        raise _not_described(folder, error) from None
-
-
 def _not_described(folder: Path, error: Exception) -> ValueError:
     return ValueError(f"{folder / 'config.json'} does not describe a fine-tuned model: {error}")
-
-
-def is_finetuned(folder: Path) -> bool:
-    """Whether a folder's config.json is that of a fine-tuned model."""
-    return checkpoint.family_in(folder) == "finetuned"
 
 
 def read_record(folder: Path) -> dict:

@@ -1,7 +1,5 @@
 """Command-line flags made from a config's fields: each one's name, type, default and help line, as --its-name."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import typing
@@ -9,9 +7,8 @@ import typing
 from tinytensor import backend
 
 
-def add_config_flags(
-    parser: argparse.ArgumentParser, title: str, config_class: type, defaults: dict | None = None, skip: tuple = ()
-) -> None:
+def add_config_flags(parser: argparse.ArgumentParser, title: str, config_class: type, defaults: dict | None = None,
+                     skip: tuple = ()) -> None:  # fmt: skip
     """One flag per field. Flags that are not given leave no trace in the result, so that what was said can be told
     from what was not: see `given`.
 
@@ -24,16 +21,12 @@ def add_config_flags(
             continue
         default = (defaults or {}).get(field.name, field.default)
         kind = next(kind for kind in (*typing.get_args(types[field.name]), types[field.name]) if kind is not type(None))
-        flag = "--" + field.name.replace("_", "-")
-        help = f"{field.metadata['help']} [{default}]"
-        if default in (None, ""):
-            help = field.metadata["help"]
         if kind is bool:
-            help = f"{field.metadata['help']} [{'on' if default else 'off'}]"
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
+            default, how = "on" if default else "off", dict(action=argparse.BooleanOptionalAction)
         else:
-            metavar = field.metadata["metavar"] or _METAVARS[kind]
-            group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar=metavar, help=help)
+            how = dict(type=kind, metavar=field.metadata["metavar"] or _METAVARS[kind])
+        help = field.metadata["help"] + ("" if default in (None, "") else f" [{default}]")
+        group.add_argument("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS, help=help, **how)
 
 
 def add_device_flag(parser: argparse.ArgumentParser) -> None:

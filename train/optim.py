@@ -8,8 +8,6 @@ How large a step to take is a function of how many were taken (Schedule). AdamW:
 (arXiv:1711.05101). Adafactor, which keeps less, has a file of its own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +18,7 @@ import numpy as np
 from nn import Parameter
 from tinytensor import backend
 from tinytensor.distributed import Communicator, share
+from train.precision import RoundedCopy
 
 SHAPES = ("cosine", "linear", "inverse-sqrt", "constant")  # of a learning rate after its warm-up
 
@@ -55,8 +54,6 @@ class FlatParameters:
         self.collect_gradients_in(self.grad, self.parameters)
         self.rounded = None
         if dtype is not None and dtype != own:
-            from train.precision import RoundedCopy
-
             self.rounded = RoundedCopy(self, [p for p in parameters if not p.requires_grad and p.dtype == own], dtype)
 
     def place_parameters(self, flat) -> None:
@@ -140,8 +137,8 @@ class Optimizer:
 
     def _make_state(self, *names: str) -> None:
         own, data = self.state_parts[self.rank], self.flat.data
-        xp = backend.array_module(data)
-        self.state = {name: xp.zeros(own.stop - own.start, data.dtype) for name in names}
+        zeros = backend.array_module(data).zeros
+        self.state = {name: zeros(own.stop - own.start, data.dtype) for name in names}
 
     def step(self, lr: float | None = None) -> None:
         """Update all parameters from their gradients, at the rate `lr` (the one given at the start by default)."""
@@ -206,10 +203,10 @@ class AdamW(Optimizer):
         self._make_state("m", "v")
 
     def update(self, grad, lr: float, grad_scale: float = 1.0) -> None:
-        flat, part = self.flat, self.part
+        flat, part, (beta1, beta2) = self.flat, self.part, self.betas
         backend.backend_of(grad).adamw(
-            flat.data[part], grad[part], self.state["m"], self.state["v"], lr=lr, beta1=self.betas[0],
-            beta2=self.betas[1], eps=self.eps, weight_decay=self.weight_decay, step=self.steps, grad_scale=grad_scale,
+            flat.data[part], grad[part], self.state["m"], self.state["v"], lr=lr, beta1=beta1, beta2=beta2,
+            eps=self.eps, weight_decay=self.weight_decay, step=self.steps, grad_scale=grad_scale,
             decayed=max(0, flat.decayed - part.start), copy=flat.rounded_part(part),
         )
         flat.apply_masks(part)
@@ -277,9 +274,8 @@ class Schedule:
             raise ValueError(f"unknown schedule {self.shape!r}; choose from {', '.join(SHAPES)}")
         if not (0 <= self.lr < math.inf and 0 <= self.min_lr < math.inf):
             raise ValueError(f"learning rates must be numbers from 0 on: lr {self.lr}, min_lr {self.min_lr}")
-        if self.shape in ("cosine", "linear") and self.min_lr > self.lr:
-            rates = f"min_lr {self.min_lr:g} is above lr {self.lr:g}"
-            raise ValueError(f"{rates}, and the rate would rise; lower --min-lr too")
+        if self.shape in ("cosine", "linear") and (low := self.min_lr) > self.lr:
+            raise ValueError(f"min_lr {low:g} is above lr {self.lr:g}, and the rate would rise; lower --min-lr too")
 
     def __call__(self, step: int) -> float:
         if step < self.warmup:

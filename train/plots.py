@@ -1,7 +1,5 @@
 """Pictures of results: curves, and which label was taken for which. They answer as `picture` does (train/report.py)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

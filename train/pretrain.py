@@ -4,8 +4,6 @@ A command (train/commands/gpt.py and its kin) offers the flags of its recipe (tr
 and calls `start`, then `train`; what it does with the trained model is its own affair.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from dataclasses import dataclass
@@ -13,9 +11,10 @@ from pathlib import Path
 
 import tinytensor as tt
 from models.families import family_of
-from models.files import read_json, write_json
+from models.files import read_json, write_json, write_text
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
+from nn import Module
 from train import checkpoint, runs
 from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus, open_corpus
 from train.flags import add_config_flags, given
@@ -77,6 +76,12 @@ def train(job: Job) -> bool:
     return finished
 
 
+def save_samples(job: Job, how: str, texts: list[str]) -> None:
+    """Write what the trained model wrote into samples.txt."""
+    rule = f"\n\n{'-' * 30}\n\n"
+    write_text(job.folder / "samples.txt", f"after {job.trainer.progress.step} steps{how}:\n\n{rule.join(texts)}\n")
+
+
 def describe(folder: Path) -> str:
     """One line on where the run is and what is in it."""
     names = sorted(file.name for file in folder.iterdir() if file.name[0] != ".")
@@ -99,18 +104,18 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
         shape |= {name: value for name, value in ids.items() if value is not None}
         checkpoint.check_vocabulary(tokenizer, shape["vocab_size"])
     model_config = record.config(**shape)
+    smaller = bool(args.init) and checkpoint.is_smaller(args.init)
     with runs.new_run(args.out, recipe.family, args.overwrite) as folder:
-        smaller = bool(args.init) and checkpoint.is_smaller(args.init)
         checkpoint.save_config(folder, recipe.family, model_config, smaller)  # first: it says that this is a run's
         tokenizer.save(folder)
         corpus = build_corpus(source, objective.encoder(tokenizer), folder)
         _save_settings(folder, args.data, config, settings)
         with tt.random.seeded(config.seed):
             model = first or record.model(model_config)
-        trainer = _trainer(recipe, model, tokenizer, corpus, config, settings, folder)
+        job = _job(recipe, model, tokenizer, corpus, config, settings, folder)
     print(f"{model.parameter_count():,} parameters; {corpus.train_split.tokens:,} tokens to train on and "
-          f"{corpus.val_split.tokens:,} held out; {trainer.workers} {trainer.kind}; in {folder}")
-    return Job(recipe, trainer, tokenizer, corpus)
+          f"{corpus.val_split.tokens:,} held out; {job.trainer.workers} {job.trainer.kind}; in {folder}")
+    return job
 
 
 def _resume(args: argparse.Namespace, recipe: Recipe) -> Job:
@@ -120,8 +125,7 @@ def _resume(args: argparse.Namespace, recipe: Recipe) -> Job:
         if vars(args)[name] not in (None, False):
             raise ValueError(f"--resume goes on with the run's own data and model; leave out --{name}")
     record, model_config = checkpoint.load_config(folder)
-    if record.name != recipe.family:
-        name = record.name
+    if (name := record.name) != recipe.family:
         raise ValueError(f"{folder} is a run of the family {name}; go on with: python -m train {name} --resume")
     data, was, settings = load_settings(folder, recipe.objective.settings)
     for kept in (model_config, settings):
@@ -132,29 +136,25 @@ def _resume(args: argparse.Namespace, recipe: Recipe) -> Job:
     config = dataclasses.replace(was, **given(args, TrainConfig))
     tokenizer = load_tokenizer(folder)
     checkpoint.check_vocabulary(tokenizer, model_config.vocab_size)
-    model, corpus = checkpoint.blank_model(folder), open_corpus(folder)
-    trainer = _trainer(recipe, model, tokenizer, corpus, config, settings, folder)
-    trainer.restore()
-    done = trainer.progress.step
-    if done >= config.steps:
+    job = _job(recipe, checkpoint.blank_model(folder), tokenizer, open_corpus(folder), config, settings, folder)
+    job.trainer.restore()
+    if (done := job.trainer.progress.step) >= config.steps:
         raise ValueError(f"{folder} has all of its {config.steps} steps; ask for more with --steps")
     _save_settings(folder, data, config, settings)
-    print(f"going on after step {done} of {config.steps}; {trainer.workers} {trainer.kind}; in {folder}")
-    return Job(recipe, trainer, tokenizer, corpus)
+    print(f"going on after step {done} of {config.steps}; {job.trainer.workers} {job.trainer.kind}; in {folder}")
+    return job
 
 
-def _trainer(
-    recipe: Recipe, model, tokenizer: Tokenizer, corpus: Corpus, config: TrainConfig, settings, folder: Path
-) -> Trainer:
+def _job(recipe: Recipe, model: Module, tokenizer: Tokenizer, corpus: Corpus, config: TrainConfig, settings,
+         folder: Path) -> Job:  # fmt: skip
     objective = recipe.objective.make(model.config, config, settings, tokenizer)
     report = Report(folder, config.steps, corpus.val_split.floor if recipe.floor else None)
-    return Trainer(model, objective, corpus.train, corpus.val, config, folder, report)
+    return Job(recipe, Trainer(model, objective, corpus.train, corpus.val, config, folder, report), tokenizer, corpus)
 
 
 def _first_weights(args: argparse.Namespace, recipe: Recipe):
     """(model, tokenizer) of --init: its shape is what it is, so the flags of the model have nothing to say."""
-    said = [name for name in ("tokenizer", "preset") if vars(args)[name] is not None]
-    said += list(given(args, recipe.record.config))
+    said = [n for n in ("tokenizer", "preset") if vars(args)[n] is not None] + [*given(args, recipe.record.config)]
     if said:
         flag = "--" + said[0].replace("_", "-")
         raise ValueError(f"--init goes on with the tokenizer and the shape of {args.init}; leave out {flag}")

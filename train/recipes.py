@@ -4,8 +4,6 @@ An objective belongs to every model of a family, whoever made it: a run that goe
 for it here. A recipe is what `python -m train FAMILY` starts from; flags change any of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -71,9 +69,8 @@ def text_to_text(model: T5Config, training: TrainConfig, settings: TextToText, t
         raise ValueError(f"a T5 needs tokens for padding and the end; this {type(tokenizer).__name__} has none")
     size = dict(context=settings.context, batch=training.batch, seed=training.seed)
     if settings.objective == "spans":
-        sentinels = tuple(tokenizer.sentinel_ids)
-        spans = dict(density=settings.density, mean_span=settings.mean_span)
-        return SpanCorruption(**size, sentinels=sentinels, eos=model.eos_id, **spans)
+        marks = dict(sentinels=tuple(tokenizer.sentinel_ids), eos=model.eos_id)
+        return SpanCorruption(**size, **marks, density=settings.density, mean_span=settings.mean_span)
     if settings.objective == "next":
         return NextSequence(**size)
     if settings.objective == "prefix":
@@ -134,33 +131,23 @@ class Recipe:
 
 
 GPT = Recipe(
-    family="gpt",
+    family="gpt", usual=("bpe", "characters"), vocab_size=1024, floor=True,
     tokenizers={"characters": lambda texts, vocab_size: Characters.train(texts), "bpe": ByteLevelBPE.train},
-    usual=("bpe", "characters"),
-    vocab_size=1024,
     # What learns most from the stories in two minutes on two cores.
     model=dict(context=256, layers=2, heads=4, width=128, bias=False, init_std=0.08),
     training=dict(steps=3500, batch=4, lr=3e-3),
-    floor=True,
 )
 BERT = Recipe(
-    family="bert",
-    tokenizers={"wordpiece": WordPiece.train},
-    usual=("wordpiece", "wordpiece"),
-    vocab_size=1024,
+    family="bert", tokenizers={"wordpiece": WordPiece.train}, usual=("wordpiece", "wordpiece"), vocab_size=1024,
     # BERT-Tiny, with larger first weights, from which a narrow model learns faster, and without dropout. Many small
     # batches: for the same tokens the loss falls faster than with a quarter as many of 32 (benchmarks/results/bert.md).
     model=BERTS["tiny"] | dict(context=128, init_std=0.04, dropout=0.0, attention_dropout=0.0),
     training=dict(steps=8000, batch=8, lr=1e-3, beta2=0.98, weight_decay=0.01),
 )
 T5 = Recipe(
-    family="t5",
-    tokenizers={
-        "bytes": lambda texts, vocab_size: Bytes(),
-        "unigram": lambda texts, vocab_size: Unigram.train(texts, vocab_size, extra_ids=SENTINELS),
-    },
-    usual=("unigram", "unigram"),
-    vocab_size=1100,
+    family="t5", usual=("unigram", "unigram"), vocab_size=1100,
+    tokenizers={"bytes": lambda texts, vocab_size: Bytes(),
+                "unigram": lambda texts, vocab_size: Unigram.train(texts, vocab_size, extra_ids=SENTINELS)},
     model=dict(layers=2, heads=4, head_width=32, width=128, hidden=512),
     # Adafactor's relative steps, as T5 was trained; after 300 steps 0.3 nats ahead of AdamW (benchmarks/results/t5.md).
     training=dict(steps=3000, batch=16, optimizer="adafactor-relative", lr=1e-2, min_lr=1e-3, weight_decay=0.0),

@@ -1,7 +1,5 @@
 """What a run tells: a progress bar in the terminal, a line per event in metrics.jsonl, and a picture of the losses."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys
@@ -25,8 +23,7 @@ class Report:
     axis = "loss (nats)"
 
     def __init__(self, run: Path, steps: int, floor: float | None = None):
-        self.path = run / "metrics.jsonl"
-        self.steps, self.floor = steps, floor
+        self.path, self.steps, self.floor = run / "metrics.jsonl", steps, floor
         self.bar: tqdm | None = None
         self.shown: dict[str, str] = {}
         self.file = None
@@ -76,14 +73,13 @@ class Report:
     def draw(self, path: Path) -> bool:
         """Draw both losses over the steps into a PNG; False if matplotlib is not installed."""
         lines = [json.loads(line) for line in read_text(self.path).splitlines()]
-        trained = [(line["step"], line["loss"]) for line in lines if "loss" in line]
-        held_out = [(line["step"], line["val_loss"]) for line in lines if "val_loss" in line]
+        held_out = dict(color="#08519c", linewidth=2, marker="o", markersize=3, label="held out")
+        training = dict(color="#9ecae1", linewidth=1, label="training")
 
         def curves(axes) -> None:
-            if trained:
-                axes.plot(*zip(*trained), color="#9ecae1", linewidth=1, label="training")
-            if held_out:
-                axes.plot(*zip(*held_out), color="#08519c", linewidth=2, marker="o", markersize=3, label="held out")
+            for name, style in (("loss", training), ("val_loss", held_out)):
+                if points := [(line["step"], line[name]) for line in lines if name in line]:
+                    axes.plot(*zip(*points), **style)
             if self.floor is not None:
                 axes.axhline(self.floor, color="#d94801", linestyle="--", linewidth=1.5, label="entropy of the text")
 

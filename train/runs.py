@@ -1,8 +1,7 @@
 """The life of a run: its folder is made, or not at all; it trains to its end, or says how to go on."""
 
-from __future__ import annotations
-
 import contextlib
+import itertools
 import re
 import shutil
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ def new_run(out: Path | None, name: str, overwrite: bool) -> Iterator[Path]:
 
     It is gone again if this block ends with an error before anything was learned.
     """
-    folder = make_folder(out, name, overwrite)
+    folder = _make_folder(out, name, overwrite)
     try:
         yield folder
     except BaseException:
@@ -35,12 +34,9 @@ def new_run(out: Path | None, name: str, overwrite: bool) -> Iterator[Path]:
         raise
 
 
-def make_folder(out: Path | None, name: str, overwrite: bool) -> Path:
-    if out is None:
-        number = 1
-        while Path(f"runs/{name}-{number}").exists():
-            number += 1
-        out = Path(f"runs/{name}-{number}")
+def _make_folder(out: Path | None, name: str, overwrite: bool) -> Path:
+    numbered = (Path(f"runs/{name}-{number}") for number in itertools.count(1))
+    out = out or next(path for path in numbered if not path.exists())
     try:
         if out.exists():
             if not overwrite:

@@ -7,8 +7,6 @@ and the number of steps done (and what a model like ELMo carries along from batc
 repeats, bit for bit, what it would have done without the interruption.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import signal
@@ -27,7 +25,7 @@ from nn import Module, evaluating
 from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count, share
 from tinytensor.processes import Processes, WorkerDied, available
-from train import checkpoint
+from train import checkpoint, precision
 from train.adafactor import Adafactor
 from train.optim import SGD, SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
 
@@ -43,9 +41,8 @@ class TrainConfig:
     steps: int = option(2000, "updates to make in all")
     batch: int = option(12, "sequences in a batch")
     accumulate: int = option(1, "batches whose gradients are added up for one update")
-    optimizer: str = option(
-        "adamw", f"how to update: {', '.join(OPTIMIZERS)} (T5's: lr is then a share of each parameter's own size)"
-    )
+    optimizer: str = option("adamw", f"how to update: {', '.join(OPTIMIZERS)} "
+                            "(T5's: lr is then a share of each parameter's own size)")  # fmt: skip
     lr: float = option(1e-3, "the highest learning rate")
     min_lr: float = option(1e-4, "the learning rate at the end (cosine and linear schedules)")
     warmup: int = option(100, "updates over which the learning rate rises")
@@ -75,9 +72,8 @@ class TrainConfig:
         check_choice(self, "device", backend.DEVICES)
         check_choice(self, "dtype", DTYPES)
         choose_kind(self.worker_kind, self.workers)
-        if self.device == "cpu" and self.dtype != "float32":
-            what = f"dtype {self.dtype} is slower than float32 on a CPU"
-            raise ValueError(f"{what}; leave out --dtype, or add --device cuda")
+        if self.device == "cpu" and (narrow := self.dtype) != "float32":
+            raise ValueError(f"dtype {narrow} is slower than float32 on a CPU; leave out --dtype, or add --device cuda")
         if self.device == "cuda" and self.workers > 1:
             raise ValueError(f"one worker drives the GPU, not {self.workers}; leave out --workers")
         if self.graph and self.device != "cuda":
@@ -142,17 +138,13 @@ class Trainer:
         objective.check(train_data, "training")
         objective.check(val_data, "held-out")
         backend.cpu.tune_malloc()
-        self.model, self.objective = model, objective
-        self.train_data, self.val_data = train_data, val_data
-        self.config, self.run, self.report = config, run, report
-        self.schedule = config.learning_rates()
+        self.model, self.objective, self.train_data, self.val_data = model, objective, train_data, val_data
+        self.config, self.run, self.report, self.schedule = config, run, report, config.learning_rates()
         self.workers = config.workers or (1 if config.device == "cuda" else min(core_count(), config.batch))
         self.kind = choose_kind(config.worker_kind, self.workers)
         self.comm = comm = communicator(self.kind, self.workers)
         allocate, dtype, self.loss_scale = (comm.shared if self.workers > 1 else None), None, None
         if config.device == "cuda":
-            from train import precision
-
             model.to("cuda")
             dtype = precision.compute_dtype(config.dtype)
             self.loss_scale = precision.LossScale() if config.dtype == "float16" else None
@@ -161,9 +153,8 @@ class Trainer:
         if self.workers > 1:
             self.carried = {name: comm.shared(a.size, a.dtype).reshape(a.shape) for name, a in self.carried.items()}
         self.optimizer_state: dict = {}  # of a checkpoint, until the workers have taken their parts
-        self.progress = Progress()
+        self.progress, self.stop_asked = Progress(), False
         self.between: Callable[[Loop, int], None] | None = None
-        self.stop_asked = False
 
     def restore(self) -> None:
         """Go back to the run's last checkpoint."""
@@ -234,11 +225,8 @@ class Loop:
         trainer.optimizer_state = {}
         self.report = trainer.report if comm.rank == 0 else None
         self.losses, self.tokens, self.since = [], 0, time.monotonic()  # since the last line in metrics.jsonl
-        self.recorded = None
-        if self.config.graph:
-            from train.precision import RecordedGradient
-
-            self.recorded = RecordedGradient(self._add_gradient, self.flat, self.parameters)
+        step = (self._add_gradient, self.flat, self.parameters)
+        self.recorded = precision.RecordedGradient(*step) if self.config.graph else None
 
     def train(self) -> None:
         """Step after step, with evaluations and checkpoints in between."""
@@ -327,11 +315,8 @@ class Loop:
         self.tokens += tokens
         self.report.advanced(step, loss)
         if step % self.config.log_every == 0 or step == self.config.steps:
-            peak = None
-            if self.config.device == "cuda":
-                from train.precision import peak_bytes
-
-                peak = peak_bytes(self.recorded and self.recorded.recorded)
+            on_gpu, recorded = self.config.device == "cuda", self.recorded and self.recorded.recorded
+            peak = precision.peak_bytes(recorded) if on_gpu else None
             rate = self.tokens / max(1e-9, time.monotonic() - self.since)
             self.report.logged(step, sum(self.losses) / len(self.losses), lr, norm, rate, peak)
             self.losses, self.tokens, self.since = [], 0, time.monotonic()
@@ -375,9 +360,8 @@ class Loop:
                     self._gradient(step, rank)
         except FloatingPointError as error:
             what += f" ({error})"
-        saved = f"the weights before that step are saved in {self.trainer.run}"
-        what += f" at step {step + 1}, learning rate {lr:.3g}"
-        raise ValueError(f"{what}; {saved}; try a lower --lr or a longer --warmup")
+        saved = f"the weights before that step are saved in {self.trainer.run}; try a lower --lr or a longer --warmup"
+        raise ValueError(f"{what} at step {step + 1}, learning rate {lr:.3g}; {saved}")
 
 
 def replica(model: Module, parameters: list) -> tuple[Module, list]:

@@ -36,7 +36,7 @@ def cases() -> dict:
         "regressor": (Regressor(body()), inputs(3, 7) | {"score": np.float32([0.5, -1, 2])}, (3,)),
         "tagger": (Tagger(body(), 4), inputs(3, 7) | {"tags": tags}, (3, 7, 4)),
         "answerer": (
-            Answerer(body()),
+            Answerer(body(), 2),
             inputs(3, 7) | {"answerable": answerable, "span": np.array([[1, 2], [3, 4], [0, 0]])},
             (3, 2, 7),
         ),

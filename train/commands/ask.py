@@ -10,8 +10,6 @@
   python -m train ask runs/finetune-1 --data questions.jsonl > answers.jsonl
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

@@ -10,8 +10,6 @@ Without any flag it learns from built-in stories, on all cores, in a few minutes
 Then: python -m train fill, finetune, embed
 """
 
-from __future__ import annotations
-
 import argparse
 
 import numpy as np
@@ -59,8 +57,6 @@ def measure(model: Module, objective: Masked, tokens: np.ndarray, batches: int =
 
 
 def describe(found: dict[str, float]) -> str:
-    text = (
-        f"held-out masked tokens: {found['nats']:.4f} nats (perplexity {perplexity(found['nats']):.2f}), "
-        f"{found['word_accuracy']:.1%} guessed right"
-    )
-    return text + (f"; pairs: {found['pair_accuracy']:.1%} told right" if "pair_accuracy" in found else "")
+    loss = f"{found['nats']:.4f} nats (perplexity {perplexity(found['nats']):.2f})"
+    pairs = f"; pairs: {found['pair_accuracy']:.1%} told right" if "pair_accuracy" in found else ""
+    return f"held-out masked tokens: {loss}, {found['word_accuracy']:.1%} guessed right{pairs}"

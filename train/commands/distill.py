@@ -6,9 +6,8 @@
   python -m train distill runs/gpt-1 --layers 2 --written 2000         the student reads what the teacher wrote
 """
 
-from __future__ import annotations
-
 import argparse
+import copy
 import dataclasses
 
 import tinytensor as tt
@@ -45,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     follow = DistillConfig(**given(args, DistillConfig))
     config = source.training(args, TRAINING)
     student = _student(args, source, config.seed)
-    Distillation(student, teacher, follow)  # what does not fit is named here
+    both = Distillation(student, teacher, follow)  # what does not fit is named here
     if args.written < 0:
         raise ValueError(f"--written must not be negative, not {args.written}: it is a number of texts")
     if args.written and not isinstance(teacher, Writer):
@@ -53,25 +52,21 @@ def main(args: argparse.Namespace) -> None:
     with compare.new_run(dataclasses.replace(source, model=student), args.out, "distilled", args.overwrite) as folder:
         lines = [compare.measure(source, "teacher", teacher, args.limit)]
         if args.alone:
-            alone = compare.duplicate(student)
+            alone = copy.deepcopy(student)
             compare.fine_tune(source, alone, folder, config)
             lines.append(compare.measure(source, "student alone", alone, args.limit))
             (folder / "metrics.jsonl").rename(folder / "metrics-alone.jsonl")
-        learning = source
+        learning, make = source, source.make_objective
         if args.written and teacher.reads_source:
-            make = source.make_objective
-            written = lambda training: TeacherWritten(make(training), teacher)
-            learning = dataclasses.replace(source, make_objective=written)
+            learning = dataclasses.replace(source, make_objective=lambda how: TeacherWritten(make(how), teacher))
         elif args.written:
-            starts = source.make_objective(dataclasses.replace(config, batch=args.written))
-            starts = starts.training_batch(source.train_data, 0)["ids"][:, :PROMPT]
-            learning = dataclasses.replace(source, train_data=written_by(teacher, starts, config.seed))
-        with tt.random.seeded(config.seed):
-            both = Distillation(student, teacher, follow)
+            first = make(dataclasses.replace(config, batch=args.written)).training_batch(source.train_data, 0)
+            written = written_by(teacher, first["ids"][:, :PROMPT], config.seed)
+            learning = dataclasses.replace(source, train_data=written)
         compare.fine_tune(learning, both, folder, config)
         lines.append(compare.measure(source, "student, taught", student, args.limit))
         compare.finish_run(source, folder, student)
-        curves = {m.name: [(m.parameters, m.score(source.unit))] for m in lines}
+        curves = {m.name: [(m.parameters, m.score)] for m in lines}
         compare.conclude(folder, lines, curves, "parameters", source.unit, f"{source.folder.name} distilled")
 
 

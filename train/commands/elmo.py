@@ -9,8 +9,6 @@ Without any flag it learns from built-in stories, on all cores, in a few minutes
 Then put it to use: python -m train finetune runs/elmo-1 --task tag --data FILE.tsv
 """
 
-from __future__ import annotations
-
 import argparse
 
 from train import pretrain, recipes

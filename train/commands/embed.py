@@ -5,8 +5,6 @@
   python -m train embed notes/ --out vectors.npz                  keep the sentences' vectors
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
@@ -40,8 +38,7 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"--out {args.out} must end in .npz, NumPy's format for several arrays")
     model, tokenizer = checkpoint.load_model(args.model or newest_run("bert"))
     body, inputs = reader(model, tokenizer)
-    found = passages(args.data)
-    if not found:
+    if not (found := passages(args.data)):
         raise ValueError(f"{args.data} holds no sentences")
     texts = [text for _, text in found]
     body.to(args.device)

@@ -5,8 +5,6 @@
   python -m train eval runs/gpt-1 --stride 64            windows overlap, so that no token is read without context
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from pathlib import Path
@@ -26,11 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run, or a published GPT's")
     parser.add_argument("--data", metavar="PATH", help="a text file or a folder of them [what the run held out]")
     parser.add_argument("--batch", metavar="N", type=int, default=16, help="windows evaluated at once [16]")
-    parser.add_argument(
-        "--stride", metavar="N", type=int, default=0,
-        help="of a GPT: tokens from one window to the next; with fewer than the context, windows overlap and each token"
-        " (but the first ones) is predicted from at least the difference [the context]",
-    )  # fmt: skip
+    parser.add_argument("--stride", metavar="N", type=int, default=0, help="of a GPT: tokens from one window to the "
+        "next; with fewer than the context, windows overlap and each token (but the first ones) is predicted from at "
+        "least the difference [the context]")  # fmt: skip
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
     add_device_flag(parser)
 
@@ -67,16 +63,12 @@ def _objective(args: argparse.Namespace, model, tokenizer) -> Causal | Bidirecti
     family = family_of(model)
     objective = OBJECTIVES[family.objective]
     if not objective.plain:
-        raise ValueError(
-            f"eval measures models that predict a text, gpt and elmo; {args.run} holds a {family.name}, "
-            f"which is measured on tasks: python -m train finetune {args.run}"
-        )
-    training = TrainConfig(batch=args.batch)
-    if not dataclasses.fields(objective.settings):  # a published folder will do
-        made = objective.make(model.config, training, objective.settings(), tokenizer)
-    else:
+        holds = f"{args.run} holds a {family.name}, which is measured on tasks: python -m train finetune {args.run}"
+        raise ValueError(f"eval measures models that predict a text, gpt and elmo; {holds}")
+    settings = objective.settings()
+    if dataclasses.fields(settings):  # where there are none, a published folder will do
         _, _, settings = pretrain.load_settings(args.run, objective.settings)
-        made = objective.make(model.config, training, settings, tokenizer)
+    made = objective.make(model.config, TrainConfig(batch=args.batch), settings, tokenizer)
     if not args.stride:
         return made
     if not isinstance(made, Causal) or not 0 < args.stride <= model.config.context:

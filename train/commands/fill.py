@@ -4,8 +4,6 @@
   python -m train fill --model bert-base-uncased-folder "Paris is the [MASK] of France."
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
@@ -45,7 +43,6 @@ def fill(model, tokenizer, text: str, pair: str | None = None, top: int = 5) -> 
     if tokenizer.mask_id is None:
         raise ValueError("the model's tokenizer has no mask token")
     batch = tokenizer.prepare([text], None if pair is None else [pair], special=True)
-    mask = tokenizer.tokens[tokenizer.mask_id]
     (places,) = np.nonzero(batch.ids[0] == tokenizer.mask_id)
     if not len(places):
         mask = tokenizer.tokens[tokenizer.mask_id]

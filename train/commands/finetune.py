@@ -14,12 +14,11 @@ Files: TSV with a line of column names, or JSON lines. The columns of each kind 
   text2text input, target, task (a prefix of the input, or none): for a T5, which learns all the others so, too
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from pathlib import Path
 
+import tinytensor as tt
 from models import ELMo, ELMoConfig
 from models.files import write_json
 from train import checkpoint, finetune, runs
@@ -39,11 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, nargs="?", help="the pretrained model: a run or a published folder")
     add("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
-    add(
-        "--task", metavar="TASK",
-        help=f"one of the stories' sets ({', '.join(stories_tasks.SETS)}), for a T5 also {', '.join(toys.TOYS)}, or "
-        f"with --data a kind ({', '.join(TASKS)})",
-    )
+    sets, toy_sets, kinds = map(", ".join, (stories_tasks.SETS, toys.TOYS, TASKS))
+    add("--task", metavar="TASK",
+        help=f"one of the stories' sets ({sets}), for a T5 also {toy_sets}, or with --data a kind ({kinds})")
     add("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
     add("--held-out", metavar="FILE", type=Path, help="examples to measure on [a tenth of --data]")
     add("--examples", metavar="N", type=int,
@@ -91,7 +88,8 @@ def _begin(args: argparse.Namespace) -> Trainer:
             raise ValueError(f"--{next(iter(mix)).replace('_', '-')} is for an ELMo, which {args.model} is not")
         model.remix(**mix)
     if args.fresh:
-        model = finetune.fresh(model, settings.get("seed", 0))
+        with tt.random.seeded(settings.get("seed", 0)):
+            model = type(model)(model.config)
     smaller = checkpoint.is_smaller(args.model) and not args.fresh
     kind, *examples = examples
     task = TASKS[kind].of(*examples)  # what is wrong with the examples is said before any folder is made
@@ -99,8 +97,8 @@ def _begin(args: argparse.Namespace) -> Trainer:
         trainer = finetune.begin(folder, (model, tokenizer), task, *examples, config, settings, smaller=smaller)
         record |= {"train": settings, "checksum": checksum((kind, *examples))}
         write_json(folder / finetune.RECORD, record)
-    counts = f"{len(examples[0])} examples to train on and {len(examples[1])} held out"
-    print(f"{counts}; {trainer.config.steps} steps; in {folder}")
+    learned, held_out = map(len, examples)
+    print(f"{learned} examples to train on and {held_out} held out; {trainer.config.steps} steps; in {folder}")
     return trainer
 
 
@@ -121,8 +119,7 @@ def _resume(args: argparse.Namespace) -> Trainer:
         raise ValueError(f"the examples of {source} are not those that {folder} was begun with; fine-tune anew")
     names = [field.name for field in dataclasses.fields(FineTuneConfig)]
     config = FineTuneConfig(**({name: record[name] for name in names} | given(args, FineTuneConfig)))
-    settings = record["train"] | given(args, TrainConfig)
-    task = TASKS[kind].of(*examples)
+    settings, task = record["train"] | given(args, TrainConfig), TASKS[kind].of(*examples)
     trainer = finetune.begin(folder, finetune.blank(folder), task, *examples, config, settings, going_on=True)
     trainer.restore()
     done, steps = trainer.progress.step, trainer.config.steps

@@ -8,13 +8,10 @@ Without any flag it learns from built-in stories, on all cores, in about two min
   python -m train gpt --init FOLDER --data book.txt      teach a run or a published GPT-2 new text
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 
 import tinytensor as tt
-from models.files import write_text
 from models.generate import generate
 from train import pretrain, recipes
 from train.objectives.windows import Causal
@@ -50,19 +47,16 @@ def _compare_with_entropy(job: pretrain.Job, val_loss: float) -> str:
     """
     split, model, floor = job.corpus.val_split, job.trainer.model, job.corpus.val_split.floor
     per_character, half = split.tokens / split.characters, model.config.context // 2
-    text = (
-        f"the entropy of this text is {floor:.4f}: the loss is {100 * (val_loss / floor - 1):.1f}% above the lowest"
-        f" possible (per character {val_loss * per_character:.4f} and {floor * per_character:.4f} nats)"
-    )
+    above = lambda loss: f"{100 * (loss / floor - 1):.1f}% above"
+    both = f"per character {val_loss * per_character:.4f} and {floor * per_character:.4f} nats"
+    text = f"the entropy of this text is {floor:.4f}: the loss is {above(val_loss)} the lowest possible ({both})"
     if half == 0:
         return text
     objective = Causal(model.config.context, 16, apart=half)
     keys = objective.evaluation_batches(job.corpus.val)
     nats, count = evaluate_on_all_cores(model, objective, job.corpus.val, keys)
-    return text + (
-        f"\nread with at least {half} tokens before each, as the entropy is meant, it is"
-        f" {nats / count:.4f}: {100 * (nats / count / floor - 1):.1f}% above"
-    )
+    far = f"read with at least {half} tokens before each, as the entropy is meant, it is {nats / count:.4f}"
+    return f"{text}\n{far}: {above(nats / count)}"
 
 
 def _write_samples(job: pretrain.Job, count: int = 3, tokens: int = 600) -> str:
@@ -72,7 +66,5 @@ def _write_samples(job: pretrain.Job, count: int = 3, tokens: int = 600) -> str:
     with tt.random.seeded(trainer.config.seed):
         ids = generate(trainer.model, [start] * count, tokens, temperature=0.8)
     texts = [job.tokenizer.decode(row[row < job.tokenizer.vocab_size]).strip() for row in ids]
-    rule = f"\n\n{'-' * 30}\n\n"
-    heading = f"after {trainer.progress.step} steps, temperature 0.8:"
-    write_text(job.folder / "samples.txt", f"{heading}\n\n{rule.join(texts)}\n")
+    pretrain.save_samples(job, ", temperature 0.8", texts)
     return texts[0]

@@ -6,8 +6,6 @@
 Everything is trained anew, 1 + 4 x rounds networks for each seed, so the run should be one of seconds.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from models.files import write_text
@@ -50,9 +48,7 @@ def main(args: argparse.Namespace) -> None:
                     lines.append(compare.measure(source, f"{kind}, {sparsity:.1%} masked", network, args.limit))
                 if seed == config.seed and kind == "ticket" and sparsity == last:
                     compare.finish_run(source, folder, network)
-        text = outcome.table()
-        print(text)
+        print(text := outcome.table())
         write_text(folder / "lottery.md", text + "\n")
         title = f"lottery tickets, weights rewound to step {rewind} of {config.steps}"
-        curves = outcome.curves()
-        compare.conclude(folder, lines, curves, "share of weights masked", "accuracy (%)", title)
+        compare.conclude(folder, lines, outcome.curves(), "share of weights masked", compare.ACCURACY, title)

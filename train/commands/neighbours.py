@@ -7,8 +7,6 @@ A word that means two things has different neighbours in two sentences: its vect
 Works with every model that has a vector for each word: ELMo, the BERTs, GPT.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from pathlib import Path

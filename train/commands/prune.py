@@ -7,9 +7,8 @@
   python -m train prune runs/gpt-pruned-1 --amount 0.9                 go on from what is masked, a round of its own
 """
 
-from __future__ import annotations
-
 import argparse
+import copy
 from functools import partial
 
 import tinytensor as tt
@@ -49,24 +48,22 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError("movement is known only after some training; use --when cubic")
     if args.when != "one-shot" and {"layers", "2:4"} & set(what):
         raise ValueError("layers and 2:4 patterns go at once; use --when one-shot")
-    model = compare.duplicate(source.model)
+    options, model = dict(by=args.by, whole=args.whole, batches=batches), copy.deepcopy(source.model)
     for each in what if args.by != "movement" else []:  # whatever is wrong comes up here, before any folder is made
-        prune(compare.duplicate(source.model), args.amount, each, args.by, whole=args.whole, batches=batches)
+        prune(copy.deepcopy(source.model), args.amount, each, **options)
     with compare.new_run(source, args.out, "pruned", args.overwrite) as folder:
         lines = [compare.measure(source, "before", source.model, args.limit)]
-        options = dict(by=args.by, whole=args.whole, batches=batches)
         if args.by != "movement":
-            at_once = compare.duplicate(source.model)
+            at_once = copy.deepcopy(source.model)
             for each in what:
                 prune(at_once, args.amount, each, **options)
             shrink(at_once)
             lines.append(compare.measure(source, f"{args.amount:.0%} pruned at once", at_once, args.limit))
         if "layers" in what:  # these leave at once, and must be gone before the trainer sees the model
             prune(model, args.amount, "layers", **options)
-        pruned = [each for each in what if each != "layers"]
 
         def mask(trainer, amount_at) -> None:
-            steps = [Pruning(trainer, amount_at, each, **options) for each in pruned]
+            steps = [Pruning(trainer, amount_at, each, **options) for each in what if each != "layers"]
             trainer.between = lambda loop, step: [one(loop, step) for one in steps]
 
         trained = []
@@ -79,24 +76,22 @@ def main(args: argparse.Namespace) -> None:
                 shrink(model)
             name = f"{share:.0%} pruned, trained {config.steps} steps"
             lines.append(compare.measure(source, name, model, args.limit))
-            trained.append((share, lines[-1].score(source.unit)))
+            trained.append((share, lines[-1].score))
         compare.finish_run(source, folder, model)
-        curves = _curves(source, what, args)
-        curves[f"{args.when}, trained"] = trained
+        curves = _curves(source, what, batches, args) | {f"{args.when}, trained": trained}
         axis = f"share of {' and '.join(what)} left out"
         compare.conclude(folder, lines, curves, axis, source.unit, f"{source.folder.name} pruned")
 
 
-def _curves(source: compare.Source, what: list[str], args: argparse.Namespace) -> dict[str, list[tuple]]:
+def _curves(source: compare.Source, what: list[str], batches: list, args: argparse.Namespace) -> dict:
     """Quality against the share left out at once, without training: by the score, and by chance."""
     amounts = [0.5] if "2:4" in what else sorted({*CURVE, args.amount})
     by = "magnitude" if args.by == "movement" else args.by
-    batches = source.batches(args.batches) if by in ("gradient", "activation") else []
-    start = [(0.0, source.score(source.model, args.limit))]
-    curves = {f"by {by}, not trained": list(start), "by chance, not trained": list(start)}
+    start = (0.0, source.score(source.model, args.limit))
+    curves = {f"by {by}, not trained": [start], "by chance, not trained": [start]}
     for points, score in zip(curves.values(), (by, "random")):
         for amount in amounts:
-            model = compare.duplicate(source.model)
+            model = copy.deepcopy(source.model)
             with tt.random.seeded(source.config.seed):
                 for each in what:
                     prune(model, amount, each, score, whole=args.whole, batches=batches)

@@ -5,9 +5,8 @@
   python -m train quantize runs/gpt-1 --bits 3 --steps 500             trained as if it were quantized already
 """
 
-from __future__ import annotations
-
 import argparse
+import copy
 
 from nn.compression import qat
 from nn.compression.quantize import ACTIVATIONS, RANGES, quantize
@@ -42,24 +41,22 @@ def main(args: argparse.Namespace) -> None:
         per=args.per, group=args.group, symmetric=not args.affine, ranges=args.ranges, activations=args.activations,
         embeddings=not args.no_embeddings, batches=batches,
     )
-    model = quantize(compare.duplicate(source.model), args.bits, rounding=args.rounding, **options)
+    made = lambda bits, how: quantize(copy.deepcopy(source.model), bits, rounding=how, **options)
+    model = made(args.bits, args.rounding)
     with compare.new_run(source, args.out, "quantized", args.overwrite) as folder:
         lines = [compare.measure(source, "before", source.model, args.limit)]
         lines.append(compare.measure(source, f"{args.bits} bits, {args.rounding}", model, args.limit))
         if trained := "steps" in given(args, TrainConfig):
             config = source.training(args, TRAINING)
-            model = qat.prepare(compare.duplicate(source.model), args.bits, batches, args.group)
+            model = qat.prepare(copy.deepcopy(source.model), args.bits, batches, args.group)
             compare.fine_tune(source, model, folder, config)
             qat.finish(model)
             lines.append(compare.measure(source, f"{args.bits} bits, trained {config.steps} steps", model, args.limit))
         compare.finish_run(source, folder, model)
         before = source.score(source.model, args.limit)
         curves = {"before": [(bits, before) for bits in CURVE]}
-        for rounding in ("nearest", "gptq"):
-            curves[rounding] = []
-            for bits in CURVE:
-                other = quantize(compare.duplicate(source.model), bits, rounding=rounding, **options)
-                curves[rounding].append((bits, source.score(other, args.limit)))
+        for how in ("nearest", "gptq"):
+            curves[how] = [(bits, source.score(made(bits, how), args.limit)) for bits in CURVE]
         if trained:
-            curves["trained"] = [(args.bits, lines[-1].score(source.unit))]
+            curves["trained"] = [(args.bits, lines[-1].score)]
         compare.conclude(folder, lines, curves, "bits of a weight", source.unit, f"{source.folder.name} quantized")

@@ -6,11 +6,8 @@
   python -m train sample runs/t5-1 --input "reverse: stressed"         a T5 answers an input
 """
 
-from __future__ import annotations
-
 import argparse
 import math
-import sys
 from pathlib import Path
 
 import tinytensor as tt
@@ -19,7 +16,7 @@ from models.generate import Sampling, stream_text, write
 from models.generate.answers import answer
 from models.generate.draft import PAST_CONTEXT
 from nn import Module
-from train import checkpoint
+from train import checkpoint, finetune
 from train.flags import add_config_flags, add_device_flag, check_at_least_1, given
 
 
@@ -69,8 +66,6 @@ def main(args: argparse.Namespace) -> None:
 def load(folder: Path, which: str) -> tuple[Module, object]:
     """The model and tokenizer of a run, of a published folder, or of a T5 that was fine-tuned."""
     if checkpoint.family_in(folder) == "finetuned":
-        from train import finetune
-
         tuned = finetune.load(folder, which)
         if not isinstance(tuned.model.body, Writer):
             raise ValueError(f"{folder} was fine-tuned to {tuned.task.kind}; ask it with: python -m train ask {folder}")
@@ -81,11 +76,10 @@ def load(folder: Path, which: str) -> tuple[Module, object]:
 
 def chosen(args: argparse.Namespace, temperature: float) -> dict:
     """The keywords of `generate` that the flags ask for; the usual temperature unless beams are searched."""
-    graph = {"graph": True} if args.graph else {}
+    how = {"temperature": temperature}
     if args.beams > 1:
-        penalty = 1.0 if args.length_penalty is None else args.length_penalty
-        return dict(beams=args.beams, length_penalty=penalty) | graph | given(args, Sampling)
-    return {"temperature": temperature} | graph | given(args, Sampling)
+        how = dict(beams=args.beams, length_penalty=1.0 if args.length_penalty is None else args.length_penalty)
+    return how | ({"graph": True} if args.graph else {}) | given(args, Sampling)
 
 
 def write_answers(model: Module, tokenizer, args: argparse.Namespace) -> None:
@@ -109,9 +103,7 @@ def write_on(model: Module, tokenizer, args: argparse.Namespace) -> None:
         texts = [stream_text(model, tokenizer, prompt, args.tokens, **how) for _ in range(args.samples)]
     for sample, pieces in enumerate(texts):
         tt.manual_seed(args.seed, sample)
-        sys.stdout.write("-" * 30 + "\n" if sample else "")
-        sys.stdout.write(prompt)
+        print("-" * 30 + "\n" if sample else "", prompt, sep="", end="")
         for piece in pieces:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+            print(piece, end="", flush=True)
         print()

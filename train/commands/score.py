@@ -4,8 +4,6 @@
   python -m train score runs/gpt-1 --file story.txt --html story.html
 """
 
-from __future__ import annotations
-
 import argparse
 import html
 import math
@@ -50,9 +48,9 @@ def main(args: argparse.Namespace) -> None:
     scores, pieces = score(model.to(args.device), ids), text_pieces(tokenizer, ids)
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     print(terminal_page(pieces, scores, colour))
-    print(summary(scores, text))
+    print(caption := summary(scores, text))
     if args.html:
-        write_text(args.html, html_page(pieces, scores, summary(scores, text)))
+        write_text(args.html, html_page(pieces, scores, caption))
         print(f"the page is {args.html}")
 
 
@@ -72,10 +70,8 @@ def terminal_page(pieces: list[str], scores: Scores, colour: bool) -> str:
     chances = np.exp(scores.log_probs)
     running = pieces[0] + "".join(paint(piece, chance) for piece, chance in zip(pieces[1:], chances))
     lines = [running, "", f"{'probability':>11}  {'rank':>6}  token", f"{'-':>11}  {'-':>6}  {pieces[0]!r}"]
-    lines += [
-        f"{chance:11.4f}  {rank:6}  {paint(repr(piece), chance)}"
-        for piece, chance, rank in zip(pieces[1:], chances, scores.ranks)
-    ]
+    for piece, chance, rank in zip(pieces[1:], chances, scores.ranks):
+        lines.append(f"{chance:11.4f}  {rank:6}  {paint(repr(piece), chance)}")
     return "\n".join(lines)
 
 

@@ -10,11 +10,8 @@ Without any flag it learns span corruption from built-in stories, on all cores, 
 Then teach it tasks: python -m train finetune runs/t5-1 --task text2text --data FILE.tsv
 """
 
-from __future__ import annotations
-
 import argparse
 
-from models.files import write_text
 from models.generate.answers import answer_ids, answer_text
 from train import pretrain, recipes
 from train.report import perplexity
@@ -46,6 +43,5 @@ def write_samples(job: pretrain.Job, count: int = 5) -> str:
     for rows in zip(batch["ids"], written, batch["targets"]):
         said = (answer_text(row, tokenizer, model.config.eos_id) for row in rows)
         texts.append("\n".join(f"{what} {text}" for what, text in zip(("input: ", "output:", "wanted:"), said)))
-    rule = f"\n\n{'-' * 30}\n\n"
-    write_text(job.folder / "samples.txt", f"after {trainer.progress.step} steps:\n\n{rule.join(texts)}\n")
+    pretrain.save_samples(job, "", texts)
     return texts[0]

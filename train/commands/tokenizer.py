@@ -18,16 +18,10 @@ from train.data.corpus import TextFiles
 KINDS = {"bpe": ByteLevelBPE, "classic": ClassicBPE, "wordpiece": WordPiece, "unigram": Unigram,
          "characters": Characters, "words": Words}
 
-
 # The kinds an option is for, by the keyword it is to their train().
-OPTIONS = {
-    "special_tokens": ("bpe", "classic", "wordpiece", "unigram", "characters"),
-    "pattern": ("bpe",),
-    "lowercase": ("wordpiece", "classic"),
-    "min_frequency": ("bpe", "classic", "wordpiece"),
-    "score": ("wordpiece",),
-    "extra_ids": ("unigram",),
-}
+OPTIONS = {"special_tokens": ("bpe", "classic", "wordpiece", "unigram", "characters"), "pattern": ("bpe",),
+           "lowercase": ("wordpiece", "classic"), "min_frequency": ("bpe", "classic", "wordpiece"),
+           "score": ("wordpiece",), "extra_ids": ("unigram",)}
 
 
 def add_arguments(parser) -> None:
@@ -59,8 +53,9 @@ def main(args) -> None:
     make_room(args.out, args.kind, args.overwrite)
     tokenizer = train(args, files, options)
     tokenizer.save(args.out)
-    print(f"{args.out}: {args.kind}, {tokenizer.vocab_size} tokens, "
-          f"{characters_per_token(tokenizer, files):.2f} characters a token")
+    text = next(files.read())[:100_000]
+    ratio = len(text) / max(len(tokenizer.encode(text)), 1)
+    print(f"{args.out}: {args.kind}, {tokenizer.vocab_size} tokens, {ratio:.2f} characters a token")
     if args.vocab_size is not None and args.kind != "characters" and tokenizer.vocab_size < args.vocab_size:
         print(f"the text has no more to join: {tokenizer.vocab_size} tokens instead of {args.vocab_size}")
 
@@ -107,8 +102,3 @@ def reading(files: TextFiles) -> Iterator[str]:
         for piece in files.read():
             bar.update(len(piece.encode()))
             yield piece
-
-
-def characters_per_token(tokenizer: Tokenizer, files: TextFiles) -> float:
-    text = next(files.read())[:100_000]
-    return len(text) / max(len(tokenizer.encode(text)), 1)

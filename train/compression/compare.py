@@ -4,10 +4,7 @@ Whatever the method, the end is the same table: how good the model is, how many 
 takes, how long one batch takes it. Without the last three a smaller model is a claim.
 """
 
-from __future__ import annotations
-
 import argparse
-import copy
 import dataclasses
 import math
 import shutil
@@ -41,6 +38,7 @@ from train.tasks import TASKS
 from train.tasks.examples import examples_of
 from train.trainer import TrainConfig, Trainer, evaluate, evaluate_on_all_cores
 
+ACCURACY = "accuracy (%)"  # one of the units that models are compared in
 OF_TASKS = ("task", "data", "held_out", "examples")  # flags about the examples of a fine-tuned run
 DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json", finetune.RECORD)
 
@@ -87,12 +85,6 @@ class Source:
             own = {name: own[name] for name in kept} | usual
         return TrainConfig(**(own | given(args, TrainConfig)))
 
-    def trainer(self, model: Model, config: TrainConfig, folder: Path) -> Trainer:
-        """What trains a model on this run's data, in a folder made by `new_run`."""
-        objective = Glimpse(self.make_objective(config), config.eval_batches)
-        report = Report(folder, config.steps)
-        return Trainer(model, objective, self.train_data, self.val_data, config, folder, report)
-
     def loss(self, model: Model, limit: int | None = None) -> float:
         """Nats per prediction on the held-out part, or `limit` batches of it."""
         return self._mean(evaluate, model, limit)
@@ -103,9 +95,7 @@ class Source:
 
     def score(self, model: Model, limit: int | None = None) -> float:
         """In its unit."""
-        if self.unit == "accuracy (%)":
-            return 100 * self.accuracy(model, limit)
-        return in_unit(self.unit, self.loss(model, limit))
+        return in_unit(self.unit, (self.accuracy if self.unit == ACCURACY else self.loss)(model, limit))
 
     def _mean(self, of: Callable, model: Model, limit: int | None) -> float:
         """What of(model, objective, data, keys) -> (sum, number) gives on average, all cores sharing the batches."""
@@ -141,23 +131,17 @@ def open_source(args: argparse.Namespace) -> Source:
 
 def source_of(folder: Path, examples: dict | None = None) -> Source:
     """A finished run.   examples: for one that was fine-tuned, what of OF_TASKS says which other ones to take."""
-    examples = examples or {}
-    first = next((f"--{name.replace('_', '-')}" for name in examples), None)
-    if finetune.is_finetuned(folder):
+    first = next((f"--{name.replace('_', '-')}" for name in examples or ()), None)
+    if checkpoint.family_in(folder) == "finetuned":
         if examples and "task" not in examples:
             raise ValueError(f"{first} says which examples to take of a task; add --task")
         return _finetuned_source(folder, examples)
     if examples:
         raise ValueError(f"{first} is about runs that were fine-tuned for a task, which {folder} was not; leave it out")
-    return _pretrained_source(folder)
-
-
-def _pretrained_source(folder: Path) -> Source:
     record, config = checkpoint.load_config(folder)
     model, tokenizer = checkpoint.load_model(folder)
-    objective = OBJECTIVES[record.objective]
+    objective, corpus = OBJECTIVES[record.objective], open_corpus(folder)
     _, trained, settings = pretrain.load_settings(folder, objective.settings)
-    corpus = open_corpus(folder)
     return Source(
         folder, record.name, model, record.unit, lambda training: objective.make(config, training, settings, tokenizer),
         corpus.train, corpus.val, trained,
@@ -165,18 +149,17 @@ def _pretrained_source(folder: Path) -> Source:
     )
 
 
-def _finetuned_source(folder: Path, examples: dict) -> Source:
+def _finetuned_source(folder: Path, examples: dict | None) -> Source:
     """A fine-tuned run, on the examples it had, unless others are named."""
     tuned = finetune.load(folder)
     kind, *examples = examples_of(**(examples or finetune.read_record(folder)))
     _, *examples = finetune.put_for(tuned.family, TASKS[kind].of(*examples), *examples)
-    training, held_out = (tuned.rows(some)[0] for some in examples)
+    training, held_out = (tuned.rows(some) for some in examples)
     return Source(
         folder, tuned.family.name, tuned.model, tuned.task.unit,
         lambda config: Labelled(tuned.pad, config.batch, config.seed), training, held_out,
-        TrainConfig(**finetune.TRAINING),
-        lambda out, smaller: finetune.save(out, dataclasses.replace(tuned, model=smaller), smaller=True),
-        fine_tuned=True,
+        TrainConfig(**finetune.TRAINING), fine_tuned=True,
+        save_config=lambda out, smaller: finetune.save(out, dataclasses.replace(tuned, model=smaller), smaller=True),
     )
 
 
@@ -201,7 +184,8 @@ def finish_run(source: Source, folder: Path, model: Model) -> None:
 
 def fine_tune(source: Source, model: Model, folder: Path, config: TrainConfig, prepare=lambda trainer: None) -> None:
     """Train a model on a run's data; prepare(trainer) is called first. A stopped training is an error here."""
-    trainer = source.trainer(model, config, folder)
+    objective, report = Glimpse(source.make_objective(config), config.eval_batches), Report(folder, config.steps)
+    trainer = Trainer(model, objective, source.train_data, source.val_data, config, folder, report)
     prepare(trainer)
     if not runs.train(trainer):
         raise ValueError(f"stopped after step {trainer.progress.step} of {config.steps}; nothing was compared")
@@ -227,6 +211,7 @@ class Measured:
     """One line of the comparison."""
 
     name: str
+    score: float  # in the source's unit
     loss: float
     accuracy: float  # NaN of a model whose answers are numbers
     parameters: int
@@ -234,13 +219,10 @@ class Measured:
     milliseconds: float
     tokens_per_s: float
 
-    def score(self, unit: str) -> float:
-        return 100 * self.accuracy if unit == "accuracy (%)" else in_unit(unit, self.loss)
 
-
-def in_unit(unit: str, loss: float) -> float:
-    """A mean loss as perplexity, or as it is where it is a squared error."""
-    return math.exp(min(50.0, loss)) if unit == "perplexity" else loss
+def in_unit(unit: str, value: float) -> float:
+    """A mean loss as perplexity, a share of right answers in percent, a squared error as it is."""
+    return math.exp(min(50.0, value)) if unit == "perplexity" else 100 * value if unit == ACCURACY else value
 
 
 def measure(source: Source, name: str, model: Model, limit: int | None = None) -> Measured:
@@ -251,9 +233,9 @@ def measure(source: Source, name: str, model: Model, limit: int | None = None) -
     batch = objective.evaluation_batch(source.val_data, objective.evaluation_batches(source.val_data, 1)[0])
     seconds = time_forward(model, batch)
     rows, T = batch["ids"].shape[:2]
-    right = math.nan if model.answers_are_numbers else source.accuracy(model, limit)
-    loss, weights = source.loss(model, limit), weight_count(model)
-    return Measured(name, loss, right, weights, size, 1e3 * seconds, rows * T / seconds)
+    right, loss = math.nan if model.answers_are_numbers else source.accuracy(model, limit), source.loss(model, limit)
+    score = in_unit(source.unit, right if source.unit == ACCURACY else loss)
+    return Measured(name, score, loss, right, weight_count(model), size, 1e3 * seconds, rows * T / seconds)
 
 
 def time_forward(model: Model, batch: dict, seconds: float = 0.5) -> float:
@@ -275,14 +257,9 @@ def time_forward(model: Model, batch: dict, seconds: float = 0.5) -> float:
 
 def weight_count(model: Model) -> int:
     """How many weights there are that are not masked, however few bits they have."""
-    matrices = {id(m.codes): len(m.codes) * m.columns for m in model.modules() if isinstance(m, Quantized)}
-    count = 0
-    for parameter in model.parameters():
-        if id(parameter) in matrices:
-            count += matrices[id(parameter)]
-        elif parameter.requires_grad:  # scales and the like are no weights
-            count += parameter.size if parameter.mask is None else int(parameter.mask.sum())
-    return count
+    integers = {id(m.codes): len(m.codes) * m.columns for m in model.modules() if isinstance(m, Quantized)}
+    floats = [p for p in model.parameters() if p.requires_grad]  # codes, scales and the like do not learn
+    return sum(integers.values()) + sum(p.size if p.mask is None else int(p.mask.sum()) for p in floats)
 
 
 def table(lines: list[Measured]) -> str:
@@ -291,31 +268,19 @@ def table(lines: list[Measured]) -> str:
     rows = [("model", "loss", "accuracy", "parameters", "bytes", "share", "ms", "tokens/s", "faster")]
     for m in lines:
         right = "-" if math.isnan(m.accuracy) else f"{m.accuracy:.2%}"
-        rows.append((
-            m.name, f"{m.loss:.4f}", right, f"{m.parameters:,}", f"{m.bytes:,}",
-            f"{m.bytes / first.bytes:.3f}", f"{m.milliseconds:.1f}", f"{m.tokens_per_s:,.0f}",
-            f"{first.milliseconds / m.milliseconds:.2f}x",
-        ))  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    text = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
-        text.append(f"| {' | '.join(cells)} |")
-    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join([text[0], f"| {' | '.join(rule)} |", *text[1:]])
+        sizes = f"{m.parameters:,}", f"{m.bytes:,}", f"{m.bytes / first.bytes:.3f}"
+        speeds = f"{m.milliseconds:.1f}", f"{m.tokens_per_s:,.0f}", f"{first.milliseconds / m.milliseconds:.2f}x"
+        rows.append((m.name, f"{m.loss:.4f}", right, *sizes, *speeds))
+    first_width, *widths = (max(map(len, column)) for column in zip(*rows))
+    text = [[name.ljust(first_width), *map(str.rjust, cells, widths)] for name, *cells in rows]
+    text.insert(1, [":" + "-" * (first_width - 1), *("-" * (width - 1) + ":" for width in widths)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in text)
 
 
 def conclude(folder: Path, lines: list[Measured], curves: dict, axis: str, unit: str, title: str) -> None:
     """Print the comparison, keep it in comparison.md, and draw the curves into comparison.png."""
-    text = table(lines)
-    print(text)
+    print(text := table(lines))
     write_text(folder / "comparison.md", text + "\n")
-    if draw_curves(folder / "comparison.png", curves, axis, unit, title):
-        print(f"the run is in {folder}, the picture in {folder / 'comparison.png'}")
-    else:
-        print(f"the run is in {folder}; {HINT}")
-
-
-def duplicate(model: Model) -> Model:
-    """A copy that shares nothing with the model."""
-    return copy.deepcopy(model)
+    picture = folder / "comparison.png"
+    drawn = draw_curves(picture, curves, axis, unit, title)
+    print(f"the run is in {folder}, the picture in {picture}" if drawn else f"the run is in {folder}; {HINT}")

@@ -16,8 +16,6 @@ whose student may be narrower. A generator can also be taught by its teacher's w
 arXiv:1606.07947): see `written_by` and TeacherWritten.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass, field
 
@@ -91,20 +89,16 @@ class Distillation(Module, Model):
         c, tokens = self.config, counts["tokens"]
         mask = batch["mask"].reshape(-1, batch["mask"].shape[-1]) if "mask" in batch else None  # a row for each text
         pairs = layer_pairs(len(seen.streams), len(wanted.streams))
+        right, each, number = self.student.right(batch), self.student.meaningful(batch), next(iter(counts.values()))
         parts = []  # (weight, sum, number of things it is the sum over)
-        if c.soft:
-            each = self.student.meaningful(batch)
-            if self.student.answers_are_numbers:
-                parts.append((c.soft, squares(seen.scores, wanted.scores), counts["answers"]))
-            else:
-                nats = soft_loss(seen.scores, wanted.scores, c.temperature, each)
-                parts.append((c.soft, nats, counts["answers"]))
-        if c.hard:
-            right, number = self.student.right(batch), next(iter(counts.values()))
-            if self.student.answers_are_numbers:
-                parts.append((c.hard, squares(seen.scores, Tensor(right)), number))
-            else:
-                parts.append((c.hard, ops.cross_entropy(seen.scores, right, reduction="sum"), number))
+        if c.soft and self.student.answers_are_numbers:
+            parts.append((c.soft, squares(seen.scores, wanted.scores), counts["answers"]))
+        elif c.soft:
+            parts.append((c.soft, soft_loss(seen.scores, wanted.scores, c.temperature, each), counts["answers"]))
+        if c.hard and self.student.answers_are_numbers:
+            parts.append((c.hard, squares(seen.scores, Tensor(right)), number))
+        elif c.hard:
+            parts.append((c.hard, ops.cross_entropy(seen.scores, right, reduction="sum"), number))
         if c.cosine:
             parts.append((c.cosine, cosine_loss(seen.streams[-1], wanted.streams[-1], mask), tokens))
         if c.embedding:
@@ -257,12 +251,9 @@ def written_by(teacher: Module, starts: np.ndarray, seed: int, temperature: floa
     The student then learns the teacher's language rather than the world's, which is simpler (Kim & Rush 2016).
     """
     count = teacher.config.context - starts.shape[1]
+    write = lambda some: generate(teacher, some.astype(int), count, temperature=temperature).reshape(-1)
     with random.seeded(seed):
-        parts = [
-            generate(teacher, starts[i : i + rows].astype(int), count, temperature=temperature).reshape(-1)
-            for i in range(0, len(starts), rows)
-        ]
-    return np.concatenate(parts)
+        return np.concatenate([write(starts[i : i + rows]) for i in range(0, len(starts), rows)])
 
 
 class TeacherWritten(Wrapped):

@@ -10,8 +10,6 @@ of training (Frankle et al. 2020, arXiv:1912.05671). The paradox is in the contr
     small dense    a narrower network of as many weights: nor the number of weights alone
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import math
@@ -55,10 +53,8 @@ class Experiment:
 
     def results(self, seed: int) -> Iterator[tuple[str, float, float, Module]]:
         """(kind, sparsity, held-out accuracy, network) for all that is trained with this seed, as it is done."""
-        start: dict[str, np.ndarray] = {}
         model = self.fresh(seed)
-        if self.rewind == 0:
-            start |= _weights(model)
+        start = _weights(model) if self.rewind == 0 else {}
 
         def remember(loop, step: int) -> None:
             if step == self.rewind and loop.comm.rank == 0:
@@ -106,12 +102,10 @@ class Experiment:
     def train(self, model: Module, seed: int, step: int, between: Callable | None = None) -> None:
         """Train from `step` to the end."""
         config = dataclasses.replace(self.config, seed=seed, eval_every=self.config.steps, save_every=self.config.steps)
-        objective = Glimpse(self.source.make_objective(config), 1)
-        data = self.source.train_data, self.source.val_data
+        source, objective = self.source, Glimpse(self.source.make_objective(config), 1)
         with tempfile.TemporaryDirectory() as folder:
-            trainer = Trainer(model, objective, *data, config, Path(folder), Unheard())
-            trainer.progress.step = step
-            trainer.between = between
+            trainer = Trainer(model, objective, source.train_data, source.val_data, config, Path(folder), Unheard())
+            trainer.progress.step, trainer.between = step, between
             if (done := trainer.train().step) < config.steps:
                 raise ValueError(f"stopped after step {done} of {config.steps} of one network; nothing was compared")
             trainer.flat.keep_full_precision()
@@ -138,25 +132,20 @@ class Outcome:
 
     def curves(self) -> dict[str, list[tuple[float, float, float]]]:
         """kind -> (sparsity, mean accuracy in percent, its standard error), the dense network drawn all the way."""
-        curves = {
-            kind: [(s, *(100 * x for x in self.mean(kind, s))) for s in self.accuracies[kind]] for kind in KINDS[1:]
-        }
-        mean, error = (100 * x for x in self.mean("dense", 0.0))
-        return {"dense": [(0.0, mean, error), (max(self.accuracies["ticket"], default=1.0), mean, error)]} | curves
+        point = lambda kind, sparsity: tuple(100 * x for x in self.mean(kind, sparsity))
+        dense, last = point("dense", 0.0), max(self.accuracies["ticket"], default=1.0)
+        curves = {kind: [(s, *point(kind, s)) for s in self.accuracies[kind]] for kind in KINDS[1:]}
+        return {"dense": [(0.0, *dense), (last, *dense)]} | curves
 
     def table(self) -> str:
         """Markdown: a line per sparsity, a column per kind."""
-        mean, error = self.mean("dense", 0.0)
-        seeds = len(self.accuracies["dense"][0.0])
-        lines = [
-            f"Held-out accuracy in percent, mean and standard error of {seeds} seeds. "
-            f"Dense: {100 * mean:.2f} ± {100 * error:.2f} with {self.weights['dense'][0.0]:,} weights.",
-            "",
-            f"| sparsity | weights | {' | '.join(KINDS[1:])} |",
-            f"|{' ---: |' * (len(KINDS) + 1)}",
-        ]
+        shown = lambda kind, sparsity: "{:.2f} ± {:.2f}".format(*(100 * x for x in self.mean(kind, sparsity)))
+        seeds, weights = len(self.accuracies["dense"][0.0]), self.weights["dense"][0.0]
+        lines = [f"Held-out accuracy in percent, mean and standard error of {seeds} seeds. "
+                 f"Dense: {shown('dense', 0.0)} with {weights:,} weights.", "",
+                 f"| sparsity | weights | {' | '.join(KINDS[1:])} |", f"|{' ---: |' * (len(KINDS) + 1)}"]  # fmt: skip
         for sparsity in self.accuracies["ticket"]:
-            cells = ["{:.2f} ± {:.2f}".format(*(100 * x for x in self.mean(kind, sparsity))) for kind in KINDS[1:]]
+            cells = [shown(kind, sparsity) for kind in KINDS[1:]]
             lines.append(f"| {sparsity:.1%} | {self.weights['ticket'][sparsity]:,} | {' | '.join(cells)} |")
         return "\n".join(lines)
 

@@ -11,8 +11,6 @@ that pushes it away from 0 wants it, training that pushes it towards 0 does not.
 steps, with W' the masked weight: the gradient of a masked weight is known too, so it may come back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -6,10 +6,8 @@ is read in overlapping pieces; an answer wins over "no answer" if its score is h
 the best piece's answer counts.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -29,10 +27,7 @@ class Answerer(Head):
     true, can be chosen. The loss is the mean over both ends.
     """
 
-    target = "span"
-
-    def __init__(self, body: Body, dropout: float = 0.1):
-        super().__init__(body, 2, dropout, pooled=False)
+    target, pooled = "span", False
 
     def scores(self, batch: dict) -> Tensor:
         scores = self.from_features(batch).swapaxes(1, 2)
@@ -52,7 +47,7 @@ class Answer(Task):
     longest: int = 30
 
     @classmethod
-    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Answer:
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         for example in (*examples, *held_out):
             place_of(example)
         return cls()
@@ -71,7 +66,7 @@ class Answer(Task):
         return rows
 
     def make_head(self, body: Body, dropout: float) -> Answerer:
-        return Answerer(body, dropout)
+        return Answerer(body, 2, dropout)
 
     def decode(self, row: Row, scores: np.ndarray) -> tuple[str, float]:
         """(the best answer in this piece, "" for none; how far its score is above that of no answer)."""
@@ -80,10 +75,8 @@ class Answer(Task):
             return "", -np.inf
         first = min(offsets)
         starts, ends = scores[:, first : first + len(offsets)]
-        sums = starts[:, None] + ends[None, :]
-        n = len(offsets)
-        reach = np.subtract.outer(np.arange(n), np.arange(n))  # start - end
-        sums = np.where((reach <= 0) & (reach > -self.longest), sums, -np.inf)
+        reach = np.subtract.outer(np.arange(len(offsets)), np.arange(len(offsets)))  # start - end
+        sums = np.where((reach <= 0) & (reach > -self.longest), starts[:, None] + ends[None, :], -np.inf)
         start, end = np.unravel_index(sums.argmax(), sums.shape)
         margin = float(sums[start, end] - scores[:, 0].sum())
         return context[offsets[first + start][0] : offsets[first + end][1]], margin

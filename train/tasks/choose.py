@@ -1,9 +1,7 @@
 """Which of these goes with the text?   {"text": ..., "choices": [..., ...], "label": 0}: label counts from 0."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -19,9 +17,6 @@ class Chooser(Head):
 
     target = "choice"
 
-    def __init__(self, body: Body, dropout: float = 0.1):
-        super().__init__(body, 1, dropout, pooled=True)
-
     def scores(self, batch: dict) -> Tensor:
         return self.scored(self.summaries(batch)).reshape(batch["ids"].shape[:2])
 
@@ -35,12 +30,8 @@ class Choose(Task):
 
     choices: int  # how many there are
 
-    @property
-    def length_axis(self) -> int:
-        return 1  # arrays are (choices, tokens)
-
     @classmethod
-    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Choose:
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         numbers = {len(field(e, "choices", list, cls.kind)) for e in (*examples, *held_out)}
         if len(numbers) != 1 or min(numbers) < 2:
             raise ValueError(f"all examples need the same number of choices, at least 2, not {sorted(numbers)}")
@@ -59,7 +50,7 @@ class Choose(Task):
         return [Row(arrays)]
 
     def make_head(self, body: Body, dropout: float) -> Chooser:
-        return Chooser(body, dropout)
+        return Chooser(body, dropout=dropout)
 
     def decode(self, row: Row, scores: np.ndarray) -> int:
         return int(scores.argmax())

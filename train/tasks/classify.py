@@ -1,9 +1,7 @@
 """Which class is this text, or this pair of texts?   {"text": ..., "pair": ... (or none), "label": ...}"""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -18,9 +16,6 @@ class Classifier(Head):
     """Scores (B, K) of K labels;  targets: "label" (B,)"""
 
     target = "label"
-
-    def __init__(self, body: Body, labels: int, dropout: float = 0.1):
-        super().__init__(body, labels, dropout, pooled=True)
 
     def scores(self, batch: dict) -> Tensor:
         return self.from_summary(batch)
@@ -40,12 +35,8 @@ class Classify(Task):
         if len(self.labels) < 2:
             raise ValueError(f"there must be at least two labels to tell apart, not {', '.join(self.labels) or 'none'}")
 
-    @property
-    def length_axis(self) -> int:
-        return 1 if self.both_orders else 0  # arrays are (2, tokens)
-
     @classmethod
-    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Classify:
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         return cls(tuple(sorted({str(field(e, "label", (str, int), cls.kind)) for e in (*examples, *held_out)})))
 
     def rows(self, example: dict, inputs) -> list[Row]:
@@ -62,11 +53,8 @@ class Classify(Task):
 
     def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
         labels, truth, answers = self.labelled(examples, answers)
-        return {
-            "accuracy": metrics.accuracy(truth, answers),
-            "f1": metrics.macro_f1(truth, answers, labels),
-            "matthews": metrics.matthews(truth, answers),
-        }
+        f1, matthews = metrics.macro_f1(truth, answers, labels), metrics.matthews(truth, answers)
+        return {"accuracy": metrics.accuracy(truth, answers), "f1": f1, "matthews": matthews}
 
     def labelled(self, examples: list[dict], answers: list[str]) -> tuple[tuple[str, ...], list[str], list[str]]:
         return self.labels, [str(e["label"]) for e in examples], answers

@@ -3,8 +3,6 @@
 Files hold JSON lines, or TSV with a line of column names first.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import zlib
@@ -16,9 +14,8 @@ from train.data.stories import tasks as stories_tasks
 from train.tasks import TASKS, Text2Text
 
 
-def examples_of(
-    task: str, data: Path | None = None, held_out: Path | None = None, examples: int = 1000, **_
-) -> tuple[str, list[dict], list[dict]]:
+def examples_of(task: str, data: Path | None = None, held_out: Path | None = None, examples: int = 1000,
+                **_) -> tuple[str, list[dict], list[dict]]:  # fmt: skip
     """(kind of task, training examples, held-out examples): of files, or made (`examples` of them).
 
     Takes the record of a run as keywords; what else is in it does not matter.
@@ -36,10 +33,8 @@ def examples_of(
     if task in toys.TOYS:
         return Text2Text.kind, *toys.examples(task, *counts)
     if task not in stories_tasks.SETS:
-        raise ValueError(
-            f"unknown --task {task!r}; choose from {', '.join((*stories_tasks.SETS, *toys.TOYS))}, "
-            f"or give --data and one of {', '.join(TASKS)}"
-        )
+        names = ", ".join((*stories_tasks.SETS, *toys.TOYS))
+        raise ValueError(f"unknown --task {task!r}; choose from {names}, or give --data and one of {', '.join(TASKS)}")
     # Seeds that no pretraining corpus has.
     kind, _ = stories_tasks.SETS[task]
     made = [stories_tasks.examples(task, count, seed) for seed, count in enumerate(counts, start=1)]
@@ -55,10 +50,12 @@ def read_examples(path: str | Path, kind: str) -> list[dict]:
     """The examples of a .jsonl, .json or .tsv file, as dicts with the names that the task of this kind knows."""
     path = Path(path)
     text = read_text(path, "a file of examples").removeprefix("\ufeff")  # the mark some editors put at the front
-    read = {".jsonl": _json_lines, ".json": _json_lines, ".tsv": _tsv}.get(path.suffix)
-    if read is None:
+    if path.suffix not in (".jsonl", ".json", ".tsv"):
         raise ValueError(f"{path} must end in .jsonl (JSON lines) or .tsv (with a line of column names)")
-    examples = read(path, re.split("\r\n|\r|\n", text))  # splitlines would also cut inside of texts
+    lines = re.split("\r\n|\r|\n", text)  # splitlines would also cut inside of texts
+    names = lines[0].split("\t") if path.suffix == ".tsv" else None
+    filled = [(f"line {n} of {path}", line) for n, line in enumerate(lines, start=1) if line.strip()]
+    examples = [_from_tsv(names, *each) for each in filled[1:]] if names else [_from_json(*each) for each in filled]
     if not examples:
         raise ValueError(f"{path} holds no examples")
     wanted = TASKS[kind].columns
@@ -67,29 +64,18 @@ def read_examples(path: str | Path, kind: str) -> list[dict]:
     return examples
 
 
-def _json_lines(path: Path, lines: list[str]) -> list[dict]:
-    examples = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            example = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"line {number} of {path} is no JSON: {error}") from None
-        if not isinstance(example, dict):
-            raise ValueError(f"line {number} of {path} is no JSON object: {line[:60]}")
-        examples.append(example)
-    return examples
+def _from_json(where: str, line: str) -> dict:
+    try:
+        example = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where} is no JSON: {error}") from None
+    if not isinstance(example, dict):
+        raise ValueError(f"{where} is no JSON object: {line[:60]}")
+    return example
 
 
-def _tsv(path: Path, lines: list[str]) -> list[dict]:
-    names = lines[0].split("\t")
-    examples = []
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        values = line.split("\t")
-        if len(values) != len(names):
-            raise ValueError(f"line {number} of {path} has {len(values)} columns; the first line names {len(names)}")
-        examples.append(dict(zip(names, values)))
-    return examples
+def _from_tsv(names: list[str], where: str, line: str) -> dict:
+    values = line.split("\t")
+    if len(values) != len(names):
+        raise ValueError(f"{where} has {len(values)} columns; the first line names {len(names)}")
+    return dict(zip(names, values))

@@ -4,8 +4,6 @@ Of written texts ROUGE-L (Lin 2004) and BLEU (Papineni et al. 2002) as the progr
 report: rouge_score without stemming; sacreBLEU (Post 2018) with its tokenization "13a" and its smoothing "exp".
 """
 
-from __future__ import annotations
-
 import html
 import math
 import re
@@ -38,11 +36,8 @@ def f1(right: int, answered: int, wanted: int) -> float:
 
 def macro_f1(truth: Sequence, answers: Sequence, labels: Iterable) -> float:
     """The mean over labels of each label's F1."""
-    scores = [
-        f1(sum(t == a == label for t, a in zip(truth, answers)), list(answers).count(label), list(truth).count(label))
-        for label in labels
-    ]
-    return float(np.mean(scores))
+    right = lambda label: sum(t == a == label for t, a in zip(truth, answers))
+    return float(np.mean([f1(right(x), list(answers).count(x), list(truth).count(x)) for x in labels]))
 
 
 def matthews(truth: Sequence, answers: Sequence) -> float:
@@ -167,12 +162,8 @@ def bleu_words(text: str) -> list[str]:
 
 def score_all(answers: Sequence[str], rights: Sequence[str]) -> dict[str, float]:
     """All four over a corpus; exact_match is the share of answers that are the same text."""
-    return {
-        "exact_match": mean(map(same_text, answers, rights)),
-        "token_f1": word_f1(rights, answers),
-        "rouge_l": mean(map(rouge_l, answers, rights)),
-        "bleu": bleu(answers, rights),
-    }
+    exact, rouge = mean(map(same_text, answers, rights)), mean(map(rouge_l, answers, rights))
+    return {"exact_match": exact, "token_f1": word_f1(rights, answers), "rouge_l": rouge, "bleu": bleu(answers, rights)}
 
 
 def mean(values: Iterable[float]) -> float:

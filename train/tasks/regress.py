@@ -1,10 +1,8 @@
 """How much?   {"text": ..., "pair": ... (or none), "score": 3.2}: how alike two texts are, how good a review is."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -20,9 +18,6 @@ class Regressor(Head):
 
     target = "score"
     answers_are_numbers = True
-
-    def __init__(self, body: Body, dropout: float = 0.1):
-        super().__init__(body, 1, dropout, pooled=True)
 
     def scores(self, batch: dict) -> Tensor:
         return self.from_summary(batch).reshape(-1)
@@ -48,12 +43,8 @@ class Regress(Task):
     deviation: float
     both_orders: bool = False  # as in classify.py
 
-    @property
-    def length_axis(self) -> int:
-        return 1 if self.both_orders else 0
-
     @classmethod
-    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Regress:
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         scores = np.array([_number(example) for example in examples])
         return cls(float(scores.mean()), float(scores.std()) or 1.0)
 
@@ -64,18 +55,16 @@ class Regress(Task):
         return [Row(arrays)]
 
     def make_head(self, body: Body, dropout: float) -> Regressor:
-        return Regressor(body, dropout)
+        return Regressor(body, dropout=dropout)
 
     def decode(self, row: Row, scores: np.ndarray) -> float:
         return float(scores) * self.deviation + self.mean
 
     def score(self, examples: list[dict], answers: list[float]) -> dict[str, float]:
         truth = [_number(example) for example in examples]
-        return {
-            "pearson": metrics.pearson(truth, answers),
-            "spearman": metrics.spearman(truth, answers),
-            "squared_error": float(np.mean((np.array(truth) - np.array(answers)) ** 2)),
-        }
+        pearson, spearman = metrics.pearson(truth, answers), metrics.spearman(truth, answers)
+        squared = float(np.mean((np.array(truth) - np.array(answers)) ** 2))
+        return {"pearson": pearson, "spearman": spearman, "squared_error": squared}
 
     def as_text(self, example: dict) -> tuple[str, str]:
         """The score rounded to the nearest fifth, as T5 does (Raffel et al. 2020, section 2.4)."""
@@ -87,9 +76,8 @@ class Regress(Task):
 def _number(example: dict) -> float:
     value = field(example, "score", (int, float, str), Regress.kind)
     try:
-        number = float(value)
+        if math.isfinite(number := float(value)):
+            return number
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"the score {value!r} is not a number")
-    return number
+        pass
+    raise ValueError(f"the score {value!r} is not a number")

@@ -4,10 +4,8 @@ A word's first token carries its tag; the others are not asked. Tags of the form
 as wholes: a span counts as found if its words and its kind are right.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -22,10 +20,7 @@ from train.tasks.task import Row, Task, field, known
 class Tagger(Head):
     """Scores (B, T, K) of K tags for every token;  targets: "tags" (B, T), IGNORED where nothing is asked"""
 
-    target = "tags"
-
-    def __init__(self, body: Body, tags: int, dropout: float = 0.1):
-        super().__init__(body, tags, dropout, pooled=False)
+    target, pooled = "tags", False
 
     def scores(self, batch: dict) -> Tensor:
         return self.from_features(batch)
@@ -40,7 +35,7 @@ class Tag(Task):
     tags: tuple[str, ...]
 
     @classmethod
-    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Tag:
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         return cls(tuple(sorted({tag for e in (*examples, *held_out) for tag in listed(e, "tags")})))
 
     def rows(self, example: dict, inputs) -> list[Row]:

@@ -4,8 +4,6 @@ Examples are dicts, as they stand in JSON lines. A task is all that is known of 
 head that fits, how an example becomes arrays and a head's scores an answer, and how good the answers are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
@@ -42,27 +40,18 @@ class Task(Protocol):
     unit: ClassVar[str] = "accuracy (%)"  # in which models are compared: that, "perplexity" or "squared error"
     pairs: ClassVar[bool] = False  # whether it is about pairs, which may be read in both orders (`both_orders`)
 
-    @property
-    def length_axis(self) -> int:
-        """Which axis of a row's arrays counts tokens."""
-        return 0
-
     @classmethod
     def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         """The task that these examples pose."""
-        ...
 
     def rows(self, example: dict, inputs: TextInputs) -> list[Row]:
         """What the body reads (models/inputs.py), and the right answers where the example has them."""
-        ...
 
     def make_head(self, body: Body, dropout: float) -> Model:
         """The body with the head that fits."""
-        ...
 
     def decode(self, row: Row, scores: np.ndarray):
         """What the model says about one row."""
-        ...
 
     def answer(self, example: dict, decoded: list):
         """The answer to an example, from what was said about its rows."""
@@ -70,11 +59,9 @@ class Task(Protocol):
 
     def score(self, examples: list[dict], answers: list) -> dict[str, float]:
         """Metrics by name, the main one first."""
-        ...
 
     def as_text(self, example: dict) -> tuple[str, str]:
         """(source, target) for a model that reads and writes texts."""
-        ...
 
     def example(self, texts: list[str]) -> dict:
         """The example that a few texts in a row stand for."""

@@ -5,10 +5,8 @@ prefix of the input says which. Of a task with many more examples than the other
 epoch, drawn anew each time ("examples-proportional mixing", section 3.5.2).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -66,7 +64,7 @@ class Text2Text(Task):
     longest: int = 64
 
     @classmethod
-    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Text2Text:
+    def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         targets = [field(example, "target", str, cls.kind) for example in (*examples, *held_out)]
         return cls(max(len(target.encode()) for target in targets) + 1)  # no token is shorter than a byte
 
@@ -85,13 +83,10 @@ class Text2Text(Task):
     def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
         """Over all examples, and the share of exact matches of each task if there are several."""
         truth = [example["target"] for example in examples]
-        groups = [group_of(example) for example in examples]
-        by_task = {
-            f"exact_match {name}": metrics.mean(
-                metrics.same_text(a, t) for a, t, group in zip(answers, truth, groups) if group == name
-            )
-            for name in sorted(set(groups))
-        }
+        groups: dict[str, list[float]] = {}
+        for example, said, right in zip(examples, answers, truth):
+            groups.setdefault(group_of(example), []).append(metrics.same_text(said, right))
+        by_task = {f"exact_match {name}": metrics.mean(groups[name]) for name in sorted(groups)}
         return metrics.score_all(answers, truth) | (by_task if len(by_task) > 1 else {})
 
     def as_text(self, example: dict) -> tuple[str, str]:
@@ -112,5 +107,4 @@ def group_of(example: dict) -> str:
 
 def as_text2text(task, examples: list[dict]) -> list[dict]:
     """The examples of any other task as texts to read and to write."""
-    pairs = [task.as_text(example) for example in examples]
-    return [{"input": source, "target": target} for source, target in pairs]
+    return [dict(zip(("input", "target"), task.as_text(example))) for example in examples]
