@@ -7,8 +7,6 @@ What differs from BERT:
 - text as SentencePiece unigrams; GELU in its tanh form
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -7,8 +7,6 @@ from family to family stands in models/families.py; what differs from task to ta
 A batch is a dict of arrays with the batch axis first. B rows, T (or S) tokens, C width, V vocabulary, K answers.
 """
 
-from __future__ import annotations
-
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from nn import DecoderCache

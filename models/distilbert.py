@@ -4,8 +4,6 @@ What differs from BERT: no segments, no pooler, no sentence head; and no dropout
 on its probabilities, and on the feed-forward branch). How it is taught is the business of train/compression/distill.py.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

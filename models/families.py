@@ -5,8 +5,6 @@ model file, a table of published names (models/pretrained), a record here and a 
 How it is best trained on a laptop stands in train/recipes.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 

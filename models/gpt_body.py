@@ -6,8 +6,6 @@ there, at classify, is what a head reads. While the head learns, half of the lan
 goes on counting: it keeps what pretraining taught, and helped on the larger tasks of the paper.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

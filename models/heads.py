@@ -5,8 +5,6 @@ batch is a dict of arrays with the batch axis first: "ids" (B, T), "mask" (B, T)
 reads, and the task's right answers. Devlin et al. 2018, section 4; Radford et al. 2018, section 3.2.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from models.contract import Body, Model

@@ -5,8 +5,6 @@ prediction; and a quirk of its first code: positions are counted from pad_id + 1
 position pad_id, so the first `pad_id + 1` rows of the position table belong to no token.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """How probable a text is to a model that writes from left to right, token by token."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Is a gradient right? Compare it with finite differences, in float64, element by element."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

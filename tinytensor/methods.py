@@ -3,8 +3,6 @@
 They are attached here so that tensor.py imports no op and the ops can import tensor.py: no circle.
 """
 
-from __future__ import annotations
-
 from tinytensor import ops
 from tinytensor.tensor import Tensor, raw
 

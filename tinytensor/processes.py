@@ -4,8 +4,6 @@ They meet at semaphores and see each other's arrays in a file that lies in memor
 If one fails or dies all end, and the error says which one and why. They need Linux.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import mmap

@@ -5,8 +5,6 @@ of a block. The trainer opens such a block for each step, so the chance in a ste
 and the worker: a resumed run needs no saved state to draw the same numbers as one that never stopped.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """write and answer: whole texts; a decoder goes on from prompts, an encoder-decoder replies to inputs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -6,8 +6,6 @@ that reaches the end token is finished and scored by its sum divided by length^l
 short texts. The rules for ties, for stopping and for what counts as finished are those of `transformers`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

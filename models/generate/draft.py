@@ -1,7 +1,5 @@
 """Texts being written: their ids so far, the model's memory of them, and what happens where the memory ends."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The rarer options of sampling: penalties for what stands in the text, nucleus and typical sampling."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -3,8 +3,6 @@
 A repetition passes by no Python and has the same shapes and addresses at every place, so what it sees is a StaticCache.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from models.contract import Writer

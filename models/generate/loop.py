@@ -1,7 +1,5 @@
 """generate and stream: token ids in, token ids out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 

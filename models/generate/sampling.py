@@ -4,8 +4,6 @@ In the order they are applied: penalties for what stands in the text already; te
 Each works on the distribution that the ones before it left. This is also the order of `transformers`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

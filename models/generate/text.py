@@ -1,7 +1,5 @@
 """stream_text: text in, text out, piece by piece. Here also live stop strings, which need not be whole tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

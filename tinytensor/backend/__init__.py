@@ -5,8 +5,6 @@ calls `backend_of(array)` for the fused kernels and `array_module(array)` (Tenso
 export the same functions. CuPy is imported only when a CuPy array or the device "cuda" is met.
 """
 
-from __future__ import annotations
-
 import importlib
 
 import numpy as np

@@ -4,8 +4,6 @@ Scaled dot-product attention of Vaswani et al. 2017 (arXiv:1706.03762), section 
 mask, softmax, dropout and mixture, and one its gradient, so no (T, S) array passes through the graph.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

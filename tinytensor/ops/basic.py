@@ -6,8 +6,6 @@ Tensors of different float dtypes do not mix, so nothing becomes float64 unseen;
 tensors take the dtype of the float tensor beside them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

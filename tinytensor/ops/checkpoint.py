@@ -4,8 +4,6 @@ Costs one more forward pass of that stretch and saves all it would have kept for
 Chen et al. 2016, "Training deep nets with sublinear memory cost" (arXiv:1604.06174).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from tinytensor import random

@@ -4,8 +4,6 @@ Over the characters of a word it finds pieces (prefixes, endings, whole short wo
 answer over all places says how surely a piece occurs at all (Kim et al. 2016, arXiv:1508.06615). ELMo reads words so.
 """
 
-from __future__ import annotations
-
 from tinytensor.backend import array_module, backend_of
 from tinytensor.ops.basic import check_alike, check_fits
 from tinytensor.tensor import Tensor, record

@@ -8,8 +8,6 @@ The `add_` forms take the residual sum along: a block's output loses a share to 
 sum is normalized, all in one pass over memory, forward and backward.
 """
 
-from __future__ import annotations
-
 from tinytensor import random
 from tinytensor.backend import array_module, backend_of
 from tinytensor.ops.basic import check_fits

@@ -1,7 +1,5 @@
 """The functions of a mathematics library, element by element, and choosing between two values."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinytensor.backend import array_module

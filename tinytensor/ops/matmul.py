@@ -3,8 +3,6 @@
 A lookup is the product of a one-hot row with the table, without the multiplications by 0.
 """
 
-from __future__ import annotations
-
 import math
 
 from tinytensor.backend import as_array, backend_of

@@ -1,7 +1,5 @@
 """Fake quantization: floats that take only the values integers would give, with a gradient to train through."""
 
-from __future__ import annotations
-
 import math
 
 from tinytensor.ops.basic import check_alike, unbroadcast

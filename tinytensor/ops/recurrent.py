@@ -5,8 +5,6 @@ text, so its cost grows with the length and not with its square; but a step must
 sequence is one op here, with one node in the graph: the kernel walks the steps, forward and back.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinytensor.backend import backend_of

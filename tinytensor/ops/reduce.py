@@ -3,8 +3,6 @@
 The gradient spreads back over what was reduced.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

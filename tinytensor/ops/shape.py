@@ -1,7 +1,5 @@
 """Ops that move elements about without changing them. Their gradients move them back, and add where one went twice."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

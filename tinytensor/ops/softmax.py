@@ -1,7 +1,5 @@
 """Softmax and cross-entropy: from scores to probabilities, and from probabilities to one number to make smaller."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinytensor.backend import array_module, as_array, backend_of

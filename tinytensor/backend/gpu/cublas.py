@@ -4,8 +4,6 @@ cuBLAS thinks in columns. A matrix stored row by row is to it the transposed mat
 columns are the rows of a b.
 """
 
-from __future__ import annotations
-
 import ctypes
 from functools import cache
 

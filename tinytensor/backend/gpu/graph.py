@@ -15,8 +15,6 @@ Matrix products go straight to cuBLAS (cublas.py), which CuPy refuses to call wh
 so in the calls before that too, so that whatever is loaded at first use is there in time.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 

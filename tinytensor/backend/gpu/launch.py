@@ -7,8 +7,6 @@ int is a `long long`, a float a `double`); kernels narrow them on entry.
 The tests replace `run` by a CUDA emulator, so everything above it is checked without a GPU.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from functools import cache
