@@ -35,10 +35,9 @@ class Report:
         kept = [line for line in lines if _step_of(line) <= step]
         write_text(self.path, "".join(line + "\n" for line in kept))
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  closed in close()
-        self.bar = tqdm(
-            total=self.steps, initial=step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True,
-            bar_format="{percentage:3.0f}%|{bar}| {n}/{total} steps [{elapsed}<{remaining}]{postfix}",
-        )
+        shown = "{percentage:3.0f}%|{bar}| {n}/{total} steps [{elapsed}<{remaining}]{postfix}"
+        how = dict(unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True, bar_format=shown)
+        self.bar = tqdm(total=self.steps, initial=step, **how)
 
     def advanced(self, step: int, loss: float) -> None:
         self.bar.update(step - self.bar.n)

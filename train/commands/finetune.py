@@ -80,7 +80,7 @@ def _begin(args: argparse.Namespace) -> Trainer:
         raise ValueError("--examples are made where there is no --data; leave out one of the two")
     record = {name: vars(args)[name] for name in ("task", "data", "held_out", "fresh")}
     record |= dataclasses.asdict(config) | {"examples": 1000 if args.examples is None else args.examples}
-    examples = examples_of(**record)
+    kind, *examples = examples_of(**record)
     model, tokenizer = checkpoint.load_model(args.model)
     checkpoint.check_learns(model, args.model)
     if mix := {name: value for name, value in given(args, ELMoConfig).items() if name.startswith("mix_")}:
@@ -91,7 +91,6 @@ def _begin(args: argparse.Namespace) -> Trainer:
         with tt.random.seeded(settings.get("seed", 0)):
             model = type(model)(model.config)
     smaller = checkpoint.is_smaller(args.model) and not args.fresh
-    kind, *examples = examples
     task = TASKS[kind].of(*examples)  # what is wrong with the examples is said before any folder is made
     with runs.new_run(args.out, "finetune", args.overwrite) as folder:
         trainer = finetune.begin(folder, (model, tokenizer), task, *examples, config, settings, smaller=smaller)
