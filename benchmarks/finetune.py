@@ -20,12 +20,19 @@ from pathlib import Path
 
 import numpy as np
 
+import tinytensor as tt
 from train import checkpoint, finetune
 from train.data.stories import tasks
-from train.finetune import TRAINING, FineTuneConfig, fresh
+from train.finetune import TRAINING, FineTuneConfig
 from train.tasks import TASKS
 
 SETS = ("sentiment", "coherence", "roles", "questions", "next")
+
+
+def fresh(model, seed: int):
+    """The same pretrained model as it was before it learned anything."""
+    with tt.random.seeded(seed):
+        return type(model)(model.config)
 
 
 def learn(start: Callable, task, train: list[dict], held_out: list[dict], epochs: int, settings: dict):

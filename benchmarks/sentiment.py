@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
+from benchmarks.finetune import fresh
 from nn import Linear
 from train import checkpoint, finetune
 from train.data.stories import tasks
-from train.finetune import TRAINING, FineTuneConfig, fresh
+from train.finetune import TRAINING, FineTuneConfig
 from train.optim import AdamW
 from train.tasks import Classify
 

@@ -9,6 +9,3 @@ from tinytensor.gradcheck import gradcheck
 from tinytensor.ops import checkpoint
 from tinytensor.random import manual_seed
 from tinytensor.tensor import Tensor, detect_anomaly, enable_grad, no_grad
-
-__all__ = ["Tensor", "checkpoint", "detect_anomaly", "enable_grad", "gradcheck", "manual_seed", "no_grad", "ops",
-           "random"]

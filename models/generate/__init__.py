@@ -9,15 +9,13 @@ costs one position's work instead of a whole sequence's.
     loop.py       generate and stream: ids in, ids out
     text.py       stream_text: text in, text out, with stop strings
     answers.py    write and answer: several texts, or one, as a whole
-and, imported by those who need them:
     beam.py       beam_search: keep the few most probable texts, not one
     graph.py      steps that a GPU repeats as a whole
 """
 
 from models.generate.answers import answer, write
+from models.generate.beam import beam_search
 from models.generate.draft import pad_left
 from models.generate.loop import Step, generate, stream
 from models.generate.sampling import Sampling
 from models.generate.text import stream_text
-
-__all__ = ["Sampling", "Step", "answer", "generate", "pad_left", "stream", "stream_text", "write"]
