@@ -94,7 +94,8 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
     config = TrainConfig(**(recipe.training | given(args, TrainConfig)))
     settings = objective.settings(**given(args, objective.settings))
     first, tokenizer = _first_weights(args, recipe) if args.init else (None, None)
-    shape = dataclasses.asdict(first.config) if first else _shape(args, recipe)
+    named = args.preset and dataclasses.asdict(record.config.preset(args.preset))
+    shape = dataclasses.asdict(first.config) if first else (named or recipe.model) | given(args, record.config)
     record.config(**shape)  # bad values are named before any file is read
     source = _source(args, recipe)
     if first is None:
@@ -163,12 +164,6 @@ def _first_weights(args: argparse.Namespace, recipe: Recipe):
     if (family := family_of(model).name) != recipe.family:
         raise ValueError(f"{args.init} holds a {family}; learn new text with: python -m train {family} --init")
     return model, tokenizer
-
-
-def _shape(args: argparse.Namespace, recipe: Recipe) -> dict:
-    """The fields of the model's config: the stories' or a preset's, and what the flags change in them."""
-    named = args.preset and dataclasses.asdict(recipe.record.config.preset(args.preset))
-    return (named or recipe.model) | given(args, recipe.record.config)
 
 
 def _tokenizer(args: argparse.Namespace, recipe: Recipe, source) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""What stands between a model's matrix products: normalization, GELU and dropout, each with a kernel of its own.
+"""What stands between a model's matrix products: normalization, GELU, dropout; and rounding that can be trained.
 
 Normalization gives every row mean 0 and variance 1 (or RMS 1), then scales and shifts it. Without it the scale of
 activations drifts from layer to layer and deep models do not train.
@@ -8,9 +8,11 @@ The `add_` forms take the residual sum along: a block's output loses a share to 
 sum is normalized, all in one pass over memory, forward and backward.
 """
 
+import math
+
 from tinytensor import random
 from tinytensor.backend import array_module, backend_of
-from tinytensor.ops.basic import check_fits
+from tinytensor.ops.basic import check_alike, check_fits, unbroadcast
 from tinytensor.tensor import Tensor, raw, record, record_many, recording
 
 
@@ -124,3 +126,27 @@ def dropout(x: Tensor, p: float) -> Tensor:
 def _check_share(name: str, p: float) -> None:
     if not 0 <= p < 1:
         raise ValueError(f"{name}: p={p} is not a share in [0, 1)")
+
+
+def fake_quantize(x: Tensor, step: Tensor, lowest: int, highest: int) -> Tensor:
+    """y = step * clip(round(x / step), lowest, highest), rounding half to even.
+
+    step: broadcast to x; how far apart the values are, above 0. Learned: LSQ (Esser et al. 2020, arXiv:1902.08153).
+    The gradient goes straight through the rounding, as if round(v) were v (Bengio et al. 2013). With v = x / step:
+        dL/dx = dL/dy where lowest <= v <= highest, else 0
+        dL/dstep = sum(dL/dy * (clip(round(v)) - v inside, the end it was clipped to outside)) / sqrt(n * highest)
+    The sum is over the n values that share a step; the divisor lets steps and weights move at like rates (section 2.2).
+    """
+    check_alike("fake_quantize", x.data, step.data)
+    xp = x.xp
+    s = xp.maximum(step.data, xp.finfo(step.dtype).tiny)
+    v = x.data / s
+    q = xp.clip(xp.rint(v), lowest, highest)
+    inside = (lowest <= v) & (v <= highest)
+    shared = x.size // max(1, step.size)
+
+    def backward(g):
+        dstep = g * xp.where(inside, q - v, q)
+        return g * inside, unbroadcast(dstep, step.shape) / math.sqrt(max(1, shared * highest))
+
+    return record("fake_quantize", q * s, (x, step), backward)

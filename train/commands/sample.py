@@ -60,7 +60,11 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"{holds}, which goes on from a --prompt; --input is for a T5")
     if reads and (args.stop or args.past_context or args.prompt is not None):
         raise ValueError("--prompt, --stop and --past-context are for a GPT; a T5 reads an --input and ends by itself")
-    write_answers(model, tokenizer, args) if reads else write_on(model, tokenizer, args)
+    if not reads:
+        return write_on(model, tokenizer, args)
+    tt.manual_seed(args.seed)
+    for text in answer(model, tokenizer, [args.input], args.tokens, samples=args.samples, **chosen(args, 0.0)):
+        print(text)
 
 
 def load(folder: Path, which: str) -> tuple[Module, object]:
@@ -80,13 +84,6 @@ def chosen(args: argparse.Namespace, temperature: float) -> dict:
     if args.beams > 1:
         how = dict(beams=args.beams, length_penalty=1.0 if args.length_penalty is None else args.length_penalty)
     return how | ({"graph": True} if args.graph else {}) | given(args, Sampling)
-
-
-def write_answers(model: Module, tokenizer, args: argparse.Namespace) -> None:
-    """What an encoder-decoder answers to --input, a line for each sample."""
-    tt.manual_seed(args.seed)
-    for text in answer(model, tokenizer, [args.input], args.tokens, samples=args.samples, **chosen(args, 0.0)):
-        print(text)
 
 
 def write_on(model: Module, tokenizer, args: argparse.Namespace) -> None:
