@@ -26,6 +26,7 @@ class StaticBatch(dict):
 class Model(Protocol):
     """What can be trained, evaluated, made smaller and taught: a pretrained model, or a body under a task's head."""
 
+    config: Any  # its frozen dataclass; of a body under a head, the body's
     answers_are_numbers: ClassVar[bool] = False  # regression: scores are the numbers themselves, not scores of choices
     repeatable: bool = False  # whether `loss` computes a StaticBatch in the same way, whatever is in it
 

@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -129,6 +128,7 @@ class Trainer:
         """objective: what is learned from the data; see train/objectives for what the loop asks of it and of the model.
         report: see train/report.py; told of every logged step and evaluation.
         `between`, if set, is called by every worker after each update as between(loop, updates done).
+        `whole`: set it to False where the last evaluation shall take no more batches than the others.
 
         The model's parameters move into shared memory if the workers are processes.
         """
@@ -154,7 +154,7 @@ class Trainer:
             self.carried = {name: comm.shared(a.size, a.dtype).reshape(a.shape) for name, a in self.carried.items()}
         self.optimizer_state: dict = {}  # of a checkpoint, until the workers have taken their parts
         self.progress, self.stop_asked = Progress(), False
-        self.between: Callable[[Loop, int], None] | None = None
+        self.between, self.whole = None, True
 
     def restore(self) -> None:
         """Go back to the run's last checkpoint."""
@@ -324,7 +324,7 @@ class Loop:
     def _evaluate(self, step: int) -> None:
         """The mean loss per token over the held-out part, each worker taking every size-th batch; the best is kept."""
         trainer, progress, pause = self.trainer, self.trainer.progress, time.monotonic()
-        limit = None if step == self.config.steps else self.config.eval_batches
+        limit = None if trainer.whole and step == self.config.steps else self.config.eval_batches
         keys = trainer.objective.evaluation_batches(trainer.val_data, limit)
         own = evaluate(self.model, trainer.objective, trainer.val_data, keys[self.comm.rank :: self.comm.size])
         nats, count = self.comm.all_reduce(np.array(own, float)).tolist()

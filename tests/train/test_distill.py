@@ -24,6 +24,7 @@ from train.compression.distill import (
     trace,
     written_by,
 )
+from train.objectives import Objective
 
 
 def gpt(seed=1, **changes) -> GPT:
@@ -168,13 +169,13 @@ def test_a_teacher_that_reads_and_writes_gives_its_own_answers_as_targets():
     ids = np.random.default_rng(0).integers(2, 9, (6, 7))
     data = {"ids": ids, "mask": ids > 2, "targets": ids[:, :5]}
 
-    class Objective:
+    class Fixed(Objective):
         one_shape = True
 
         def training_batch(self, data, number):
             return data
 
-    objective = TeacherWritten(Objective(), teacher)
+    objective = TeacherWritten(Fixed(), teacher)
     targets = objective.training_batch(data, 0)["targets"]
     assert objective.one_shape and targets.shape == (6, 5)
     logits = teacher(ids, shift_right(targets, 0), data["mask"]).data

@@ -29,7 +29,6 @@ from tinytensor.ops.softmax import IGNORED
 from train import checkpoint, finetune, pretrain, runs
 from train.data.corpus import open_corpus
 from train.flags import check_at_least_1, given
-from train.objectives import Wrapped
 from train.objectives.labelled import Labelled
 from train.plots import draw_curves
 from train.recipes import OBJECTIVES
@@ -41,17 +40,6 @@ from train.trainer import TrainConfig, Trainer, evaluate, evaluate_on_all_cores
 ACCURACY = "accuracy (%)"  # one of the units that models are compared in
 OF_TASKS = ("task", "data", "held_out", "examples")  # flags about the examples of a fine-tuned run
 DATA_FILES = ("tokenizer.json", "corpus.json", "train.bin", "val.bin", "trainer.json", finetune.RECORD)
-
-
-class Glimpse(Wrapped):
-    """An objective that evaluates on a few batches only: for trainings whose results are measured elsewhere."""
-
-    def __init__(self, objective, batches: int):
-        super().__init__(objective)
-        self.batches = batches
-
-    def evaluation_batches(self, data, limit: int | None = None) -> list:
-        return self.objective.evaluation_batches(data, self.batches)
 
 
 @dataclass
@@ -184,8 +172,9 @@ def finish_run(source: Source, folder: Path, model: Model) -> None:
 
 def fine_tune(source: Source, model: Model, folder: Path, config: TrainConfig, prepare=lambda trainer: None) -> None:
     """Train a model on a run's data; prepare(trainer) is called first. A stopped training is an error here."""
-    objective, report = Glimpse(source.make_objective(config), config.eval_batches), Report(folder, config.steps)
+    objective, report = source.make_objective(config), Report(folder, config.steps)
     trainer = Trainer(model, objective, source.train_data, source.val_data, config, folder, report)
+    trainer.whole = False
     prepare(trainer)
     if not runs.train(trainer):
         raise ValueError(f"stopped after step {trainer.progress.step} of {config.steps}; nothing was compared")

@@ -29,7 +29,7 @@ from nn.compression.prune import prune, shrink
 from nn.compression.surgery import keep_layers, stacks, watch
 from tinytensor import Tensor, no_grad, ops, random
 from tinytensor.ops.softmax import IGNORED
-from train.objectives import Wrapped
+from train.objectives import Objective
 
 
 @dataclass(frozen=True)
@@ -256,12 +256,13 @@ def written_by(teacher: Module, starts: np.ndarray, seed: int, temperature: floa
         return np.concatenate([write(starts[i : i + rows]) for i in range(0, len(starts), rows)])
 
 
-class TeacherWritten(Wrapped):
+class TeacherWritten(Objective):
     """An objective whose targets are what the teacher, an encoder-decoder, answers to the inputs of another."""
 
-    def __init__(self, objective, teacher: Module):
-        super().__init__(objective)
-        self.teacher = teacher
+    def __init__(self, objective: Objective, teacher: Module):
+        self.objective, self.teacher, self.one_shape = objective, teacher, objective.one_shape
+        self.check, self.evaluation_batches = objective.check, objective.evaluation_batches
+        self.evaluation_batch = objective.evaluation_batch
 
     def training_batch(self, data, number: int) -> dict[str, np.ndarray]:
         batch, config = self.objective.training_batch(data, number), self.teacher.config

@@ -24,7 +24,7 @@ import tinytensor as tt
 from nn import Module, shapes_only
 from nn.compression.prune import apply_masks, prune
 from tinytensor import backend
-from train.compression.compare import Glimpse, Source, weight_count
+from train.compression.compare import Source, weight_count
 from train.trainer import TrainConfig, Trainer
 
 KINDS = ("dense", "ticket", "reinitialised", "random mask", "small dense")
@@ -101,11 +101,12 @@ class Experiment:
 
     def train(self, model: Module, seed: int, step: int, between: Callable | None = None) -> None:
         """Train from `step` to the end."""
-        config = dataclasses.replace(self.config, seed=seed, eval_every=self.config.steps, save_every=self.config.steps)
-        source, objective = self.source, Glimpse(self.source.make_objective(config), 1)
+        end, source = self.config.steps, self.source
+        config = dataclasses.replace(self.config, seed=seed, eval_every=end, save_every=end, eval_batches=1)
+        data = source.train_data, source.val_data
         with tempfile.TemporaryDirectory() as folder:
-            trainer = Trainer(model, objective, source.train_data, source.val_data, config, Path(folder), Unheard())
-            trainer.progress.step, trainer.between = step, between
+            trainer = Trainer(model, source.make_objective(config), *data, config, Path(folder), Unheard())
+            trainer.progress.step, trainer.between, trainer.whole = step, between, False
             if (done := trainer.train().step) < config.steps:
                 raise ValueError(f"stopped after step {done} of {config.steps} of one network; nothing was compared")
             trainer.flat.keep_full_precision()

@@ -20,7 +20,6 @@ class Objective(Protocol):
 
     def check(self, data, what: str) -> None:
         """ValueError if there is too little of the "training" or "held-out" data."""
-        ...
 
     def training_batch(self, data, number: int) -> dict[str, np.ndarray]:
         """Batch `number` of training.
@@ -28,31 +27,9 @@ class Objective(Protocol):
         A function of the objective's seed and that number alone: a resumed run goes on with the batches it would have
         seen.
         """
-        ...
 
     def evaluation_batches(self, data, limit: int | None = None) -> list:
         """A key for every batch of one pass over the data, or for `limit` of them spread evenly over it."""
-        ...
 
     def evaluation_batch(self, data, key) -> dict[str, np.ndarray]:
         """The batch of a key, always the same."""
-        ...
-
-
-class Wrapped(Objective):
-    """An objective around another one: it answers as that does; a subclass says what is different."""
-
-    def __init__(self, objective: Objective):
-        self.objective, self.one_shape = objective, objective.one_shape
-
-    def check(self, data, what: str) -> None:
-        self.objective.check(data, what)
-
-    def training_batch(self, data, number: int) -> dict:
-        return self.objective.training_batch(data, number)
-
-    def evaluation_batches(self, data, limit: int | None = None) -> list:
-        return self.objective.evaluation_batches(data, limit)
-
-    def evaluation_batch(self, data, key) -> dict:
-        return self.objective.evaluation_batch(data, key)
