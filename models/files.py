@@ -13,36 +13,74 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+JSON_BYTES, JSON_DEPTH = 48 * 2**20, 50  # the longest published vocabularies have 34 MB and nest 6 deep
 
-def read_bytes(path: str | Path) -> bytes:
+
+def ordinary(path: str | Path) -> Path:
+    """The path of a file that has an end: a pipe may never have one, /dev/random has none."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} cannot be read: it is {'a folder' if path.is_dir() else 'no ordinary file'}")
+    return path
+
+
+def read_bytes(path: str | Path, most: int | None = None) -> bytes:
+    """What a file holds. most: bytes; a longer file is refused before it takes memory."""
     try:
-        return Path(path).read_bytes()
+        path = ordinary(path)
+        if most is not None and (size := path.stat().st_size) > most:
+            raise ValueError(f"{path} has {size:,} bytes, more than the {most:,} that such a file may have")
+        return path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def read_text(path: str | Path, what: str = "a text file") -> str:
+def read_text(path: str | Path, what: str = "a text file", most: int | None = None) -> str:
     """The text of a UTF-8 file, with the line ends it has.
 
-    what: the kind of file that is wanted, for the ValueError if it is none.
+    what: the kind of file that is wanted, for the ValueError if it is none.   most: see read_bytes.
     """
     try:
-        return read_bytes(path).decode("utf-8")
+        return read_bytes(path, most).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); is it really {what}?") from None
 
 
 def read_json(path: str | Path, what: str = "a JSON file") -> dict:
     """The table that a JSON file holds; all those that are read here have names and values at the top."""
-    text = read_text(path, what)
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno}"
-        raise ValueError(f"{path} is not complete JSON: {error.msg} at {place}; copy the file again") from None
+    value = parse_json(read_text(path, what, JSON_BYTES), path)
     if not isinstance(value, dict):
         raise ValueError(f"{path} does not hold {what}")
     return value
+
+
+def parse_json(text: str, where: object):
+    """What a JSON text says. where: the file, or the line of it, for the ValueError."""
+    try:
+        value = json.loads(text)
+        if _depth(value) > JSON_DEPTH:
+            raise RecursionError
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise ValueError(f"{where} is not complete JSON: {error.msg} at {place}; copy the file again") from None
+    except RecursionError:
+        raise ValueError(f"{where} nests its lists and tables more than {JSON_DEPTH} deep") from None
+    except UnicodeEncodeError:
+        raise ValueError(f"{where} holds half of a character (a lone surrogate such as \\ud800)") from None
+    except ValueError:  # of int(): more than 4300 digits
+        raise ValueError(f"{where} holds a number with thousands of digits") from None
+
+
+def _depth(value: object) -> int:
+    """How many lists and tables stand within each other, counted level by level, without recursion."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, (list, dict))]:
+        level = [inner for one in level for inner in (one if isinstance(one, list) else one.values())]
+        depth += 1
+    return depth
 
 
 def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -80,7 +118,7 @@ def write_json(path: str | Path, table: dict) -> None:
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a safetensors file. NumPy knows no bfloat16, so such arrays come as float32."""
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:  # also checks every offset
+        with safetensors.safe_open(ordinary(path), framework="numpy") as file:  # also checks every offset
             names = {name: file.get_slice(name).get_dtype() for name in list(file.keys())}
             return {name: _read_bfloat16(path, name) if kind == "BF16" else file.get_tensor(name)
                     for name, kind in names.items()}

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -86,3 +88,38 @@ def test_a_model_saved_over_an_older_one_leaves_files_that_are_none_of_its_own(t
     write_folder(tmp_path, {}, arrays, shard_bytes=16)
     assert not (tmp_path / "model.safetensors").exists() and (tmp_path / "best.safetensors").exists()
     assert read_weights(tmp_path).keys() == arrays.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": ' + "[" * 51 + "]" * 51 + "}", "file nests its lists and tables more than 50 deep"),
+        ("[" * 200_000, "file nests its lists and tables more than 50 deep"),
+        ('{"a": "\\ud800"}', "file holds half of a character"),
+        ('{"a": ' + "9" * 5000 + "}", "file holds a number with thousands of digits"),
+        ("[1]", "file does not hold a recipe"),
+    ],
+)
+def test_json_that_would_break_what_reads_it_is_refused(tmp_path, text, message):
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_json(tmp_path / "file", "a recipe")
+
+
+def test_whole_characters_written_as_two_halves_are_read(tmp_path):
+    (tmp_path / "file").write_text('{"a": "\\ud83d\\ude00", "b": ' + "[" * 48 + "]" * 48 + "}")
+    assert read_json(tmp_path / "file")["a"] == "\N{GRINNING FACE}"
+
+
+def test_only_files_that_have_an_end_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    for name, what in [("pipe", "no ordinary file"), ("device", "no ordinary file"), ("folder", "a folder")]:
+        for read in (read_json, read_text, read_safetensors):
+            with pytest.raises(ValueError, match=f"{name} cannot be read: it is {what}"):
+                read(tmp_path / name)
+    with open(tmp_path / "long", "wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(ValueError, match="long has 1,073,741,824 bytes, more than the 50,331,648"):
+        read_json(tmp_path / "long")
