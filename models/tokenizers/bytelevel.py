@@ -22,12 +22,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-import regex
-
 from models.files import read_json, read_text, write_text
 from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
 from models.tokenizers.methods import WHITE_SPACE, WordCache
 from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
+from models.tokenizers.patterns import compiled, matches
 from models.tokenizers.tokenizer_json import BPE, TokenizerJson, framed, read_merges, write_published, write_two_files
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -59,10 +58,7 @@ class Splitter:
 
     def __init__(self, pattern: str = "gpt2"):
         self.pattern = {"gpt2": GPT2, "gpt4": GPT4}.get(pattern, pattern)
-        try:
-            self.anywhere = regex.compile(self.pattern)
-        except regex.error as error:
-            raise ValueError(f"the split pattern {pattern!r} does not compile: {error}") from None
+        self.anywhere = compiled(self.pattern, "the split of a text into words")
         ascii = self.pattern.replace(r"\p{L}\p{N}", "A-Za-z0-9")  # inside of [...] the two stand together
         ascii = ascii.replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]")
         self.ascii = re.compile(ascii, re.ASCII) if self.pattern in (GPT2, GPT4) else None
@@ -81,7 +77,7 @@ class Splitter:
             start = end
 
     def cut(self, text: str) -> list[str]:
-        return [text[match.start():match.end()] for match in self.anywhere.finditer(NEWER.sub(NEITHER, text))]
+        return [text[match.start():match.end()] for match in matches(self.anywhere, NEWER.sub(NEITHER, text))]
 
 
 class ByteLevelBPE(Tokenizer):

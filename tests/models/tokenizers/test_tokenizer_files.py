@@ -169,7 +169,7 @@ def test_normalizers_and_split_patterns_that_are_not_known(tmp_path):
     path = changed(tmp_path, lambda spec: spec.update(normalizer={"type": "Odd"}), Unigram.train(CORPUS, 200))
     with pytest.raises(ValueError, match=r"the normalizer step Odd .* is not one this Unigram tokenizer knows"):
         Unigram.load(path)
-    with pytest.raises(ValueError, match=r"the split pattern '\(' does not compile"):
+    with pytest.raises(ValueError, match=r"the pattern '\(' does not compile"):
         ByteLevelBPE.train(CORPUS, 300, pattern="(")
 
 
