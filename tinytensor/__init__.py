@@ -9,3 +9,5 @@ from tinytensor.gradcheck import gradcheck
 from tinytensor.ops import checkpoint
 from tinytensor.random import manual_seed
 from tinytensor.tensor import Tensor, detect_anomaly, enable_grad, no_grad
+
+__version__ = "0.2.0"

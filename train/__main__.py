@@ -1,4 +1,4 @@
-"""The command line: python -m train COMMAND ...
+"""The command line: python -m train COMMAND ... in a checkout, tinytensor COMMAND ... wherever it is installed.
 
 Each command is a file in train/commands, imported when it is called, with add_arguments(parser) and main(args).
 Whatever is wrong with what the user gave comes up as a ValueError with one clear sentence, and ends the program with
@@ -6,9 +6,12 @@ status 2.
 """
 
 import argparse
-import importlib
+import importlib.util
 import os
 import sys
+from pathlib import Path
+
+OURS = Path(__file__).resolve().parent.parent  # where tinytensor, nn, models and train stand side by side
 
 COMMANDS = {
     "gpt": "train a GPT, a model that writes, on any text",
@@ -34,20 +37,44 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments else ""
+    if foreign := not_ours():
+        print(f"error: {foreign}", file=sys.stderr)
+        return 2
     if name not in COMMANDS:
         return overview().parse_args(arguments) and 2  # prints help, or names what is wrong, and ends the program
     command = importlib.import_module(f"train.commands.{name}")
     form = dict(description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser = argparse.ArgumentParser(prog=f"python -m train {name}", **form)
+    parser = argparse.ArgumentParser(prog=f"{called()} {name}", **form)
     command.add_arguments(parser)
     return status_of(command.main, parser.parse_args(arguments[1:]))
 
 
+def called() -> str:
+    """How the user called this program."""
+    return "tinytensor" if Path(sys.argv[0]).stem == "tinytensor" else "python -m train"
+
+
+def version() -> str:
+    """The line of tinytensor/__init__.py that says it; to import that would take NumPy."""
+    lines = (OURS / "tinytensor" / "__init__.py").read_text(encoding="utf-8").splitlines()
+    return next(line.split('"')[1] for line in lines if line.startswith("__version__"))
+
+
+def not_ours() -> str:
+    """A sentence about a file of the user's that Python would import in place of one of our packages; or ""."""
+    for package in ("tinytensor", "nn", "models"):
+        found = importlib.util.find_spec(package)
+        if found.origin is None or Path(found.origin).resolve().parent.parent != OURS:
+            return f"'import {package}' finds {found.origin}, not our {OURS / package}; rename that, or go elsewhere"
+    return ""
+
+
 def overview() -> argparse.ArgumentParser:
     """What `python -m train --help` shows."""
-    epilog = "python -m train COMMAND --help explains a command. To begin: python -m train gpt"
+    epilog = f"{called()} COMMAND --help explains a command. To begin: {called()} gpt"
     what = "Train language models on a CPU or a GPU, and use what was trained."
-    parser = argparse.ArgumentParser(prog="python -m train", description=what, epilog=epilog)
+    parser = argparse.ArgumentParser(prog=called(), description=what, epilog=epilog)
+    parser.add_argument("--version", action="version", version=f"tinytensor {version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         commands.add_parser(name, help=summary)

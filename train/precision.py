@@ -28,7 +28,7 @@ def compute_dtype(name: str) -> np.dtype:
     try:
         import ml_dtypes
     except ImportError:
-        raise ValueError("dtype bfloat16 needs ml_dtypes; install it with: pip install 'tinytensor[gpu]'") from None
+        raise ValueError("dtype bfloat16 needs ml_dtypes; in the checkout: pip install -e '.[gpu]'") from None
     return np.dtype(ml_dtypes.bfloat16)
 
 

@@ -54,7 +54,7 @@ def to_device(array, device: str):
     try:
         cupy = importlib.import_module("cupy")
     except ImportError:
-        raise ValueError("device 'cuda' needs CuPy; install it with: pip install 'tinytensor[gpu]'") from None
+        raise ValueError("device 'cuda' needs CuPy; in the checkout: pip install -e '.[gpu]'") from None
     if not cupy.cuda.is_available():
         raise ValueError("device 'cuda' was asked for, but CuPy finds no usable GPU on this machine")
     return importlib.import_module("tinytensor.backend.gpu.launch").moved(np.asarray(array))

@@ -97,7 +97,7 @@ def least_instructions(name: str) -> dict[str, int]:
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("source", INSTANCES)
 def test_kernels_compile_without_spilling_and_use_the_tensor_cores(source, arch):
-    pytest.importorskip("cupy", reason="compiling kernels needs CuPy: pip install 'tinytensor[gpu]'")
+    pytest.importorskip("cupy", reason="compiling kernels needs CuPy: pip install -e '.[gpu-compile]'")
     usage = compile_kernels(source, INSTANCES[source], arch)
     assert usage.keys() == set(INSTANCES[source])
     for name, used in usage.items():

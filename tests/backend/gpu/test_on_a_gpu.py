@@ -25,7 +25,7 @@ SIXTEEN_BITS = ["float16", "bfloat16"]
 
 @pytest.fixture(scope="module")
 def cupy():
-    cupy = pytest.importorskip("cupy", reason="the GPU tests need CuPy: pip install 'tinytensor[gpu]'")
+    cupy = pytest.importorskip("cupy", reason="the GPU tests need CuPy: pip install -e '.[gpu]'")
     if not cupy.cuda.is_available():
         pytest.skip("CuPy finds no usable GPU")
     return cupy
