@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nn.compression.integers import decode, encode, find_range
-from nn.compression.surgery import observe
 from nn.module import Module
+from nn.watch import observe
 from tinytensor import backend
 
 BLOCK = 128  # columns corrected one by one; those behind them get all corrections of a block in one product

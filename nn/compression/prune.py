@@ -22,6 +22,7 @@ from nn.layers import Embedding, Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter, evaluating
 from nn.transformer import Blocks, FeedForward
+from nn.watch import observe
 from tinytensor import Tensor, backend, random
 
 WHAT = ("weights", "2:4", "neurons", "heads", "rows", "layers")
@@ -235,7 +236,7 @@ def _contributions(model: Module, found: list[Group], batches: Sequence[dict]) -
             squares[id(layer)] += backend.to_numpy((x * x).sum(axis=0, dtype=np.float64))
             rows[id(layer)] += len(x)
 
-    surgery.observe(model, batches, list(readers.values()), see)
+    observe(model, batches, list(readers.values()), see)
     result = []
     for group in found:
         square, weight = squares[id(group.reader)], group.reader.weight
@@ -297,7 +298,7 @@ def _changes(model: Module, blocks: Blocks, batches: Sequence[dict]) -> np.ndarr
         before, after = (backend.to_numpy(stream.full.data) for stream in (arguments[0], result))
         change[id(block)] += float(np.linalg.norm(after - before) / max(1e-30, np.linalg.norm(before)))
 
-    surgery.observe(model, batches, blocks, see)
+    observe(model, batches, blocks, see)
     return np.array([change[id(block)] for block in blocks])
 
 

@@ -17,11 +17,12 @@ import numpy as np
 
 from nn.compression.gptq import gptq, input_products
 from nn.compression.integers import RANGES, decode, encode, find_range
-from nn.compression.surgery import observe, replace_modules
+from nn.compression.surgery import replace_modules
 from nn.layers import Embedding, Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter
 from nn.softmax import FullSoftmax
+from nn.watch import observe
 from tinytensor import Tensor, backend, ops
 from tinytensor.tensor import record
 

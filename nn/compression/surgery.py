@@ -1,20 +1,19 @@
-"""Surgery on models: put other layers in the place of some, watch what flows through them, make them smaller.
+"""Surgery on models: put other layers in the place of some, make layers smaller.
 
 Pruning, quantization and distillation all change a model that exists. They know its layers by their classes.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
 
 from nn.attention import Attention
 from nn.layers import Embedding, Linear
-from nn.module import Module, Parameter, evaluating
+from nn.module import Module, Parameter
 from nn.transformer import Blocks, FeedForward
-from tinytensor import Tensor, no_grad, ops
+from tinytensor import Tensor, ops
 
 
 def projections(attention: Attention) -> list[Module]:
@@ -59,40 +58,6 @@ def replace_modules(model: Module, change: Callable[[Module], Module]) -> None:
                 setattr(module, name, new)
 
     inside(model)
-
-
-@contextlib.contextmanager
-def watch(layers: Sequence[Module], see: Callable[[Module, tuple, object], None]) -> Iterator[None]:
-    """Inside this block see(layer, arguments, result) is told every call of these layers."""
-    kinds = [(layer, type(layer)) for layer in {id(layer): layer for layer in layers}.values()]
-    for layer, kind in kinds:
-        layer.__class__ = _watched(kind, see)
-    try:
-        yield
-    finally:
-        for layer, kind in kinds:
-            layer.__class__ = kind
-
-
-def observe(model: Module, batches: Sequence[dict], layers: Sequence[Module], see: Callable) -> None:
-    """Watch these layers while the model, in evaluation, finds the loss of each batch."""
-    with evaluating(model), no_grad(), watch(layers, see):
-        for batch in batches:
-            model.loss(batch)
-
-
-def _watched(kind: type, see: Callable[[Module, tuple, object], None]) -> type:
-    """A class of layers that do and are all that those of `kind` are, and tell of every call."""
-
-    class Watched(kind):
-        def __call__(self, *args, **kwargs):
-            result = super().__call__(*args, **kwargs)
-            see(self, args, result)
-            return result
-
-        activated = Module.activated  # not in one pass, which would be no call
-
-    return Watched
 
 
 # Smaller layers

@@ -11,7 +11,7 @@ import tinytensor as tt
 from models import GPT, GPTConfig
 from nn import Attention, Embedding, FeedForward, Linear
 from nn.compression.prune import cubic, groups, prune, rounds, scores, shrink, sparsity
-from nn.compression.surgery import replace_modules, watch
+from nn.compression.surgery import replace_modules
 from tests.helpers import assert_close
 from train.adafactor import Adafactor
 from train.optim import SGD, AdamW
@@ -245,18 +245,6 @@ def test_each_round_takes_the_same_part_of_what_is_left(amount, number):
     left = 1 - np.array([0, *rounds(amount, number)])
     assert left[-1] == pytest.approx(1 - amount)
     assert_close(left[1:] / left[:-1], np.full(number, (1 - amount) ** (1 / number)), 1e-9)
-
-
-def test_watching_leaves_the_model_as_it_was():
-    model, seen = gpt(), []
-    text, right = repr(model), model(batch()["ids"]).data
-    layers = [layer for block in model.blocks for layer in (block.feed_forward.into, block.feed_forward)]
-    with watch(layers, lambda layer, arguments, result: seen.append((layer, arguments[0].shape))):
-        assert all(isinstance(block.feed_forward, FeedForward) for block in model.blocks)
-        assert_close(model(batch()["ids"]).data, right, 1e-6)
-    assert seen == [(layer, (3, 12, 16)) for layer in layers]
-    model(batch()["ids"])
-    assert repr(model) == text and len(seen) == len(layers)
 
 
 def test_a_part_that_is_shared_is_replaced_once_and_stays_shared():

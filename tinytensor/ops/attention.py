@@ -14,16 +14,22 @@ from tinytensor.ops.basic import check_alike
 from tinytensor.tensor import Tensor, raw, record
 
 
-def plain_attention(q, k, v, *, causal=False, mask=None, bias=0.0, scale=None):
+def plain_attention(q, k, v, **how):
     """What `attention` computes, on NumPy arrays: the tests hold every kernel against these lines."""
+    return plain_probabilities(q, k, **how) @ v  # (B, H, T, D); zeros where nothing is seen
+
+
+def plain_probabilities(q, k, *, causal=False, window=None, mask=None, bias=0.0, scale=None):
+    """How much each query looks at each key; every row adds up to 1."""
     T, S, D = q.shape[-2], *k.shape[-2:]
     scale = D**-0.5 if scale is None else scale
     seen = np.tri(T, S, S - T, dtype=bool) if causal else np.ones((T, S), bool)
+    seen = seen if window is None else seen & ~np.tri(T, S, S - T - window, dtype=bool)
     seen = seen if mask is None else seen & mask
     scores = np.where(seen, q @ k.swapaxes(-1, -2) * scale + bias, -np.inf)  # (B, H, T, S)
     highest = scores.max(axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
     weights = np.exp(scores - highest)  # the highest becomes 1, so that nothing overflows
-    return weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1) @ v  # (B, H, T, D); zeros where nothing is seen
+    return weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, window: int | None = None, mask=None,

@@ -26,7 +26,8 @@ from models.contract import Model
 from models.generate import generate
 from nn import Linear, Module
 from nn.compression.prune import prune, shrink
-from nn.compression.surgery import keep_layers, stacks, watch
+from nn.compression.surgery import keep_layers, stacks
+from nn.watch import watch
 from tinytensor import Tensor, no_grad, ops, random
 from tinytensor.ops.softmax import IGNORED
 from train.objectives import Objective
