@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     learned = f"{', '.join(recipe.tokenizers)} (learned from the text)"
     usual = for_text if for_stories == for_text else f"{for_stories} for the stories, {for_text} for your own text"
     add("--data", metavar="PATH", help="a UTF-8 text file or a folder of them [built-in stories]")
+    add("--val", metavar="PATH", help="the text to hold out [the last tenth of every file of --data]")
     add("--stories", metavar="N", type=int, help=f"how many characters of stories to make [{recipe.stories}]")
     add("--out", metavar="RUN", type=Path, help=f"the run's folder, made by this command [runs/{family}-N]")
     add("--overwrite", action="store_true", help="empty the --out folder if it exists")
@@ -98,6 +99,7 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
     shape = dataclasses.asdict(first.config) if first else (named or recipe.model) | given(args, record.config)
     record.config(**shape)  # bad values are named before any file is read
     source = _source(args, recipe)
+    print(source.said())
     if first is None:
         tokenizer = _tokenizer(args, recipe, source)
         shape.setdefault("vocab_size", tokenizer.vocab_size)
@@ -122,7 +124,7 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
 def _resume(args: argparse.Namespace, recipe: Recipe) -> Job:
     """A run that was stopped, as it was at its last checkpoint. Settings given now replace those of the run."""
     folder = args.resume
-    for name in ("data", "stories", "out", "overwrite", "tokenizer", "preset", "init"):
+    for name in ("data", "val", "stories", "out", "overwrite", "tokenizer", "preset", "init"):
         if vars(args)[name] not in (None, False):
             raise ValueError(f"--resume goes on with the run's own data and model; leave out --{name}")
     record, model_config = checkpoint.load_config(folder)
@@ -177,10 +179,12 @@ def _tokenizer(args: argparse.Namespace, recipe: Recipe, source) -> Tokenizer:
 def _source(args: argparse.Namespace, recipe: Recipe) -> FileSource | StoriesSource:
     """The text to learn: the user's, or stories."""
     if args.data is None:
+        if args.val is not None:
+            raise ValueError("--val names a text to hold out; name the one to learn with --data")
         return StoriesSource(recipe.stories if args.stories is None else args.stories)
     if args.stories is not None:
         raise ValueError("--stories makes a text to learn, and --data names one; leave out one of the two")
-    return FileSource(args.data)
+    return FileSource(args.data, args.val)
 
 
 def _save_settings(folder: Path, data: str | None, config: TrainConfig, settings) -> None:

@@ -2,6 +2,7 @@
 sentence what is wrong with what they were given."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -186,7 +187,15 @@ def test_eval_measures_another_text(finished):
     (folder / "other.txt").write_text("pen hen cat mat " * 30)
     done = train("eval", "run", "--data", "other.txt", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "perplexity" in done.stdout
+    assert "perplexity" in done.stdout and "guessing" not in done.stdout
+
+
+def test_eval_says_what_guessing_would_cost_where_a_model_does_worse(finished):
+    folder, _ = finished
+    (folder / "backwards.txt").write_text(TEXT[::-1])
+    done = train("eval", "run", "--data", "backwards.txt", cwd=folder)
+    assert float(re.search(r"([\d.]+) nats per token", done.stdout)[1]) > math.log(len(set(TEXT)))
+    assert f"the {len(set(TEXT))} entries of the vocabulary would cost {math.log(len(set(TEXT))):.4f}" in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])

@@ -13,7 +13,7 @@ import numpy as np
 from models.files import replace_file
 from models.sentences import split_sentences
 from train import checkpoint
-from train.data.corpus import TextFiles
+from train.data.text import TextFiles
 from train.embedding import POOLS, embed, nearest, reader
 from train.flags import add_device_flag, check_at_least_1
 from train.runs import newest_run
@@ -61,7 +61,10 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def passages(path: str | Path) -> list[tuple[str, str]]:
     """(file, sentence) of all sentences in a text file, or in a folder of them."""
     found = []
-    for file, _ in TextFiles(path).files:
-        for piece in TextFiles(file).read():
-            found += [(str(file), s.strip()) for line in piece.splitlines() for s in split_sentences(line)]
+    files = TextFiles(path)
+    if files.passed_over:
+        print(files.passed_over_sentence())
+    for file in files.files:
+        for piece in file.read(0, file.size):
+            found += [(str(file.path), s.strip()) for line in piece.splitlines() for s in split_sentences(line)]
     return found

@@ -7,11 +7,13 @@
 
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 
 from models.families import family_of
 from train import checkpoint, pretrain
-from train.data.corpus import TextFiles, encode_text, open_corpus
+from train.data.corpus import encode_text, open_corpus
+from train.data.text import TextFiles
 from train.flags import add_device_flag, check_at_least_1
 from train.objectives.bidirectional import Bidirectional
 from train.objectives.windows import Causal
@@ -37,7 +39,10 @@ def main(args: argparse.Namespace) -> None:
     model.to(args.device)
     objective = _objective(args, model, tokenizer)
     if args.data:
-        tokens, split = encode_text(TextFiles(args.data).read(), tokenizer)
+        files = TextFiles(args.data)
+        if files.passed_over:
+            print(files.passed_over_sentence())
+        tokens, split = encode_text(files.read(), tokenizer)
     elif (args.run / "corpus.json").exists():
         corpus = open_corpus(args.run)
         tokens, split = corpus.val, corpus.val_split
@@ -52,8 +57,11 @@ def main(args: argparse.Namespace) -> None:
     if isinstance(objective, Bidirectional):
         loss = f"{nats / count:.4f} nats per word, perplexity {perplexity(nats / count):.2f}"
         print(f"{count:.0f} words each way: {loss}, both ways' mean")
-        return
-    print(f"{count:.0f} of {split.tokens} tokens: {describe_loss(nats / count, split.tokens, split.bytes)}")
+    else:
+        print(f"{count:.0f} of {split.tokens} tokens: {describe_loss(nats / count, split.tokens, split.bytes)}")
+    if nats / count > (guessing := math.log(tokenizer.vocab_size)):
+        size = f"{tokenizer.vocab_size:,} entries of the vocabulary"
+        print(f"guessing blindly among the {size} would cost {guessing:.4f} nats: of such text the model knows nothing")
     if split.floor is not None:
         print(f"the entropy of this text is {split.floor:.4f} nats per token")
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from models.sentences import WORD
 from train import checkpoint
-from train.data.corpus import TextFiles
 from train.data.stories import corpus
+from train.data.text import TextFiles
 from train.embedding import features, nearest, normalized, reader
 from train.flags import add_device_flag, check_at_least_1
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from models.tokenizers import ByteLevelBPE, Characters, ClassicBPE, Tokenizer, Unigram, WordPiece, Words
-from train.data.corpus import TextFiles
+from train.data.text import TextFiles
 
 KINDS = {"bpe": ByteLevelBPE, "classic": ClassicBPE, "wordpiece": WordPiece, "unigram": Unigram,
          "characters": Characters, "words": Words}
@@ -45,6 +45,8 @@ def add_arguments(parser) -> None:
 
 def main(args) -> None:
     files = TextFiles(args.data)
+    if files.passed_over:
+        print(files.passed_over_sentence())
     if args.vocab_size is None and args.kind != "characters":
         raise ValueError(f"--kind {args.kind} needs --vocab-size; 4096 is a good start for a few megabytes of text")
     if args.vocab_size is not None and args.vocab_size < 1:

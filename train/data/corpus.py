@@ -8,7 +8,6 @@ loss, in nats per character, of a model that knows all about how they were made,
 from __future__ import annotations
 
 import bisect
-import codecs
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +18,9 @@ from models.files import read_json, write_json
 from models.tokenizers import Tokenizer
 from train.data import stories
 from train.data.documents import SentenceEncoder
+from train.data.text import HELD_OUT, TextFiles
 
-CHUNK = 4 << 20  # bytes of a text file read at a time
 LOOKED_AT = 10_000  # characters that tell whether a tokenizer gives the text back
-HELD_OUT = 0.1  # the share of the text, at its end, that is not trained on
 
 
 @dataclass(frozen=True)
@@ -50,87 +48,32 @@ class Corpus:
     val_split: Split
 
 
-class TextFiles:
-    """The files behind a path, in order of their names, as one long text of `size` bytes.
-
-    A folder is searched with all its subfolders; names beginning with a dot are left out.
-    """
-
-    def __init__(self, path: str | Path):
-        path = Path(path)
-        if not path.exists():
-            raise ValueError(f"{path} does not exist; --data takes a text file or a folder of them")
-        files = [path]
-        if path.is_dir():
-            inside = (f for f in path.rglob("*") if not any(n.startswith(".") for n in f.relative_to(path).parts))
-            files = sorted(f for f in inside if f.is_file())
-        self.files = [(f, f.stat().st_size) for f in files]
-        self.size = sum(size for _, size in self.files)
-        if self.size == 0:
-            raise ValueError(f"{path} holds no text: it is empty")
-
-    def read(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
-        """The text of the bytes [start, stop), a few megabytes at a time.
-
-        A character that lies across `start` belongs to the stretch before, one across `stop` to this one, so that
-        neighbouring stretches neither lose nor repeat any. Pieces end at the end of a line where they can.
-        """
-        stop = self.size if stop is None else stop
-        begin = 0
-        for path, size in self.files:
-            if begin < stop and start < begin + size:
-                yield from _read_file(path, size, max(0, start - begin), min(size, stop - begin))
-            begin += size
-
-
-def _read_file(path: Path, size: int, start: int, stop: int) -> Iterator[str]:
-    decoder, held = codecs.getincrementaldecoder("utf-8")(), ""  # the last, unfinished line of the piece before
-    try:
-        with open(path, "rb") as file:
-            at, stop = _next_character(file, start, size), _next_character(file, stop, size)
-            file.seek(at)
-            while at < stop:
-                data = file.read(min(CHUNK, stop - at))
-                if (zero := data.find(0)) >= 0:
-                    raise ValueError(f"{path} is not text: byte {at + zero} is zero")
-                last = at + len(data) >= stop
-                text = held + decoder.decode(data, final=last)
-                if at == 0:
-                    text = text.removeprefix("\ufeff")  # the mark some editors put at the front of a file
-                at += len(data)
-                end = len(text) if last else text.rfind("\n") + 1 or len(text)
-                held = text[end:]
-                if end:
-                    yield text[:end]
-    except UnicodeDecodeError as error:
-        place = at + error.start - len(decoder.getstate()[0])  # the decoder held back an unfinished character
-        what = f"{path} is not UTF-8 text: byte {error.object[error.start]:#04x} at position {place}"
-        raise ValueError(f"{what}; convert it to UTF-8 first") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _next_character(file, place: int, size: int) -> int:
-    """The first position from `place` on where a UTF-8 character begins: bytes 10xxxxxx continue one."""
-    while 0 < place < size:
-        file.seek(place)
-        if file.read(1)[0] & 0xC0 != 0x80:
-            break
-        place += 1
-    return place
-
-
 class FileSource:
-    """The text of a file or folder; the last tenth of its bytes is held out."""
+    """The text of a file or folder; of every file the end is held out, or instead all of the text behind `val`."""
 
-    def __init__(self, path: str | Path, held_out: float = HELD_OUT):
-        self.files = TextFiles(path)
-        self.cut = int(self.files.size * (1 - held_out))
+    def __init__(self, path: str | Path, val: str | Path | None = None, held_out: float = HELD_OUT):
+        self.files, self.val = TextFiles(path), val and TextFiles(val)
         self.nats = (None, None)
+        if val:
+            apart = {file.path.resolve() for file in self.val.files}
+            self.files.files = [file for file in self.files.files if file.path.resolve() not in apart]
+            if not self.files.files:
+                raise ValueError(f"--data {path} holds no other text than --val {val}; name two different ones")
+        self.cuts = [file.size if val else file.cut(held_out) for file in self.files.files]
 
     def parts(self) -> tuple[Iterable[str], Iterable[str]]:
         """The training text and the held-out text, each as pieces; may be called again to read them again."""
-        return self.files.read(0, self.cut), self.files.read(self.cut)
+        files = list(zip(self.files.files, self.cuts))
+        trained_on = (piece for file, cut in files for piece in file.read(0, cut))
+        ends = (piece for file, cut in files for piece in file.read(cut, file.size))
+        return trained_on, self.val.read() if self.val else ends
+
+    def said(self) -> str:
+        """What is held out, and which files were no text, a sentence a line."""
+        many = f"each of {len(self.cuts)} files" if len(self.cuts) > 1 else str(self.files.files[0].path)
+        held = f"all of {self.val.path}" if self.val else f"the last tenth of {many}, from the start of a paragraph"
+        passed_over = [text.passed_over_sentence() for text in (self.files, self.val) if text and text.passed_over]
+        return "\n".join([f"held out, not trained on: {held}", *passed_over])
 
 
 class StoriesSource:
@@ -146,6 +89,10 @@ class StoriesSource:
     def parts(self) -> tuple[Iterable[str], Iterable[str]]:
         """The training text and the held-out text, each as one piece."""
         return [self.texts[0]], [self.texts[1]]
+
+    def said(self) -> str:
+        """What is held out."""
+        return "held out, not trained on: the last tenth of the stories"
 
 
 def build_corpus(source, tokenizer: Tokenizer | SentenceEncoder, folder: Path) -> Corpus:

@@ -1,0 +1,238 @@
+"""The user's text: the files behind a path, whatever of text they hold, and which part of each is held out.
+
+A file of plain text is read where it lies, in stretches of bytes. JSON lines and Parquet hold records, one text each;
+of a file packed with gzip the records are its paragraphs. What is held out of a file is its end: whole paragraphs, or
+records, from the first that begins in the last tenth on. Every file gives its share, so that neither part lacks what
+only one file speaks of.
+"""
+
+import codecs
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from models.files import ordinary
+
+CHUNK = 4 << 20  # bytes, or characters, read at a time
+LOOKED_AT = 1 << 16  # bytes that tell whether a file holds text
+HELD_OUT = 0.1  # the share of every file, at its end, that is not trained on
+
+
+class TextFiles:
+    """The files behind a path, in order of their names, as one long text.
+
+    A folder is searched with all its subfolders; names beginning with a dot are left out. Of what else lies there,
+    pictures for instance, `passed_over` is the list.
+
+    ValueError: nothing is there, or no text; a single file is not text.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = path = Path(path)
+        if not path.exists():
+            raise ValueError(f"{path} does not exist; --data takes a text file or a folder of them")
+        self.passed_over: list[Path] = []
+        if path.is_dir():
+            inside = (f for f in path.rglob("*") if not any(n.startswith(".") for n in f.relative_to(path).parts))
+            found = sorted(f for f in inside if f.is_file())
+            self.passed_over = [file for file in found if not holds_text(file)]
+            found = [file for file in found if file not in set(self.passed_over)]
+        else:
+            found = [ordinary(path)]
+        self.files = [opened(file) for file in found]
+        self.size = sum(file.path.stat().st_size for file in self.files)  # bytes on the disk
+        if not any(file.size for file in self.files):
+            reason = f"none of its {len(self.passed_over)} files is UTF-8 text" if self.passed_over else "it is empty"
+            raise ValueError(f"{path} holds no text: {reason}")
+
+    def read(self) -> Iterator[str]:
+        """All of the text, a few megabytes at a time."""
+        for file in self.files:
+            yield from file.read(0, file.size)
+
+    def passed_over_sentence(self) -> str:
+        """Which files were passed over."""
+        names = ", ".join(file.name for file in self.passed_over[:5]) + (", ..." if self.passed_over[5:] else "")
+        return f"passed over, as no UTF-8 text: {len(self.passed_over)} files of {self.path} ({names})"
+
+
+class PlainFile:
+    """A file of UTF-8 text. Its `size` is in bytes."""
+
+    def __init__(self, path: Path):
+        self.path, self.size = path, path.stat().st_size
+
+    def cut(self, share: float) -> int:
+        """The byte where the held-out part begins: a paragraph's first, else a line's, else a character's.
+
+        Looked for in half of that part, so that half of it at least is left.
+        """
+        earliest = int(self.size * (1 - share))
+        with open(self.path, "rb") as file:
+            file.seek(earliest)
+            near = file.read((self.size - earliest) // 2)
+        for gap in (rb"\n\r?\n\s*", rb"\n"):
+            if (found := re.search(gap, near)) and found.end() < len(near):
+                return earliest + found.end()
+        return earliest
+
+    def read(self, start: int, stop: int) -> Iterator[str]:
+        """The text of the bytes [start, stop), a few megabytes at a time.
+
+        A character that lies across `start` belongs to the stretch before, one across `stop` to this one, so that
+        neighbouring stretches neither lose nor repeat any. Pieces end at the end of a line where they can.
+        """
+        decoder, held = codecs.getincrementaldecoder("utf-8")(), ""  # the last, unfinished line of the piece before
+        at = start
+        try:
+            with open(self.path, "rb") as file:
+                at, stop = self._character(file, start), self._character(file, stop)
+                file.seek(at)
+                while at < stop:
+                    data = file.read(min(CHUNK, stop - at))
+                    if not data:
+                        raise ValueError(f"{self.path} became shorter while it was read")
+                    if (zero := data.find(0)) >= 0:
+                        raise ValueError(f"{self.path} is not text: byte {at + zero} is zero")
+                    last = at + len(data) >= stop
+                    text = held + decoder.decode(data, final=last)
+                    if at == 0:
+                        text = text.removeprefix("\ufeff")  # the mark some editors put at the front of a file
+                    at += len(data)
+                    end = len(text) if last else text.rfind("\n") + 1 or len(text)
+                    held = text[end:]
+                    if end:
+                        yield text[:end]
+        except UnicodeDecodeError as error:
+            place = at + error.start - len(decoder.getstate()[0])  # the decoder held back an unfinished character
+            what = f"{self.path} is not UTF-8 text: byte {error.object[error.start]:#04x} at position {place}"
+            raise ValueError(f"{what}; convert it to UTF-8 first") from None
+        except OSError as error:
+            raise ValueError(f"{self.path} cannot be read: {error.strerror}") from None
+
+    def _character(self, file, place: int) -> int:
+        """The first position from `place` on where a UTF-8 character begins: bytes 10xxxxxx continue one."""
+        while 0 < place < self.size:
+            file.seek(place)
+            if file.read(1)[0] & 0xC0 != 0x80:
+                break
+            place += 1
+        return place
+
+
+class Records:
+    """A file of many texts. Its `size` is their number; they are read one after the other, with a blank line between.
+
+    ValueError: a record without a text is named, with its line or row.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.size = sum(1 for _ in self._texts())
+
+    def cut(self, share: float) -> int:
+        """The number of the first record that is held out."""
+        return max(1, int(self.size * (1 - share)))
+
+    def read(self, start: int, stop: int) -> Iterator[str]:
+        """The texts of the records start .. stop - 1, a few megabytes at a time."""
+        held, length = [], 0
+        for text in islice(self._texts(), start, stop):
+            held.append(text.rstrip("\n") + "\n\n")
+            length += len(text)
+            if length >= CHUNK:
+                yield "".join(held)
+                held, length = [], 0
+        if held:
+            yield "".join(held)
+
+    def _texts(self) -> Iterator[str]:
+        names = self.path.suffixes
+        if names[-1] == ".parquet":
+            return parquet_texts(self.path)
+        lines = lines_of(self.path)
+        return json_texts(lines, self.path) if ".jsonl" in names[-2:] else paragraphs(lines)
+
+
+def opened(path: Path) -> PlainFile | Records:
+    """A file of text, by the end of its name."""
+    return Records(path) if path.suffix in (".jsonl", ".gz", ".parquet") else PlainFile(path)
+
+
+def holds_text(path: Path) -> bool:
+    """Whether a file begins like one that can be read: UTF-8 without zeros, or a known kind of packed text."""
+    if path.suffix in (".jsonl", ".parquet") or path.name.endswith((".jsonl.gz", ".txt.gz")):
+        return True
+    with open(path, "rb") as file:
+        begin = file.read(LOOKED_AT)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(begin)
+    except UnicodeDecodeError:
+        return False
+    return 0 not in begin
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """The lines of a text file, unpacked if its name ends in .gz."""
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text in line {number + 1}; convert it to UTF-8 first") from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ValueError(f"{path} cannot be read behind line {number}: {reason}") from None
+
+
+def json_texts(lines: Iterable[str], path: Path) -> Iterator[str]:
+    """The field "text" of the table in every line."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            raise ValueError(f"{path} line {number} is not JSON; every line must be a table with a text") from None
+        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+            named = f"; it has {', '.join(record)[:100]}" if isinstance(record, dict) else ""
+            raise ValueError(f'{path} line {number} has no text in a field "text"{named}')
+        yield record["text"]
+
+
+def parquet_texts(path: Path) -> Iterator[str]:
+    """The column "text" of a Parquet file."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise ValueError(f"reading {path} needs pyarrow; in the checkout: pip install -e '.[data]'") from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            if "text" not in file.schema_arrow.names:
+                raise ValueError(f'{path} has no column "text"; it has {", ".join(file.schema_arrow.names)[:100]}')
+            for batch in file.iter_batches(batch_size=1024, columns=["text"]):
+                for text in batch.column(0).to_pylist():
+                    if not isinstance(text, str):
+                        raise ValueError(f'{path} has a row without a text in its column "text"')
+                    yield text
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    """Lines, joined up to the blank one that ends a paragraph."""
+    held = []
+    for line in lines:
+        if line.strip():
+            held.append(line)
+        elif held:
+            yield "".join(held)
+            held = []
+    if held:
+        yield "".join(held)
