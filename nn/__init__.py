@@ -1,5 +1,6 @@
 """nn: layers with parameters, and the Module that holds them together."""
 
+from nn import show as _show  # how a Module looks in a notebook
 from nn.attention import Attention, DecoderCache, KVCache
 from nn.conv import CharacterConvolutions, Conv1d, Highway, ScalarMix
 from nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm

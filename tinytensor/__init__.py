@@ -5,6 +5,7 @@ Reading order: tensor.py (the graph and backward), ops/ (one family a file), bac
 
 from tinytensor import methods as _methods  # attaches the operators to Tensor
 from tinytensor import ops, random
+from tinytensor.draw import draw
 from tinytensor.gradcheck import gradcheck
 from tinytensor.ops import checkpoint
 from tinytensor.random import manual_seed

@@ -17,6 +17,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -74,12 +75,15 @@ class Node:
     """One recorded op: what turns its outputs' gradients into its parents', and the edges along which those go on.
 
     edges: one per parent; None (needs no gradient), a leaf Tensor, or a pair (Node, index of its output).
+    outputs: the shape of each, or the array itself where it is small (for tinytensor/draw.py).
     """
+
+    SMALL: ClassVar[int] = 6  # numbers
 
     name: str
     edges: Sequence
     backward: Callable | None
-    outputs: int
+    outputs: Sequence
     age: int = field(default_factory=_clock.__next__)
 
     def __lt__(self, other: Node) -> bool:
@@ -203,7 +207,7 @@ def walk(root: Tensor, gradient) -> None:
             edge = (edge.node, edge.output)  # a leaf at first, computed since: see checkpoint
         node, output = edge
         if node not in arrived:
-            arrived[node] = [None] * node.outputs
+            arrived[node] = [None] * len(node.outputs)
             heapq.heappush(waiting, node)
         grads = arrived[node]
         grads[output] = gradient if grads[output] is None else grads[output] + gradient
@@ -245,7 +249,8 @@ def record_many(name: str, arrays: Sequence, parents: Sequence, backward: Callab
                 needed = True
             else:
                 edges.append(None)
-        node = Node(name, edges, backward, len(arrays)) if needed else None
+        if needed:
+            node = Node(name, edges, backward, [a if a.size <= Node.SMALL else a.shape for a in arrays])
     outputs = []
     for index, array in enumerate(arrays):
         out = Tensor.__new__(Tensor)  # without the checks of Tensor(data): an op's result needs none

@@ -251,7 +251,13 @@ def weight_count(model: Model) -> int:
     return sum(integers.values()) + sum(p.size if p.mask is None else int(p.mask.sum()) for p in floats)
 
 
-def table(lines: list[Measured]) -> str:
+class Markdown(str):
+    """A text that a notebook shows as what it says."""
+
+    _repr_markdown_ = str.__str__
+
+
+def table(lines: list[Measured]) -> Markdown:
     """The comparison as a Markdown table; shares are of the first line."""
     first = lines[0]
     rows = [("model", "loss", "accuracy", "parameters", "bytes", "share", "ms", "tokens/s", "faster")]
@@ -263,7 +269,7 @@ def table(lines: list[Measured]) -> str:
     first_width, *widths = (max(map(len, column)) for column in zip(*rows))
     text = [[name.ljust(first_width), *map(str.rjust, cells, widths)] for name, *cells in rows]
     text.insert(1, [":" + "-" * (first_width - 1), *("-" * (width - 1) + ":" for width in widths)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in text)
+    return Markdown("\n".join(f"| {' | '.join(cells)} |" for cells in text))
 
 
 def conclude(folder: Path, lines: list[Measured], curves: dict, axis: str, unit: str, title: str) -> None:
