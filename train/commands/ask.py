@@ -22,7 +22,7 @@ from train.tasks.examples import read_examples
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a fine-tuning run")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="what to ask")
-    parser.add_argument("--data", metavar="FILE", type=Path, help="examples, .tsv or .jsonl, for an answer each")
+    parser.add_argument("--data", metavar="FILE", type=Path, help="examples, .csv, .tsv or .jsonl, for an answer each")
     add_device_flag(parser)
 
 
@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> None:
     task = tuned.task
     if args.data:
         known = (*task.asks, "task")
-        asked = [{n: v for n, v in e.items() if n in known} for e in read_examples(args.data, task.kind)]
+        asked = [{n: v for n, v in e.items() if n in known} for e in read_examples(args.data, task.kind, False)]
         for answer in tuned.answers(asked):
             print(json.dumps({"answer": answer}, ensure_ascii=False))
         return

@@ -7,7 +7,7 @@
   python -m train finetune runs/t5-1 --task text2text --data tasks.tsv        any texts to read and to write
   python -m train finetune runs/t5-1 --task reverse               a toy: reverse, sort, add; or one of the stories' sets
   python -m train finetune --resume runs/finetune-1               go on where a run was stopped
-Files: TSV with a line of column names, or JSON lines. The columns of each kind of task:
+Files: CSV or TSV with a line of column names, or JSON lines. The columns of each kind of task:
   classify  text, pair (or none), label          regress  text, pair (or none), score
   tag       words, tags (lists, or with spaces)   answer   question, context, answer, start (or none)
   choose    text, choices (a list), label (from 0)
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sets, toy_sets, kinds = map(", ".join, (stories_tasks.SETS, toys.TOYS, TASKS))
     add("--task", metavar="TASK",
         help=f"one of the stories' sets ({sets}), for a T5 also {toy_sets}, or with --data a kind ({kinds})")
-    add("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
+    add("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv or .jsonl")
     add("--held-out", metavar="FILE", type=Path, help="examples to measure on [a tenth of --data]")
     add("--examples", metavar="N", type=int,
         help="to make from the stories, or of a toy; half as many, at most 500, are held out [1000]")

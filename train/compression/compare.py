@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser, how: str) -> None:
     add("--limit", metavar="N", type=int, default=100, help="held-out batches of 16 to compare models on [100]")
     group = parser.add_argument_group("where RUN was fine-tuned: on other examples than it had (see train finetune)")
     group.add_argument("--task", metavar="TASK", help="one of the stories' sets, or with --data a kind of task")
-    group.add_argument("--data", metavar="FILE", type=Path, help="training examples, .tsv or .jsonl")
+    group.add_argument("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv or .jsonl")
     group.add_argument("--held-out", metavar="FILE", type=Path, help="examples to measure on")
     group.add_argument("--examples", metavar="N", type=int, help="stories' training examples [1000]")
 

@@ -1,6 +1,6 @@
 """Where the examples of a task come from: the user's files, the stories, or a toy.
 
-Files hold JSON lines, or TSV with a line of column names first.
+Files hold JSON lines, or a table (CSV or TSV) with a line of column names first.
 """
 
 import json
@@ -12,6 +12,7 @@ from models.files import read_text
 from train.data import toys
 from train.data.stories import tasks as stories_tasks
 from train.tasks import TASKS, Text2Text
+from train.tasks.tables import SEPARATORS, rows_of
 
 
 def examples_of(task: str, data: Path | None = None, held_out: Path | None = None, examples: int = 1000,
@@ -46,22 +47,37 @@ def checksum(examples: tuple) -> int:
     return zlib.crc32(json.dumps(examples).encode())
 
 
-def read_examples(path: str | Path, kind: str) -> list[dict]:
-    """The examples of a .jsonl, .json or .tsv file, as dicts with the names that the task of this kind knows."""
+def read_examples(path: str | Path, kind: str, answered: bool = True) -> list[dict]:
+    """The examples of a .jsonl, .json, .csv or .tsv file, as dicts with the names that the task of this kind knows.
+
+    answered: whether they must have their labels; to ask, only what poses the question is needed.
+    """
     path = Path(path)
     text = read_text(path, "a file of examples").removeprefix("\ufeff")  # the mark some editors put at the front
-    if path.suffix not in (".jsonl", ".json", ".tsv"):
-        raise ValueError(f"{path} must end in .jsonl (JSON lines) or .tsv (with a line of column names)")
-    lines = re.split("\r\n|\r|\n", text)  # splitlines would also cut inside of texts
-    names = lines[0].split("\t") if path.suffix == ".tsv" else None
-    filled = [(f"line {n} of {path}", line) for n, line in enumerate(lines, start=1) if line.strip()]
-    examples = [_from_tsv(names, *each) for each in filled[1:]] if names else [_from_json(*each) for each in filled]
-    if not examples:
+    if path.suffix not in (".jsonl", ".json", *SEPARATORS):
+        raise ValueError(f"{path} must end in .jsonl (JSON lines), .csv or .tsv (with a line of column names)")
+    if path.suffix in SEPARATORS:
+        found = rows_of(text, path.suffix, path)
+    else:
+        lines = enumerate(re.split("\r\n|\r|\n", text), start=1)  # splitlines would also cut inside of texts
+        found = [(where := f"line {n} of {path}", _from_json(where, line)) for n, line in lines if line.strip()]
+    if not found:
         raise ValueError(f"{path} holds no examples")
-    wanted = TASKS[kind].columns
-    if not set(wanted) & examples[0].keys():
-        raise ValueError(f"{path} has {', '.join(examples[0])}; a task of the kind {kind} needs {', '.join(wanted)}")
-    return examples
+    task, has = TASKS[kind], found[0][1]
+    if not set(task.columns) & has.keys():
+        raise ValueError(f"{path} has {', '.join(has)}; a task of the kind {kind} needs {', '.join(task.columns)}")
+    needed = (*task.asks[: task.least], *(("label", "score", "tags", "target") if answered else ()))
+    return [_trimmed([name for name in needed if name in task.columns], *each) for each in found]
+
+
+def _trimmed(needed: list[str], where: str, example: dict) -> dict:
+    """The example with nothing around its label. A cell or text that is empty where one is needed is named."""
+    if isinstance(label := example.get("label"), str):
+        example = example | {"label": label.strip()}
+    for name in needed:
+        if isinstance(value := example.get(name), str) and not value.strip():
+            raise ValueError(f"{where} has an empty {name}; fill it in, or take the line out")
+    return example
 
 
 def _from_json(where: str, line: str) -> dict:
@@ -72,10 +88,3 @@ def _from_json(where: str, line: str) -> dict:
     if not isinstance(example, dict):
         raise ValueError(f"{where} is no JSON object: {line[:60]}")
     return example
-
-
-def _from_tsv(names: list[str], where: str, line: str) -> dict:
-    values = line.split("\t")
-    if len(values) != len(names):
-        raise ValueError(f"{where} has {len(values)} columns; the first line names {len(names)}")
-    return dict(zip(names, values))
