@@ -92,7 +92,11 @@ def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
     beside = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        beside.unlink(missing_ok=True)
+        open(beside, "wb").close()
+        mode = beside.stat().st_mode  # as the umask has it; safetensors makes files that nobody else may read
         write(beside)
+        os.chmod(beside, mode)
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -120,6 +124,8 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         with safetensors.safe_open(ordinary(path), framework="numpy") as file:  # also checks every offset
             names = {name: file.get_slice(name).get_dtype() for name in list(file.keys())}
+            if tiny := [f"{kind} numbers ({name})" for name, kind in names.items() if kind[:2] in ("F8", "F6", "F4")]:
+                raise ValueError(f"{path} has {tiny[0]}, which are not read; take the model's files in 16 or 32 bits")
             return {name: _read_bfloat16(path, name) if kind == "BF16" else file.get_tensor(name)
                     for name, kind in names.items()}
     except (OSError, safetensors.SafetensorError) as error:

@@ -30,11 +30,11 @@ PARTS = {  # the rest of the body, and the heads: theirs in each of KINDS
     "mlm.norm": ("cls.predictions.transform.LayerNorm", "lm_head.layer_norm", "vocab_layer_norm",
                  "predictions.LayerNorm"),
     "mlm.bias": ("cls.predictions.bias", "lm_head.bias", "vocab_projector.bias", "predictions.bias"),
+    "mlm.decoder": ("cls.predictions.decoder", "lm_head.decoder", "vocab_projector", "predictions.decoder"),
     "nsp": ("cls.seq_relationship", None, None, "sop_classifier.classifier"),
 }
-DECODERS = ("cls.predictions.decoder", "lm_head.decoder", "vocab_projector", "predictions.decoder")  # shared
+TIED = {"mlm.decoder.weight": "embeddings.token.weight", "mlm.decoder.bias": "mlm.bias"}
 BUFFERS = ("*embeddings.position_ids", "*embeddings.token_type_ids")
-TASK_HEADS = ("*classifier.*", "*qa_outputs.*")  # of fine-tuned models, whose bodies are welcome
 
 
 def _names(kind: str) -> Names:
@@ -46,9 +46,7 @@ def _names(kind: str) -> Names:
         theirs = columns[max(0, column - 1)]
         parts = layer + theirs if isinstance(theirs, str) else tuple(layer + part for part in theirs)
         table[f"blocks.*.*.{ours}" if kind == "albert" else f"blocks.*.{ours}"] = parts
-    originals = {"weight": table["embeddings.token"] + ".weight", "bias": table["mlm.bias"]}
-    tied = {f"{DECODERS[column]}.{leaf}": original for leaf, original in originals.items()}
-    return Names(table, prefix=body, body="bert.", ignored=(*BUFFERS, *TASK_HEADS), tied=tied)
+    return Names(table, body, f"{body}embeddings.position_embeddings.weight", body="bert.", ignored=BUFFERS, tied=TIED)
 
 
 NAMES = {kind: _names(kind) for kind in KINDS}
@@ -82,7 +80,7 @@ FIELDS = {
 def _read(kind: str, ours: dict, fields: Mapping, arrays: Arrays) -> Arrays:
     if kind == "roberta":
         ours["context"] -= ours["pad_id"] + 1  # its position table begins with rows that no token gets
-    ours["pooler"] = any("pooler" in name for name in arrays)
+    ours["pooler"] = any(name.startswith(f"{kind}.pooler.") for name in arrays)
     return arrays
 
 
@@ -94,10 +92,11 @@ def _write(kind: str, fields: dict, config) -> None:
 
 LAYOUTS = {
     kind: Layout(
-        kind, names=lambda config, kind=kind: NAMES[kind], fields=FIELDS[kind],
+        kind, names=lambda fields, kind=kind: NAMES[kind], fields=FIELDS[kind],
         # what transformers' DistilBERT has, but no field for
         fixed={"token_types": 0, "norm_eps": 1e-12} if kind == "distilbert" else {},
-        demands={"position_embedding_type": ("absolute", "this model has absolute positions only")},
+        demands={"position_embedding_type": ("absolute", "this model has absolute positions only"),
+                 "is_decoder": (False, "this model reads both ways, and a decoder computes something else")},
         constants={"tie_word_embeddings": True}, read=partial(_read, kind), write=partial(_write, kind))
     for kind in KINDS
 }

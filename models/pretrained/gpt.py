@@ -19,9 +19,9 @@ BLOCK = {
 
 
 def _names(table: dict, *ignored: str) -> Names:
-    words = table["token_embedding"]
     ignored = (*ignored, "*.attn.bias", "*.attn.masked_bias")  # old files kept the causal mask
-    return Names(BLOCK | table, prefix="transformer.", ignored=ignored, tied={"lm_head.weight": f"{words}.weight"})
+    return Names(BLOCK | table, prefix="transformer.", anchor=table["position_embedding"] + ".weight", ignored=ignored,
+                 tied={"head.weight": "token_embedding.weight"})
 
 
 NAMES = {
@@ -52,13 +52,13 @@ def _write(fields: dict, config) -> None:
 SCALES = "this GPT-2 scales its attention by layer or not at all, which GPT here does not compute"
 LAYOUTS = {
     "openai-gpt": Layout(
-        "openai-gpt", names=lambda config: NAMES["openai-gpt"], fields=GPT1_FIELDS,
+        "openai-gpt", names=lambda fields: NAMES["openai-gpt"], fields=GPT1_FIELDS,
         # its "gelu" is the tanh form in the published code, and in transformers
         activations={"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"},
         fixed={"post_norm": True, "window": 0}, always={"bias": True}, write=_write,
         constants={"architectures": ["OpenAIGPTLMHeadModel"], "torch_dtype": "float32"}),
     "gpt2": Layout(
-        "gpt2", names=lambda config: NAMES["gpt2"], fields=FIELDS,
+        "gpt2", names=lambda fields: NAMES["gpt2"], fields=FIELDS,
         fixed={"post_norm": False, "window": 0}, always={"bias": True}, write=_write,
         demands={"scale_attn_by_inverse_layer_idx": (False, SCALES), "scale_attn_weights": (True, SCALES)},
         constants={"architectures": ["GPT2LMHeadModel"], "torch_dtype": "float32"}),

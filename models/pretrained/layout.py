@@ -14,15 +14,18 @@ from nn import Module, shapes_only
 from nn.compression import storage
 
 Arrays = Mapping[str, np.ndarray]
-ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu",
-               "silu": "silu", "swish": "silu"}
+ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
+               "gelu_python": "gelu", "relu": "relu", "silu": "silu", "swish": "silu"}
+
+DEMANDS = {"quantization_config": (None, "weights that another tool has quantized are not read"),
+           "pruned_heads": ({}, "a model with another number of heads in each layer is not read")}
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """What one published model_type is like.
 
-    names: of the parameters, given our config.
+    names: of the parameters, given the published fields.
     fields: our config's field -> (the published one, its value where a file does not say; None: our default).
     activations: each published word for one -> ours. The first of several words for the same is written.
     activation_of: our config's activation, as `activations` has it.
@@ -38,7 +41,7 @@ class Layout:
     """
 
     kind: str
-    names: Callable[[object], Names]
+    names: Callable[[Mapping], Names]
     fields: Mapping[str, tuple[str, object]]
     activations: Mapping[str, str] = dataclasses.field(default_factory=lambda: ACTIVATIONS)
     activation_of: Callable[[object], str] = lambda config: config.activation
@@ -52,8 +55,8 @@ class Layout:
 
     def our_fields(self, published: Mapping, arrays: Arrays) -> tuple[dict, Arrays]:
         """(our config's fields from those of a config.json, the arrays to be read by the table of names)."""
-        for name, (value, why) in self.demands.items():
-            if published.get(name, value) != value:
+        for name, (value, why) in (DEMANDS | self.demands).items():
+            if published.get(name, value) not in (value, None):
                 raise ValueError(f"the config's {name} is {published[name]!r}; {why}")
         ours = dict(self.fixed)
         for name, (theirs, default) in self.fields.items():
@@ -90,12 +93,13 @@ def load(cls: type[Module], config_class: type, layouts: Mapping[str, Layout], f
     if (kind := fields.get("model_type")) not in layouts:
         raise ValueError(f"the config's model_type is {kind!r}; this model reads {' and '.join(map(repr, layouts))}")
     layout = layouts[kind]
-    ours, arrays = layout.our_fields(fields, read_weights(folder))
+    names = layout.names(fields)
+    ours, arrays = layout.our_fields(fields, names.full(read_weights(folder)))
     config = config_class(**(ours | changes))
     with shapes_only():
         model = cls(config)
     wanted = model.state_dict().keys()
-    state = layout.names(config).read(arrays, wanted, optional)
+    state = names.read(arrays, wanted, optional)
     if absent := wanted - state.keys():
         state = cls(config).state_dict() | state
     model.load_state_dict(state, assign=True)
@@ -122,6 +126,6 @@ def save(model: Module, layout: Layout, folder: str | Path, more: Mapping[str, o
     if kept is not None:
         state |= {n: a[:, kept] for n, a in state.items() if any(fnmatchcase(n, pattern) for pattern in layout.by_head)}
     full.load_state_dict(state, assign=True)  # which checks every shape
-    write_folder(folder, fields, layout.names(config).write(state))
+    write_folder(folder, fields, layout.names(fields).write(state))
     if tokenizer:
         tokenizer.save(folder)

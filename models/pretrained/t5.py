@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from models.pretrained.layout import ACTIVATIONS as WORDS
 from models.pretrained.layout import Arrays, Layout
 from models.pretrained.names import Names
 
@@ -40,13 +41,15 @@ TABLE = {
     "decoder.blocks.*.cross.kv": (f"{CROSS}.EncDecAttention.k", f"{CROSS}.EncDecAttention.v"),
     "decoder.blocks.*.cross.out": f"{CROSS}.EncDecAttention.o",
     "head": "lm_head",
+    "encoder.embedding": "encoder.embed_tokens",
+    "decoder.embedding": "decoder.embed_tokens",
 }
 ONE_PROJECTION = {
     f"{stack}.blocks.*.feed_forward.into": f"{stack}.block.*.layer.{last}.DenseReluDense.wi"
     for stack, last in (("encoder", 1), ("decoder", 2))
 }
 IGNORED = ["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"]  # unused, in v1.0's files
-COPIES = {f"{stack}.embed_tokens.weight": "shared.weight" for stack in ("encoder", "decoder")}
+TIED = {f"{stack}.embedding.weight": "embedding.weight" for stack in ("encoder", "decoder")}
 
 FIELDS = {"vocab_size": ("vocab_size", 32128), "layers": ("num_layers", 6),
           "decoder_layers": ("num_decoder_layers", None), "heads": ("num_heads", 8), "head_width": ("d_kv", 64),
@@ -54,13 +57,14 @@ FIELDS = {"vocab_size": ("vocab_size", 32128), "layers": ("num_layers", 6),
           "max_distance": ("relative_attention_max_distance", 128), "activation": ("feed_forward_proj", "relu"),
           "dropout": ("dropout_rate", 0.1), "norm_eps": ("layer_norm_epsilon", 1e-6), "pad_id": ("pad_token_id", 0),
           "eos_id": ("eos_token_id", 1)}
-ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu", "gated-relu": "gated relu",
-               "gated-gelu": "gated gelu_tanh", "gated-silu": "gated silu"}
+ACTIVATIONS = WORDS | {"gated-gelu": "gated gelu_tanh"} | {  # so the published code reads this one
+    f"gated-{word}": f"gated {ours}" for word, ours in WORDS.items() if word != "gelu"}
 
 
 def names(gated: bool) -> Names:
     """The table of names. Only gated networks, v1.1's, have two projections, wi_0 and wi_1."""
-    return Names(TABLE if gated else TABLE | ONE_PROJECTION, ignored=IGNORED, tied=COPIES)
+    return Names(TABLE if gated else TABLE | ONE_PROJECTION, anchor="encoder.final_layer_norm.weight", ignored=IGNORED,
+                 tied=TIED)
 
 
 def _read(ours: dict, fields: Mapping, arrays: Arrays) -> Arrays:
@@ -73,7 +77,8 @@ def _read(ours: dict, fields: Mapping, arrays: Arrays) -> Arrays:
     if start not in (None, ours["pad_id"]):
         raise ValueError(f"the config's decoder_start_token_id is {start}; T5 starts from padding, {ours['pad_id']}")
     scaled = fields.get("scale_decoder_outputs", fields.get("tie_word_embeddings", True))
-    shared = arrays.get("shared.weight")
+    tables = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+    shared = next((arrays[name] for name in tables if name in arrays), None)
     if shared is None:
         raise ValueError("the checkpoint has no shared.weight, T5's embedding")
     head = arrays.get("lm_head.weight", shared)
@@ -90,7 +95,8 @@ def _write(fields: dict, config) -> None:
 
 
 LAYOUT = Layout(
-    "t5", names=lambda config: names(config.gated), fields=FIELDS, activations=ACTIVATIONS,
+    "t5", names=lambda fields: names("gated" in (fields.get("feed_forward_proj") or "")), fields=FIELDS,
+    activations=ACTIVATIONS,
     activation_of=lambda config: f"gated {config.activation}" if config.gated else config.activation,
     constants={"is_encoder_decoder": True, "architectures": ["T5ForConditionalGeneration"]},
     by_head=("*.positions.weight",), read=_read, write=_write)
