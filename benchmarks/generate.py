@@ -51,7 +51,7 @@ def main() -> None:
     theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(bos_token_id=None, eos_token_id=None)).eval()
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
-        ours = GPT.from_pretrained(folder)
+        ours = GPT.from_pretrained(folder).for_inference()
     draw = np.random.default_rng(0)
     print(f"{args.threads} threads each; transformers {transformers.__version__}, PyTorch {torch.__version__}, "
           f"NumPy {np.__version__}")

@@ -44,8 +44,7 @@ class ALBERTConfig(BERTConfig):
 class ALBERT(BERT):
     """ids (B, T), token_types (B, T), mask (B, T) -> Encoded."""
 
-    config_class = ALBERTConfig
-    family = "albert"
+    config_class, kinds = ALBERTConfig, ("albert",)
 
     def __init__(self, config: ALBERTConfig):
         super().__init__(config)
@@ -70,4 +69,4 @@ class ALBERT(BERT):
 class ALBERTForPreTraining(BERTForPreTraining):
     """ALBERT with the masked-word head and the sentence-order head: 0 in the right order, 1 swapped."""
 
-    body_class = ALBERT
+    body_class, config_class, kinds = ALBERT, ALBERTConfig, ALBERT.kinds

@@ -100,11 +100,10 @@ class Embeddings(Module):
         return self.dropout(self.norm(x))
 
 
-class BERT(Module, Body):
+class BERT(Module, Body, pretrained.Published):
     """ids (B, T), token_types (B, T), mask (B, T) -> Encoded. The mask is False (or 0) on padding."""
 
-    config_class = BERTConfig
-    family = "bert"
+    config_class, kinds = BERTConfig, ("bert",)  # which from_pretrained reads
 
     def __init__(self, config: BERTConfig):
         self.config = config
@@ -172,15 +171,10 @@ class BERT(Module, Body):
 
     # ---- files
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path):
-        """The model in a folder in Hugging Face's layout: config.json and weights, under any published names."""
-        return pretrained.load(cls, cls.config_class, {cls.family: published.LAYOUTS[cls.family]}, folder, {})[0]
-
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write such a folder, which `transformers` loads too; see pretrained.save."""
-        called = published.called(self.family, "Model", self.config)
-        pretrained.save(self, published.LAYOUTS[self.family], folder, called)
+        """Write a folder that `transformers` loads too; see pretrained.save."""
+        (kind,) = self.kinds
+        pretrained.save(self, published.LAYOUTS[kind], folder, published.called(kind, "Model", self.config))
 
     def dense(self, inputs: int, outputs: int) -> Linear:
         """A linear layer that starts as all of this model's do."""
@@ -201,7 +195,7 @@ class MaskedHead(Module):
         return self.norm(self.activation(self.dense(x)))
 
 
-class BERTForPreTraining(Module, Model, Filler):
+class BERTForPreTraining(Module, Model, Filler, pretrained.Published):
     """BERT with the heads it is pretrained with: masked words, and whether two texts belong together.
 
     A batch holds "ids", "token_types" and "mask", all (B, T); "targets" (B, T), the tokens behind the masks and IGNORED
@@ -209,10 +203,10 @@ class BERTForPreTraining(Module, Model, Filler):
     head is not trained.
     """
 
-    body_class = BERT
-    sentence_head = True
+    body_class, config_class, kinds = BERT, BERTConfig, BERT.kinds
+    sentence_head, needs = True, {"pooler": True}
+    heads = ("mlm.*", "nsp.*", "bert.pooler.*")
     repeatable = True  # a step does the same for every batch of one shape, so a CUDA graph can repeat it (--graph)
-    untrained = ()  # the heads that a published file did not have, and that therefore start at random
 
     def __init__(self, config: BERTConfig):
         if self.sentence_head and not config.pooler:
@@ -267,17 +261,7 @@ class BERTForPreTraining(Module, Model, Filler):
         """(B, T, V): the score of every token at every place."""
         return self(ids, token_types, mask).mlm_logits
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path):
-        """The model in a folder in Hugging Face's layout. Heads that the files do not have start at random."""
-        body, changes = cls.body_class, {"pooler": True} if cls.sentence_head else {}
-        optional = ("mlm.*", "nsp.*", "bert.pooler.*")
-        layouts = {body.family: published.LAYOUTS[body.family]}
-        model, absent = pretrained.load(cls, body.config_class, layouts, folder, changes, optional)
-        model.untrained = tuple(sorted({name.removeprefix("bert.").partition(".")[0] for name in absent}))
-        return model
-
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write such a folder, which `transformers` loads too; see pretrained.save."""
-        kind, family = "ForPreTraining" if self.sentence_head else "ForMaskedLM", self.bert.family
-        pretrained.save(self, published.LAYOUTS[family], folder, published.called(family, kind, self.config))
+        """Write a folder that `transformers` loads too; see pretrained.save."""
+        (kind,), heads = self.kinds, "ForPreTraining" if self.sentence_head else "ForMaskedLM"
+        pretrained.save(self, published.LAYOUTS[kind], folder, published.called(kind, heads, self.config))

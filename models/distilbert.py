@@ -26,8 +26,7 @@ class DistilBERTConfig(BERTConfig):
 class DistilBERT(BERT):
     """ids (B, T), mask (B, T) -> Encoded, whose pooled vector is None."""
 
-    config_class = DistilBERTConfig
-    family = "distilbert"
+    config_class, kinds = DistilBERTConfig, ("distilbert",)
 
     def make_block(self) -> Block:
         block = super().make_block()
@@ -38,5 +37,5 @@ class DistilBERT(BERT):
 class DistilBERTForPreTraining(BERTForPreTraining):
     """DistilBERT with the masked-word head."""
 
-    body_class = DistilBERT
-    sentence_head = False
+    body_class, config_class, kinds = DistilBERT, DistilBERTConfig, DistilBERT.kinds
+    sentence_head, needs = False, {}

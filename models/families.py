@@ -64,13 +64,13 @@ def _marked(gpt: GPT, tokenizer: Tokenizer, n: int, for_task: bool) -> TextInput
 def _encoder(name: str, model: type[Model], config: type[Config]) -> Family:
     """A BERT or one of its kin."""
     body = lambda model, for_task: model.body
-    return Family(name, model, config, "masked", "accuracy (%)", (name,), body, ids=PAD)
+    return Family(name, model, config, "masked", "accuracy (%)", model.kinds, body, ids=PAD)
 
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family("gpt", GPT, GPTConfig, "causal", "perplexity", ("gpt2", "openai-gpt"),
+        Family("gpt", GPT, GPTConfig, "causal", "perplexity", GPT.kinds,
                body=lambda gpt, for_task: GPTBody(gpt, marked=for_task), inputs=_marked),
         Family("elmo", ELMo, ELMoConfig, "bidirectional", "perplexity",
                body=lambda elmo, for_task: elmo.as_body(), usual_length=500,
@@ -79,7 +79,7 @@ FAMILIES: dict[str, Family] = {
         _encoder("roberta", RoBERTaForPreTraining, RoBERTaConfig),
         _encoder("distilbert", DistilBERTForPreTraining, DistilBERTConfig),
         _encoder("albert", ALBERTForPreTraining, ALBERTConfig),
-        Family("t5", T5, T5Config, "text to text", "perplexity", ("t5", "mt5"),
+        Family("t5", T5, T5Config, "text to text", "perplexity", T5.kinds,
                usual_length=512, ids=PAD | {"eos_id": lambda tokenizer: tokenizer.end_id}),
     )
 }  # fmt: skip

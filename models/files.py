@@ -124,7 +124,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         with safetensors.safe_open(ordinary(path), framework="numpy") as file:  # also checks every offset
             names = {name: file.get_slice(name).get_dtype() for name in list(file.keys())}
-            if tiny := [f"{kind} numbers ({name})" for name, kind in names.items() if kind[:2] in ("F8", "F6", "F4")]:
+            if tiny := [f"{kind} numbers ({name})" for name, kind in names.items() if kind[:3] in ("F8_", "F6_", "F4")]:
                 raise ValueError(f"{path} has {tiny[0]}, which are not read; take the model's files in 16 or 32 bits")
             return {name: _read_bfloat16(path, name) if kind == "BF16" else file.get_tensor(name)
                     for name, kind in names.items()}

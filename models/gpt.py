@@ -18,7 +18,7 @@ Options beyond these (as in nanoGPT): no biases, an output table of its own, oth
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from models import pretrained
 from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
@@ -84,13 +84,14 @@ class GPTConfig(Config):
         check_choice(self, "activation", ACTIVATIONS)
 
 
-class GPT(Module, Model, LeftToRight):
+class GPT(Module, Model, LeftToRight, pretrained.Published):
     """ids (B, T) -> logits (B, T, V): at each position the scores of the token that comes next.
 
     mask: (B, T), False at padding, which may stand before or after a row's text: tokens are counted and seen as if it
     were not there.   cache: of new_cache, what was read before; ids are then the tokens that follow.
     """
 
+    config_class, kinds = GPTConfig, ("gpt2", "openai-gpt")  # which from_pretrained reads
     repeatable = True  # a step does the same for every batch of one shape, so a CUDA graph can repeat it (--graph)
 
     def __init__(self, config: GPTConfig):
@@ -185,13 +186,6 @@ class GPT(Module, Model, LeftToRight):
         with no_grad():
             last = self.hidden(ids, mask, cache)[:, -1]
             return ops.linear(last, self.output_table).data
-
-    # ---- published folders
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, **changes) -> Self:
-        """The GPT-1 or GPT-2 in a Hugging Face folder, ready for inference; changes: config fields, such as dropout."""
-        return pretrained.load(cls, GPTConfig, published.LAYOUTS, folder, changes)[0].for_inference()
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write a folder that `transformers` opens as GPT-1 or GPT-2. A missing bias is written as zeros.

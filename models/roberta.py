@@ -30,8 +30,7 @@ class RoBERTaConfig(BERTConfig):
 class RoBERTa(BERT):
     """ids (B, T), token_types (B, T), mask (B, T) -> Encoded."""
 
-    config_class = RoBERTaConfig
-    family = "roberta"
+    config_class, kinds = RoBERTaConfig, ("roberta",)
 
     def make_embeddings(self) -> Embeddings:
         return Embeddings(self.config, self.config.width, first_position=self.config.pad_id + 1)
@@ -48,5 +47,5 @@ class RoBERTa(BERT):
 class RoBERTaForPreTraining(BERTForPreTraining):
     """RoBERTa with the masked-word head."""
 
-    body_class = RoBERTa
-    sentence_head = False
+    body_class, config_class, kinds = RoBERTa, RoBERTaConfig, RoBERTa.kinds
+    sentence_head, needs = False, {}

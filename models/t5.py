@@ -18,7 +18,7 @@ import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 
@@ -86,9 +86,10 @@ class T5Config(Config):
                 raise ValueError(f"{name} {token} is outside the vocabulary of {self.vocab_size} tokens")
 
 
-class T5(Module, Model, Writer):
+class T5(Module, Model, Writer, pretrained.Published):
     """(ids (B, S), decoder ids (B, T)) -> logits (B, T, V): the scores of the token after each one of the output."""
 
+    config_class, kinds = T5Config, ("t5", "mt5")  # which from_pretrained reads
     repeatable = True  # a step does the same for every batch of one shape, so a CUDA graph can repeat it (--graph)
     reads_source = True
 
@@ -176,13 +177,6 @@ class T5(Module, Model, Writer):
         with no_grad():
             last = self.decode(ids, memory, cache.memory.get("mask"), mask, cache)[:, -1]
             return ops.linear(last, self.output_table).data
-
-    # ---- published folders
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, **changes) -> Self:
-        """The T5 in a Hugging Face folder, in evaluation mode; changes: config fields, such as dropout."""
-        return pretrained.load(cls, T5Config, published.LAYOUTS, folder, changes)[0]
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write a folder that `transformers` opens as T5ForConditionalGeneration; see pretrained.save."""

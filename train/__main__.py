@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import os
 import sys
+import warnings
 from pathlib import Path
 
 OURS = Path(__file__).resolve().parent.parent  # where tinytensor, nn, models and train stand side by side
@@ -86,7 +87,9 @@ def status_of(command, args: argparse.Namespace) -> int:
     from tinytensor.processes import WorkerDied
 
     try:
-        command(args)
+        with warnings.catch_warnings():  # one that means the user is a sentence, without the place in our code
+            warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+            command(args)
     except (ValueError, WorkerDied, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -22,6 +22,7 @@ import numpy as np
 from models import ELMo
 from models.families import FAMILIES, PUBLISHED, Family
 from models.files import read_json, read_metadata, read_safetensors, write_json, write_safetensors
+from models.hub import newest_snapshot
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module
@@ -122,6 +123,8 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     folder: that of a run (then `which` of its weights, last or best), or a published one in Hugging Face's layout, or
     ELMo's: options.json and one hdf5 file.
     """
+    if (folder / "snapshots").is_dir():
+        folder = newest_snapshot(folder)
     if (options := folder / "options.json").exists():
         weights = sorted(folder.glob("*.hdf5"))
         if (n := len(weights)) != 1:

@@ -1,17 +1,11 @@
-"""Loading and saving, written once for all models: a record says what differs from one published kind to the next."""
+"""What differs from one published kind of model to the next, as a record: its fields, names and demands."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
-from pathlib import Path
 
 import numpy as np
 
 from models.pretrained.names import Names
-from models.pretrained.weights import read_config, read_weights, write_folder
-from models.tokenizers import Tokenizer
-from nn import Module, shapes_only
-from nn.compression import storage
 
 Arrays = Mapping[str, np.ndarray]
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
@@ -80,52 +74,3 @@ class Layout:
         fields |= {"model_type": self.kind, self.fields["activation"][0]: words[activation]}
         self.write(fields, config)
         return fields
-
-
-def load(cls: type[Module], config_class: type, layouts: Mapping[str, Layout], folder: str | Path,
-         changes: Mapping[str, object], optional: Iterable[str] = ()) -> tuple[Module, set[str]]:
-    """(a model of a folder in Hugging Face's layout, its parameters that the folder lacks and that start at random).
-
-    layouts: those that may be read, by model_type.   changes: of the config.   optional: patterns of the parameters
-    that may be missing.
-    """
-    fields = read_config(folder)
-    if (kind := fields.get("model_type")) not in layouts:
-        raise ValueError(f"the config's model_type is {kind!r}; this model reads {' and '.join(map(repr, layouts))}")
-    layout = layouts[kind]
-    names = layout.names(fields)
-    ours, arrays = layout.our_fields(fields, names.full(read_weights(folder)))
-    config = config_class(**(ours | changes))
-    with shapes_only():
-        model = cls(config)
-    wanted = model.state_dict().keys()
-    state = names.read(arrays, wanted, optional)
-    if absent := wanted - state.keys():
-        state = cls(config).state_dict() | state
-    model.load_state_dict(state, assign=True)
-    return model.eval(), absent
-
-
-def save(model: Module, layout: Layout, folder: str | Path, more: Mapping[str, object],
-         tokenizer: Tokenizer | None = None) -> None:
-    """Write a model, whatever made it smaller, as a folder that `transformers` reads as one that computes the same.
-
-    Where all layers lost neurons or heads and the config can say so, the matrices are written smaller; else what is
-    missing is written as zeros.   more: published fields beside those of the config.
-    """
-    config = model.config
-    if "hidden" in layout.fields and (most := storage.most_neurons(model)) < (config.hidden or 4 * config.width):
-        config = dataclasses.replace(config, hidden=most)
-    kept = storage.heads_alike(model) if layout.by_head else None
-    if kept is not None:
-        config = dataclasses.replace(config, heads=len(kept))
-    fields = layout.published_fields(config) | more
-    with shapes_only():
-        full = type(model)(dataclasses.replace(config, **layout.always))
-    state = storage.plain_state(model, full)
-    if kept is not None:
-        state |= {n: a[:, kept] for n, a in state.items() if any(fnmatchcase(n, pattern) for pattern in layout.by_head)}
-    full.load_state_dict(state, assign=True)  # which checks every shape
-    write_folder(folder, fields, layout.names(fields).write(state))
-    if tokenizer:
-        tokenizer.save(folder)

@@ -8,6 +8,7 @@ and the ids that mean something: `pad_id`, `end_id`, `separator_id`, `mask_id`, 
 from pathlib import Path
 
 from models.files import read_json
+from models.hub import newest_snapshot
 from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read, pad
 from models.tokenizers.bytelevel import ByteLevelBPE
 from models.tokenizers.characters import Characters
@@ -24,7 +25,10 @@ for scheme in (ByteLevelBPE, Bytes, Characters, ClassicBPE, ElmoCharacters, Unig
 
 def load(path: str | Path) -> Tokenizer | ElmoCharacters:
     """The tokenizer in a tokenizer.json, in any other vocabulary file, or in a folder, whatever its scheme."""
-    path, folder = file_to_read(path, "spiece.model", "vocab.txt", "vocab.json"), Path(path)
+    folder = Path(path)
+    if (folder / "snapshots").is_dir():
+        folder = newest_snapshot(folder)
+    path = file_to_read(folder, "spiece.model", "vocab.txt", "vocab.json")
     if folder.is_dir() and not path.exists():
         raise ValueError(f"{folder} has no tokenizer.json, spiece.model, vocab.txt or vocab.json")
     if path.name == "vocab.json":

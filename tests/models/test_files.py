@@ -1,4 +1,5 @@
 import os
+import stat
 
 import numpy as np
 import pytest
@@ -123,3 +124,14 @@ def test_only_files_that_have_an_end_are_read(tmp_path):
         file.truncate(2**30)
     with pytest.raises(ValueError, match="long has 1,073,741,824 bytes, more than the 50,331,648"):
         read_json(tmp_path / "long")
+
+
+def test_what_is_written_may_be_read_by_those_whom_the_umask_lets(tmp_path):
+    for mask, mode in ((0o022, 0o644), (0o077, 0o600), (0o007, 0o660)):
+        before = os.umask(mask)
+        try:
+            write_safetensors(tmp_path / "w.safetensors", {"a": np.zeros(3)})
+            write_text(tmp_path / "t", "text")
+        finally:
+            os.umask(before)
+        assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {mode}

@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
     if not isinstance(model, Filler):
         raise ValueError(f"a {type(model).__name__} fills in no words; give a BERT, RoBERTa, DistilBERT or ALBERT")
     if "mlm" in model.untrained:
-        raise ValueError(f"{args.model} was published without its masked-word head, so it can fill in nothing")
+        raise ValueError(f"{args.model} has no masked-word head of this model's form, so it can fill in nothing")
     filled, guesses = fill(model.to(args.device), tokenizer, args.text, args.pair, args.top)
     print(filled)
     for number, guess in enumerate(guesses, start=1):

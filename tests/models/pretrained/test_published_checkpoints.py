@@ -194,8 +194,11 @@ def test_a_decoder_is_not_read_as_if_it_saw_both_ways(kind, name, tmp_path):
             whole.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("dtype, message", [("float8_e4m3fn", r"has F8_E4M3 numbers \(bert.encoder.layer.0.*weight\)"),
-                                            ("float8_e5m2", "has F8_E5M2 numbers"), ("int8", "weight holds int8 numbers")])
+@pytest.mark.parametrize(
+    "dtype, message",
+    [("float8_e4m3fn", r"has F8_E4M3 numbers \(bert.encoder.layer.0.*weight\)"),
+     ("float8_e5m2", "has F8_E5M2 numbers"), ("int8", "weight holds int8 numbers")],
+)  # fmt: skip
 def test_small_numbers_are_refused_by_name(dtype, message, tmp_path):
     theirs = peer("bert")
     dense = "bert.encoder.layer.0.output.dense.weight"

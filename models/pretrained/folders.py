@@ -1,0 +1,81 @@
+"""Reading and writing folders in Hugging Face's layout, once for all models; the records say what differs."""
+
+import dataclasses
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import ClassVar, Self
+
+from models.hub import newest_snapshot
+from models.pretrained import bert, gpt, t5
+from models.pretrained.layout import Layout
+from models.pretrained.weights import read_config, read_weights, write_folder
+from models.tokenizers import Tokenizer
+from nn import Module, shapes_only
+from nn.compression import storage
+
+LAYOUTS: dict[str, Layout] = bert.LAYOUTS | gpt.LAYOUTS | t5.LAYOUTS  # by model_type
+
+
+class Published:
+    """A model that is read from such folders. A class says of which kinds, and inherits how.
+
+    kinds: each model_type that it reads.   needs: fields of the config that it has, whatever a file says.
+    heads: patterns of its parameters that a file may lack, a head as a whole; they then start at random.
+    untrained: the heads that the file did lack.
+    """
+
+    config_class: ClassVar[type]
+    kinds: ClassVar[tuple[str, ...]]
+    needs: ClassVar[Mapping[str, object]] = {}
+    heads: ClassVar[tuple[str, ...]] = ()
+    untrained: tuple[str, ...] = ()
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **changes) -> Self:
+        """The model of a folder with config.json and weights, in evaluation mode; changes: config fields, as dropout.
+
+        The folder may be one of the hub's cache, of which the newest snapshot is read.
+        """
+        folder = newest_snapshot(folder)
+        fields = read_config(folder)
+        if (kind := fields.get("model_type")) not in cls.kinds:
+            known = " and ".join(map(repr, cls.kinds))
+            raise ValueError(f"the config's model_type is {kind!r}; this model reads {known}")
+        names = LAYOUTS[kind].names(fields)
+        ours, arrays = LAYOUTS[kind].our_fields(fields, names.full(read_weights(folder)))
+        config = cls.config_class(**(ours | cls.needs | changes))
+        with shapes_only():
+            model = cls(config)
+        wanted = model.state_dict().keys()
+        state = names.read(arrays, wanted, cls.heads)
+        if absent := wanted - state.keys():
+            state = cls(config).state_dict() | state
+            model.untrained = tuple(sorted({name.removeprefix(names.body).partition(".")[0] for name in absent}))
+        model.load_state_dict(state, assign=True)
+        return model.eval()
+
+
+def save(model: Module, layout: Layout, folder: str | Path, more: Mapping[str, object],
+         tokenizer: Tokenizer | None = None) -> None:
+    """Write a model, whatever made it smaller, as a folder that `transformers` reads as one that computes the same.
+
+    Where all layers lost neurons or heads and the config can say so, the matrices are written smaller; else what is
+    missing is written as zeros.   more: published fields beside those of the config.
+    """
+    config = model.config
+    if "hidden" in layout.fields and (most := storage.most_neurons(model)) < (config.hidden or 4 * config.width):
+        config = dataclasses.replace(config, hidden=most)
+    kept = storage.heads_alike(model) if layout.by_head else None
+    if kept is not None:
+        config = dataclasses.replace(config, heads=len(kept))
+    fields = layout.published_fields(config) | more
+    with shapes_only():
+        full = type(model)(dataclasses.replace(config, **layout.always))
+    state = storage.plain_state(model, full)
+    if kept is not None:
+        state |= {n: a[:, kept] for n, a in state.items() if any(fnmatchcase(n, pattern) for pattern in layout.by_head)}
+    full.load_state_dict(state, assign=True)  # which checks every shape
+    write_folder(folder, fields, layout.names(fields).write(state))
+    if tokenizer:
+        tokenizer.save(folder)
