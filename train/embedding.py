@@ -12,19 +12,22 @@ import tinytensor as tt
 from models.contract import Body, Model
 from models.families import family_of
 from models.inputs import TextInputs
+from models.pretrained.text_vectors import POOLS
 from models.tokenizers import Tokenizer
 from nn import evaluating
 from tinytensor import backend
 
-POOLS = ("mean", "cls")
 
+def reader(model: Model, tokenizer: Tokenizer, max_length: int = 0) -> tuple[Body, TextInputs]:
+    """(body, inputs) of a pretrained model that makes a vector of every token: all but the encoder-decoders.
 
-def reader(model: Model, tokenizer: Tokenizer) -> tuple[Body, TextInputs]:
-    """(body, inputs) of a pretrained model that makes a vector of every token: all but the encoder-decoders."""
+    max_length: tokens that a text is cut to, if the model can read as many (0: the most it can).
+    """
     family = family_of(model)
     if family.body is None:
         raise ValueError(f"a {type(model).__name__} writes texts and makes no vectors of them; give an encoder")
-    return family.reader(model, tokenizer, for_task=False)
+    longest = family.usual_length or model.config.context
+    return family.reader(model, tokenizer, min(max_length or longest, longest), for_task=False)
 
 
 def features(body: Body, inputs: TextInputs, rows: list[dict], batch: int = 32) -> Iterator[tuple[int, np.ndarray]]:
@@ -37,11 +40,12 @@ def features(body: Body, inputs: TextInputs, rows: list[dict], batch: int = 32) 
             yield from ((i, vectors[: len(rows[i]["mask"])]) for i, vectors in zip(chosen, found))
 
 
-def embed(body: Body, inputs: TextInputs, texts: list[str], pool: str = "mean", batch: int = 32) -> np.ndarray:
-    """texts -> (N, C), every row of length 1.
+def embed(body: Body, inputs: TextInputs, texts: list[str], pool: str = "mean", batch: int = 32,
+          normalize: bool = True) -> np.ndarray:  # fmt: skip
+    """texts -> (N, C), every row of length 1 if normalize.
 
-    pool: "mean" of all tokens' vectors, special tokens included (as sentence-transformers does), or "cls", the first
-    one's.
+    pool: "mean" of all tokens' vectors, special tokens included (as sentence-transformers does); "cls", the first
+    one's; or "max", the largest number at each place.
     """
     if pool not in POOLS:
         raise ValueError(f"unknown pool {pool!r}; choose from {', '.join(POOLS)}")
@@ -50,8 +54,8 @@ def embed(body: Body, inputs: TextInputs, texts: list[str], pool: str = "mean", 
         raise ValueError(f"the text {empty[0]!r} has no token to make a vector of")
     vectors = np.zeros((len(texts), body.feature_width), np.float32)
     for i, found in features(body, inputs, rows, batch):
-        vectors[i] = found[0] if pool == "cls" else found.mean(axis=0)
-    return normalized(vectors)
+        vectors[i] = found[0] if pool == "cls" else found.max(axis=0) if pool == "max" else found.mean(axis=0)
+    return normalized(vectors) if normalize else vectors
 
 
 def normalized(vectors: np.ndarray) -> np.ndarray:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.families import FAMILIES
+from models.pretrained.text_vectors import TextVectors, text_vectors
 from models.sentences import split_sentences
 from models.tokenizers import load as load_tokenizer
 from train import checkpoint
 from train.__main__ import main
 from train.data import stories
-from train.embedding import embed
+from train.embedding import embed, reader
 
 pytestmark = pytest.mark.parity
 
@@ -62,11 +62,12 @@ def theirs(folder: Path, texts: list[str], max_length: int) -> np.ndarray:
 
 def test_embeddings_of_100_varied_sentences_are_those_of_transformers(folder, sentences):
     assert len(set(sentences)) == 100
-    model, tokenizer = checkpoint.load_model(folder)
-    body, inputs = FAMILIES["bert"].reader(model, tokenizer, 128)
-    ours = embed(body, inputs, sentences)
-    cosines = (ours * theirs(folder, sentences, 128)).sum(axis=1)
-    assert cosines.min() >= 0.99999
+    how = text_vectors(folder)
+    assert how == TextVectors(folder, "mean", normalize=True, max_length=256)
+    body, inputs = reader(*checkpoint.load_model(how.model), how.max_length)
+    assert max(len(inputs.tokenizer.encode(text)) for text in sentences) > 256
+    ours = embed(body, inputs, how.prepared(sentences), how.pool, normalize=how.normalize)
+    assert abs(ours - theirs(folder, sentences, 256)).max() < 1e-5
 
 
 def test_the_folders_tokenizer_is_read_as_it_was_published(folder, sentences):

@@ -19,14 +19,14 @@ def reader():
     return body.eval(), TextInputs(tokenizer, 40)
 
 
-@pytest.mark.parametrize("pool", ["mean", "cls"])
+@pytest.mark.parametrize("pool", ["mean", "cls", "max"])
 def test_a_texts_vector_is_that_of_its_tokens_whatever_it_is_batched_with(pool, reader):
     body, inputs = reader
     together = embed(body, inputs, TEXTS, pool, batch=3)
     for text, vector in zip(TEXTS, together):
         arrays = inputs.text(text)
         hidden = body(arrays["ids"][None]).hidden.data[0]
-        plain = hidden.mean(axis=0) if pool == "mean" else hidden[0]
+        plain = {"mean": hidden.mean(axis=0), "cls": hidden[0], "max": hidden.max(axis=0)}[pool]
         np.testing.assert_allclose(vector, plain / np.linalg.norm(plain), atol=1e-5)
 
 
@@ -47,5 +47,5 @@ def test_passages_are_the_sentences_of_all_files(tmp_path):
 
 
 def test_an_unknown_pool_is_named(reader):
-    with pytest.raises(ValueError, match="unknown pool 'max'; choose from mean, cls"):
-        embed(*reader, ["x"], "max")
+    with pytest.raises(ValueError, match="unknown pool 'sum'; choose from mean, cls, max"):
+        embed(*reader, ["x"], "sum")

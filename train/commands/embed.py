@@ -6,15 +6,17 @@
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from models.files import replace_file
+from models.pretrained.text_vectors import POOLS, text_vectors
 from models.sentences import split_sentences
 from train import checkpoint
 from train.data.text import TextFiles
-from train.embedding import POOLS, embed, nearest, reader
+from train.embedding import embed, nearest, normalized, reader
 from train.flags import add_device_flag, check_at_least_1
 from train.runs import newest_run
 
@@ -23,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="PATH", help="a text file or a folder of them")
     parser.add_argument("query", metavar="QUERY", nargs="?", help="what to look for")
     parser.add_argument("--model", metavar="PATH", type=Path, help="a run or a published folder [the newest bert run]")
-    parser.add_argument("--pool", default="mean", choices=POOLS, help="a text's vector: its tokens' mean, or [CLS]'s")
+    parser.add_argument("--pool", choices=POOLS, help="a text's vector: its tokens' mean, [CLS]'s, or their maximum "
+                        "[what the folder says, else mean]")
     parser.add_argument("--top", metavar="N", type=int, default=5, help="sentences to show [5]")
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="sentences read at once [32]")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write all sentences and vectors into this .npz file")
@@ -36,20 +39,22 @@ def main(args: argparse.Namespace) -> None:
     check_at_least_1(args, "top", "batch")
     if args.out and args.out.suffix != ".npz":
         raise ValueError(f"--out {args.out} must end in .npz, NumPy's format for several arrays")
-    model, tokenizer = checkpoint.load_model(args.model or newest_run("bert"))
-    body, inputs = reader(model, tokenizer)
+    how = text_vectors(args.model or newest_run("bert"))
+    model, tokenizer = checkpoint.load_model(how.model)
+    body, inputs = reader(model, tokenizer, how.max_length)
     if not (found := passages(args.data)):
         raise ValueError(f"{args.data} holds no sentences")
     texts = [text for _, text in found]
     body.to(args.device)
-    vectors = embed(body, inputs, texts, args.pool, args.batch)
+    vectors_of = partial(embed, body, inputs, pool=args.pool or how.pool, batch=args.batch, normalize=how.normalize)
+    vectors = vectors_of(how.prepared(texts))
     if args.out:
         arrays = dict(vectors=vectors, texts=np.array(texts), files=np.array([file for file, _ in found]))
         replace_file(args.out, lambda path: write_arrays(path, arrays))
         print(f"{len(texts)} sentences and their vectors of {vectors.shape[1]} numbers are in {args.out}")
     if args.query is not None:
-        (query,) = embed(body, inputs, [args.query], args.pool)
-        for i, cosine in nearest(query, vectors, args.top):
+        (query,) = normalized(vectors_of(how.prepared([args.query], query=True)))
+        for i, cosine in nearest(query, normalized(vectors), args.top):
             print(f"{cosine:.3f}  {texts[i]}  ({found[i][0]})")
 
 

