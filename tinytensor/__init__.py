@@ -6,7 +6,9 @@ Reading order: tensor.py (the graph and backward), ops/ (one family a file), bac
 from tinytensor import methods as _methods  # attaches the operators to Tensor
 from tinytensor import ops, random
 from tinytensor.draw import draw
+from tinytensor.exchange import from_dlpack
 from tinytensor.gradcheck import gradcheck
+from tinytensor.gradients import grad
 from tinytensor.ops import checkpoint
 from tinytensor.random import manual_seed
 from tinytensor.tensor import Tensor, detect_anomaly, enable_grad, no_grad

@@ -3,7 +3,11 @@
 They are attached here so that tensor.py imports no op and the ops can import tensor.py: no circle.
 """
 
-from tinytensor import ops
+import operator
+
+from tinytensor import exchange, ops
+from tinytensor.backend import beside
+from tinytensor.ops.basic import is_number, plain
 from tinytensor.tensor import Tensor, raw
 
 Tensor.__add__ = ops.add
@@ -16,27 +20,51 @@ Tensor.__truediv__ = ops.div
 Tensor.__rtruediv__ = lambda a, b: ops.div(b, a)
 Tensor.__neg__ = ops.neg
 Tensor.__pow__ = ops.power
+Tensor.__rpow__ = lambda a, b: ops.power(b, a)
 Tensor.__abs__ = ops.abs
 Tensor.__matmul__ = ops.matmul
 Tensor.__rmatmul__ = lambda a, b: ops.matmul(b, a)
 Tensor.__getitem__ = ops.getitem
 Tensor.__iter__ = lambda a: (a[i] for i in range(len(a)))
 
-Tensor.__eq__ = lambda a, b: Tensor(a.data == raw(b))
-Tensor.__ne__ = lambda a, b: Tensor(a.data != raw(b))
-Tensor.__lt__ = lambda a, b: Tensor(a.data < raw(b))
-Tensor.__le__ = lambda a, b: Tensor(a.data <= raw(b))
-Tensor.__gt__ = lambda a, b: Tensor(a.data > raw(b))
-Tensor.__ge__ = lambda a, b: Tensor(a.data >= raw(b))
+
+def without_gradient(operate):
+    """An operator of Python's as a method of Tensors: comparisons, and the logic of booleans and integers."""
+
+    def method(a: Tensor, b) -> Tensor:
+        return Tensor(operate(a.data, plain(b) if is_number(b) else beside(a.data, raw(b))))
+
+    return method
+
+
+Tensor.__eq__ = without_gradient(operator.eq)
+Tensor.__ne__ = without_gradient(operator.ne)
+Tensor.__lt__ = without_gradient(operator.lt)
+Tensor.__le__ = without_gradient(operator.le)
+Tensor.__gt__ = without_gradient(operator.gt)
+Tensor.__ge__ = without_gradient(operator.ge)
+Tensor.__and__ = Tensor.__rand__ = without_gradient(operator.and_)
+Tensor.__or__ = Tensor.__ror__ = without_gradient(operator.or_)
+Tensor.__xor__ = Tensor.__rxor__ = without_gradient(operator.xor)
+Tensor.__invert__ = lambda a: Tensor(~a.data)
 Tensor.__hash__ = object.__hash__  # comparing elementwise would otherwise take hashing away
 
-Tensor.argmax = lambda a, axis=None: Tensor(a.xp.asarray(a.data.argmax(axis)))
-Tensor.argmin = lambda a, axis=None: Tensor(a.xp.asarray(a.data.argmin(axis)))
+Tensor.__float__ = lambda a: float(a.item())
+Tensor.__int__ = lambda a: int(a.item())
+Tensor.__index__ = lambda a: operator.index(a.item())
+Tensor.__format__ = lambda a, spec: format(a.item() if a.ndim == 0 else repr(a), spec)
+Tensor.tolist = lambda a: a.numpy().tolist()
+Tensor.__array__ = exchange.as_numpy
+Tensor.__dlpack__ = exchange.dlpack
+Tensor.__dlpack_device__ = lambda a: a.data.__dlpack_device__()
+
 Tensor.T = property(ops.transpose)
 
 # These are methods under their own names: x.sum() is ops.sum(x).
-for op in (ops.sum, ops.mean, ops.var, ops.max, ops.min, ops.logsumexp, ops.softmax, ops.log_softmax, ops.reshape,
-           ops.transpose, ops.swapaxes, ops.expand_dims, ops.squeeze, ops.broadcast_to, ops.split, ops.flip, ops.exp,
-           ops.log, ops.sqrt, ops.sin, ops.cos, ops.abs, ops.tanh, ops.sigmoid, ops.relu, ops.gelu, ops.silu, ops.clip,
+for op in (ops.sum, ops.mean, ops.var, ops.std, ops.prod, ops.cumsum, ops.max, ops.min, ops.argmax, ops.argmin,
+           ops.any, ops.all, ops.logsumexp, ops.softmax, ops.log_softmax, ops.sort, ops.argsort, ops.topk, ops.gather,
+           ops.reshape, ops.flatten, ops.transpose, ops.swapaxes, ops.expand_dims, ops.squeeze, ops.broadcast_to,
+           ops.repeat, ops.split, ops.flip, ops.tril, ops.triu, ops.exp, ops.log, ops.log1p, ops.sqrt, ops.sin, ops.cos,
+           ops.abs, ops.tanh, ops.sigmoid, ops.relu, ops.leaky_relu, ops.gelu, ops.silu, ops.softplus, ops.clip,
            ops.astype, ops.to):
     setattr(Tensor, op.__name__, op)

@@ -25,10 +25,11 @@ from tinytensor import backend
 
 
 class _Mode(threading.local):
-    """What this thread does while it computes: record the graph, and look for NaN."""
+    """What this thread does: record the graph, look for NaN, leave the graph that it walks standing."""
 
     recording = True
     anomaly = False
+    retaining = False
 
 
 _mode = _Mode()
@@ -68,6 +69,11 @@ def detect_anomaly() -> Iterator[None]:
 def recording() -> bool:
     """Whether this thread records the graph, so that what a gradient will need must be kept."""
     return _mode.recording
+
+
+def retaining() -> bool:
+    """Whether the graph that is being walked may be walked again, so that an op must not use up what it saved."""
+    return _mode.retaining
 
 
 @dataclass(eq=False, slots=True)
@@ -159,23 +165,13 @@ class Tensor:
         grad = ", requires_grad=True" if self.requires_grad else ""
         return f"Tensor({body}, shape={self.shape}, dtype={self.dtype}{grad})"
 
-    def backward(self, grad=None) -> None:
+    def backward(self, grad=None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add the gradient of this value, with respect to every leaf it was computed from, to the leaves' `grad`.
 
         grad: dL/d(this), of the same shape; may be left out (1) for a single-element tensor.
-        The graph is let go of on the way; a second call raises RuntimeError.
+        The graph is let go of on the way, and a second call raises RuntimeError; retain_graph leaves it standing.
         """
-        if not self.requires_grad:
-            raise RuntimeError("backward() on a tensor that was not computed from anything that requires a gradient")
-        if grad is None:
-            if self.size != 1:
-                raise ValueError(f"backward() without a gradient needs a single value, not shape {self.shape}")
-            grad = self.xp.ones_like(self.data)
-        else:
-            grad = backend.beside(self.data, raw(grad)).astype(self.dtype, copy=False)
-            if grad.shape != self.shape:
-                raise ValueError(f"backward() was given a gradient of shape {grad.shape} for a value of {self.shape}")
-        walk(self, grad)
+        walk(self, starting_gradient(self, grad, create_graph), retain_graph)
 
     def gradient_buffer(self):
         """Where an op may write the first gradient of this tensor, so that it need not be copied; None: nowhere."""
@@ -194,15 +190,36 @@ def raw(value):
     return value.data if isinstance(value, Tensor) else value
 
 
-def walk(root: Tensor, gradient) -> None:
-    """Carry dL/d(root) back along the edges to every leaf. It knows no op: each node says what its parents get."""
+def starting_gradient(root: Tensor, grad, create_graph: bool = False):
+    """What a walk from this value begins with, checked: `grad` as an array of its shape and dtype, 1 by default."""
+    if create_graph:
+        raise ValueError("create_graph=True: gradients of gradients are not recorded here; a gradient is a plain array")
+    if not root.requires_grad:
+        raise RuntimeError("backward() on a tensor that was not computed from anything that requires a gradient")
+    if grad is None:
+        if root.size != 1:
+            raise ValueError(f"backward() without a gradient needs a single value, not shape {root.shape}")
+        return root.xp.ones_like(root.data)
+    grad = backend.beside(root.data, raw(grad)).astype(root.dtype, copy=False)
+    if grad.shape != root.shape:
+        raise ValueError(f"backward() was given a gradient of shape {grad.shape} for a value of {root.shape}")
+    return grad
+
+
+def walk(root: Tensor, gradient, retain: bool = False, wanted: dict | None = None) -> None:
+    """Carry dL/d(root) back along the edges to every leaf. It knows no op: each node says what its parents get.
+
+    retain: leave the graph standing.   wanted: leaves and pairs (Node, index of its output), to be given what arrives
+    there; without it each leaf adds that to its `grad`.
+    """
     waiting: list[Node] = []  # a heap, the youngest node first
     arrived: dict[Node, list] = {}  # what has reached each node that waits: one gradient (or None) per output
+    _mode.retaining = retain
 
     def send(gradient, edge) -> None:
         if isinstance(edge, Tensor):
             if edge.node is None:
-                edge.accumulate(gradient)
+                edge.accumulate(gradient) if wanted is None else found(edge, gradient)
                 return
             edge = (edge.node, edge.output)  # a leaf at first, computed since: see checkpoint
         node, output = edge
@@ -212,18 +229,28 @@ def walk(root: Tensor, gradient) -> None:
         grads = arrived[node]
         grads[output] = gradient if grads[output] is None else grads[output] + gradient
 
+    def found(place, gradient) -> None:
+        if gradient is not None and place in wanted:  # copied, as by Tensor.accumulate
+            wanted[place] = gradient.copy() if wanted[place] is None else wanted[place] + gradient
+
     send(gradient, root)
     while waiting:
         node = heapq.heappop(waiting)
         if node.backward is None:
-            raise RuntimeError("this graph has been walked already and let go of; compute the value again")
-        grads = node.backward(*arrived.pop(node))
+            raise RuntimeError("this graph has been walked already and let go of; compute the value again, or keep it "
+                               "the first time: backward(retain_graph=True)")
+        arriving = arrived.pop(node)
+        if wanted is not None:
+            for output, gradient in enumerate(arriving):
+                found((node, output), gradient)
+        grads = node.backward(*arriving)
         if _mode.anomaly:
             _check_gradients(node, grads)
         for gradient, edge in zip(grads, node.edges):
             if edge is not None and gradient is not None:
                 send(gradient, edge)
-        node.backward, node.edges = None, ()
+        if not retain:
+            node.backward, node.edges = None, ()
 
 
 def record(name: str, data, parents: Sequence, backward: Callable) -> Tensor:

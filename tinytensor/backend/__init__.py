@@ -9,7 +9,7 @@ import importlib
 
 import numpy as np
 
-from tinytensor.backend import cpu
+from tinytensor.backend import cpu, half
 
 DEVICES = ("cpu", "cuda")
 
@@ -30,8 +30,10 @@ def array_module(array):
 
 
 def backend_of(array):
-    """The kernels for this array: the module backend.cpu or backend.gpu."""
-    return importlib.import_module("tinytensor.backend.gpu") if _is_cupy(array) else cpu
+    """The kernels for this array: the module backend.cpu or backend.gpu, or half for floats of 16 bits on the CPU."""
+    if _is_cupy(array):
+        return importlib.import_module("tinytensor.backend.gpu")
+    return half if array.dtype.itemsize == 2 and is_float(array.dtype) else cpu
 
 
 def is_float(dtype) -> bool:

@@ -1,13 +1,42 @@
 """The ops: differentiable functions of Tensors, each with its gradient beside it, one family a file."""
 
+import functools
+import inspect
+
+from tinytensor.ops.activations import leaky_relu, relu, sigmoid, silu, softplus, tanh
 from tinytensor.ops.attention import attention, self_attention
-from tinytensor.ops.basic import add, astype, div, getitem, mul, neg, power, reshape, sub, swapaxes, take_along_axis, to
+from tinytensor.ops.basic import add, astype, div, getitem, mul, neg, reshape, sub, swapaxes, to
 from tinytensor.ops.checkpoint import checkpoint
 from tinytensor.ops.conv import conv1d, conv1d_max, toeplitz
+from tinytensor.ops.einsum import einsum
 from tinytensor.ops.layers import add_layer_norm, add_rms_norm, dropout, fake_quantize, gelu, layer_norm, rms_norm
-from tinytensor.ops.maths import abs, clip, cos, exp, log, maximum, minimum, relu, sigmoid, silu, sin, sqrt, tanh, where
+from tinytensor.ops.layout import flatten, repeat, tril, triu
+from tinytensor.ops.maths import abs, clip, cos, exp, log, log1p, maximum, minimum, power, sin, sqrt, where
 from tinytensor.ops.matmul import embedding, linear, matmul
 from tinytensor.ops.recurrent import lstm
 from tinytensor.ops.reduce import binary_cross_entropy, logsumexp, max, mean, min, mse_loss, sum, var
 from tinytensor.ops.shape import broadcast_to, concatenate, expand_dims, flip, pad, split, squeeze, stack, transpose
 from tinytensor.ops.softmax import count_targets, cross_entropy, linear_cross_entropy, log_softmax, softmax
+from tinytensor.ops.sorting import argmax, argmin, argsort, gather, sort, take_along_axis, topk
+from tinytensor.ops.totals import all, any, cumsum, prod, std
+
+
+def _explained(op):
+    """The op; called with PyTorch's word for one of its arguments, it says ours."""
+
+    @functools.wraps(op)
+    def call(*args, **options):
+        try:
+            return op(*args, **options)
+        except TypeError:
+            for theirs, ours in (("dim", "axis"), ("dims", "axis"), ("keepdim", "keepdims")):
+                if theirs in options:
+                    raise TypeError(f"{op.__name__}: {theirs!r} is called {ours!r} here, as in NumPy") from None
+            raise
+
+    return call
+
+
+for _name, _op in list(globals().items()):
+    if inspect.isfunction(_op) and "axis" in inspect.signature(_op).parameters:
+        globals()[_name] = _explained(_op)

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from tinytensor import random
-from tinytensor.backend import array_module, backend_of, beside
+from tinytensor.backend import array_module, backend_of, beside, is_float
 from tinytensor.ops.basic import check_alike
 from tinytensor.tensor import Tensor, raw, record
 
@@ -121,6 +121,8 @@ def _check(q, k, v, causal, window, mask, bias, dropout) -> None:
             raise ValueError(f"attention: {name} has shape {shape}, which does not broadcast to (B, H, T, S) {scores}")
     if mask is not None and mask.dtype != bool:
         raise ValueError(f"attention: mask must be boolean (True where allowed), not {mask.dtype}")
+    if not is_float(q.dtype):
+        raise ValueError(f"attention: q is {q.dtype}; scores are floats: convert with .astype(np.float32)")
     for name, other in (("k", k), ("v", v), ("bias", raw(bias))):
         if other is not None:
             check_alike(f"attention: q and {name}", q, other)

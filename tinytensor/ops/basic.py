@@ -3,7 +3,7 @@
 Two tensors of different shapes are broadcast by NumPy's rules. The gradient of a broadcast input is summed over the
 axes it was stretched along, because each of its elements took part several times: `unbroadcast` does that.
 Tensors of different float dtypes do not mix, so nothing becomes float64 unseen; numbers, plain arrays and integer
-tensors take the dtype of the float tensor beside them.
+tensors take the dtype of the float tensor beside them, and integers where a fraction is met become float32.
 """
 
 import math
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinytensor import backend
+from tinytensor.backend import is_float
 from tinytensor.tensor import Tensor, raw, record
 
 
@@ -21,33 +22,62 @@ def unbroadcast(g, shape: tuple[int, ...]):
         return g
     extra = g.ndim - len(shape)
     stretched = tuple(axis for axis, n in enumerate(shape, start=extra) if n == 1 and g.shape[axis] != 1)
-    return g.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(shape)
+    return add_up(g, (*range(extra), *stretched), keepdims=True).reshape(shape)
 
 
-def operands(name: str, a, b):
-    """The raw arrays of two operands, checked: one device, one float dtype, shapes that broadcast."""
+def add_up(x, axes, keepdims: bool = False):
+    """The sum over these axes; 16-bit floats are added up in float32, and rounded once."""
+    return rounded(x.sum(axis=axes, keepdims=keepdims, dtype=wide(x.dtype)), x.dtype)
+
+
+def wide(dtype):
+    """float32, in which 16-bit floats are added up; None, which is its own, for any other type."""
+    return np.float32 if dtype.itemsize == 2 and is_float(dtype) else None
+
+
+def floats(a: Tensor):
+    """The array of a function's argument, with integers and booleans as float32."""
+    return a.data.astype(np.float32) if a.data.dtype.kind in "iub" else a.data
+
+
+def operands(name: str, a, b, fractions: bool = False):
+    """The raw arrays of two operands, checked: one device, one float dtype, shapes that broadcast.
+
+    fractions: the op makes fractions even of integers, which become float32.
+    """
     x, y = alike(name, a, b)
+    if fractions and x.dtype.kind in "iub":
+        x, y = x.astype(np.float32), y.astype(np.float32)
     check_broadcast(name, x.shape, y.shape)
     return x, y
 
 
 def alike(name: str, a, b):
     """The raw arrays of two operands, on one device and of one float dtype."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.data.dtype is b.data.dtype:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
         x, y = a.data, b.data
+    elif isinstance(a, Tensor):
+        x, y = meet(name, a, b)
     else:
-        x, y = _constant(a, like=b), _constant(b, like=a)
+        y, x = meet(name, b if isinstance(b, Tensor) else Tensor(b), a)
+    if x.dtype is not y.dtype and is_float(x.dtype) != is_float(y.dtype):
+        x, y = (x, y.astype(x.dtype)) if is_float(x.dtype) else (x.astype(y.dtype), y)
     check_alike(name, x, y)
     return x, y
 
 
 def check_alike(name: str, a, b) -> None:
-    """Two arrays must be on one device and, if both are floats, of one dtype."""
+    """Two arrays must be on one device and, if one is of floats, of one dtype."""
     if type(a) is not type(b) and backend.device_of(a) != backend.device_of(b):
         there = backend.device_of(a), backend.device_of(b)
         raise ValueError(f"{name}: one operand is on {there[0]}, the other on {there[1]}; move one with .to(device)")
-    if a.dtype is not b.dtype and a.dtype != b.dtype and backend.is_float(a.dtype) and backend.is_float(b.dtype):
+    if a.dtype is not b.dtype and a.dtype != b.dtype and _makes_floats(a.dtype, b.dtype):
         raise ValueError(f"{name}: {a.dtype} and {b.dtype} do not mix; convert one with .astype(dtype)")
+
+
+def _makes_floats(a, b) -> bool:
+    """Whether NumPy would make floats of these two types, as it does of int64 and uint64 too."""
+    return is_float(a) or is_float(b) or is_float(np.result_type(a, b))
 
 
 def check_fits(name: str, label: str, given: Tensor | None, shape: tuple[int, ...], what: str, other: Tensor) -> None:
@@ -66,14 +96,15 @@ def check_broadcast(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
             raise ValueError(f"{name}: shapes {a} and {b} do not broadcast") from None
 
 
-def _constant(value, like):
-    """The array behind a Tensor; numbers, plain arrays and integers as an array of the other operand's float dtype."""
-    other = like.data if isinstance(like, Tensor) else np.asarray(like)
-    if isinstance(value, Tensor):
-        array, given = value.data, "iu"
-    else:
-        array, given = backend.beside(other, value), "fiub"
-    return array.astype(other.dtype) if array.dtype.kind in given and backend.is_float(other.dtype) else array
+def meet(name: str, a: Tensor, value) -> tuple:
+    """The arrays of a Tensor and of a number, list or plain array: on one device, the second in a float's dtype."""
+    if is_number(value):
+        x, value = with_number(name, a, value)
+        return x, backend.beside(x, np.asarray(value, None if x.dtype == bool else x.dtype))
+    x, y = a.data, Tensor(backend.beside(a.data, value)).data  # which refuses what is no numbers
+    if is_float(x.dtype):
+        return x, y.astype(x.dtype, copy=False)
+    return x, y if backend.is_array(value) or y.dtype != np.float64 else y.astype(np.float32)
 
 
 def is_number(value) -> bool:
@@ -86,15 +117,29 @@ def plain(number):
     return number.item() if isinstance(number, np.number) else number
 
 
-def _rounded(y, dtype):
+def with_number(name: str, a: Tensor, number) -> tuple:
+    """The array of a Tensor and a Python number as they meet: beside a fraction, integers are float32."""
+    x, number = a.data, plain(number)
+    if x.dtype.kind not in "iub":
+        return x, number
+    if isinstance(number, float):
+        return x.astype(np.float32), number
+    limits = np.iinfo(np.int64 if x.dtype == bool else x.dtype)
+    if not limits.min <= number <= limits.max:
+        raise ValueError(f"{name}: {number} does not fit into {x.dtype}; convert the tensor with .astype(dtype)")
+    return x, number
+
+
+def rounded(y, dtype):
     """What came of an array of this float type and a plain number: NumPy and CuPy make float32 of bfloat16 and 0.5."""
-    return y if y.dtype == dtype or not backend.is_float(dtype) else y.astype(dtype)
+    return y if y.dtype == dtype or not is_float(dtype) else y.astype(dtype)
 
 
 def add(a, b) -> Tensor:
     """a + b.   dL/da = dL/dy,   dL/db = dL/dy"""
     if is_number(b):
-        return record("add", _rounded(a.data + plain(b), a.dtype), (a,), lambda g: (g,))
+        x, b = with_number("add", a, b)
+        return record("add", rounded(x + b, x.dtype), (a,), lambda g: (g,))
     x, y = operands("add", a, b)
     return record("add", x + y, (a, b), lambda g: (unbroadcast(g, x.shape), unbroadcast(g, y.shape)))
 
@@ -102,7 +147,8 @@ def add(a, b) -> Tensor:
 def sub(a, b) -> Tensor:
     """a - b.   dL/da = dL/dy,   dL/db = -dL/dy"""
     if is_number(b):
-        return add(a, -b)
+        x, b = with_number("sub", a, b)
+        return record("sub", rounded(x - b, x.dtype), (a,), lambda g: (g,))
     x, y = operands("sub", a, b)
     return record("sub", x - y, (a, b), lambda g: (unbroadcast(g, x.shape), unbroadcast(-g, y.shape)))
 
@@ -110,8 +156,8 @@ def sub(a, b) -> Tensor:
 def mul(a, b) -> Tensor:
     """a * b.   dL/da = dL/dy * b,   dL/db = dL/dy * a"""
     if is_number(b):
-        b = plain(b)
-        return record("mul", _rounded(a.data * b, a.dtype), (a,), lambda g: (_rounded(g * b, g.dtype),))
+        x, b = with_number("mul", a, b)
+        return record("mul", rounded(x * b, x.dtype), (a,), lambda g: (rounded(g * b, g.dtype),))
     x, y = operands("mul", a, b)
     return record("mul", x * y, (a, b), lambda g: (unbroadcast(g * y, x.shape), unbroadcast(g * x, y.shape)))
 
@@ -119,23 +165,15 @@ def mul(a, b) -> Tensor:
 def div(a, b) -> Tensor:
     """a / b.   dL/da = dL/dy / b,   dL/db = -dL/dy * a / b^2"""
     if is_number(b):
-        b = plain(b)
-        return record("div", _rounded(a.data / b, a.dtype), (a,), lambda g: (_rounded(g / b, g.dtype),))
-    x, y = operands("div", a, b)
+        x, b = with_number("div", a, float(b))
+        return record("div", rounded(x / b, x.dtype), (a,), lambda g: (rounded(g / b, g.dtype),))
+    x, y = operands("div", a, b, fractions=True)
     return record("div", x / y, (a, b), lambda g: (unbroadcast(g / y, x.shape), unbroadcast(-g * x / (y * y), y.shape)))
 
 
 def neg(a: Tensor) -> Tensor:
     """-a.   dL/da = -dL/dy"""
     return record("neg", -a.data, (a,), lambda g: (-g,))
-
-
-def power(a: Tensor, exponent: int | float) -> Tensor:
-    """a^n for a plain number n.   dL/da = dL/dy * n * a^(n-1)"""
-    x, n = a.data, plain(exponent)
-    if n == 0:  # a^-1 below would make 0 * infinity at a = 0
-        return record("power", a.xp.ones_like(x), (a,), lambda g: (a.xp.zeros_like(x),))
-    return record("power", _rounded(x**n, x.dtype), (a,), lambda g: (_rounded(g * n * x ** (n - 1), g.dtype),))
 
 
 def reshape(a: Tensor, *shape) -> Tensor:
@@ -159,14 +197,14 @@ def getitem(a: Tensor, index) -> Tensor:
 
     dL/da is zero but for the chosen places, where it is dL/dy; a place chosen several times gets the sum.
     """
-    index = tuple(_index(i, a.data) for i in index) if isinstance(index, tuple) else _index(index, a.data)
+    index = tuple(as_index(i, a.data) for i in index) if isinstance(index, tuple) else as_index(index, a.data)
     shape, xp = a.shape, a.xp
 
     def backward(g):
         # Only arrays of integers can choose one place twice; slices, single integers and boolean masks cannot.
         parts = index if isinstance(index, tuple) else (index,)
         if any(backend.is_array(part) and part.dtype != bool for part in parts):
-            return (_added_at(index, g, shape, xp),)
+            return (added_at(index, g, shape, xp),)
         da = xp.zeros(shape, g.dtype)
         da[index] = g
         return (da,)
@@ -174,13 +212,15 @@ def getitem(a: Tensor, index) -> Tensor:
     return record("getitem", a.data[index], (a,), backward)
 
 
-def _index(index, like):
-    """What an index is made of: arrays where `like` is; slices and integers as they are."""
-    index = np.asarray(index, None if index else np.intp) if isinstance(index, list) else raw(index)
+def as_index(index, like):
+    """What an index is made of: arrays where `like` is, also for lists, tuples and the like; the others as they are."""
+    index = raw(index)
+    if isinstance(index, Sequence):  # array.array is one too
+        index = np.asarray(index, None if len(index) else np.intp)
     return backend.beside(like, index) if backend.is_array(index) and index.ndim else index
 
 
-def _added_at(index, g, shape: tuple[int, ...], xp):
+def added_at(index, g, shape: tuple[int, ...], xp):
     """Zeros of this shape with g added at `index`; 16-bit numbers are added up in float32, and rounded once."""
     wide = np.float32 if g.dtype.itemsize == 2 else g.dtype
     sums = xp.zeros(shape, wide)
@@ -188,26 +228,10 @@ def _added_at(index, g, shape: tuple[int, ...], xp):
     return sums.astype(g.dtype, copy=False)
 
 
-def take_along_axis(a: Tensor, indices, axis: int) -> Tensor:
-    """y[..., i, ...] = a[..., indices[..., i, ...], ...] along `axis`; the shapes match on every other axis.
-
-    dL/da adds dL/dy at the places taken.
-    """
-    indices, shape, xp = _index(indices, a.data), a.shape, a.xp
-    axis %= a.ndim
-
-    def backward(g):
-        places = [xp.asarray(place) for place in np.ogrid[tuple(slice(n) for n in shape)]]
-        places[axis] = indices
-        return (_added_at(tuple(places), g, shape, xp),)
-
-    return record("take_along_axis", xp.take_along_axis(a.data, indices, axis), (a,), backward)
-
-
 def astype(a: Tensor, dtype) -> Tensor:
     """The same values in another dtype.   dL/da = dL/dy in a's dtype; none if the dtype is not a float"""
     before, after = a.dtype, np.dtype(dtype)
-    if not backend.is_float(after):
+    if not is_float(after):
         return Tensor(a.data.astype(after))
     return record("astype", a.data.astype(after), (a,), lambda g: (g.astype(before),))
 

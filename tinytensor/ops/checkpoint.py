@@ -4,33 +4,36 @@ Costs one more forward pass of that stretch and saves all it would have kept for
 Chen et al. 2016, "Training deep nets with sublinear memory cost" (arXiv:1604.06174).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tinytensor import random
-from tinytensor.tensor import Tensor, enable_grad, no_grad, record
+from tinytensor.backend import is_float
+from tinytensor.ops.basic import reshape
+from tinytensor.tensor import Tensor, enable_grad, no_grad, record_many
 
 
-def checkpoint(fn: Callable[..., Tensor], *inputs) -> Tensor:
+def checkpoint(fn: Callable[..., Tensor | Sequence[Tensor]], *inputs) -> Tensor | list[Tensor]:
     """fn(*inputs), storing only the inputs: backward runs `fn` again, with the same random numbers, for its gradient.
 
-    fn: any function from Tensors (and other things, passed on untouched) to one Tensor; parameters and other Tensors
-    that it uses get their gradients too.
+    fn: any function from Tensors (and other things, passed on untouched) to one Tensor or several; parameters and other
+    Tensors that it uses get their gradients too.   Returns a Tensor, or a list of them.
     """
     state = random.generator().bit_generator.state
     with no_grad():
         value = fn(*inputs)
-    # The only parent of this op is the value computed the second time. Until then it is a stand-in without a node; once
-    # it has one, the walk that called backward() goes on through the new nodes, which are the youngest of all.
-    again = Tensor(value.xp.zeros((), value.dtype), requires_grad=True)
+    alone = isinstance(value, Tensor)
+    values = [value] if alone else list(value)
+    # The parents of this op are the values computed the second time. Until then they are stand-ins without a node; once
+    # they have one, the walk that called backward() goes on through the new nodes, which are the youngest of all.
+    again = [Tensor(v.xp.zeros((), v.dtype), requires_grad=is_float(v.dtype)) for v in values]
 
-    def backward(g):
+    def backward(*gradients):
         with enable_grad(), random.replayed(state):
             second = fn(*inputs)
-        if second.node is None:  # fn computed nothing: its result is a leaf, or needs no gradient
-            if second.requires_grad:
-                second.accumulate(g)
-            return (None,)
-        again.node, again.output = second.node, second.output
-        return (g,)
+            for place, out in zip(again, [second] if alone else second):
+                out = reshape(out, out.shape)  # has a node also where fn computed nothing and its result is a leaf
+                place.node, place.output = out.node, out.output
+        return gradients
 
-    return record("checkpoint", value.data, (again,), backward)
+    outputs = record_many("checkpoint", [v.data for v in values], again, backward)
+    return outputs[0] if alone else outputs

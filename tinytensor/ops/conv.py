@@ -5,7 +5,7 @@ answer over all places says how surely a piece occurs at all (Kim et al. 2016, a
 """
 
 from tinytensor.backend import array_module, backend_of
-from tinytensor.ops.basic import check_alike, check_fits
+from tinytensor.ops.basic import add_up, check_alike, check_fits
 from tinytensor.tensor import Tensor, record
 
 
@@ -23,7 +23,7 @@ def conv1d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     def backward(g):
         dw, dx = _gradients(g, inputs, kernel)
-        return dw, dx, None if bias is None else g.sum(axis=(0, 1))
+        return dw, dx, None if bias is None else add_up(g, (0, 1))
 
     return record("conv1d", y, (weight, x, bias), backward)
 
@@ -46,7 +46,7 @@ def conv1d_max(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     def backward(g):
         places = xp.arange(shape[1])[:, None] == best
         dw, dx = _gradients(places * g[:, None], inputs, kernel)
-        return dw, dx, None if bias is None else g.sum(axis=0)
+        return dw, dx, None if bias is None else add_up(g, 0)
 
     return record("conv1d_max", y, (weight, x, bias), backward)
 
@@ -109,6 +109,6 @@ def toeplitz(a: Tensor, rows: int, columns: int) -> Tensor:
         laid = xp.zeros((*lead, rows, diagonals + 1), g.dtype)
         laid[..., :columns] = g[..., ::-1, :]
         read = laid.reshape(*lead, rows * (diagonals + 1))[..., : rows * diagonals].reshape(*lead, rows, diagonals)
-        return (read.sum(axis=-2),)
+        return (add_up(read, -2),)
 
     return record("toeplitz", windows[..., ::-1, :], (a,), backward)

@@ -12,7 +12,7 @@ import math
 
 from tinytensor import random
 from tinytensor.backend import array_module, backend_of
-from tinytensor.ops.basic import check_alike, check_fits, unbroadcast
+from tinytensor.ops.basic import check_alike, check_fits, floats, unbroadcast
 from tinytensor.tensor import Tensor, raw, record, record_many, recording
 
 
@@ -59,7 +59,7 @@ def add_rms_norm(x: Tensor, branch: Tensor, weight: Tensor | None = None, eps: f
 def _alone(name: str, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, centre: bool) -> Tensor:
     _check(name, x, None, weight, bias)
     kernels = backend_of(x.data)
-    _, y, saved = kernels.normalize(x.data, None, raw(weight), raw(bias), eps, centre=centre)
+    _, y, saved = kernels.normalize(floats(x), None, raw(weight), raw(bias), eps, centre=centre)
 
     def backward(dy):
         dx, _, dweight, dbias = kernels.normalize_backward(None, dy, saved)
@@ -73,7 +73,7 @@ def _added(name: str, x: Tensor, branch: Tensor, weight: Tensor | None, bias: Te
     _check(name, x, branch, weight, bias)
     _check_share(name, p)
     kernels = backend_of(x.data)
-    arrays = x.data, branch.data, raw(weight), raw(bias)
+    arrays = floats(x), floats(branch), raw(weight), raw(bias)
     rng = random.generator() if p else None
     total, y, saved = kernels.normalize(*arrays, eps, centre=centre, dropout=p, rng=rng)
 
@@ -95,17 +95,20 @@ def _check(name: str, x: Tensor, branch: Tensor | None, weight: Tensor | None, b
     check_fits(name, "the branch", branch, x.shape, "x", x)
 
 
-def gelu(a: Tensor, approximate: bool = False, bias: Tensor | None = None) -> Tensor:
+def gelu(a: Tensor, approximate: bool | str = False, bias: Tensor | None = None) -> Tensor:
     """a * Phi(a), Phi the normal distribution function (Hendrycks & Gimpel 2016, arXiv:1606.08415).
 
     approximate=True is the tanh form of GPT-2 and T5 v1.1:   y = a/2 * (1 + tanh(sqrt(2/pi) * (a + 0.044715 a^3)))
+    (or "tanh", and "none" for False: PyTorch's words)
     bias: (C,), added to the last axis of a first, in the same pass over memory.
     dL/da = dL/dy * slope, where the kernel finds the slope together with the value;   dL/dbias = its sum over the rows.
     """
     check_fits("gelu", "bias", bias, a.shape[-1:], "x", a)
-    kernels = backend_of(a.data)
+    if approximate not in (False, True, "none", "tanh"):
+        raise ValueError(f"gelu: approximate={approximate!r}; choose from False or 'none', True or 'tanh'")
+    kernels, approximate = backend_of(a.data), approximate in (True, "tanh")
     needed = recording() and (a.requires_grad or (bias is not None and bias.requires_grad))
-    y, slope = kernels.gelu(a.data, approximate, need_slope=needed, bias=raw(bias))
+    y, slope = kernels.gelu(floats(a), approximate, need_slope=needed, bias=raw(bias))
     return record("gelu", y, (a, bias), lambda g: kernels.gelu_backward(g, slope, need_bias=bias is not None))
 
 
@@ -119,7 +122,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     if p == 0:
         return x
     kernels = backend_of(x.data)
-    y, mask = kernels.dropout(x.data, p, random.generator())
+    y, mask = kernels.dropout(floats(x), p, random.generator())
     return record("dropout", y, (x,), lambda g: (kernels.dropout_backward(g, mask, p),))
 
 
@@ -138,9 +141,9 @@ def fake_quantize(x: Tensor, step: Tensor, lowest: int, highest: int) -> Tensor:
     The sum is over the n values that share a step; the divisor lets steps and weights move at like rates (section 2.2).
     """
     check_alike("fake_quantize", x.data, step.data)
-    xp = x.xp
-    s = xp.maximum(step.data, xp.finfo(step.dtype).tiny)
-    v = x.data / s
+    xp, scale = x.xp, floats(step)
+    s = xp.maximum(scale, xp.finfo(scale.dtype).tiny)
+    v = floats(x) / s
     q = xp.clip(xp.rint(v), lowest, highest)
     inside = (lowest <= v) & (v <= highest)
     shared = x.size // max(1, step.size)

@@ -3,37 +3,43 @@
 import numpy as np
 
 from tinytensor.backend import array_module
-from tinytensor.ops.basic import is_number, operands, plain, unbroadcast
+from tinytensor.ops.basic import floats, is_number, operands, plain, rounded, unbroadcast, with_number
 from tinytensor.tensor import Tensor, record
 
 
 def exp(a: Tensor) -> Tensor:
     """e^a.   dL/da = dL/dy * y"""
-    y = a.xp.exp(a.data)
+    y = a.xp.exp(floats(a))
     return record("exp", y, (a,), lambda g: (g * y,))
 
 
 def log(a: Tensor) -> Tensor:
     """The natural logarithm.   dL/da = dL/dy / a"""
-    x = a.data
+    x = floats(a)
     return record("log", a.xp.log(x), (a,), lambda g: (g / x,))
 
 
 def sqrt(a: Tensor) -> Tensor:
     """The square root.   dL/da = dL/dy / (2 y)"""
-    y = a.xp.sqrt(a.data)
+    y = a.xp.sqrt(floats(a))
     return record("sqrt", y, (a,), lambda g: (g / (2 * y),))
+
+
+def log1p(a: Tensor) -> Tensor:
+    """log(1 + a), which keeps its digits where a is small.   dL/da = dL/dy / (1 + a)"""
+    x = floats(a)
+    return record("log1p", a.xp.log1p(x), (a,), lambda g: (g / (1 + x),))
 
 
 def sin(a: Tensor) -> Tensor:
     """sin(a).   dL/da = dL/dy * cos(a)"""
-    x, xp = a.data, a.xp
+    x, xp = floats(a), a.xp
     return record("sin", xp.sin(x), (a,), lambda g: (g * xp.cos(x),))
 
 
 def cos(a: Tensor) -> Tensor:
     """cos(a).   dL/da = -dL/dy * sin(a)"""
-    x, xp = a.data, a.xp
+    x, xp = floats(a), a.xp
     return record("cos", xp.cos(x), (a,), lambda g: (-g * xp.sin(x),))
 
 
@@ -43,63 +49,67 @@ def abs(a: Tensor) -> Tensor:
     return record("abs", xp.abs(x), (a,), lambda g: (g * xp.sign(x),))
 
 
-def tanh(a: Tensor) -> Tensor:
-    """tanh(a).   dL/da = dL/dy * (1 - y^2)"""
-    y = a.xp.tanh(a.data)
-    return record("tanh", y, (a,), lambda g: (g * (1 - y * y),))
+def power(a, b) -> Tensor:
+    """a^b of tensors, or of one and a number.
 
+    dL/da = dL/dy * b * a^(b-1), and 0 where b = 0,   dL/db = dL/dy * y * log(a), and 0 where a = 0 <= b
+    """
+    if is_number(b):
+        x, n = with_number("power", a, b)
+        slope = lambda g: rounded(g * n * x ** (n - 1), g.dtype) if n else a.xp.zeros_like(g)
+        return record("power", rounded(x**n, x.dtype), (a,), lambda g: (slope(g),))
+    x, y = operands("power", a, b)
+    xp, z = array_module(x), x**y
 
-def sigmoid(a: Tensor) -> Tensor:
-    """1 / (1 + e^-a).   dL/da = dL/dy * y * (1 - y)"""
-    y = logistic(a.data, a.xp)
-    return record("sigmoid", y, (a,), lambda g: (g * y * (1 - y),))
+    def backward(g):
+        da = db = None
+        if isinstance(a, Tensor) and a.requires_grad:
+            da = unbroadcast(g * xp.where(y == 0, 0, y * x ** xp.where(y == 0, 1, y - 1)), x.shape)
+        if isinstance(b, Tensor) and b.requires_grad:
+            flat = (x == 0) & (y >= 0)
+            db = unbroadcast(g * xp.where(flat, 0, z * xp.log(xp.where(flat, 1, x))), y.shape)
+        return da, db
 
-
-def logistic(x, xp):
-    """1 / (1 + e^-x), with e^x on top where x < 0: nothing overflows, and small values keep all their digits."""
-    e = xp.exp(-xp.abs(x))
-    return xp.where(x < 0, e, xp.ones((), e.dtype)) / (1 + e)
-
-
-def relu(a: Tensor) -> Tensor:
-    """max(a, 0).   dL/da = dL/dy where a > 0, else 0"""
-    y = a.xp.maximum(a.data, 0)
-    return record("relu", y, (a,), lambda g: (g * (y > 0),))
-
-
-def silu(a: Tensor) -> Tensor:
-    """a * sigmoid(a), also called swish.   dL/da = dL/dy * (s + y * (1 - s)),   s = sigmoid(a)"""
-    s = logistic(a.data, a.xp)
-    y = a.data * s
-    return record("silu", y, (a,), lambda g: (g * (s + y * (1 - s)),))
+    return record("power", z, (a, b), backward)
 
 
 def maximum(a, b) -> Tensor:
     """The larger of the two; where they are equal each gets half of the gradient."""
-    return _extreme("maximum", a, b, np.maximum, lambda x, y: x > y)
+    return _extreme("maximum", a, b, np.maximum, lambda x, y: x < y)
 
 
 def minimum(a, b) -> Tensor:
     """The smaller of the two; where they are equal each gets half of the gradient."""
-    return _extreme("minimum", a, b, np.minimum, lambda x, y: x < y)
+    return _extreme("minimum", a, b, np.minimum, lambda x, y: x > y)
 
 
-def _extreme(name: str, a, b, choose, wins) -> Tensor:
+def _extreme(name: str, a, b, choose, loses) -> Tensor:
     x, y = operands(name, a, b)
     xp = array_module(x)
 
     def backward(g):
-        share = xp.where(x == y, 0.5, wins(x, y)).astype(g.dtype)  # a's part of the gradient
-        return unbroadcast(g * share, x.shape), unbroadcast(g * (1 - share), y.shape)
+        share = lambda x, y: xp.where(x == y, 0.5, ~loses(x, y)).astype(g.dtype)  # beside NaN, neither loses
+        return unbroadcast(g * share(x, y), x.shape), unbroadcast(g * share(y, x), y.shape)
 
     return record(name, choose(x, y), (a, b), backward)
 
 
 def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
-    """Hold every element within [low, high].   dL/da = dL/dy inside, 0 outside"""
-    x = a.data
-    y = a.xp.clip(x, plain(low), plain(high))
-    return record("clip", y, (a,), lambda g: (g * (x == y),))
+    """min(max(a, low), high), low and high numbers or None.   dL/da = dL/dy where low <= a <= high, else 0"""
+    x, xp = a.data, a.xp
+    for bound in (low, high):
+        if bound is not None and not is_number(bound):
+            raise ValueError("clip: low and high are numbers; between tensors, write minimum(maximum(a, low), high)")
+        x = x if bound is None else with_number("clip", a, bound)[0]
+    low, high = plain(low), plain(high)
+    y = x if low is None else xp.maximum(x, low)
+    y = y if high is None else xp.minimum(y, high)
+
+    def backward(g):
+        above = True if low is None else x >= low
+        return (g * (above if high is None else above & (x <= high)),)
+
+    return record("clip", rounded(y, x.dtype), (a,), backward)
 
 
 def where(condition, a, b) -> Tensor:

@@ -6,7 +6,7 @@ A lookup is the product of a one-hot row with the table, without the multiplicat
 import math
 
 from tinytensor.backend import as_array, backend_of
-from tinytensor.ops.basic import alike, check_alike, check_broadcast, check_fits, unbroadcast
+from tinytensor.ops.basic import add_up, alike, check_alike, check_broadcast, check_fits, unbroadcast
 from tinytensor.tensor import Tensor, raw, record
 
 
@@ -60,7 +60,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         g = g.reshape(len(rows), len(w))
         dx = kernels.matmul(g, w).reshape(shape) if needs_dx else None
         dw = kernels.matmul(g.T, rows, out=weight.gradient_buffer()) if weight.requires_grad else None
-        db = g.sum(axis=0) if bias is not None else None
+        db = add_up(g, 0) if bias is not None else None
         return dw, dx, db
 
     # The weight first: its gradient may lie in its buffer already, and must count before x's if both are one tensor.

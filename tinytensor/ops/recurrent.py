@@ -7,7 +7,7 @@ sequence is one op here, with one node in the graph: the kernel walks the steps,
 
 import numpy as np
 
-from tinytensor.backend import backend_of
+from tinytensor.backend import backend_of, is_float
 from tinytensor.ops.basic import check_alike
 from tinytensor.tensor import Tensor, raw, record_many
 
@@ -74,6 +74,8 @@ def _sizes(x, w_x, w_h, bias, w_proj, h, c, mask) -> tuple[int, int, int]:
         if isinstance(given, Tensor):
             check_alike("lstm", x.data, given.data)
     check_alike("lstm", x.data, w_h.data)
+    if not is_float(x.dtype):
+        raise ValueError(f"lstm: x and the weights are {x.dtype}; convert them with .astype(np.float32)")
     if mask is not None and (isinstance(mask, Tensor) or mask.dtype != bool):
         raise ValueError(f"lstm: the mask must be a plain boolean array, not {mask.dtype}")
     return B, H, P

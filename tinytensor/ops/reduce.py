@@ -4,30 +4,45 @@ The gradient spreads back over what was reduced.
 """
 
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tinytensor.backend import array_module
-from tinytensor.ops.basic import operands
+from tinytensor.ops.basic import add_up, floats, operands, rounded, wide
 from tinytensor.tensor import Tensor, record
 
-Axis = int | tuple[int, ...] | None
+Axis = int | Sequence[int] | None
+
+
+def axes_of(name: str, shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """The axes that are meant, counted from the first; all for None. A 0-d tensor may be asked for axis 0 or -1."""
+    if axis is None:
+        return tuple(range(len(shape)))
+    n = len(shape) or 1
+    given = tuple(map(operator.index, axis if isinstance(axis, Sequence) else (axis,)))
+    if wrong := [one for one in given if not -n <= one < n]:
+        raise ValueError(f"{name}: axis {wrong[0]} is out of bounds for shape {shape}")
+    axes = tuple(one % n for one in given)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"{name}: axis {axis} names an axis of shape {shape} twice")
+    return axes if shape else ()
 
 
 def sum(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The sum over `axis` (all axes by default).   dL/da = dL/dy, repeated along the axes"""
-    xp, shape = a.xp, a.shape
-    y = a.data.sum(axis=axis, keepdims=keepdims)
-    return record("sum", y, (a,), lambda g: (xp.broadcast_to(_kept(g, shape, axis), shape),))
+    xp, shape, axes = a.xp, a.shape, axes_of("sum", a.shape, axis)
+    y = add_up(a.data, axes, keepdims)
+    return record("sum", y, (a,), lambda g: (xp.broadcast_to(kept(g, shape, axes), shape),))
 
 
 def mean(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The mean over `axis`.   dL/da = dL/dy / n, repeated along the axes"""
-    xp, shape = a.xp, a.shape
-    n = _count("mean", "average", shape, axis)
-    y = a.data.mean(axis=axis, keepdims=keepdims)
-    return record("mean", y, (a,), lambda g: (xp.broadcast_to(_kept(g / n, shape, axis), shape),))
+    xp, x, shape, axes = a.xp, floats(a), a.shape, axes_of("mean", a.shape, axis)
+    n = _count("mean", "average", shape, axes, axis)
+    y = rounded(x.mean(axis=axes, keepdims=keepdims, dtype=wide(x.dtype)), x.dtype)
+    return record("mean", y, (a,), lambda g: (xp.broadcast_to(kept(g / n, shape, axes), shape),))
 
 
 def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Tensor:
@@ -35,13 +50,15 @@ def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 
 
     correction=1 gives the unbiased estimate from a sample.
     """
-    n = math.prod(a.shape[one] for one in _axes(a.shape, axis)) - correction
+    shape, axes, dtype = a.shape, axes_of("var", a.shape, axis), floats(a).dtype
+    n = math.prod(shape[one] for one in axes) - correction
     if n <= 0:
-        raise ValueError(f"var: axis {axis} of shape {a.shape} is too short for correction={correction}")
-    shape = a.shape
-    centred = a.data - a.data.mean(axis=axis, keepdims=True)
-    y = (centred * centred).sum(axis=axis, keepdims=keepdims) / n
-    return record("var", y, (a,), lambda g: (_kept(g, shape, axis) * centred * 2 / n,))
+        raise ValueError(f"var: axis {axis} of shape {shape} is too short for correction={correction}")
+    x = floats(a).astype(wide(dtype) or dtype, copy=False)
+    centred = x - x.mean(axis=axes, keepdims=True)
+    y = (centred * centred).sum(axis=axes, keepdims=keepdims) / n
+    backward = lambda g: (rounded(kept(g, shape, axes) * centred * 2 / n, dtype),)
+    return record("var", rounded(y, dtype), (a,), backward)
 
 
 def max(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -55,37 +72,38 @@ def min(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def _extreme(name: str, choose: Callable, a: Tensor, axis: Axis, keepdims: bool) -> Tensor:
-    x, shape = a.data, a.shape
-    _count(name, "choose from", shape, axis)
-    y = choose(x, axis=axis, keepdims=True)
+    x, shape, axes = a.data, a.shape, axes_of(name, a.shape, axis)
+    _count(name, "choose from", shape, axes, axis)
+    y = choose(x, axis=axes, keepdims=True)
 
     def backward(g):
         winners = (x == y).astype(g.dtype)
-        return (_kept(g, shape, axis) * winners / winners.sum(axis=axis, keepdims=True),)
+        return (kept(g, shape, axes) * winners / add_up(winners, axes, keepdims=True),)
 
-    return record(name, y if keepdims else y.squeeze(_axes(shape, axis)), (a,), backward)
+    return record(name, y if keepdims else y.squeeze(axes), (a,), backward)
 
 
 def logsumexp(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(a))) over `axis`, without overflow.   dL/da = dL/dy * softmax(a)"""
-    xp, x, shape = a.xp, a.data, a.shape
-    _count("logsumexp", "add up", shape, axis)
-    top = x.max(axis=axis, keepdims=True)
+    xp, shape, axes, dtype = a.xp, a.shape, axes_of("logsumexp", a.shape, axis), floats(a).dtype
+    _count("logsumexp", "add up", shape, axes, axis)
+    x = floats(a).astype(wide(dtype) or dtype, copy=False)
+    top = x.max(axis=axes, keepdims=True)
     top = xp.where(xp.isfinite(top), top, xp.zeros((), x.dtype))  # a row of -inf has the value -inf, not NaN
     e = xp.exp(x - top)
-    total = e.sum(axis=axis, keepdims=True)
+    total = e.sum(axis=axes, keepdims=True)
     with np.errstate(divide="ignore"):
-        y = xp.log(total) + top
+        y = rounded(xp.log(total) + top, dtype)
 
     def backward(g):
-        return (_kept(g, shape, axis) * e / xp.where(total == 0, 1, total),)
+        return (rounded(kept(g, shape, axes) * e / xp.where(total == 0, 1, total), dtype),)
 
-    return record("logsumexp", y if keepdims else y.squeeze(_axes(shape, axis)), (a,), backward)
+    return record("logsumexp", y if keepdims else y.squeeze(axes), (a,), backward)
 
 
 def mse_loss(prediction: Tensor, target) -> Tensor:
     """mean((prediction - target)^2).   dL/dprediction = 2 (prediction - target) / n, the opposite for the target"""
-    x, y = operands("mse_loss", prediction, target)
+    x, y = operands("mse_loss", prediction, target, fractions=True)
     if x.shape != y.shape:
         raise ValueError(f"mse_loss: prediction {x.shape} and target {y.shape} must have the same shape")
     difference = x - y
@@ -102,7 +120,7 @@ def binary_cross_entropy(logits: Tensor, targets) -> Tensor:
 
     Written as max(x, 0) - x * target + log(1 + e^-|x|), in which nothing overflows.
     """
-    x, y = operands("binary_cross_entropy", logits, targets)
+    x, y = operands("binary_cross_entropy", logits, targets, fractions=True)
     if x.shape != y.shape:
         raise ValueError(f"binary_cross_entropy: logits {x.shape} and targets {y.shape} must have the same shape")
     xp = array_module(x)
@@ -111,23 +129,14 @@ def binary_cross_entropy(logits: Tensor, targets) -> Tensor:
     return record("binary_cross_entropy", losses.mean(), (logits, targets), backward)
 
 
-def _axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
-    """The reduced axes as a tuple of non-negative numbers."""
-    if axis is None or not shape:  # NumPy lets a 0-d array be reduced over axis 0 or -1
-        return tuple(range(len(shape)))
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    return tuple(one % len(shape) for one in axes)
-
-
-def _count(name: str, purpose: str, shape: tuple[int, ...], axis: Axis) -> int:
+def _count(name: str, purpose: str, shape: tuple[int, ...], axes: tuple[int, ...], axis: Axis) -> int:
     """How many elements become one; there must be some."""
-    n = math.prod(shape[one] for one in _axes(shape, axis))
+    n = math.prod(shape[one] for one in axes)
     if n == 0:
         raise ValueError(f"{name}: there is nothing to {purpose} over axis {axis} of shape {shape}")
     return n
 
 
-def _kept(g, shape: tuple[int, ...], axis: Axis):
+def kept(g, shape: tuple[int, ...], axes: tuple[int, ...]):
     """The gradient with the reduced axes put back as axes of length 1, so that it broadcasts against the input."""
-    gone = _axes(shape, axis)
-    return g.reshape([1 if one in gone else n for one, n in enumerate(shape)])
+    return g.reshape([1 if one in axes else n for one, n in enumerate(shape)])

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinytensor.ops.basic import check_alike, unbroadcast
+from tinytensor.backend import is_float
+from tinytensor.ops.basic import astype, check_alike, unbroadcast, with_number
+from tinytensor.ops.reduce import axes_of
 from tinytensor.tensor import Tensor, record, record_many
 
 
@@ -24,12 +26,14 @@ def expand_dims(a: Tensor, axis: int) -> Tensor:
     return record("expand_dims", a.xp.expand_dims(a.data, axis), (a,), lambda g: (g.reshape(before),))
 
 
-def squeeze(a: Tensor, axis: int | None = None) -> Tensor:
-    """Without the axis `axis` of length 1 (all such axes by default).   dL/da = dL/dy in a's shape"""
+def squeeze(a: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:
+    """Without the axes `axis` of length 1 (all such axes by default).   dL/da = dL/dy in a's shape"""
     before = a.shape
-    if axis is not None and before[axis] != 1:
-        raise ValueError(f"squeeze: axis {axis} of shape {before} has length {before[axis]}, not 1")
-    return record("squeeze", a.data.squeeze(axis), (a,), lambda g: (g.reshape(before),))
+    axes = [one for one, n in enumerate(before) if n == 1] if axis is None else axes_of("squeeze", before, axis)
+    if long := [one for one in axes if before[one] != 1]:
+        raise ValueError(f"squeeze: axis {long[0]} of shape {before} has length {before[long[0]]}, not 1")
+    after = [n for one, n in enumerate(before) if one not in axes]
+    return record("squeeze", a.data.reshape(after), (a,), lambda g: (g.reshape(before),))
 
 
 def broadcast_to(a: Tensor, shape: Sequence[int]) -> Tensor:
@@ -46,6 +50,9 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """The tensors one after the other along `axis`.   Each gets its own stretch of dL/dy"""
     if not tensors:
         raise ValueError("concatenate: no tensors were given")
+    kinds = {t.dtype for t in tensors if is_float(t.dtype)}
+    if len(kinds) == 1:  # integers take the dtype of the floats beside them
+        tensors = [t if is_float(t.dtype) else astype(t, *kinds) for t in tensors]
     for t in tensors:
         check_alike("concatenate", tensors[0].data, t.data)
         if t.ndim == 0:
@@ -64,16 +71,29 @@ def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     return concatenate([expand_dims(t, axis) for t in tensors], axis)
 
 
-def split(a: Tensor, parts: int, axis: int = -1) -> list[Tensor]:
-    """Cut into `parts` equal pieces along `axis`.   dL/da = the pieces' gradients side by side"""
-    if a.shape[axis] % parts:
-        raise ValueError(f"split: axis {axis} of shape {a.shape} does not divide into {parts} equal parts")
-    xp = a.xp
-    pieces = xp.split(a.data, parts, axis)
-    shape, dtype = pieces[0].shape, a.dtype
+def split(a: Tensor, parts: int | Sequence[int], axis: int = -1) -> list[Tensor]:
+    """Cut into `parts` equal pieces along `axis`, or into pieces of these lengths.
+
+    dL/da = the pieces' gradients side by side
+    """
+    if a.ndim == 0:
+        raise ValueError("split: a 0-d tensor has no axis to be cut along")
+    (along,) = axes_of("split", a.shape, axis)
+    n = a.shape[along]
+    if isinstance(parts, Sequence):
+        lengths = list(parts)
+        if not lengths or min(lengths) < 0 or sum(lengths) != n:
+            raise ValueError(f"split: lengths {lengths} do not add up to the {n} of axis {axis} of shape {a.shape}")
+    else:
+        if parts < 1 or n % parts:
+            raise ValueError(f"split: axis {axis} of shape {a.shape} does not divide into {parts} equal parts")
+        lengths = [n // parts] * parts
+    xp, dtype = a.xp, a.dtype
+    pieces = xp.split(a.data, np.cumsum(lengths)[:-1].tolist(), along)
+    shapes = [piece.shape for piece in pieces]
 
     def backward(*grads):
-        return (xp.concatenate([xp.zeros(shape, dtype) if g is None else g for g in grads], axis),)
+        return (xp.concatenate([xp.zeros(s, dtype) if g is None else g for s, g in zip(shapes, grads)], along),)
 
     return record_many("split", pieces, (a,), backward)
 
@@ -83,10 +103,12 @@ def pad(a: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Ten
     if len(widths) != a.ndim:
         raise ValueError(f"pad: {len(widths)} pairs of widths for the {a.ndim} axes of shape {a.shape}")
     middle = tuple(slice(before, before + n) for (before, _), n in zip(widths, a.shape))
-    return record("pad", a.xp.pad(a.data, widths, constant_values=value), (a,), lambda g: (g[middle],))
+    x, value = with_number("pad", a, value) if widths else (a.data, value)
+    y = a.xp.pad(x, widths, constant_values=value) if widths else x.copy()
+    return record("pad", y, (a,), lambda g: (g[middle],))
 
 
-def flip(a: Tensor, axis: int) -> Tensor:
-    """In reverse order along `axis`.   dL/da = dL/dy in reverse order"""
-    xp = a.xp
-    return record("flip", xp.flip(a.data, axis), (a,), lambda g: (xp.flip(g, axis),))
+def flip(a: Tensor, axis: int | Sequence[int]) -> Tensor:
+    """In reverse order along `axis`, or along several.   dL/da = dL/dy in reverse order"""
+    xp, axes = a.xp, axes_of("flip", a.shape, axis)
+    return record("flip", xp.flip(a.data, axes), (a,), lambda g: (xp.flip(g, axes),))

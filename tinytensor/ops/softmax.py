@@ -3,8 +3,8 @@
 import numpy as np
 
 from tinytensor.backend import array_module, as_array, backend_of
-from tinytensor.ops.basic import check_alike, check_fits
-from tinytensor.tensor import Tensor, raw, record
+from tinytensor.ops.basic import check_alike, check_fits, floats, rounded, wide
+from tinytensor.tensor import Tensor, raw, record, retaining
 
 IGNORED = -100  # a target that does not count, as in PyTorch
 
@@ -21,12 +21,11 @@ def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
 
 def _along(name: str, axis: int, a: Tensor, log: bool) -> Tensor:
     """The kernels work on the last axis; any other is brought there and back."""
-    if a.ndim == 0:
-        raise ValueError(f"{name}: a 0-d tensor has no axis to normalize over")
-    kernels = backend_of(a.data)
-    y = kernels.softmax(a.data.swapaxes(axis, -1), log)
-    back = lambda g: (kernels.softmax_backward(g.swapaxes(axis, -1), y, log).swapaxes(axis, -1),)
-    return record(name, y.swapaxes(axis, -1), (a,), back)
+    kernels, x, shape = backend_of(a.data), floats(a), a.shape
+    x = x if shape else x.reshape(1)  # a number is a row of one
+    y = kernels.softmax(x.swapaxes(axis, -1), log)
+    back = lambda g: kernels.softmax_backward(g.reshape(x.shape).swapaxes(axis, -1), y, log).swapaxes(axis, -1)
+    return record(name, y.swapaxes(axis, -1).reshape(shape), (a,), lambda g: (back(g).reshape(shape),))
 
 
 def plain_cross_entropy(logits, targets, *, ignore_index=IGNORED, label_smoothing=0.0, z_loss=0.0):
@@ -50,9 +49,9 @@ def cross_entropy(logits: Tensor, targets, *, ignore_index: int = IGNORED, label
     z_loss: adds z_loss * logsumexp^2, which keeps logits from drifting (Chowdhery et al. 2022, section 5).
     dL/dlogits = (softmax(logits) - one_hot(target)) / number of rows
     """
-    shape, kernels = logits.shape, backend_of(logits.data)
+    shape, kernels, scores = logits.shape, backend_of(logits.data), floats(logits)
     ids = _checked("cross_entropy", targets, shape[:-1], shape[-1], ignore_index, reduction, kernels)
-    losses, saved = kernels.cross_entropy(logits.data.reshape(-1, shape[-1]), ids, ignore_index=ignore_index,
+    losses, saved = kernels.cross_entropy(scores.reshape(-1, shape[-1]), ids, ignore_index=ignore_index,
                                           label_smoothing=label_smoothing, z_loss=z_loss)
     total, per_row = _reduced(losses, ids, shape[:-1], ignore_index, reduction)
     backward = lambda g: (kernels.cross_entropy_backward(per_row(g), saved).reshape(shape),)
@@ -79,7 +78,8 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets, bias: Tensor | None
     total, per_row = _reduced(losses, ids, shape[:-1], ignore_index, reduction)
 
     def backward(g):
-        dx, dw, db = kernels.linear_cross_entropy_backward(per_row(g), saved, out=weight.gradient_buffer())
+        dx, dw, db = kernels.linear_cross_entropy_backward(per_row(g), saved, out=weight.gradient_buffer(),
+                                                           keep=retaining())
         return dw, dx.reshape(shape), db
 
     return record("linear_cross_entropy", total, (weight, x, bias), backward)  # the weight first, as in `linear`
@@ -109,9 +109,10 @@ def _reduced(losses, ids, shape: tuple[int, ...], ignore_index: int, reduction: 
     """What was asked for of the losses per row, and what makes the gradient of each row's loss from that of it."""
     if reduction == "none":
         return losses.reshape(shape), lambda g: g.reshape(-1)
-    xp, total, rows = array_module(losses), losses.sum(), losses.shape
+    xp, dtype, rows = array_module(losses), losses.dtype, losses.shape
+    total = losses.sum(dtype=wide(dtype))
     if reduction == "sum":
-        return total, lambda g: xp.broadcast_to(g, rows)
+        return rounded(total, dtype), lambda g: xp.broadcast_to(g, rows)
     # Left as an array: to read the number would be to wait for the GPU.
-    count = array_module(ids).maximum((ids != ignore_index).sum(), 1).astype(losses.dtype)
-    return total / count, lambda g: xp.broadcast_to(g / count, rows)
+    count = array_module(ids).maximum((ids != ignore_index).sum(), 1).astype(total.dtype)
+    return rounded(total / count, dtype), lambda g: xp.broadcast_to(rounded(g / count, dtype), rows)

@@ -49,9 +49,11 @@ def test_softmax_works_on_arrays_that_are_not_contiguous():
         gradcheck(lambda a, axis=axis: a.log_softmax(axis), [x])
 
 
-def test_softmax_of_a_number_is_refused():
-    with pytest.raises(ValueError, match="softmax: a 0-d tensor has no axis"):
-        tensor().softmax()
+def test_a_number_alone_has_all_of_the_probability():
+    x = tensor()
+    assert x.softmax().item() == 1 and x.log_softmax(0).item() == 0 and x.softmax().shape == ()
+    gradcheck(lambda a: a.softmax(), [x])
+    gradcheck(lambda a: a.log_softmax(0), [x])
 
 
 def test_a_score_of_minus_infinity_has_probability_and_gradient_zero():

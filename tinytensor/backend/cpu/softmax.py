@@ -114,11 +114,12 @@ def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index, label_s
     return restore_ignored(losses, kept, rows), (x, weight, bias is not None, e, 1 / total, targets, kept, rows)
 
 
-def linear_cross_entropy_backward(dlosses, saved, out=None):
+def linear_cross_entropy_backward(dlosses, saved, out=None, keep=False):
     """dx = dlogits @ weight, dweight = dlogits.T @ x with dlogits = dloss (exp(z) / Z - onehot(target)).
 
     exp(z) is used as it stands: 1 / Z scales the rows of (N, C) matrices, and the one-hot part is taken off as rows.
     Returns (dx, dweight, dbias); dweight (V, C) is written into `out` if given; dbias is None without a bias.
+    keep: leave what was saved as it is; here it always is.
     """
     if len(saved) == 6:
         x, weight, biased, saved, kept, rows = saved

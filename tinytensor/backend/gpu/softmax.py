@@ -36,7 +36,7 @@ def cross_entropy(logits, targets, *, ignore_index, label_smoothing=0.0, z_loss=
 
 def cross_entropy_backward(dlosses, saved):
     """dlogits (N, V): see backend.cpu.cross_entropy_backward."""
-    return cross_entropy_into(array_module(dlosses).empty_like(saved[0]), dlosses, saved)
+    return cross_entropy_into(array_module(saved[0]).empty_like(saved[0]), dlosses, saved)
 
 
 def cross_entropy_into(dlogits, dlosses, saved):
@@ -61,10 +61,13 @@ def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index, label_s
     return losses, (x, weight, bias is not None, saved)
 
 
-def linear_cross_entropy_backward(dlosses, saved, out=None):
-    """(dx, dweight, dbias or None); dweight (V, C) is written into `out` if given."""
+def linear_cross_entropy_backward(dlosses, saved, out=None, keep=False):
+    """(dx, dweight, dbias or None); dweight (V, C) is written into `out` if given.
+
+    keep: use memory for a second (N, V) array, so that what was saved can be used again.
+    """
     x, weight, biased, saved = saved
-    dlogits = cross_entropy_into(saved[0], dlosses, saved)
+    dlogits = cross_entropy_backward(dlosses, saved) if keep else cross_entropy_into(saved[0], dlosses, saved)
     dweight = matmul(dlogits.T, x, out=out)
     return matmul(dlogits, weight), dweight, dlogits.sum(axis=0) if biased else None
 

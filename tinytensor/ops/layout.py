@@ -1,0 +1,48 @@
+"""Axes made one, a tensor laid out several times, and the triangles of a matrix."""
+
+import math
+from collections.abc import Sequence
+
+from tinytensor.ops.basic import reshape
+from tinytensor.ops.reduce import axes_of
+from tinytensor.ops.shape import broadcast_to
+from tinytensor.tensor import Tensor, record
+
+
+def flatten(a: Tensor, first: int = 0, last: int = -1) -> Tensor:
+    """The axes from `first` to `last`, both included, as one.   dL/da = dL/dy in a's shape"""
+    first, last = (*axes_of("flatten", a.shape, first), 0)[0], (*axes_of("flatten", a.shape, last), 0)[0]
+    if first > last:
+        raise ValueError(f"flatten: axis {first} comes after axis {last} of shape {a.shape}")
+    return reshape(a, (*a.shape[:first], math.prod(a.shape[first : last + 1]), *a.shape[last + 1 :]))
+
+
+def repeat(a: Tensor, *times) -> Tensor:
+    """The whole tensor `times[axis]` times along each axis, as torch.Tensor.repeat; more axes come in front.
+
+    dL/da = dL/dy summed over the repeats
+    """
+    times = tuple(times[0]) if len(times) == 1 and isinstance(times[0], Sequence) else times
+    if len(times) < a.ndim or min(times, default=0) < 0:
+        raise ValueError(f"repeat: {times} must say how often, for each of the {a.ndim} axes of shape {a.shape}")
+    shape = (*[1] * (len(times) - a.ndim), *a.shape)
+    pairs = zip(times, shape)
+    y = broadcast_to(reshape(a, [one for n in shape for one in (1, n)]), [one for pair in pairs for one in pair])
+    return reshape(y, [n * count for n, count in zip(shape, times)])
+
+
+def tril(a: Tensor, k: int = 0) -> Tensor:
+    """The last two axes' lower triangle, up to the k-th diagonal above the main one; 0 elsewhere.   So has dL/da"""
+    return _triangle("tril", a, k)
+
+
+def triu(a: Tensor, k: int = 0) -> Tensor:
+    """The last two axes' upper triangle, from the k-th diagonal above the main one on; 0 elsewhere.   So has dL/da"""
+    return _triangle("triu", a, k)
+
+
+def _triangle(name: str, a: Tensor, k: int) -> Tensor:
+    if a.ndim < 2:
+        raise ValueError(f"{name}: a matrix has a triangle; shape {a.shape} has fewer than two axes")
+    cut = a.xp.tril if name == "tril" else a.xp.triu
+    return record(name, cut(a.data, k), (a,), lambda g: (cut(g, k),))
