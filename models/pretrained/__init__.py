@@ -13,7 +13,7 @@ shards with an index; older ones pytorch_model.bin) and the tokenizer's files.
 A model's file imports its family's file here; these know nothing of the models.
 """
 
-from models.pretrained.folders import Published, save
+from models.pretrained.folders import Published, opened, save
 from models.pretrained.layout import Layout
 from models.pretrained.names import Names, Transposed
 from models.pretrained.weights import read_config, read_weights, write_folder

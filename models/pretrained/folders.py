@@ -1,9 +1,10 @@
 """Reading and writing folders in Hugging Face's layout, once for all models; the records say what differs."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Self
 
 from models.hub import newest_snapshot
@@ -37,13 +38,7 @@ class Published:
 
         The folder may be one of the hub's cache, of which the newest snapshot is read.
         """
-        folder = newest_snapshot(folder)
-        fields = read_config(folder)
-        if (kind := fields.get("model_type")) not in cls.kinds:
-            known = " and ".join(map(repr, cls.kinds))
-            raise ValueError(f"the config's model_type is {kind!r}; this model reads {known}")
-        names = LAYOUTS[kind].names(fields)
-        ours, arrays = LAYOUTS[kind].our_fields(fields, names.full(read_weights(folder)))
+        names, ours, arrays = opened(folder, cls.kinds)
         config = cls.config_class(**(ours | cls.needs | changes))
         with shapes_only():
             model = cls(config)
@@ -54,6 +49,20 @@ class Published:
             model.untrained = tuple(sorted({name.removeprefix(names.body).partition(".")[0] for name in absent}))
         model.load_state_dict(state, assign=True)
         return model.eval()
+
+
+def opened(folder: str | Path, kinds: Iterable[str], more: Mapping[str, str] = MappingProxyType({})):
+    """(table of names, fields of our config, arrays to be read by the table) of a folder with one of these kinds.
+
+    more: what the table shall have besides, such as the layers of a head.
+    """
+    folder = newest_snapshot(folder)
+    fields = read_config(folder)
+    if (kind := fields.get("model_type")) not in kinds:
+        raise ValueError(f"the config's model_type is {kind!r}; this model reads {' and '.join(map(repr, kinds))}")
+    names = LAYOUTS[kind].names(fields)
+    names = dataclasses.replace(names, table=names.table | more)
+    return names, *LAYOUTS[kind].our_fields(fields, names.full(read_weights(folder)))
 
 
 def save(model: Module, layout: Layout, folder: str | Path, more: Mapping[str, object],

@@ -8,19 +8,20 @@
   python -m train ask runs/finetune-1 "reverse: stressed"                       text2text: a text like those it learned,
   python -m train ask runs/finetune-1 "question: Who lost it? context: Mia."    as a T5 learns question and passage
   python -m train ask runs/finetune-1 --data questions.jsonl > answers.jsonl
+  python -m train ask bert-emotion-folder "What a day!"                         or a published model for such a task
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from train import finetune
+from train import finetune, published
 from train.flags import add_device_flag
 from train.tasks.examples import read_examples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a fine-tuning run")
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a fine-tuning run, or a published one")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="what to ask")
     parser.add_argument("--data", metavar="FILE", type=Path, help="examples, .csv, .tsv or .jsonl, for an answer each")
     add_device_flag(parser)
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     if bool(args.texts) == bool(args.data):
         raise ValueError("give either texts or --data FILE")
-    tuned = finetune.load(args.run)
+    tuned = (published if published.holds_one(args.run) else finetune).load(args.run)
     tuned.model.to(args.device)
     task = tuned.task
     if args.data:

@@ -1,0 +1,68 @@
+"""Fine-tuned models in folders of `transformers`, for `ask`: read where their head has our form (models/heads.py).
+
+The class that `architectures` names says the task, `id2label` the labels. Heads of other forms (DistilBERT's classifier
+has a ReLU, GPT-2 no place for "no answer") are refused by name.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from models import GPT
+from models.families import PUBLISHED
+from models.files import read_json
+from models.hub import newest_snapshot
+from models.pretrained import opened
+from models.tokenizers import load as load_tokenizer
+from train.checkpoint import check_vocabulary
+from train.finetune import FineTuned
+from train.tasks import Answer, Classify, Regress, Tag, Task
+
+CLASSIFY, TAG, ANSWER = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
+# by model_type and the end of the class's name: where the head's layers are, by our names for them
+TOKENS = {TAG: {"out": "classifier"}, ANSWER: {"out": "qa_outputs"}}
+HEADS = {
+    "bert": TOKENS | {CLASSIFY: {"out": "classifier"}},
+    "albert": TOKENS | {CLASSIFY: {"out": "classifier"}},
+    "roberta": TOKENS | {CLASSIFY: {"dense": "classifier.dense", "out": "classifier.out_proj"}},
+    "distilbert": TOKENS,
+    "gpt2": {CLASSIFY: {"out": "score"}, TAG: {"out": "classifier"}},
+    "openai-gpt": {CLASSIFY: {"out": "score"}},
+}
+
+
+def holds_one(folder: Path) -> bool:
+    """Whether a folder holds a published model, not a run."""
+    config = newest_snapshot(folder) / "config.json"
+    return config.exists() and "model_type" in read_json(config)
+
+
+def load(folder: Path) -> FineTuned:
+    """The model, with what it takes to ask it, in evaluation mode."""
+    folder = newest_snapshot(folder)
+    fields = read_json(folder / "config.json")
+    kind, name = fields["model_type"], (fields.get("architectures") or ["model without a head"])[0]
+    form = next((form for form in HEADS.get(kind, ()) if name.endswith(form)), None)
+    if form is None or fields.get("problem_type") == "multi_label_classification":
+        known = ", ".join(f"{kind}'s {'/'.join(forms)}" for kind, forms in HEADS.items())
+        what = name if form is None else f"{name} that gives a text several labels"
+        raise ValueError(f"{folder} holds a {what}, whose head is not of our form; ask reads {known}")
+    layers, family, tokenizer = HEADS[kind][form], PUBLISHED[kind], load_tokenizer(folder)
+    names, ours, arrays = opened(folder, [kind], layers)
+    model = family.model(family.config(**(ours | family.model.needs)))
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    body, inputs = family.reader(model, tokenizer, for_task=False)
+    task = _task(form, fields, len(arrays.get(f"{layers['out']}.weight", ())))
+    head = task.make_head(body, 0.0)
+    names = dataclasses.replace(names, body="body.gpt." if family.model is GPT else "body.")
+    optional = [*(["out.bias"] if layers["out"] == "score" else []), *([] if head.pooled else ["body.pooler.*"])]
+    head.load_state_dict(head.state_dict() | names.read(arrays, head.state_dict(), optional))
+    return FineTuned(head.eval(), task, inputs, family, 0.0)
+
+
+def _task(form: str, fields: dict, outputs: int) -> Task:
+    if form == ANSWER:
+        return Answer()
+    if form == CLASSIFY and (outputs == 1 or fields.get("problem_type") == "regression"):
+        return Regress(mean=0.0, deviation=1.0)
+    labels = tuple(str(fields.get("id2label", {}).get(str(i), f"LABEL_{i}")) for i in range(outputs))
+    return Tag(labels) if form == TAG else Classify(labels)
