@@ -8,11 +8,13 @@ What differs from BERT:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from models.bert import BERT, BERTConfig, BERTForPreTraining, Embeddings
-from models.config import check_positive, option
+from models.config import option
+from models.schema import Count, Few, Share
 from nn import Block
+from nn.layers import ACTIVATIONS
 
 
 @dataclass(frozen=True)
@@ -26,17 +28,16 @@ class ALBERTConfig(BERTConfig):
         "xxlarge": dict(layers=12, heads=64, width=4096),
     }
 
-    vocab_size: int = option(30000, "V, the number of different tokens")
-    dropout: float = option(0.0, "share dropped from embeddings and branches in training")
-    attention_dropout: float = option(0.0, "share of the attention probabilities dropped in training")
-    activation: str = option("gelu_tanh", "of the feed-forward networks")
-    embedding_width: int = option(128, "E, the width of the embedding tables")
-    groups: int = option(1, "of layers, each with parameters of its own")
-    inner: int = option(1, "blocks in a layer of a group")
+    vocab_size: Count = option(30000, "V, the number of different tokens")
+    dropout: Share = option(0.0, "share dropped from embeddings and branches in training")
+    attention_dropout: Share = option(0.0, "share of the attention probabilities dropped in training")
+    activation: Literal[*ACTIVATIONS] = option("gelu_tanh", "of the feed-forward networks")
+    embedding_width: Count = option(128, "E, the width of the embedding tables")
+    groups: Few = option(1, "of layers, each with parameters of its own")
+    inner: Few = option(1, "blocks in a layer of a group")
 
     def __post_init__(self):
         super().__post_init__()
-        check_positive(self, "embedding_width", "groups", "inner")
         if self.groups > self.layers:
             raise ValueError(f"{self.groups} groups are more than the {self.layers} layers they share")
 

@@ -13,14 +13,15 @@ RoBERTa, DistilBERT and ALBERT (files of those names) are this model with a few 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from models import pretrained
-from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
+from models.config import Config, option
 from models.contract import Body, Filler, Model, StaticBatch
 from models.pretrained import bert as published
+from models.schema import Count, Few, NotNegative, Share, Whole
 from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, init
 from nn.attention import Attention, attention_mask, check_heads
 from nn.layers import ACTIVATIONS
@@ -45,27 +46,24 @@ class BERTConfig(Config):
 
     presets: ClassVar[dict[str, dict]] = PRESETS
 
-    vocab_size: int = option(30522, "V, the number of different tokens")
-    context: int = option(512, "T, the longest input in tokens")
-    layers: int = option(12, "L, the number of transformer blocks")
-    heads: int = option(12, "H, the attention heads in a block")
-    width: int = option(768, "C, the length of the vectors between blocks")
-    hidden: int = option(0, "F, the width inside the feed-forward networks (0: four times C)")
-    token_types: int = option(2, "segments that are told apart")
-    dropout: float = option(0.1, "share dropped from embeddings and branches in training")
-    attention_dropout: float = option(0.1, "share of the attention probabilities dropped in training")
-    activation: str = option("gelu", f"of the feed-forward networks: {', '.join(ACTIVATIONS)}")
+    vocab_size: Count = option(30522, "V, the number of different tokens")
+    context: Count = option(512, "T, the longest input in tokens")
+    layers: Few = option(12, "L, the number of transformer blocks")
+    heads: Few = option(12, "H, the attention heads in a block")
+    width: Count = option(768, "C, the length of the vectors between blocks")
+    hidden: Whole = option(0, "F, the width inside the feed-forward networks (0: four times C)")
+    token_types: Whole = option(2, "segments that are told apart")
+    dropout: Share = option(0.1, "share dropped from embeddings and branches in training")
+    attention_dropout: Share = option(0.1, "share of the attention probabilities dropped in training")
+    activation: Literal[*ACTIVATIONS] = option("gelu", f"of the feed-forward networks: {', '.join(ACTIVATIONS)}")
     pooler: bool = option(True, "a layer that makes one vector of the first token's, for tasks about whole texts")
-    norm_eps: float = option(1e-12, "the layer norms' guard against division by zero")
-    init_std: float = option(0.02, "standard deviation of the first weights")
-    pad_id: int = option(0, "the token that fills up short rows")
+    norm_eps: NotNegative = option(1e-12, "the layer norms' guard against division by zero")
+    init_std: NotNegative = option(0.02, "standard deviation of the first weights")
+    pad_id: Whole = option(0, "the token that fills up short rows")
 
     def __post_init__(self):
-        check_positive(self, "vocab_size", "context", "layers", "heads", "width")
-        check_not_negative(self, "hidden", "token_types", "norm_eps", "init_std", "pad_id")
-        check_shares(self, "dropout", "attention_dropout")
+        super().__post_init__()
         check_heads(self.width, self.heads)
-        check_choice(self, "activation", ACTIVATIONS)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from models.bert import BERT, BERTConfig, BERTForPreTraining
 from models.config import option
+from models.schema import Few, Whole
 from nn import Block, Dropout
 
 
@@ -18,8 +19,8 @@ class DistilBERTConfig(BERTConfig):
 
     presets: ClassVar[dict[str, dict]] = {"base": dict(layers=6, heads=12, width=768)}
 
-    layers: int = option(6, "L, the number of transformer blocks")
-    token_types: int = option(0, "segments that are told apart: none")
+    layers: Few = option(6, "L, the number of transformer blocks")
+    token_types: Whole = option(0, "segments that are told apart: none")
     pooler: bool = option(False, "a layer that makes one vector of the first token's, for tasks about whole texts")
 
 

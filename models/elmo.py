@@ -14,13 +14,14 @@ Notable (arXiv:1802.05365; the published code is bilm-tf):
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 
-from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
+from models.config import Config, option
 from models.contract import Body, Model, StaticBatch
 from models.pretrained.elmo import read_published, write_published
+from models.schema import Count, Few, NotNegative, Range, Share, Whole
 from models.tokenizers import ElmoCharacters
 from nn import LSTM, Dropout, Embedding, Linear, Module, ScalarMix, init, shapes_only
 from nn.compression import storage
@@ -47,33 +48,29 @@ class ELMoConfig(Config):
 
     presets: ClassVar[dict[str, dict]] = PRESETS
 
-    vocab_size: int = option(793471, "V, the number of words the softmax tells apart (0: no softmax)")
-    width: int = option(512, "P, the length of token vectors and of each LSTM's output")
-    hidden: int = option(4096, "the cells of each LSTM; narrower outputs than that are projections")
-    layers: int = option(2, "L, the LSTM layers in each direction")
-    char_width: int = option(16, "the length of a character's vector")
+    vocab_size: Whole = option(793471, "V, the number of words the softmax tells apart (0: no softmax)")
+    width: Count = option(512, "P, the length of token vectors and of each LSTM's output")
+    hidden: Count = option(4096, "the cells of each LSTM; narrower outputs than that are projections")
+    layers: Few = option(2, "L, the LSTM layers in each direction")
+    char_width: Count = option(16, "the length of a character's vector")
     filters: str = option("1x32,2x32,3x64,4x128,5x256,6x512,7x1024", "the convolutions, as WIDTHxCOUNT", "LIST")
-    activation: str = option("relu", "of the convolutions: relu or tanh")
-    highways: int = option(2, "the highway layers above them")
+    activation: Literal["relu", "tanh"] = option("relu", "of the convolutions: relu or tanh")
+    highways: Annotated[int, Range(0, 10_000)] = option(2, "the highway layers above them")
     char_projection: bool = option(True, "a linear layer from the filters' answers to the width")
-    characters: int = option(50, "the longest word in bytes, its two marks included; the rest is cut off")
-    cell_clip: float = option(3.0, "the largest value of a cell (0: no limit)")
-    proj_clip: float = option(3.0, "the largest value of a projected output (0: no limit)")
+    characters: Few = option(50, "the longest word in bytes, its two marks included; the rest is cut off")
+    cell_clip: NotNegative = option(3.0, "the largest value of a cell (0: no limit)")
+    proj_clip: NotNegative = option(3.0, "the largest value of a projected output (0: no limit)")
     skip: bool = option(True, "layers above the first add their input to their output")
-    dropout: float = option(0.1, "share dropped from each LSTM layer's input and the last one's output in training")
-    softmax: str = option("full", f"how words are predicted: {', '.join(SOFTMAXES)}")
-    samples: int = option(8192, "the words a sampled softmax compares with")
+    dropout: Share = option(0.1, "share dropped from each LSTM layer's input and the last one's output in training")
+    softmax: Literal[*SOFTMAXES] = option("full", f"how words are predicted: {', '.join(SOFTMAXES)}")
+    samples: Count = option(8192, "the words a sampled softmax compares with")
     mix_norm: bool = option(False, "a task sees each layer with mean 0 and variance 1 over the batch")
-    mix_dropout: float = option(0.0, "share dropped from what a task's mix gives it, in training")
-    mix_l2: float = option(0.0, "how strongly a task's weights of the layers are pulled to the plain average")
+    mix_dropout: Share = option(0.0, "share dropped from what a task's mix gives it, in training")
+    mix_l2: NotNegative = option(0.0, "how strongly a task's weights of the layers are pulled to the plain average")
     cutoffs: str = option("", "where an adaptive softmax cuts the vocabulary, as N,N,... [V/8, V/2]", "LIST")
 
     def __post_init__(self):
-        check_positive(self, "width", "hidden", "layers", "char_width")
-        check_not_negative(self, "vocab_size", "highways", "cell_clip", "proj_clip", "mix_l2")
-        check_shares(self, "dropout", "mix_dropout")
-        check_choice(self, "activation", ("relu", "tanh"))
-        check_choice(self, "softmax", SOFTMAXES)
+        super().__post_init__()
         if self.width > self.hidden:
             raise ValueError(f"width {self.width} is more than the {self.hidden} hidden cells; lower it to that")
         widest = max(width for width, _ in self.filter_pairs)

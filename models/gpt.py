@@ -18,12 +18,13 @@ Options beyond these (as in nanoGPT): no biases, an output table of its own, oth
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from models import pretrained
-from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
+from models.config import Config, option
 from models.contract import LeftToRight, Model
 from models.pretrained import gpt as published
+from models.schema import Count, Few, NotNegative, Share, Whole
 from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, KVCache, LayerNorm, Linear, Module, init
 from nn.attention import Attention, check_heads, positions_of
@@ -60,28 +61,25 @@ class GPTConfig(Config):
 
     presets: ClassVar[dict[str, dict]] = PRESETS
 
-    vocab_size: int = option(50257, "V, the number of different tokens")
-    context: int = option(1024, "T, the longest input in tokens")
-    layers: int = option(12, "L, the number of transformer blocks")
-    heads: int = option(12, "H, the attention heads in a block")
-    width: int = option(768, "C, the length of the vectors between blocks")
-    hidden: int = option(0, "F, the length inside the feed-forward networks (0: 4 x width)")
-    dropout: float = option(0.0, "share dropped from embeddings, attention probabilities and branches in training")
+    vocab_size: Count = option(50257, "V, the number of different tokens")
+    context: Count = option(1024, "T, the longest input in tokens")
+    layers: Few = option(12, "L, the number of transformer blocks")
+    heads: Few = option(12, "H, the attention heads in a block")
+    width: Count = option(768, "C, the length of the vectors between blocks")
+    hidden: Whole = option(0, "F, the length inside the feed-forward networks (0: 4 x width)")
+    dropout: Share = option(0.0, "share dropped from embeddings, attention probabilities and branches in training")
     bias: bool = option(True, "biases in linear layers and layer norms")
     tied: bool = option(True, "use the token embedding as the output table too")
-    activation: str = option("gelu_tanh", "of the feed-forward networks: gelu_tanh (GPT-2's), gelu, relu, silu")
+    activation: Literal[*ACTIVATIONS] = option("gelu_tanh", f"of the feed-forward networks: {', '.join(ACTIVATIONS)}")
     post_norm: bool = option(False, "normalize after each branch, as GPT-1, not before it")
-    window: int = option(0, "positions that every second block sees, as in GPT-3 (0: all blocks see all)")
-    norm_eps: float = option(1e-5, "added to the variance in layer norms")
-    init_std: float = option(0.02, "standard deviation of the first weights; narrow models learn faster from more")
+    window: Whole = option(0, "positions that every second block sees, as in GPT-3 (0: all blocks see all)")
+    norm_eps: NotNegative = option(1e-5, "added to the variance in layer norms")
+    init_std: NotNegative = option(0.02, "deviation of the first weights; narrow models learn faster from more")
     recompute: bool = option(False, "find attention probabilities again in backward: slower, for long contexts")
 
     def __post_init__(self):
-        check_positive(self, "vocab_size", "context", "layers", "heads", "width")
-        check_not_negative(self, "hidden", "window", "norm_eps", "init_std")
-        check_shares(self, "dropout")
+        super().__post_init__()
         check_heads(self.width, self.heads)
-        check_choice(self, "activation", ACTIVATIONS)
 
 
 class GPT(Module, Model, LeftToRight, pretrained.Published):

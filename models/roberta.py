@@ -12,6 +12,7 @@ import numpy as np
 
 from models.bert import BERT, PRESETS, BERTConfig, BERTForPreTraining, Embeddings
 from models.config import option
+from models.schema import Count, NotNegative, Whole
 from tinytensor import backend
 
 
@@ -21,10 +22,10 @@ class RoBERTaConfig(BERTConfig):
 
     presets: ClassVar[dict[str, dict]] = {name: PRESETS[name] for name in ("base", "large")}
 
-    vocab_size: int = option(50265, "V, the number of different tokens")
-    token_types: int = option(1, "segments that are told apart")
-    norm_eps: float = option(1e-5, "the layer norms' guard against division by zero")
-    pad_id: int = option(1, "the token that fills up short rows")
+    vocab_size: Count = option(50265, "V, the number of different tokens")
+    token_types: Whole = option(1, "segments that are told apart")
+    norm_eps: NotNegative = option(1e-5, "the layer norms' guard against division by zero")
+    pad_id: Whole = option(1, "the token that fills up short rows")
 
 
 class RoBERTa(BERT):

@@ -48,11 +48,15 @@ class Range:
         return ""
 
 
-Id = Annotated[int, Range(0, 2**31 - 1)]  # of a token; and whatever else counts from 0
-Count = Annotated[int, Range(1, 2**31 - 1)]
-Seed = Annotated[int, Range(0, 2**63 - 1)]
-Few = Annotated[int, Range(1, 10_000)]  # of what takes time or a line each: layers, heads, rounds
+MANY = 100_000_000  # what is counted here never comes to more: tokens of a vocabulary, steps, widths
+Count = Annotated[int, Range(1, MANY)]
+Whole = Annotated[int, Range(0, MANY)]
+Few = Annotated[int, Range(1, 10_000)]  # of what takes time or memory each: layers, heads, repetitions
+Size = Annotated[int, Range(0, 2**63 - 1)]  # of files; and any other number that is no count
 Share = Annotated[float, Range(0, 1, below=True)]  # of what is left out
+Part = Annotated[float, Range(0, 1)]
+Portion = Annotated[float, Range(0, 1, above=True, below=True)]
+Chance = Annotated[float, Range(0, 1, above=True)]
 Positive = Annotated[float, Range(0, above=True)]
 NotNegative = Annotated[float, Range(0)]
 PLAIN = {int: Range(-(2**63), 2**63 - 1), float: Range()}
@@ -91,7 +95,7 @@ def check(value: object, kind: object, what: str, others: bool = False):
     if origin is Literal:
         if any(type(value) is type(word) and value == word for word in inner):
             return value
-        raise ValueError(f"unknown {what} {shown(value)}; choose from {', '.join(map(str, inner))}")
+        raise ValueError(f"{what} must be one of {', '.join(map(str, inner))}, not {shown(value)}")
     if origin in (typing.Union, types.UnionType):
         return _one_of(value, inner, what, others)
     if dataclasses.is_dataclass(kind):
@@ -110,6 +114,14 @@ def check(value: object, kind: object, what: str, others: bool = False):
             raise ValueError(f"{what} must be a list of {len(inner)}, not of {len(value)}")
         return tuple(check(each, of, f"{what}[{i}]", others) for i, (each, of) in enumerate(zip(value, inner)))
     return value
+
+
+def plain_of(kind: object) -> type:
+    """The type that values of a kind have: int of Count | None, str of Literal["a", "b"]."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return next(plain_of(one) for one in inner if one is not types.NoneType)
+    return type(inner[0]) if origin is Literal else inner[0] if origin is Annotated else origin or kind
 
 
 def _range_of(kind: object) -> tuple[type | None, Range | None]:

@@ -18,14 +18,15 @@ import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
 from models import pretrained
-from models.config import Config, check_choice, check_not_negative, check_positive, check_shares, option
+from models.config import Config, option
 from models.contract import Model, Writer
 from models.pretrained import t5 as published
+from models.schema import Count, Few, NotNegative, Range, Share, Whole
 from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init
 from nn.attention import Attention, KeysValues, attention_mask
@@ -55,34 +56,31 @@ class T5Config(Config):
 
     presets: ClassVar[dict[str, dict]] = PRESETS
 
-    vocab_size: int = option(32128, "V, the number of different tokens")
-    layers: int = option(6, "L, the encoder's transformer blocks")
-    decoder_layers: int = option(0, "the decoder's blocks (0: as many as the encoder's)")
-    heads: int = option(8, "H, the attention heads in a block")
-    head_width: int = option(64, "D, the length of a head's queries, keys and values")
-    width: int = option(512, "C, the length of the vectors between blocks")
-    hidden: int = option(2048, "F, the inner width of the feed-forward networks")
-    buckets: int = option(32, "how many numbers for the distances between positions a head has")
-    max_distance: int = option(128, "distances from this one on share the last bucket")
-    activation: str = option("relu", "of the feed-forward networks: relu, gelu_tanh (v1.1's), gelu, silu")
+    vocab_size: Count = option(32128, "V, the number of different tokens")
+    layers: Few = option(6, "L, the encoder's transformer blocks")
+    decoder_layers: Whole = option(0, "the decoder's blocks (0: as many as the encoder's)")
+    heads: Few = option(8, "H, the attention heads in a block")
+    head_width: Count = option(64, "D, the length of a head's queries, keys and values")
+    width: Count = option(512, "C, the length of the vectors between blocks")
+    hidden: Count = option(2048, "F, the inner width of the feed-forward networks")
+    buckets: Annotated[int, Range(4, 10_000)] = option(32, "a head's numbers for the distances between positions")
+    max_distance: Count = option(128, "distances from this one on share the last bucket")
+    activation: Literal[*ACTIVATIONS] = option("relu", f"of the feed-forward networks: {', '.join(ACTIVATIONS)}")
     gated: bool = option(False, "multiply the activation by a second projection (v1.1)")
     tied: bool = option(True, "use the token embedding as the output table too (not in v1.1)")
-    dropout: float = option(0.0, "share dropped from embeddings, probabilities, branches and inside the networks")
-    norm_eps: float = option(1e-6, "added to the mean square in the norms")
-    pad_id: int = option(0, "the token that fills up short rows, and that every output starts from")
-    eos_id: int = option(1, "the token that ends inputs and outputs")
+    dropout: Share = option(0.0, "share dropped from embeddings, probabilities, branches and inside the networks")
+    norm_eps: NotNegative = option(1e-6, "added to the mean square in the norms")
+    pad_id: Whole = option(0, "the token that fills up short rows, and that every output starts from")
+    eos_id: Whole = option(1, "the token that ends inputs and outputs")
 
     def __post_init__(self):
-        check_positive(self, "vocab_size", "layers", "heads", "head_width", "width", "hidden")
-        check_not_negative(self, "decoder_layers", "norm_eps")
-        if self.buckets < 4 or self.buckets % 2:
-            raise ValueError(f"buckets must be an even number from 4 on, not {self.buckets}")
+        super().__post_init__()
+        if self.buckets % 2:
+            raise ValueError(f"buckets must be an even number, not {self.buckets}")
         if self.max_distance <= self.buckets // 2:
             raise ValueError(f"max_distance {self.max_distance} must be more than half of the {self.buckets} buckets")
-        check_shares(self, "dropout")
-        check_choice(self, "activation", ACTIVATIONS)
         for name, token in (("pad_id", self.pad_id), ("eos_id", self.eos_id)):
-            if not 0 <= token < self.vocab_size:
+            if token >= self.vocab_size:
                 raise ValueError(f"{name} {token} is outside the vocabulary of {self.vocab_size} tokens")
 
 

@@ -15,16 +15,17 @@ import numpy as np
 
 from tinytensor import Tensor, backend
 
-_shapes_only = ContextVar("shapes_only", default=False)  # each thread has its own
+_shapes_only = ContextVar("shapes_only", default=None)  # what counts the parameters; each thread has its own
 
 
 @contextlib.contextmanager
-def shapes_only() -> Iterator[None]:
+def shapes_only(most: int | None = None) -> Iterator[None]:
     """Models built inside this block have shapes but no memory (every parameter is one zero, repeated by strides).
 
     So the parameters of a 175-billion parameter model can be counted on a laptop.
+    most: how many arrays of weights there are; a model with more parameters is refused as soon as it has them.
     """
-    before = _shapes_only.set(True)
+    before = _shapes_only.set(itertools.count() if most is None else iter(range(most)))
     try:
         yield
     finally:
@@ -49,7 +50,9 @@ class Parameter(Tensor):
     @classmethod
     def make(cls, shape: tuple[int, ...], fill: Callable[[tuple[int, ...]], np.ndarray]) -> Parameter:
         """A float32 parameter filled by an initializer (nn/init.py), which is not even called under shapes_only()."""
-        if _shapes_only.get():
+        if (places := _shapes_only.get()) is not None:
+            if next(places, None) is None:
+                raise ValueError("this model has more parameters than there are weights")
             return cls(np.broadcast_to(np.float32(0), shape))
         return cls(fill(shape).astype(np.float32, copy=False))
 

@@ -44,10 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     if name not in COMMANDS:
         return overview().parse_args(arguments) and 2  # prints help, or names what is wrong, and ends the program
     command = importlib.import_module(f"train.commands.{name}")
-    form = dict(description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = dict(description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, exit_on_error=False)
     parser = argparse.ArgumentParser(prog=f"{called()} {name}", **form)
     command.add_arguments(parser)
-    return status_of(command.main, parser.parse_args(arguments[1:]))
+    return status_of(lambda words: command.main(parser.parse_args(words)), arguments[1:])
 
 
 def called() -> str:
@@ -82,15 +82,15 @@ def overview() -> argparse.ArgumentParser:
     return parser
 
 
-def status_of(command, args: argparse.Namespace) -> int:
-    """The exit status of command(args), which prints one sentence where something went wrong."""
+def status_of(command, arguments: list[str]) -> int:
+    """The exit status of command(arguments), which prints one sentence where something went wrong."""
     from tinytensor.processes import WorkerDied
 
     try:
         with warnings.catch_warnings():  # one that means the user is a sentence, without the place in our code
             warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
-            command(args)
-    except (ValueError, WorkerDied, FloatingPointError) as error:
+            command(arguments)
+    except (ValueError, argparse.ArgumentError, WorkerDied, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read the output, such as `head`, has had enough

@@ -15,17 +15,19 @@ files of different steps behind that do not fit together.
 import dataclasses
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from models import ELMo
 from models.families import FAMILIES, PUBLISHED, Family
-from models.files import read_json, read_metadata, read_safetensors, write_json, write_safetensors
+from models.files import parse_json, read_json, read_metadata, read_safetensors, write_json, write_safetensors
 from models.hub import newest_snapshot
+from models.schema import checked
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
-from nn import Module
+from nn import Module, shapes_only
 from nn.compression import is_quantized, storage
 from tinytensor import backend
 
@@ -67,7 +69,7 @@ def load_trainer(run: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict]:
     """(parts, progress) as save_trainer was given them, the part "model" among them; one without arrays is empty."""
     arrays = read_arrays(run / TRAINER)
     try:
-        progress = json.loads(read_metadata(run / TRAINER)["progress"])
+        progress = parse_json(read_metadata(run / TRAINER)["progress"], run / TRAINER)
     except (KeyError, ValueError):
         raise ValueError(f"{run / TRAINER} does not say how far the run was; it is no checkpoint of ours") from None
     parts = defaultdict(dict)
@@ -86,7 +88,7 @@ def load_config(run: Path) -> tuple[Family, object]:
     if family not in FAMILIES:
         raise ValueError(f"{path} describes a model of the family {family!r}; known are {', '.join(FAMILIES)}")
     shape = {name: value for name, value in fields.items() if name not in ("family", "smaller")}
-    return FAMILIES[family], made_from(FAMILIES[family].config, shape, path)
+    return FAMILIES[family], checked(FAMILIES[family].config, shape, path)
 
 
 def family_in(folder: Path) -> str | None:
@@ -97,24 +99,25 @@ def family_in(folder: Path) -> str | None:
         return None
 
 
-def made_from(config_class: type, fields: dict, path: Path):
-    """A dataclass from what a JSON file says its fields are."""
-    known = {field.name for field in dataclasses.fields(config_class)}
-    try:
-        if unknown := fields.keys() - known:
-            raise ValueError(f"a {config_class.__name__} has no {', '.join(sorted(unknown))}")
-        return config_class(**fields)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not hold the settings of this run: {error}") from None
+@dataclasses.dataclass
+class Kind:
+    """What a config.json says of the kind of model that it describes."""
+
+    family: str | None = None  # of one of our runs
+    smaller: bool | None = None
+    model_type: str | None = None  # of a published one
 
 
 def read_config(folder: Path) -> dict:
+    """The fields of a folder's config.json, those of Kind among them checked."""
     path = folder / "config.json"
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the folder of a run, such as runs/gpt-1")
     if not path.exists():
         raise ValueError(f"{folder} is not a run: it has no config.json")
-    return read_json(path, "the settings of a model")
+    fields = read_json(path, "the settings of a model")
+    checked(Kind, fields, path, others=True)
+    return fields
 
 
 def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
@@ -133,9 +136,8 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     kind = read_config(folder).get("model_type")
     if kind is None:
         family, config = load_config(folder)
-        model = family.model(config)
         path = folder / WEIGHTS[which]
-        load_weights(model, read_arrays(path), path)
+        model = made_for(lambda: family.model(config), read_arrays(path), path)
     elif kind in PUBLISHED:
         model = PUBLISHED[kind].model.from_pretrained(folder)
     else:
@@ -146,11 +148,19 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
 
 
 def blank_model(run: Path) -> Module:
-    """A run's model with the layers that its last checkpoint has, before any weights."""
+    """A run's model with the layers that its last checkpoint has, ready to go back to it."""
     family, config = load_config(run)
-    model = family.model(config)
-    if is_smaller(run):
-        storage.fit(model, load_trainer(run)[0]["model"])
+    return made_for(lambda: family.model(config), load_trainer(run)[0]["model"], run / TRAINER)
+
+
+def made_for(make: Callable[[], Module], arrays: dict[str, np.ndarray], path: Path) -> Module:
+    """A model that has the weights of a file. No memory is taken, nor much time, for one that does not fit to them."""
+    try:
+        with shapes_only(most=2 * len(arrays)):
+            model = make()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    load_weights(model, arrays, path, assign=True)
     return model
 
 
@@ -160,13 +170,13 @@ def check_learns(model: Module, source: Path) -> None:
         raise ValueError(f"the weights of {source} are integers, which do not learn; name the run it was made from")
 
 
-def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path) -> None:
-    """Give a model what arrays_of wrote into a run's file; those of a smaller model change its layers first."""
+def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path, assign: bool = False) -> None:
+    """Give a model what arrays_of wrote into a run's file; those of a smaller model change its layers first.
+
+    assign: as in load_state_dict.
+    """
     try:
-        if is_smaller(path.parent):
-            storage.load(model, arrays)
-        else:
-            model.load_state_dict(arrays)
+        (storage.load if is_smaller(path.parent) else Module.load_state_dict)(model, arrays, assign)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -7,18 +7,20 @@ are. A fine-tuned model's folder is a run's, with the task and the body's family
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 import tinytensor as tt
-from models.config import check_not_negative, check_positive, check_shares, option
+from models.config import option
 from models.contract import Model
 from models.families import FAMILIES, Family, family_of
 from models.files import read_json, write_json
 from models.inputs import TextInputs
+from models.schema import Count, Few, NotNegative, Share, Size, Whole, check_fields, checked
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
-from nn import evaluating
+from nn import evaluating, shapes_only
 from nn.compression import storage
 from nn.compression.lora import add_adapters, merge
 from tinytensor import backend
@@ -90,51 +92,45 @@ class FineTuneReport(Report):
 class FineTuneConfig:
     """How a model is adapted to a task, beside how it is trained."""
 
-    epochs: int = option(3, "times to go through the examples")
-    max_length: int = option(0, "tokens a text is cut to (0: the context)")
-    head_dropout: float = option(0.1, "dropout before the head")
+    epochs: Few = option(3, "times to go through the examples")
+    max_length: Whole = option(0, "tokens a text is cut to (0: the context)")
+    head_dropout: Share = option(0.1, "dropout before the head")
     frozen: bool = option(False, "train the head only (and an ELMo's mix of its layers)")
-    lora: int = option(0, "train low-rank adapters of this rank and the head, and nothing else (0: train all)")
-    language_loss: float = option(0.5, "the share of a GPT's own loss that goes on counting")
-    cap: int = option(0, "text2text: the most examples of one task that an epoch takes, drawn anew each time (0: all)")
+    lora: Whole = option(0, "train low-rank adapters of this rank and the head, and nothing else (0: train all)")
+    language_loss: NotNegative = option(0.5, "the share of a GPT's own loss that goes on counting")
+    cap: Whole = option(0, "text2text: the most examples of one task in an epoch, drawn anew each time (0: all)")
     both_orders: bool = option(False, "read pairs in both orders: for likeness, which has no direction")
 
     def __post_init__(self):
-        check_positive(self, "epochs")
-        check_not_negative(self, "max_length", "lora", "language_loss", "cap")
-        check_shares(self, "head_dropout")
+        check_fields(self)
         if self.lora and self.frozen:
             raise ValueError("--lora is the rank of the adapters to train, at least 1, and not together with --frozen")
 
 
 def begin(
-    folder: Path, pretrained: tuple[Model, Tokenizer], task: Task, examples: list[dict], held_out: list[dict],
-    config: FineTuneConfig, settings: dict, *, smaller: bool = False, going_on: bool = False,
+    folder: Path, pretrained: tuple[Model, Tokenizer] | None, task: Task, examples: list[dict], held_out: list[dict],
+    config: FineTuneConfig, settings: dict, *, smaller: bool = False,
 ) -> Trainer:
-    """A trainer that is ready to fine-tune, in an existing empty folder; or, if going_on, in that of a run.
+    """A trainer that is ready to fine-tune, in an existing empty folder; or to go on, in that of a run.
 
-    pretrained: the model and its tokenizer.   settings: fields of TrainConfig; steps and evaluations follow from the
-    epochs.   smaller: whether the model was pruned or shrunk: its files are then read with nn/compression.
+    pretrained: the model and its tokenizer; None: what the run's last checkpoint has.   settings: fields of
+    TrainConfig; steps and evaluations follow from the epochs.   smaller: whether the model was pruned or shrunk: its
+    files are then read with nn/compression.
     """
     TrainConfig(**({"steps": 1} | settings))  # bad values are named before any work is done
-    model, tokenizer = pretrained
-    family, seed = family_of(model), settings.get("seed", 0)
+    going_on, seed = pretrained is None, settings.get("seed", 0)
+    family = FAMILIES[read_saved(folder).body] if going_on else family_of(pretrained[0])
     if family.body is None and config.frozen:
         raise ValueError(f"--frozen trains the head only, and a {family.model.__name__} has none; leave it out")
     task, examples, held_out = put_for(family, task, examples, held_out, config.both_orders)
-    with tt.random.seeded(seed, 3):  # a GPT gets marks of its own
-        body, inputs = family.reader(model, tokenizer, config.max_length)
-    body.requires_grad_(not config.frozen)
-    if family.body:
-        body.go_on_learning(0.0 if config.frozen else config.language_loss)
-    with tt.random.seeded(seed, 1):
-        head = task.make_head(body, config.head_dropout)
-    tuned = FineTuned(head, task, inputs, family, config.head_dropout, config.lora)
-    if going_on and checkpoint.is_smaller(folder):
-        _fit(head, checkpoint.load_trainer(folder)[0]["model"])
-    if config.lora:
-        with tt.random.seeded(seed, 2):
-            add_adapters(head, config.lora, trained=HEAD)
+    if going_on:
+        arrays = checkpoint.load_trainer(folder)[0]["model"]
+        fit = arrays if checkpoint.is_smaller(folder) else None
+        with shapes_only(most=2 * len(arrays)):
+            tuned = _with_head(family, blank(folder), task, config, seed, fit)
+        checkpoint.load_weights(tuned.model, arrays, folder / checkpoint.TRAINER, assign=True)
+    else:
+        tuned = _with_head(family, pretrained, task, config, seed)
     rows, held_out_rows = tuned.rows(examples), tuned.rows(held_out)
     batch = settings.get("batch", 16)
     objective = Labelled(tuned.pad, batch, seed, config.cap)
@@ -144,9 +140,27 @@ def begin(
     training = TrainConfig(**(every | settings))
     if not going_on:
         save(folder, tuned, smaller)
-        tokenizer.save(folder)
+        tuned.inputs.tokenizer.save(folder)
     report = FineTuneReport(folder, steps, tuned, held_out, per_epoch)
-    return Trainer(head, objective, rows, held_out_rows, training, folder, report)
+    return Trainer(tuned.model, objective, rows, held_out_rows, training, folder, report)
+
+
+def _with_head(family: Family, pretrained: tuple[Model, Tokenizer], task: Task, config: FineTuneConfig, seed: int,
+               arrays: dict[str, np.ndarray] | None = None) -> FineTuned:  # fmt: skip
+    """A pretrained model that is to learn a task.   arrays: of a smaller one's file, which say what layers it has."""
+    with tt.random.seeded(seed, 3):  # a GPT gets marks of its own
+        body, inputs = family.reader(*pretrained, config.max_length)
+    body.requires_grad_(not config.frozen)
+    if family.body:
+        body.go_on_learning(0.0 if config.frozen else config.language_loss)
+    with tt.random.seeded(seed, 1):
+        head = task.make_head(body, config.head_dropout)
+    if arrays is not None:
+        _fit(head, arrays)
+    if config.lora:
+        with tt.random.seeded(seed, 2):
+            add_adapters(head, config.lora, trained=HEAD)
+    return FineTuned(head, task, inputs, family, config.head_dropout, config.lora)
 
 
 def put_for(family: Family, task: Task, examples: list[dict], held_out: list[dict],
@@ -170,50 +184,60 @@ def put_for(family: Family, task: Task, examples: list[dict], held_out: list[dic
     return task, examples, held_out
 
 
+@dataclass
+class Saved:
+    """What the config.json of a fine-tuned model holds."""
+
+    family: Literal["finetuned"]
+    task: Literal[*TASKS]
+    task_settings: dict
+    body: Literal[*FAMILIES]
+    body_config: dict
+    max_length: Whole
+    dropout: Share
+    lora: Whole = 0
+    smaller: bool = True  # those of older runs may be
+
+
 def save(folder: Path, tuned: FineTuned, smaller: bool = False) -> None:
     """config.json of a fine-tuned model."""
-    write_json(folder / "config.json", {
-        "family": "finetuned", "smaller": smaller,
-        "task": tuned.task.kind, "task_settings": dataclasses.asdict(tuned.task),
-        "body": tuned.family.name, "body_config": dataclasses.asdict(tuned.model.config),
-        "max_length": tuned.inputs.max_length, "dropout": tuned.dropout, "lora": tuned.lora,
-    })  # fmt: skip
+    task, config = map(dataclasses.asdict, (tuned.task, tuned.model.config))
+    how = tuned.inputs.max_length, tuned.dropout, tuned.lora
+    saved = Saved("finetuned", tuned.task.kind, task, tuned.family.name, config, *how, smaller)
+    write_json(folder / "config.json", dataclasses.asdict(saved))
+
+
+def read_saved(folder: Path) -> Saved:
+    fields = checkpoint.read_config(folder)
+    if fields.get("family") != "finetuned":
+        raise ValueError(f"{folder} is no fine-tuned model; make one with: python -m train finetune {folder}")
+    return checked(Saved, fields, folder / "config.json")
 
 
 def blank(folder: Path) -> tuple[Model, Tokenizer]:
     """What `begin` takes, for the run in a folder: its model without anything that it has learned."""
-    about = checkpoint.read_config(folder)
-    if about.get("family") != "finetuned":
-        raise ValueError(f"{folder} is no fine-tuned model; make one with: python -m train finetune {folder}")
-    try:
-        family = FAMILIES[about["body"]]
-        model = family.model(family.config(**about["body_config"]))
-    except (KeyError, TypeError) as error:
-        raise _not_described(folder, error) from None
-    return model, load_tokenizer(folder)
+    saved = read_saved(folder)
+    family = FAMILIES[saved.body]
+    return family.model(checked(family.config, saved.body_config, folder / "config.json")), load_tokenizer(folder)
 
 
 def load(folder: Path, which: str = "last") -> FineTuned:
     """The model in the folder of a fine-tuning run, with its last or best weights."""
-    (model, tokenizer), about = blank(folder), checkpoint.read_config(folder)
-    family = family_of(model)
-    try:
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in about["task_settings"].items()}
-        task = TASKS[about["task"]](**values)
-        max_length, dropout = about["max_length"], about["dropout"]
-    except (KeyError, TypeError) as error:
-        raise _not_described(folder, error) from None
-    body, inputs = family.reader(model, tokenizer, max_length)
-    path = folder / checkpoint.WEIGHTS[which]
-    head, arrays = task.make_head(body, dropout), checkpoint.read_arrays(path)
-    if lora := about.get("lora"):
-        if checkpoint.is_smaller(folder):
+    saved, path = read_saved(folder), folder / checkpoint.WEIGHTS[which]
+    family, arrays = FAMILIES[saved.body], checkpoint.read_arrays(path)
+    task = checked(TASKS[saved.task], saved.task_settings, folder / "config.json")
+
+    with shapes_only(most=2 * len(arrays)):
+        body, inputs = family.reader(*blank(folder), saved.max_length)
+        head = task.make_head(body, saved.dropout)
+        if saved.lora and saved.smaller:
             _fit(head, arrays)
-        add_adapters(head, lora)
-    checkpoint.load_weights(head, arrays, path)
-    if lora:
+        if saved.lora:
+            add_adapters(head, saved.lora)
+    checkpoint.load_weights(head, arrays, path, assign=True)
+    if saved.lora:
         merge(head)
-    return FineTuned(head.eval(), task, inputs, family, dropout)
+    return FineTuned(head.eval(), task, inputs, family, saved.dropout)
 
 
 def _fit(head: Model, arrays: dict[str, np.ndarray]) -> None:
@@ -221,17 +245,23 @@ def _fit(head: Model, arrays: dict[str, np.ndarray]) -> None:
     storage.fit(head, {name.replace(".base.", "."): array for name, array in arrays.items()})
 
 
-def _not_described(folder: Path, error: Exception) -> ValueError:
-    return ValueError(f"{folder / 'config.json'} does not describe a fine-tuned model: {error}")
+@dataclass(frozen=True, kw_only=True)
+class Record(FineTuneConfig):
+    """What a run was asked to do, as the command wrote it down."""
+
+    task: str
+    data: str | None
+    held_out: str | None
+    fresh: bool
+    examples: Count
+    train: dict
+    checksum: Size
 
 
 def read_record(folder: Path) -> dict:
-    """What a run was asked to do, as the command wrote it down."""
+    """The fields of the Record in a run's folder."""
     if not (folder / RECORD).exists():
         raise ValueError(f"{folder} has no {RECORD}, which says what a run was fine-tuned on")
-    record = read_json(folder / RECORD, f"what {folder} was fine-tuned on")
-    try:
-        files = {name: record[name] and Path(record[name]) for name in ("data", "held_out")}
-        return record | files | {name: record[name] for name in ("task", "train", "checksum")}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / RECORD} does not say what {folder} was fine-tuned on: {error}") from None
+    record = vars(checked(Record, read_json(folder / RECORD, f"what {folder} was fine-tuned on"), folder / RECORD))
+    checked(TrainConfig, record["train"], folder / RECORD)
+    return record | {name: record[name] and Path(record[name]) for name in ("data", "held_out")}

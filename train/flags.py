@@ -2,8 +2,9 @@
 
 import argparse
 import dataclasses
-import typing
+from collections.abc import Callable
 
+from models.schema import check, fields_of, plain_of
 from tinytensor import backend
 
 
@@ -15,29 +16,37 @@ def add_config_flags(parser: argparse.ArgumentParser, title: str, config_class: 
     defaults: shown in the help where they differ from the fields' own.
     """
     group = parser.add_argument_group(title)
-    types = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         if field.name in skip:
             continue
         default = (defaults or {}).get(field.name, field.default)
-        kind = next(kind for kind in (*typing.get_args(types[field.name]), types[field.name]) if kind is not type(None))
+        kind = fields_of(config_class)[field.name]
         if kind is bool:
             default, how = "on" if default else "off", dict(action=argparse.BooleanOptionalAction)
         else:
-            how = dict(type=kind, metavar=field.metadata["metavar"] or _METAVARS[kind])
+            how = dict(type=typed(kind), metavar=field.metadata["metavar"] or _METAVARS[plain_of(kind)])
         help = field.metadata["help"] + ("" if default in (None, "") else f" [{default}]")
         group.add_argument("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS, help=help, **how)
+
+
+def typed(kind: object) -> Callable[[str], object]:
+    """A flag's `type`: reads its value and holds it against an annotation (models/schema.py)."""
+    plain = plain_of(kind)
+
+    def value_of(text: str):
+        value = plain(text)
+        try:
+            return check(value, kind, "it")
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(error) from None
+
+    value_of.__name__ = plain.__name__  # argparse says what "two" is an invalid value of
+    return value_of
 
 
 def add_device_flag(parser: argparse.ArgumentParser) -> None:
     """--device, for commands that compute without training."""
     parser.add_argument("--device", choices=backend.DEVICES, default="cpu", help="where to compute: cpu, cuda [cpu]")
-
-
-def check_at_least_1(args: argparse.Namespace, *names: str) -> None:
-    for name in names:
-        if (value := vars(args)[name]) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
 
 
 def given(args: argparse.Namespace, config_class: type) -> dict:

@@ -6,18 +6,19 @@ and calls `start`, then `train`; what it does with the trained model is its own 
 
 import argparse
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tinytensor as tt
 from models.families import family_of
 from models.files import read_json, write_json, write_text
+from models.schema import Count, checked
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module
 from train import checkpoint, runs
 from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus, open_corpus
-from train.flags import add_config_flags, given
+from train.flags import add_config_flags, given, typed
 from train.recipes import Recipe
 from train.report import HINT, Report
 from train.trainer import TrainConfig, Trainer
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     usual = for_text if for_stories == for_text else f"{for_stories} for the stories, {for_text} for your own text"
     add("--data", metavar="PATH", help="a UTF-8 text file or a folder of them [built-in stories]")
     add("--val", metavar="PATH", help="the text to hold out [the last tenth of every file of --data]")
-    add("--stories", metavar="N", type=int, help=f"how many characters of stories to make [{recipe.stories}]")
+    add("--stories", metavar="N", type=typed(Count), help=f"how many characters of stories to make [{recipe.stories}]")
     add("--out", metavar="RUN", type=Path, help=f"the run's folder, made by this command [runs/{family}-N]")
     add("--overwrite", action="store_true", help="empty the --out folder if it exists")
     add("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
@@ -95,7 +96,7 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
     config = TrainConfig(**(recipe.training | given(args, TrainConfig)))
     settings = objective.settings(**given(args, objective.settings))
     first, tokenizer = _first_weights(args, recipe) if args.init else (None, None)
-    named = args.preset and dataclasses.asdict(record.config.preset(args.preset))
+    named = args.preset is not None and dataclasses.asdict(record.config.preset(args.preset))
     shape = dataclasses.asdict(first.config) if first else (named or recipe.model) | given(args, record.config)
     record.config(**shape)  # bad values are named before any file is read
     source = _source(args, recipe)
@@ -139,7 +140,8 @@ def _resume(args: argparse.Namespace, recipe: Recipe) -> Job:
     config = dataclasses.replace(was, **given(args, TrainConfig))
     tokenizer = load_tokenizer(folder)
     checkpoint.check_vocabulary(tokenizer, model_config.vocab_size)
-    job = _job(recipe, checkpoint.blank_model(folder), tokenizer, open_corpus(folder), config, settings, folder)
+    corpus = open_corpus(folder, len(tokenizer.tokens))
+    job = _job(recipe, checkpoint.blank_model(folder), tokenizer, corpus, config, settings, folder)
     job.trainer.restore()
     if (done := job.trainer.progress.step) >= config.steps:
         raise ValueError(f"{folder} has all of its {config.steps} steps; ask for more with --steps")
@@ -192,9 +194,17 @@ def _save_settings(folder: Path, data: str | None, config: TrainConfig, settings
     write_json(folder / "trainer.json", said)
 
 
+@dataclass
+class Saved:
+    """What a run's trainer.json holds."""
+
+    train: TrainConfig
+    data: str | None = None
+    objective: dict = field(default_factory=dict)
+
+
 def load_settings(folder: Path, settings: type) -> tuple[str | None, TrainConfig, object]:
     """(path of its data or None, how it was trained, the settings of its objective), as a run's folder says."""
     path = folder / "trainer.json"
-    said = read_json(path, "the settings of this run")
-    config = checkpoint.made_from(TrainConfig, said.get("train"), path)
-    return said.get("data"), config, checkpoint.made_from(settings, said.get("objective", {}), path)
+    said = checked(Saved, read_json(path, "the settings of this run"), path)
+    return said.data, said.train, checked(settings, said.objective, path)

@@ -6,14 +6,16 @@ for it here. A recipe is what `python -m train FAMILY` starts from; flags change
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 
 from models.bert import PRESETS as BERTS
-from models.config import Config, check_choice, check_positive, option
+from models.config import Config, option
 from models.elmo import PRESETS as ELMOS
 from models.elmo import ELMoConfig
 from models.families import FAMILIES, Family
+from models.schema import Count, Portion, Range, check_fields
 from models.t5 import T5Config
 from models.tokenizers import ByteLevelBPE, Bytes, Characters, ElmoCharacters, Tokenizer, Unigram, WordPiece, Words
 from train.data.documents import SentenceEncoder
@@ -35,25 +37,25 @@ class NoSettings:
 class TextToText:
     """What to learn from plain text, and on how much of it at a time."""
 
-    objective: str = option("spans", "what to learn: spans (write what was cut out), next (the text that follows), "
-                            "prefix (the rest), deshuffle (the tokens in order)")  # fmt: skip
-    context: int = option(128, "the longest input of the encoder in training; the model itself takes any")
-    density: float = option(0.15, "spans: the share of the tokens that is cut out")
-    mean_span: float = option(3.0, "spans: the mean length of what is cut out, in tokens")
+    objective: Literal["spans", "next", "prefix", "deshuffle"] = option(
+        "spans", "what to learn: spans (write what was cut out), next (the text that follows), prefix (the rest), "
+        "deshuffle (the tokens in order)")  # fmt: skip
+    context: Count = option(128, "the longest input of the encoder in training; the model itself takes any")
+    density: Portion = option(0.15, "spans: the share of the tokens that is cut out")
+    mean_span: Annotated[float, Range(1)] = option(3.0, "spans: the mean length of what is cut out, in tokens")
 
     def __post_init__(self):
-        check_choice(self, "objective", ("spans", "next", "prefix", "deshuffle"))
-        check_positive(self, "context")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
 class BothWays:
     """How the text is read."""
 
-    context: int = option(20, "words in a row of a batch; gradients go back that far, while the state goes on")
+    context: Count = option(20, "words in a row of a batch; gradients go back that far, while the state goes on")
 
     def __post_init__(self):
-        check_positive(self, "context")
+        check_fields(self)
 
 
 def causal(model: Config, training: TrainConfig, settings: NoSettings, tokenizer: Tokenizer) -> Causal:

@@ -15,11 +15,13 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 
 import tinytensor as tt
-from models.config import check_choice, check_not_negative, check_positive, check_shares, option
+from models.config import option
+from models.schema import Count, Few, NotNegative, Positive, Range, Share, Size, Whole, check_fields, checked
 from nn import Module, evaluating
 from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count, share
@@ -37,39 +39,34 @@ DTYPES = ("float32", "bfloat16", "float16")
 class TrainConfig:
     """How to train."""
 
-    steps: int = option(2000, "updates to make in all")
-    batch: int = option(12, "sequences in a batch")
-    accumulate: int = option(1, "batches whose gradients are added up for one update")
-    optimizer: str = option("adamw", f"how to update: {', '.join(OPTIMIZERS)} "
+    steps: Count = option(2000, "updates to make in all")
+    batch: Count = option(12, "sequences in a batch")
+    accumulate: Few = option(1, "batches whose gradients are added up for one update")
+    optimizer: Literal[*OPTIMIZERS] = option("adamw", f"how to update: {', '.join(OPTIMIZERS)} "
                             "(T5's: lr is then a share of each parameter's own size)")  # fmt: skip
-    lr: float = option(1e-3, "the highest learning rate")
-    min_lr: float = option(1e-4, "the learning rate at the end (cosine and linear schedules)")
-    warmup: int = option(100, "updates over which the learning rate rises")
-    schedule: str = option("cosine", f"how it falls after that: {', '.join(SHAPES)}")
-    beta1: float = option(0.9, "AdamW's memory for gradients")
-    beta2: float = option(0.99, "AdamW's memory for squared gradients")
-    eps: float = option(1e-8, "AdamW's guard against division by zero")
-    momentum: float = option(0.9, "SGD's memory for gradients")
-    weight_decay: float = option(0.1, "how strongly matrices are pulled towards zero")
-    clip: float = option(1.0, "longest gradient; longer ones are scaled down (0: never)")
-    eval_every: int = option(250, "updates between evaluations on the held-out part")
-    eval_batches: int = option(40, "batches in each of those (the last one takes the whole held-out part)")
-    save_every: int = option(250, "updates between checkpoints")
-    log_every: int = option(10, "updates between lines in metrics.jsonl")
-    seed: int = option(0, "of the first weights, the batches and dropout")
-    workers: int = option(0, "threads or processes that share each batch (0: one per core)")
-    worker_kind: str = option("auto", f"what they are: {', '.join(KINDS)} (auto takes the faster)")
-    device: str = option("cpu", f"where the model computes: {', '.join(backend.DEVICES)}")
-    dtype: str = option("float32", f"in what precision: {', '.join(DTYPES)} (the narrow ones on a GPU)")
+    lr: NotNegative = option(1e-3, "the highest learning rate")
+    min_lr: NotNegative = option(1e-4, "the learning rate at the end (cosine and linear schedules)")
+    warmup: Whole = option(100, "updates over which the learning rate rises")
+    schedule: Literal[*SHAPES] = option("cosine", f"how it falls after that: {', '.join(SHAPES)}")
+    beta1: Share = option(0.9, "AdamW's memory for gradients")
+    beta2: Share = option(0.99, "AdamW's memory for squared gradients")
+    eps: NotNegative = option(1e-8, "AdamW's guard against division by zero")
+    momentum: Share = option(0.9, "SGD's memory for gradients")
+    weight_decay: NotNegative = option(0.1, "how strongly matrices are pulled towards zero")
+    clip: NotNegative = option(1.0, "longest gradient; longer ones are scaled down (0: never)")
+    eval_every: Count = option(250, "updates between evaluations on the held-out part")
+    eval_batches: Count = option(40, "batches in each of those (the last one takes the whole held-out part)")
+    save_every: Count = option(250, "updates between checkpoints")
+    log_every: Count = option(10, "updates between lines in metrics.jsonl")
+    seed: Size = option(0, "of the first weights, the batches and dropout")
+    workers: Annotated[int, Range(0, 1024)] = option(0, "threads or processes that share each batch (0: one per core)")
+    worker_kind: Literal[*KINDS] = option("auto", f"what they are: {', '.join(KINDS)} (auto takes the faster)")
+    device: Literal[*backend.DEVICES] = option("cpu", f"where the model computes: {', '.join(backend.DEVICES)}")
+    dtype: Literal[*DTYPES] = option("float32", f"in what precision: {', '.join(DTYPES)} (the narrow ones on a GPU)")
     graph: bool = option(False, "on a GPU: record a step once and repeat it as a whole, which helps small models")
 
     def __post_init__(self):
-        check_positive(self, "steps", "batch", "accumulate", "eval_every", "eval_batches", "save_every", "log_every")
-        check_not_negative(self, "workers", "seed", "warmup", "eps", "weight_decay", "clip")
-        check_shares(self, "beta1", "beta2", "momentum")
-        check_choice(self, "optimizer", OPTIMIZERS)
-        check_choice(self, "device", backend.DEVICES)
-        check_choice(self, "dtype", DTYPES)
+        check_fields(self)
         choose_kind(self.worker_kind, self.workers)
         if self.device == "cpu" and (narrow := self.dtype) != "float32":
             raise ValueError(f"dtype {narrow} is slower than float32 on a CPU; leave out --dtype, or add --device cuda")
@@ -114,11 +111,11 @@ def communicator(kind: str, workers: int) -> Communicator:
 class Progress:
     """How far a run is; saved with each checkpoint."""
 
-    step: int = 0
-    best_loss: float = math.inf
-    best_step: int = 0
-    seconds: float = 0.0  # spent training, over all resumptions
-    loss_scale: float = 2.0**15  # for float16, see train/precision.py
+    step: Whole = 0
+    best_loss: Annotated[float, Range(high=math.inf)] = math.inf
+    best_step: Whole = 0
+    seconds: NotNegative = 0.0  # spent training, over all resumptions
+    loss_scale: Positive = 2.0**15  # for float16, see train/precision.py
 
 
 class Trainer:
@@ -159,7 +156,7 @@ class Trainer:
     def restore(self) -> None:
         """Go back to the run's last checkpoint."""
         parts, progress = checkpoint.load_trainer(self.run)
-        self.progress = checkpoint.made_from(Progress, progress, self.run / checkpoint.TRAINER)
+        self.progress = checked(Progress, progress, self.run / checkpoint.TRAINER)
         with self.flat.full_precision():
             checkpoint.load_weights(self.model, parts["model"], self.run / checkpoint.TRAINER)
         self.config.make_optimizer(self.flat).check_state(parts["optimizer"])

@@ -10,6 +10,7 @@ import numpy as np
 
 from models.config import option
 from models.generate import filters
+from models.schema import Chance, Count, Few, NotNegative, Part, Positive, check_fields
 from tinytensor import random
 
 
@@ -17,32 +18,17 @@ from tinytensor import random
 class Sampling:
     """How to choose a token. The defaults draw from the model's own distribution."""
 
-    temperature: float = option(1.0, "the scores are divided by it; 0 takes the most probable token, 1 is as trained")
-    top_k: int | None = option(None, "choose among the K most probable tokens only")
-    top_p: float | None = option(None, "among the fewest most probable tokens whose probabilities add up to P")
-    min_p: float | None = option(None, "among tokens at least P times as probable as the most probable one")
-    typical_p: float | None = option(None, "among tokens of the most ordinary surprise, adding up to P")
-    repetition_penalty: float = option(1.0, "divides positive scores of tokens in the text, multiplies negative ones")
+    temperature: NotNegative = option(1.0, "the scores are divided by it; 0: the most probable token, 1: as trained")
+    top_k: Count | None = option(None, "choose among the K most probable tokens only")
+    top_p: Chance | None = option(None, "among the fewest most probable tokens whose probabilities add up to P")
+    min_p: Part | None = option(None, "among tokens at least P times as probable as the most probable one")
+    typical_p: Chance | None = option(None, "among tokens of the most ordinary surprise, adding up to P")
+    repetition_penalty: Positive = option(1.0, "divides positive scores of tokens in the text, multiplies others")
     presence_penalty: float = option(0.0, "subtracted from the scores of tokens that have been written, prompt aside")
-    no_repeat_ngram: int | None = option(None, "never write the same N tokens in a row twice")
+    no_repeat_ngram: Few | None = option(None, "never write the same N tokens in a row twice")
 
     def __post_init__(self):
-        if not self.temperature >= 0:
-            given = f"temperature {self.temperature}"
-            raise ValueError(f"{given} is not a number >= 0; 0 is greedy, 1 the model's own mixture")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k {self.top_k} leaves nothing to choose from; it must be at least 1")
-        for name, share in (("top_p", self.top_p), ("typical_p", self.typical_p)):
-            if share is not None and not 0 < share <= 1:
-                raise ValueError(f"{name} {share} must be in (0, 1]")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p {self.min_p} must be in [0, 1]")
-        if not self.repetition_penalty > 0:
-            raise ValueError(f"repetition_penalty {self.repetition_penalty} must be above 0; 1 changes nothing")
-        if not np.isfinite(self.presence_penalty):
-            raise ValueError(f"presence_penalty {self.presence_penalty} must be a number; 0 changes nothing")
-        if self.no_repeat_ngram is not None and self.no_repeat_ngram < 1:
-            raise ValueError(f"no_repeat_ngram {self.no_repeat_ngram} must be at least 1")
+        check_fields(self)
 
     def penalize(self, scores: np.ndarray, ids: np.ndarray, mask: np.ndarray | None, prompt: int) -> np.ndarray:
         """scores (B, V) after penalties for what stands in ids (B, T), whose first `prompt` columns are the prompt."""

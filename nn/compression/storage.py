@@ -38,8 +38,11 @@ def state(model: Module) -> dict[str, np.ndarray]:
     return arrays
 
 
-def load(model: Module, arrays: dict[str, np.ndarray]) -> None:
-    """Give the model the weights of a file, and first the shapes, the kinds of layers and the masks they need."""
+def load(model: Module, arrays: dict[str, np.ndarray], assign: bool = False) -> None:
+    """Give the model the weights of a file, and first the shapes, the kinds of layers and the masks they need.
+
+    assign: as in load_state_dict.
+    """
     fit(model, arrays)
     values = {name: array for name, array in arrays.items() if not name.endswith(MASK)}
     for name, parameter in model.named_parameters():
@@ -49,7 +52,7 @@ def load(model: Module, arrays: dict[str, np.ndarray]) -> None:
                 raise ValueError(f"the mask of {name} keeps {mask.sum()} values, but the file has {array.size}")
             values[name] = np.zeros(mask.shape, array.dtype)
             values[name][mask] = array
-    model.load_state_dict(values)
+    model.load_state_dict(values, assign)
 
 
 def fit(model: Module, arrays: dict[str, np.ndarray]) -> None:
@@ -80,7 +83,7 @@ def fit(model: Module, arrays: dict[str, np.ndarray]) -> None:
     for name, parameter in model.named_parameters():
         parameter.data = backend.to_device(parameter.data, device)
         bits = arrays.get(name + MASK)
-        if bits is not None and bits.shape[:-1] == parameter.shape[:-1]:
+        if bits is not None and bits.shape == (*parameter.shape[:-1], -(-parameter.shape[-1] // 8)):
             mask = np.unpackbits(bits, axis=-1, count=parameter.shape[-1]).astype(bool)
             parameter.mask = backend.to_device(mask, parameter.device)
 

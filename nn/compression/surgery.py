@@ -65,6 +65,9 @@ def replace_modules(model: Module, change: Callable[[Module], Module]) -> None:
 
 def part_of(parameter: Parameter, kept: np.ndarray, axis: int = 0) -> Parameter:
     """A new parameter with the slices `kept` of another, and with their mask if it still masks anything."""
+    if 0 in parameter.data.strides:  # built under shapes_only(), and so it stays
+        shape = (*parameter.shape[:axis], len(kept), *parameter.shape[axis + 1 :])
+        return Parameter(np.broadcast_to(parameter.dtype.type(0), shape), parameter.requires_grad)
     kept = parameter.xp.asarray(kept)
     part = Parameter(parameter.xp.ascontiguousarray(parameter.data.take(kept, axis)), parameter.requires_grad)
     if parameter.mask is not None and not (mask := parameter.mask.take(kept, axis)).all():

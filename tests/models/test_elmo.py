@@ -341,10 +341,10 @@ def test_the_models_own_mix_takes_its_layers_and_mask():
         (dict(filters="1x4,2"), "filters '1x4,2' must be like 1x32,2x32,3x64"),
         (dict(filters="9x4", characters=8), "a filter 9 wide does not fit into words of 8 characters"),
         (dict(char_projection=False), "without char_projection the 9 filters must be the width, 6"),
-        (dict(softmax="fast"), "unknown softmax 'fast'; choose from full, sampled, adaptive"),
-        (dict(dropout=1.0), r"dropout must be a share in \[0, 1\), not 1.0"),
+        (dict(softmax="fast"), "softmax must be one of full, sampled, adaptive"),
+        (dict(dropout=1.0), r"dropout must be less than 1, not 1.0"),
         (dict(layers=0), "layers must be at least 1, not 0"),
-        (dict(cell_clip=-1.0), "cell_clip must not be negative: -1.0"),
+        (dict(cell_clip=-1.0), "cell_clip must be at least 0, not -1.0"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(changes, sentence):

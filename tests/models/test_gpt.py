@@ -148,7 +148,7 @@ def test_a_preset_can_be_changed_and_an_unknown_one_is_named():
 @pytest.mark.parametrize(
     "field, value, message",
     [("layers", 0, "layers must be at least 1, not 0"), ("vocab_size", -1, "vocab_size must be at least 1, not -1"),
-     ("dropout", 1.0, r"dropout must be a share in \[0, 1\), not 1.0"),
+     ("dropout", 1.0, r"dropout must be less than 1, not 1.0"),
      ("width", 130, "width 130 is not divisible by heads 4; try 128 or 132")],
 )  # fmt: skip
 def test_bad_shapes_are_named(field, value, message):

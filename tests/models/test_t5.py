@@ -90,10 +90,11 @@ def test_presets_have_the_published_number_of_parameters(preset, count):
 
 @pytest.mark.parametrize(
     "field, value, message",
-    [("layers", 0, "layers must be at least 1, not 0"), ("decoder_layers", -1, "decoder_layers must not be negative"),
-     ("dropout", 1.0, r"dropout must be a share in \[0, 1\), not 1.0"), ("buckets", 7, "even number from 4 on, not 7"),
+    [("layers", 0, "layers must be at least 1, not 0"),
+    ("decoder_layers", -1, "decoder_layers must be at least 0, not -1"),
+     ("dropout", 1.0, r"dropout must be less than 1, not 1.0"), ("buckets", 7, "buckets must be an even number, not 7"),
      ("max_distance", 4, "max_distance 4 must be more than half of the 8 buckets"),
-     ("activation", "gelu_new", "unknown activation 'gelu_new'; choose from gelu, gelu_tanh"),
+     ("activation", "gelu_new", "activation must be one of gelu, gelu_tanh"),
      ("eos_id", 23, "eos_id 23 is outside the vocabulary of 23 tokens")],
 )  # fmt: skip
 def test_bad_shapes_are_named(field, value, message):

@@ -240,14 +240,14 @@ def test_pictures_of_the_comparison_are_drawn(trained, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prune", "--amount", 1.5], "amount 1.5 is not a share"),
+        (["prune", "--amount", 1.5], "argument --amount: it must be at most 1, not 1.5"),
         (["prune", "--by", "movement"], "use --when cubic"),
         (["prune", "--what", "layers", "--when", "cubic"], "layers and 2:4 patterns go at once; use --when one-shot"),
         (["quantize", "--bits", 9], "bits must be 2 to 8, not 9"),
         (["quantize", "--bits", 4, "--group", 3], "an even number of neighbours"),
-        (["quantize", "--limit", 0], "--limit must be at least 1, not 0"),
+        (["quantize", "--limit", 0], "argument --limit: it must be at least 1, not 0"),
         (["prune", "--task", "roles"], "--task is about runs that were fine-tuned for a task, which .* was not"),
-        (["distill", "--written", -3], "--written must not be negative, not -3"),
+        (["distill", "--written", -3], "argument --written: it must be at least 0, not -3"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_a_folder_is_made(trained, tmp_path, arguments, message, capsys):

@@ -119,9 +119,9 @@ def test_a_network_whose_training_was_stopped_counts_for_nothing(trained, tmp_pa
 
 def test_shares_and_numbers_that_make_no_sense_are_refused(trained, capsys):  # noqa: F811
     for flags, sentence in (
-        (["--take", "nan"], "--take nan is not a share in (0, 1)"),
-        (["--seeds", 0], "--seeds must be at least 1, not 0"),
-        (["--limit", 0], "--limit must be at least 1, not 0"),
+        (["--take", "nan"], "argument --take: it must be a finite number, not nan"),
+        (["--seeds", 0], "argument --seeds: it must be at least 1, not 0"),
+        (["--limit", 0], "argument --limit: it must be at least 1, not 0"),
     ):
         assert command("lottery", trained, *flags) == 2
         assert sentence in capsys.readouterr().err

@@ -12,10 +12,11 @@ import dataclasses
 
 import tinytensor as tt
 from models.contract import Writer
+from models.schema import Chance, Count, Few, Whole
 from nn.compression.surgery import stacks
 from train.compression import compare
 from train.compression.distill import Distillation, DistillConfig, TeacherWritten, make_student, written_by
-from train.flags import add_config_flags, given
+from train.flags import add_config_flags, given, typed
 from train.trainer import TrainConfig
 
 TRAINING = dict(steps=1000, lr=1e-3, warmup=50)
@@ -25,10 +26,10 @@ PROMPT = 8  # tokens of the training text that each of the teacher's texts begin
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     compare.add_arguments(parser, "distilled")
-    add("--layers", metavar="N", type=int, help="layers of the student [half of the teacher's]")
-    add("--keep", metavar="X", type=float, default=1.0, help="share of the neurons that the student keeps [1.0]")
-    add("--width", metavar="N", type=int, help="train a new student of this width, with projections")
-    add("--written", metavar="N", type=int, default=0,
+    add("--layers", metavar="N", type=typed(Few), help="layers of the student [half of the teacher's]")
+    add("--keep", metavar="X", type=typed(Chance), default=1.0, help="share of the neurons that it keeps [1.0]")
+    add("--width", metavar="N", type=typed(Count), help="train a new student of this width, with projections")
+    add("--written", metavar="N", type=typed(Whole), default=0,
         help="let the student learn from N texts that the teacher wrote (any N for a T5: from its answers)")
     add("--alone", action=argparse.BooleanOptionalAction, default=True,
         help="also train the same student without the teacher [on]")
@@ -45,8 +46,6 @@ def main(args: argparse.Namespace) -> None:
     config = source.training(args, TRAINING)
     student = _student(args, source, config.seed)
     both = Distillation(student, teacher, follow)  # what does not fit is named here
-    if args.written < 0:
-        raise ValueError(f"--written must not be negative, not {args.written}: it is a number of texts")
     if args.written and not isinstance(teacher, Writer):
         raise ValueError(f"--written needs a teacher that writes, which a {source.family} does not")
     with compare.new_run(dataclasses.replace(source, model=student), args.out, "distilled", args.overwrite) as folder:
@@ -74,8 +73,6 @@ def _student(args: argparse.Namespace, source: compare.Source, seed: int):
     """Some of the teacher's layers, or a new model of another width."""
     teacher = source.model
     layers = args.layers or max(1, len(stacks(teacher)[0]) // 2)
-    if not 0 < args.keep <= 1:
-        raise ValueError(f"--keep {args.keep} is not a share in (0, 1]")
     if args.width is None:
         return make_student(teacher, layers, args.keep)
     if source.fine_tuned:

@@ -13,11 +13,12 @@ import numpy as np
 
 from models.files import replace_file
 from models.pretrained.text_vectors import POOLS, text_vectors
+from models.schema import Count
 from models.sentences import split_sentences
 from train import checkpoint
 from train.data.text import TextFiles
 from train.embedding import embed, nearest, normalized, reader
-from train.flags import add_device_flag, check_at_least_1
+from train.flags import add_device_flag, typed
 from train.runs import newest_run
 
 
@@ -27,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="PATH", type=Path, help="a run or a published folder [the newest bert run]")
     parser.add_argument("--pool", choices=POOLS, help="a text's vector: its tokens' mean, [CLS]'s, or their maximum "
                         "[what the folder says, else mean]")
-    parser.add_argument("--top", metavar="N", type=int, default=5, help="sentences to show [5]")
-    parser.add_argument("--batch", metavar="N", type=int, default=32, help="sentences read at once [32]")
+    parser.add_argument("--top", metavar="N", type=typed(Count), default=5, help="sentences to show [5]")
+    parser.add_argument("--batch", metavar="N", type=typed(Count), default=32, help="sentences read at once [32]")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write all sentences and vectors into this .npz file")
     add_device_flag(parser)
 
@@ -36,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     if args.query is None and args.out is None:
         raise ValueError("give something to look for, or --out FILE to keep the vectors")
-    check_at_least_1(args, "top", "batch")
     if args.out and args.out.suffix != ".npz":
         raise ValueError(f"--out {args.out} must end in .npz, NumPy's format for several arrays")
     how = text_vectors(args.model or newest_run("bert"))

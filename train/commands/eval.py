@@ -11,10 +11,11 @@ import math
 from pathlib import Path
 
 from models.families import family_of
+from models.schema import Count, Whole
 from train import checkpoint, pretrain
 from train.data.corpus import encode_text, open_corpus
 from train.data.text import TextFiles
-from train.flags import add_device_flag, check_at_least_1
+from train.flags import add_device_flag, typed
 from train.objectives.bidirectional import Bidirectional
 from train.objectives.windows import Causal
 from train.recipes import OBJECTIVES
@@ -25,16 +26,15 @@ from train.trainer import TrainConfig, evaluate_on_all_cores
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run, or a published GPT's")
     parser.add_argument("--data", metavar="PATH", help="a text file or a folder of them [what the run held out]")
-    parser.add_argument("--batch", metavar="N", type=int, default=16, help="windows evaluated at once [16]")
-    parser.add_argument("--stride", metavar="N", type=int, default=0, help="of a GPT: tokens from one window to the "
-        "next; with fewer than the context, windows overlap and each token (but the first ones) is predicted from at "
-        "least the difference [the context]")  # fmt: skip
+    parser.add_argument("--batch", metavar="N", type=typed(Count), default=16, help="windows evaluated at once [16]")
+    parser.add_argument("--stride", metavar="N", type=typed(Whole), default=0, help="of a GPT: tokens from one window "
+        "to the next; with fewer than the context, windows overlap and each token (but the first ones) is predicted "
+        "from at least the difference [the context]")  # fmt: skip
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
     add_device_flag(parser)
 
 
 def main(args: argparse.Namespace) -> None:
-    check_at_least_1(args, "batch")
     model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
     model.to(args.device)
     objective = _objective(args, model, tokenizer)
@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
             print(files.passed_over_sentence())
         tokens, split = encode_text(files.read(), tokenizer)
     elif (args.run / "corpus.json").exists():
-        corpus = open_corpus(args.run)
+        corpus = open_corpus(args.run, len(tokenizer.tokens))
         tokens, split = corpus.val, corpus.val_split
     else:
         raise ValueError(f"{args.run} has no text that it held out; name one with --data")

@@ -11,9 +11,10 @@ import numpy as np
 
 import tinytensor as tt
 from models.contract import Filler
+from models.schema import Count
 from tinytensor import backend
 from train import checkpoint
-from train.flags import add_device_flag, check_at_least_1
+from train.flags import add_device_flag, typed
 from train.runs import newest_run
 
 
@@ -21,12 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", metavar="TEXT", help="a text with [MASK] (or <mask>) where words are missing")
     parser.add_argument("--model", metavar="PATH", type=Path, help="a run or a published folder [the newest bert run]")
     parser.add_argument("--pair", metavar="TEXT", help="a second text that comes after the first")
-    parser.add_argument("--top", metavar="N", type=int, default=5, help="guesses to show for each [5]")
+    parser.add_argument("--top", metavar="N", type=typed(Count), default=5, help="guesses to show for each [5]")
     add_device_flag(parser)
 
 
 def main(args: argparse.Namespace) -> None:
-    check_at_least_1(args, "top")
     model, tokenizer = checkpoint.load_model(args.model or newest_run("bert"))
     if not isinstance(model, Filler):
         raise ValueError(f"a {type(model).__name__} fills in no words; give a BERT, RoBERTa, DistilBERT or ALBERT")

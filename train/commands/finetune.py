@@ -21,11 +21,12 @@ from pathlib import Path
 import tinytensor as tt
 from models import ELMo, ELMoConfig
 from models.files import write_json
+from models.schema import Count
 from train import checkpoint, finetune, runs
 from train.data import toys
 from train.data.stories import tasks as stories_tasks
 from train.finetune import FineTuneConfig
-from train.flags import add_config_flags, given
+from train.flags import add_config_flags, given, typed
 from train.plots import draw_confusion
 from train.tasks import TASKS
 from train.tasks.examples import checksum, examples_of
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"one of the stories' sets ({sets}), for a T5 also {toy_sets}, or with --data a kind ({kinds})")
     add("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv or .jsonl")
     add("--held-out", metavar="FILE", type=Path, help="examples to measure on [a tenth of --data]")
-    add("--examples", metavar="N", type=int,
+    add("--examples", metavar="N", type=typed(Count),
         help="to make from the stories, or of a toy; half as many, at most 500, are held out [1000]")
     add("--out", metavar="RUN", type=Path, help="the new run's folder [runs/finetune-N]")
     add("--overwrite", action="store_true", help="empty the --out folder if it exists")
@@ -119,7 +120,7 @@ def _resume(args: argparse.Namespace) -> Trainer:
     names = [field.name for field in dataclasses.fields(FineTuneConfig)]
     config = FineTuneConfig(**({name: record[name] for name in names} | given(args, FineTuneConfig)))
     settings, task = record["train"] | given(args, TrainConfig), TASKS[kind].of(*examples)
-    trainer = finetune.begin(folder, finetune.blank(folder), task, *examples, config, settings, going_on=True)
+    trainer = finetune.begin(folder, None, task, *examples, config, settings)
     trainer.restore()
     done, steps = trainer.progress.step, trainer.config.steps
     if done >= steps:

@@ -9,26 +9,24 @@ Everything is trained anew, 1 + 4 x rounds networks for each seed, so the run sh
 import argparse
 
 from models.files import write_text
+from models.schema import Few, Portion, Whole
 from train.compression import compare
 from train.compression.lottery import Experiment, Outcome
-from train.flags import add_config_flags, check_at_least_1
+from train.flags import add_config_flags, typed
 from train.trainer import TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     compare.add_arguments(parser, "lottery")
-    add("--rounds", metavar="N", type=int, default=6, help="rounds of pruning [6]")
-    add("--take", metavar="X", type=float, default=0.4, help="share of what is left that a round takes [0.4]")
-    add("--rewind", metavar="N", type=int, help="the step that weights are set back to; 0: the first [a tenth of all]")
-    add("--seeds", metavar="N", type=int, default=3, help="repetitions, for error bars [3]")
+    add("--rounds", metavar="N", type=typed(Few), default=6, help="rounds of pruning [6]")
+    add("--take", metavar="X", type=typed(Portion), default=0.4, help="share of what is left that a round takes [0.4]")
+    add("--rewind", metavar="N", type=typed(Whole), help="the step that weights go back to; 0: the first [a tenth]")
+    add("--seeds", metavar="N", type=typed(Few), default=3, help="repetitions, for error bars [3]")
     add_config_flags(parser, "the training of each network", TrainConfig, {"steps": "the run's own, like all others"})
 
 
 def main(args: argparse.Namespace) -> None:
-    check_at_least_1(args, "limit", "rounds", "seeds")
-    if not 0 < args.take < 1:
-        raise ValueError(f"--take {args.take} is not a share in (0, 1)")
     source = compare.open_source(args)
     config = source.training(args)
     rewind = config.steps // 10 if args.rewind is None else args.rewind

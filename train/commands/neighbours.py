@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from models.schema import Count
 from models.sentences import WORD
 from train import checkpoint
 from train.data.stories import corpus
 from train.data.text import TextFiles
 from train.embedding import features, nearest, normalized, reader
-from train.flags import add_device_flag, check_at_least_1
+from train.flags import add_device_flag, typed
 
 STARRED = re.compile(r"\*([^*\s]+)\*")
 
@@ -27,14 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run or a published model")
     parser.add_argument("sentences", metavar="SENTENCE", nargs="+", help="sentences with *stars* around a word")
     parser.add_argument("--data", metavar="PATH", help="the text to look in [built-in stories]")
-    parser.add_argument("--lines", metavar="N", type=int, default=2000, help="how many of its lines to read [2000]")
-    parser.add_argument("--top", metavar="N", type=int, default=5, help="words to show [5]")
+    parser.add_argument("--lines", metavar="N", type=typed(Count), default=2000, help="lines of it to read [2000]")
+    parser.add_argument("--top", metavar="N", type=typed(Count), default=5, help="words to show [5]")
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
     add_device_flag(parser)
 
 
 def main(args: argparse.Namespace) -> None:
-    check_at_least_1(args, "lines", "top")
     queries = [starred(sentence) for sentence in args.sentences]
     model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
     body, inputs = reader(model, tokenizer)

@@ -12,10 +12,11 @@ import copy
 from functools import partial
 
 import tinytensor as tt
+from models.schema import Few, Part
 from nn.compression.prune import BY, WHAT, prune, rounds, shrink
 from train.compression import compare
 from train.compression.prune import SCHEDULES, Pruning, gradually
-from train.flags import add_config_flags
+from train.flags import add_config_flags, typed
 from train.trainer import TrainConfig
 
 TRAINING = dict(steps=500, lr=1e-3, warmup=20, eval_every=250)
@@ -25,15 +26,15 @@ CURVE = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     compare.add_arguments(parser, "pruned")
-    add("--amount", metavar="X", type=float, default=0.5, help="the share to leave out [0.5]")
+    add("--amount", metavar="X", type=typed(Part), default=0.5, help="the share to leave out [0.5]")
     add("--what", action="append", choices=WHAT, help="what to leave out; may be given several times [weights]")
     add("--by", choices=BY, default="magnitude", help="how to tell what is worth least [magnitude]")
     add("--whole", action="store_true", help="compare over the whole model, not layer by layer")
     add("--when", choices=SCHEDULES, default="one-shot", help="when it goes [one-shot]")
-    add("--rounds", metavar="N", type=int, default=5, help="iterative: how often to prune, and then train --steps [5]")
-    add("--recovery", metavar="X", type=float, default=0.7,
+    add("--rounds", metavar="N", type=typed(Few), default=5, help="iterative: how often to prune and train [5]")
+    add("--recovery", metavar="X", type=typed(Part), default=0.7,
         help="cubic: the share of the steps, at the end, in which nothing more goes [0.7]")
-    add("--batches", metavar="N", type=int, default=8, help="batches for scores by gradient and activation [8]")
+    add("--batches", metavar="N", type=typed(Few), default=8, help="batches for scores by gradient and activation [8]")
     add_config_flags(parser, "the training of what is left", TrainConfig, TRAINING)
 
 

@@ -8,10 +8,11 @@
 import argparse
 import copy
 
+from models.schema import Count, Few
 from nn.compression import qat
 from nn.compression.quantize import ACTIVATIONS, RANGES, quantize
 from train.compression import compare
-from train.flags import add_config_flags, given
+from train.flags import add_config_flags, given, typed
 from train.trainer import TrainConfig
 
 CURVE = (8, 6, 5, 4, 3, 2)
@@ -21,15 +22,15 @@ TRAINING = dict(lr=3e-4, warmup=20)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     compare.add_arguments(parser, "quantized")
-    add("--bits", metavar="N", type=int, default=8, help="bits of a weight, 2 to 8 [8]")
+    add("--bits", metavar="N", type=typed(Count), default=8, help="bits of a weight, 2 to 8 [8]")
     add("--per", choices=("channel", "tensor"), default="channel", help="what shares a scale, above 4 bits [channel]")
-    add("--group", metavar="N", type=int, default=32, help="neighbours that share a scale, up to 4 bits [32]")
+    add("--group", metavar="N", type=typed(Count), default=32, help="neighbours that share a scale, up to 4 bits [32]")
     add("--affine", action="store_true", help="ranges from the lowest to the highest value")
     add("--ranges", choices=RANGES, default="minmax", help="how ranges are found [minmax]")
     add("--activations", choices=ACTIVATIONS, default="dynamic", help="how layers take their inputs [dynamic]")
     add("--rounding", choices=("nearest", "gptq"), default="nearest", help="[nearest]")
     add("--no-embeddings", action="store_true", help="leave embedding tables as floats")
-    add("--batches", metavar="N", type=int, default=16, help="batches for static activations and gptq [16]")
+    add("--batches", metavar="N", type=typed(Few), default=16, help="batches for static activations and gptq [16]")
     shown = TRAINING | {"steps": "0: quantize without training"}
     add_config_flags(parser, "the training, if --steps are given", TrainConfig, shown)
 

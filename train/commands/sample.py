@@ -7,7 +7,6 @@
 """
 
 import argparse
-import math
 from pathlib import Path
 
 import tinytensor as tt
@@ -15,9 +14,10 @@ from models.contract import Writer
 from models.generate import Sampling, stream_text, write
 from models.generate.answers import answer
 from models.generate.draft import PAST_CONTEXT
+from models.schema import Count, Few, Size
 from nn import Module
 from train import checkpoint, finetune
-from train.flags import add_config_flags, add_device_flag, check_at_least_1, given
+from train.flags import add_config_flags, add_device_flag, given, typed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,14 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("run", metavar="RUN", type=Path, help="the folder of a run, or a published one")
     add("--prompt", help="the text to go on from [a new line]")
     add("--input", metavar="TEXT", help="for a T5: the text to answer")
-    add("--tokens", metavar="N", type=int, default=500, help="how many to write at most [500]")
-    add("--samples", metavar="N", type=int, default=1, help="how many texts [1]")
+    add("--tokens", metavar="N", type=typed(Count), default=500, help="how many to write at most [500]")
+    add("--samples", metavar="N", type=typed(Few), default=1, help="how many texts [1]")
     add("--stop", metavar="TEXT", action="append", help="end before TEXT (may be repeated)")
     add("--past-context", choices=PAST_CONTEXT,
         help="where the context is full: read its later half anew and go on (slide), or refuse to begin (fail) [slide]")
-    add("--beams", metavar="N", type=int, default=1, help="beam search: the N best texts live on [1]")
-    add("--length-penalty", metavar="X", type=float, help="of beams: above 0 favours long texts [1.0]")
-    add("--seed", metavar="N", type=int, default=0, help="equal seeds write equal texts [0]")
+    add("--beams", metavar="N", type=typed(Few), default=1, help="beam search: the N best texts live on [1]")
+    add("--length-penalty", metavar="X", type=typed(float), help="of beams: above 0 favours long texts [1.0]")
+    add("--seed", metavar="N", type=typed(Size), default=0, help="equal seeds write equal texts [0]")
     add("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
     add_device_flag(parser)
     add("--graph", action="store_true",
@@ -41,11 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    check_at_least_1(args, "tokens", "samples", "beams")
-    if args.seed < 0:
-        raise ValueError(f"--seed must be at least 0, not {args.seed}")
-    if args.length_penalty is not None and not (args.beams > 1 and math.isfinite(args.length_penalty)):
-        raise ValueError(f"--length-penalty {args.length_penalty} must be a number, and goes with --beams")
+    if args.length_penalty is not None and args.beams == 1:
+        raise ValueError(f"--length-penalty {args.length_penalty} is for beams; add --beams, or leave it out")
     Sampling(**given(args, Sampling))  # bad values are named before any file is read
     model, tokenizer = load(args.run, "best" if args.best else "last")
     model.to(args.device)

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from models.schema import Count, Whole
 from models.tokenizers import ByteLevelBPE, Characters, ClassicBPE, Tokenizer, Unigram, WordPiece, Words
 from train.data.text import TextFiles
+from train.flags import typed
 
 KINDS = {"bpe": ByteLevelBPE, "classic": ClassicBPE, "wordpiece": WordPiece, "unigram": Unigram,
          "characters": Characters, "words": Words}
@@ -27,7 +29,7 @@ OPTIONS = {"special_tokens": ("bpe", "classic", "wordpiece", "unigram", "charact
 def add_arguments(parser) -> None:
     parser.add_argument("--kind", choices=KINDS, default="bpe", help="the scheme [bpe, byte-level]")
     parser.add_argument("--data", required=True, metavar="PATH", help="a UTF-8 text file or a folder of them")
-    parser.add_argument("--vocab-size", type=int, metavar="N", help="tokens in the vocabulary, special ones included")
+    parser.add_argument("--vocab-size", type=typed(Count), metavar="N", help="tokens to have, special ones included")
     parser.add_argument("--out", required=True, metavar="PATH", type=Path,
                         help="a .json file, or a folder for tokenizer.json (wordpiece: or .txt; bpe: or .tiktoken)")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
@@ -38,9 +40,9 @@ def add_arguments(parser) -> None:
     add("--special", "special tokens, instead of the scheme's own", dest="special_tokens", nargs="*", metavar="TOKEN")
     add("--pattern", "bpe: how text is cut into words: gpt2, gpt4 or a pattern [gpt2]")
     add("--cased", "wordpiece, classic: keep capitals and accents", dest="lowercase", action="store_false")
-    add("--min-frequency", "bpe, classic, wordpiece: merge no pair seen less often [0]", type=int, metavar="N")
+    add("--min-frequency", "bpe, classic, wordpiece: merge no rarer pair [0]", type=typed(Whole), metavar="N")
     add("--score", "wordpiece: which pair to join next [frequency]", choices=("frequency", "likelihood"))
-    add("--extra-ids", "unigram: T5's sentinels, 100 in T5 [0]", type=int, metavar="N")
+    add("--extra-ids", "unigram: T5's sentinels, 100 in T5 [0]", type=typed(Whole), metavar="N")
 
 
 def main(args) -> None:
@@ -49,8 +51,6 @@ def main(args) -> None:
         print(files.passed_over_sentence())
     if args.vocab_size is None and args.kind != "characters":
         raise ValueError(f"--kind {args.kind} needs --vocab-size; 4096 is a good start for a few megabytes of text")
-    if args.vocab_size is not None and args.vocab_size < 1:
-        raise ValueError(f"--vocab-size {args.vocab_size} is not positive")
     options = options_of(args)
     make_room(args.out, args.kind, args.overwrite)
     tokenizer = train(args, files, options)
@@ -66,12 +66,10 @@ def options_of(args) -> dict:
     """The keywords for train() that flags were given for, each of which must mean something to the kind."""
     given = {name: value for name, value in vars(args).items() if name in OPTIONS}
     flags = {"special_tokens": "--special", "lowercase": "--cased"}
-    for name, value in given.items():
+    for name in given:
         flag = flags.get(name, f"--{name.replace('_', '-')}")
         if args.kind not in OPTIONS[name]:
             raise ValueError(f"{flag} is for --kind {', '.join(OPTIONS[name])}, not {args.kind}; leave it out")
-        if name in ("min_frequency", "extra_ids") and value < 0:
-            raise ValueError(f"{flag} must not be negative: {value}")
     return given
 
 

@@ -20,6 +20,7 @@ import safetensors.numpy
 import tinytensor as tt
 from models.contract import Model
 from models.files import write_text
+from models.schema import Count
 from nn import evaluating
 from nn.compression import storage
 from nn.compression.quantize import Quantized
@@ -28,7 +29,7 @@ from tinytensor.distributed import blas_threads
 from tinytensor.ops.softmax import IGNORED
 from train import checkpoint, finetune, pretrain, runs
 from train.data.corpus import open_corpus
-from train.flags import check_at_least_1, given
+from train.flags import given, typed
 from train.objectives.labelled import Labelled
 from train.plots import draw_curves
 from train.recipes import OBJECTIVES
@@ -99,18 +100,17 @@ def add_arguments(parser: argparse.ArgumentParser, how: str) -> None:
     add("run", metavar="RUN", type=Path, help="the folder of a trained run")
     add("--out", metavar="RUN", type=Path, help=f"the folder to make [runs/FAMILY-{how}-N]")
     add("--overwrite", action="store_true", help="empty the --out folder if it exists")
-    add("--limit", metavar="N", type=int, default=100, help="held-out batches of 16 to compare models on [100]")
+    add("--limit", metavar="N", type=typed(Count), default=100, help="held-out batches of 16 to compare on [100]")
     group = parser.add_argument_group("where RUN was fine-tuned: on other examples than it had (see train finetune)")
     group.add_argument("--task", metavar="TASK", help="one of the stories' sets, or with --data a kind of task")
     group.add_argument("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv or .jsonl")
     group.add_argument("--held-out", metavar="FILE", type=Path, help="examples to measure on")
-    group.add_argument("--examples", metavar="N", type=int, help="stories' training examples [1000]")
+    group.add_argument("--examples", metavar="N", type=typed(Count), help="stories' training examples [1000]")
 
 
 def open_source(args: argparse.Namespace) -> Source:
     """The run that a command was given, its model on the device that was asked for."""
     backend.cpu.tune_malloc()  # as for training, or page faults would be what is timed
-    check_at_least_1(args, "limit")
     device = given(args, TrainConfig).get("device", "cpu")
     source = source_of(args.run, {n: vars(args)[n] for n in OF_TASKS if vars(args)[n] is not None})
     source.model.to(device)
@@ -128,7 +128,7 @@ def source_of(folder: Path, examples: dict | None = None) -> Source:
         raise ValueError(f"{first} is about runs that were fine-tuned for a task, which {folder} was not; leave it out")
     record, config = checkpoint.load_config(folder)
     model, tokenizer = checkpoint.load_model(folder)
-    objective, corpus = OBJECTIVES[record.objective], open_corpus(folder)
+    objective, corpus = OBJECTIVES[record.objective], open_corpus(folder, len(tokenizer.tokens))
     _, trained, settings = pretrain.load_settings(folder, objective.settings)
     return Source(
         folder, record.name, model, record.unit, lambda training: objective.make(config, training, settings, tokenizer),

@@ -24,6 +24,7 @@ import numpy as np
 from models.config import option
 from models.contract import Model
 from models.generate import generate
+from models.schema import NotNegative, Positive, check_fields
 from nn import Linear, Module
 from nn.compression.prune import prune, shrink
 from nn.compression.surgery import keep_layers, stacks
@@ -37,20 +38,19 @@ from train.objectives import Objective
 class DistillConfig:
     """What the student follows, and how much."""
 
-    temperature: float = option(2.0, "T, which flattens the probabilities of teacher and student")
-    soft: float = option(5.0, "weight of the teacher's probabilities")
-    hard: float = option(2.0, "weight of the true answers")
-    cosine: float = option(1.0, "weight of the direction of the last hidden vectors")
-    hidden: float = option(0.0, "weight of every layer's hidden vectors (TinyBERT)")
-    attention: float = option(0.0, "weight of every layer's attention scores (TinyBERT)")
-    embedding: float = option(0.0, "weight of the first layer's inputs (TinyBERT)")
+    temperature: Positive = option(2.0, "T, which flattens the probabilities of teacher and student")
+    soft: NotNegative = option(5.0, "weight of the teacher's probabilities")
+    hard: NotNegative = option(2.0, "weight of the true answers")
+    cosine: NotNegative = option(1.0, "weight of the direction of the last hidden vectors")
+    hidden: NotNegative = option(0.0, "weight of every layer's hidden vectors (TinyBERT)")
+    attention: NotNegative = option(0.0, "weight of every layer's attention scores (TinyBERT)")
+    embedding: NotNegative = option(0.0, "weight of the first layer's inputs (TinyBERT)")
 
     def __post_init__(self):
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be above 0, not {self.temperature}")
+        check_fields(self)
         weights = (self.soft, self.hard, self.cosine, self.hidden, self.attention, self.embedding)
-        if min(weights) < 0 or max(weights) == 0:
-            raise ValueError(f"the weights of the losses must not be negative, nor all 0: {weights}")
+        if max(weights) == 0:
+            raise ValueError("the weights of the losses must not all be 0")
 
 
 class Distillation(Module, Model):

@@ -11,10 +11,12 @@ import bisect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from models.files import read_json, write_json
+from models.files import ordinary, read_json, write_json
+from models.schema import NotNegative, Size, checked
 from models.tokenizers import Tokenizer
 from train.data import stories
 from train.data.documents import SentenceEncoder
@@ -27,10 +29,10 @@ LOOKED_AT = 10_000  # characters that tell whether a tokenizer gives the text ba
 class Split:
     """The sizes of one part of the corpus, and its entropy in nats, where that is known."""
 
-    tokens: int
-    characters: int
-    bytes: int
-    nats: float | None = None
+    tokens: Size
+    characters: Size
+    bytes: Size
+    nats: NotNegative | None = None
 
     @property
     def floor(self) -> float | None:
@@ -105,19 +107,33 @@ def build_corpus(source, tokenizer: Tokenizer | SentenceEncoder, folder: Path) -
     return open_corpus(folder)
 
 
-def open_corpus(folder: Path) -> Corpus:
-    """The corpus that build_corpus left in a folder."""
-    try:
-        about = read_json(folder / "corpus.json", "the sizes of a corpus")
-        dtype, splits = about["dtype"], [Split(**about[name]) for name in ("train", "val")]
-        read = lambda file, split: np.memmap(file, dtype, "r") if split.tokens else np.zeros(0, dtype)
-        maps = [read(folder / f"{name}.bin", split) for name, split in zip(("train", "val"), splits)]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder} holds no readable corpus (corpus.json, train.bin, val.bin): {error}") from None
-    for tokens, split in zip(maps, splits):
+@dataclass(frozen=True)
+class About:
+    """What corpus.json says of the token files beside it."""
+
+    train: Split
+    val: Split
+    dtype: Literal["uint16", "uint32"]
+
+
+def open_corpus(folder: Path, known: int | None = None) -> Corpus:
+    """The corpus that build_corpus left in a folder.
+
+    known: how many tokens the tokenizer has that made it; no other may be there. (Memory is read faster than a disk.)
+    """
+    about = checked(About, read_json(folder / "corpus.json", "the sizes of a corpus"), folder / "corpus.json")
+    maps = []
+    for path, split in ((folder / "train.bin", about.train), (folder / "val.bin", about.val)):
+        try:
+            tokens = np.memmap(ordinary(path), about.dtype, "r") if split.tokens else np.zeros(0, about.dtype)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder} holds no readable corpus (corpus.json, train.bin, val.bin): {error}") from None
         if len(tokens) != split.tokens:
-            raise ValueError(f"the token files in {folder} are damaged: {len(tokens)} tokens, expected {split.tokens}")
-    return Corpus(*maps, *splits)
+            raise ValueError(f"{path} is damaged: it has {len(tokens)} tokens, and corpus.json says {split.tokens}")
+        if known is not None and len(tokens) and (most := tokens.max()) >= known:
+            raise ValueError(f"{path} holds the token {most}, and the tokenizer beside it knows {known} tokens")
+        maps.append(tokens)
+    return Corpus(*maps, about.train, about.val)
 
 
 def encode_text(pieces: Iterable[str], tokenizer: Tokenizer | SentenceEncoder) -> tuple[np.ndarray, Split]:

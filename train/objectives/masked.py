@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from models.config import check_choice, check_not_negative, check_positive, option
+from models.config import option
+from models.schema import Chance, Count, Part, Whole, check_fields
 from models.tokenizers import Tokenizer, pad
 from tinytensor import random
 from tinytensor.ops.softmax import IGNORED
@@ -30,24 +32,16 @@ MASKINGS = ("dynamic", "static")
 class MaskedConfig:
     """What is masked, and which pairs are made."""
 
-    mask_share: float = option(0.15, "of a text's tokens, special ones counted too, that are to be predicted")
-    max_predictions: int = option(0, "the most tokens to predict in one text (0: no limit)")
+    mask_share: Chance = option(0.15, "of a text's tokens, special ones counted too, that are to be predicted")
+    max_predictions: Whole = option(0, "the most tokens to predict in one text (0: no limit)")
     whole_words: bool = option(False, "choose whole words instead of single tokens")
-    masking: str = option("dynamic", "dynamic (drawn anew in each pass) or static (--duplicates passes, which repeat)")
-    duplicates: int = option(10, "different passes with static masking")
-    pairs: str = option("next", f"what is asked of a pair of texts: {', '.join(TASKS)}")
-    short: float = option(0.1, "share of documents packed to a random smaller length")
+    masking: Literal[*MASKINGS] = option("dynamic", "dynamic (drawn anew), or static (--duplicates passes, repeated)")
+    duplicates: Count = option(10, "different passes with static masking")
+    pairs: Literal[*TASKS] = option("next", f"what is asked of a pair of texts: {', '.join(TASKS)}")
+    short: Part = option(0.1, "share of documents packed to a random smaller length")
 
     def __post_init__(self):
-        for name in ("mask_share", "short"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be a share between 0 and 1, not {getattr(self, name)}")
-        if self.mask_share == 0:
-            raise ValueError("mask_share 0 leaves nothing to predict")
-        check_not_negative(self, "max_predictions")
-        check_positive(self, "duplicates")
-        check_choice(self, "masking", MASKINGS)
-        check_choice(self, "pairs", TASKS)
+        check_fields(self)
 
 
 @dataclass

@@ -13,6 +13,7 @@ import numpy as np
 
 from models.contract import Body
 from models.heads import Head
+from models.schema import Few
 from tinytensor import Tensor
 from train.tasks import metrics
 from train.tasks.task import Row, Task, field, whole_number
@@ -44,7 +45,7 @@ class Answer(Task):
     asks: ClassVar[tuple[str, ...]] = ("question", "context")
     least: ClassVar[int] = 2
 
-    longest: int = 30
+    longest: Few = 30
 
     @classmethod
     def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:

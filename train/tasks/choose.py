@@ -7,6 +7,7 @@ import numpy as np
 
 from models.contract import Body
 from models.heads import Head
+from models.schema import Few
 from tinytensor import Tensor
 from train.tasks import metrics
 from train.tasks.task import Row, Task, field, whole_number
@@ -28,7 +29,7 @@ class Choose(Task):
     asks: ClassVar[tuple[str, ...]] = ("text", "choices")
     least: ClassVar[int] = 2
 
-    choices: int  # how many there are
+    choices: Few  # how many there are
 
     @classmethod
     def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:

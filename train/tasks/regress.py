@@ -8,6 +8,7 @@ import numpy as np
 
 from models.contract import Body
 from models.heads import Head
+from models.schema import Positive
 from tinytensor import Tensor
 from train.tasks import metrics
 from train.tasks.task import Row, Task, field, text_or_pair
@@ -40,7 +41,7 @@ class Regress(Task):
     pairs: ClassVar[bool] = True
 
     mean: float
-    deviation: float
+    deviation: Positive
     both_orders: bool = False  # as in classify.py
 
     @classmethod

@@ -12,6 +12,7 @@ import numpy as np
 
 from models.contract import Model, Writer
 from models.generate.answers import answer_ids, answer_text
+from models.schema import Few
 from nn import Module
 from tinytensor import Tensor
 from tinytensor.ops.softmax import IGNORED
@@ -61,12 +62,12 @@ class Text2Text(Task):
     columns: ClassVar[tuple[str, ...]] = ("input", "target", "task")
     asks: ClassVar[tuple[str, ...]] = ("input",)
 
-    longest: int = 64
+    longest: Few = 64
 
     @classmethod
     def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:
         targets = [field(example, "target", str, cls.kind) for example in (*examples, *held_out)]
-        return cls(max(len(target.encode()) for target in targets) + 1)  # no token is shorter than a byte
+        return cls(min(10_000, max(len(target.encode()) for target in targets) + 1))  # no token is shorter than a byte
 
     def rows(self, example: dict, inputs) -> list[Row]:
         arrays = inputs.text(source_of(example))

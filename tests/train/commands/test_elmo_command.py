@@ -95,7 +95,7 @@ def test_what_makes_no_sense_is_refused_before_any_work(folder, capsys):
     Characters.train([Path("text.txt").read_text()]).save("letters.json")
     for flags, sentence in [
         (["--tokenizer", "letters.json", "--vocab-size", "99"], "a Characters tokenizer has none"),
-        (["--context", "0"], "context must be at least 1, not 0"),
+        (["--context", "0"], "argument --context: it must be at least 1, not 0"),
         (["--context", "5000"], "the training part has 1914 words, no more than one window of 5000"),
         (["--vocab-size", "3"], "vocab_size 3 has no room for a word"),
         (["--preset", "huge"], "unknown preset 'huge'; choose from toy, elmo-small, elmo-medium, elmo"),

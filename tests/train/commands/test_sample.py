@@ -60,7 +60,8 @@ def test_nothing_is_repeated_when_that_is_asked_for(trained, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [(["--tokens", "20", "--past-context", "fail"], "21 tokens|more than the context of 16"),
-     (["--top-k", "0"], "top_k 0 leaves nothing"), (["--beams", "2", "--top-k", "3"], "top_k has no meaning in it"),
+     (["--top-k", "0"], "argument --top-k: it must be at least 1, not 0"),
+     (["--beams", "2", "--top-k", "3"], "top_k has no meaning in it"),
      (["--stop", ""], "an empty stop string"), (["--prompt", ""], "--prompt is empty"),
      (["--samples", "3", "--beams", "2"], "returns 1 to all of them, not 3 of 2")],
 )  # fmt: skip

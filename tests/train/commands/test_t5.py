@@ -95,8 +95,8 @@ def test_every_objective_trains_on_stories(objective, tokenizer, tmp_path):
 
 def test_bad_objectives_are_named_before_any_work(tmp_path, capsys):
     for flags, sentence in [
-        (["--objective", "masks"], "unknown objective 'masks'; choose from spans, next, prefix, deshuffle"),
-        (["--density", "1.5"], "density must be a share in (0, 1), not 1.5"),
+        (["--objective", "masks"], "argument --objective: it must be one of spans, next, prefix, deshuffle"),
+        (["--density", "1.5"], "argument --density: it must be less than 1, not 1.5"),
         (["--context", "2"], "context 2 is too short for span corruption"),
         (["--preset", "t6"], "unknown preset 't6'; choose from t5-small"),
     ]:

@@ -64,7 +64,6 @@ def test_bad_input_is_one_sentence(data, tmp_path):
             (["--data", tmp_path / "empty.txt", "--vocab-size", 300], "holds no text: it is empty"),
             (["--data", tmp_path / "bad.txt", "--vocab-size", 300], "is not UTF-8 text: byte 0xe9 at position 3"),
             (["--data", data], "--kind bpe needs --vocab-size"),
-            (["--data", data, "--vocab-size", 0], "--vocab-size 0 is not positive"),
             (["--data", data, "--vocab-size", 100], "smaller than the alphabet"),
             (["--kind", "characters", "--data", data, "--vocab-size", 9], "smaller than the alphabet"),
             (["--kind", "wordpiece", "--data", data, "--vocab-size", 9], "smaller than the alphabet"),

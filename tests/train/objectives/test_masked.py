@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_said(tokenizer, tokens):
         masked(tokenizer).check(np.array([9, 9, 3, 8, 8, 3]), "training")
     with pytest.raises(ValueError, match="no two sentences to make a pair of"):
         masked(tokenizer, pairs="order").check(np.array([9, 9, 3]), "training")
-    with pytest.raises(ValueError, match="unknown pairs 'both'; choose from next, order, none"):
+    with pytest.raises(ValueError, match="pairs must be one of next, order, none, not 'both'"):
         MaskedConfig(pairs="both")
-    with pytest.raises(ValueError, match="mask_share must be a share between 0 and 1, not 2"):
+    with pytest.raises(ValueError, match="mask_share must be at most 1, not 2"):
         MaskedConfig(mask_share=2.0)
