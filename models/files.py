@@ -13,6 +13,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from models.bfloat16 import read_bfloat16
+
 JSON_BYTES, JSON_DEPTH = 48 * 2**20, 50  # the longest published vocabularies have 34 MB and nest 6 deep
 
 
@@ -126,7 +128,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
             names = {name: file.get_slice(name).get_dtype() for name in list(file.keys())}
             if tiny := [f"{kind} numbers ({name})" for name, kind in names.items() if kind[:3] in ("F8_", "F6_", "F4")]:
                 raise ValueError(f"{path} has {tiny[0]}, which are not read; take the model's files in 16 or 32 bits")
-            return {name: _read_bfloat16(path, name) if kind == "BF16" else file.get_tensor(name)
+            return {name: read_bfloat16(path, name) if kind == "BF16" else file.get_tensor(name)
                     for name, kind in names.items()}
     except (OSError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path} is truncated or damaged: {error}") from None
@@ -142,18 +144,3 @@ def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: di
     """The file whole or not at all."""
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     replace_file(path, lambda beside: safetensors.numpy.save_file(arrays, beside, metadata=metadata))
-
-
-def _read_bfloat16(path: Path, name: str) -> np.ndarray:
-    """The file: 8 bytes with the length of a JSON header, the header, then the data that its offsets count in."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))[name]
-        begin, end = header["data_offsets"]
-        file.seek(8 + length + begin)
-        return widen(np.frombuffer(file.read(end - begin), "<u2")).reshape(header["shape"])
-
-
-def widen(bits: np.ndarray) -> np.ndarray:
-    """bfloat16, given as uint16, to float32: the upper half of its bits, the lower half zero."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -21,9 +21,10 @@ import reprlib
 import sys
 import types
 import typing
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
+
+from models import items
 
 LARGEST = sys.float_info.max
 
@@ -59,7 +60,7 @@ Portion = Annotated[float, Range(0, 1, above=True, below=True)]
 Chance = Annotated[float, Range(0, 1, above=True)]
 Positive = Annotated[float, Range(0, above=True)]
 NotNegative = Annotated[float, Range(0)]
-PLAIN = {int: Range(-(2**63), 2**63 - 1), float: Range()}
+RANGES = {int: Range(-(2**63), 2**63 - 1), float: Range()}  # where an annotation says none
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list",
          tuple: "a list", dict: "a table", types.NoneType: "null"}  # fmt: skip
 
@@ -89,115 +90,47 @@ def check_fields(made: object) -> None:
 def check(value: object, kind: object, what: str, others: bool = False):
     """The value, as the type that an annotation asks for; `what` it is stands in the ValueError."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    plain, within = _range_of(kind)
-    if plain:
-        return _number(value, plain, within, what)
+    if origin in (typing.Union, types.UnionType):
+        return _first_of(value, inner, what, others)
     if origin is Literal:
         if any(type(value) is type(word) and value == word for word in inner):
             return value
         raise ValueError(f"{what} must be one of {', '.join(map(str, inner))}, not {shown(value)}")
-    if origin in (typing.Union, types.UnionType):
-        return _one_of(value, inner, what, others)
     if dataclasses.is_dataclass(kind):
         return _made(kind, value, what, others)
-    holder = origin or kind
-    if not isinstance(value, (list, tuple) if holder in (list, tuple) else holder):
-        raise _wrong(value, [kind], what)
-    if holder is dict and inner:
-        return dict(zip(value, _all(value.values(), value, inner[1], what, others)))
-    if holder is list and inner:
-        return _all(value, range(len(value)), inner[0], what, others)
-    if holder is tuple and inner[1:] == (...,):
-        return tuple(_all(value, range(len(value)), inner[0], what, others))
-    if holder is tuple:
-        if len(value) != len(inner):
-            raise ValueError(f"{what} must be a list of {len(inner)}, not of {len(value)}")
-        return tuple(check(each, of, f"{what}[{i}]", others) for i, (each, of) in enumerate(zip(value, inner)))
-    return value
-
-
-def plain_of(kind: object) -> type:
-    """The type that values of a kind have: int of Count | None, str of Literal["a", "b"]."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return next(plain_of(one) for one in inner if one is not types.NoneType)
-    return type(inner[0]) if origin is Literal else inner[0] if origin is Annotated else origin or kind
-
-
-def _range_of(kind: object) -> tuple[type | None, Range | None]:
-    """(int or float, the range) of a kind of number; (None, None) of all others."""
-    if isinstance(kind, type):
-        return (kind, PLAIN[kind]) if kind in PLAIN else (None, None)
-    return typing.get_args(kind) if typing.get_origin(kind) is Annotated else (None, None)
-
-
-def _number(value: object, plain: type, within: Range, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral if plain is int else numbers.Real):
-        raise _wrong(value, [plain], what)
-    if should := within.missed_by(value):
+    plain, within = inner if origin is Annotated else (origin or kind, RANGES.get(kind))
+    wanted = {int: numbers.Integral, float: numbers.Real, list: (list, tuple), tuple: (list, tuple)}.get(plain, plain)
+    if not isinstance(value, wanted) or (within and isinstance(value, bool)):
+        raise ValueError(f"{what} must be {WORDS[plain]}, not {shown(value)}")
+    if within and (should := within.missed_by(value)):
         raise ValueError(f"{what} must be {should}, not {shown(value)}")
-    return plain(value)
+    if within:
+        return plain(value)
+    return items.checked(value, plain, inner, what, functools.partial(check, others=others)) if inner else value
 
 
-def _one_of(value: object, kinds: tuple, what: str, others: bool):
-    """As the first kind that it can be."""
-    if value is None and types.NoneType in kinds:
-        return None
-    kinds = [kind for kind in kinds if kind is not types.NoneType]
+def _first_of(value: object, kinds: tuple, what: str, others: bool):
+    """The value as the first of several kinds that it can be."""
+    errors = []
     for kind in kinds:
         try:
             return check(value, kind, what, others)
-        except ValueError:
-            if len(kinds) == 1:
-                raise
-    raise _wrong(value, kinds, what)
-
-
-def _all(values: Iterable, names: Iterable, kind: object, what: str, others: bool) -> list:
-    """Every value of a list or a table, by the one kind they have."""
-    values = list(values)
-    quickly = _at_once(values, kind)
-    if quickly is not None:
-        return quickly
-    return [check(value, kind, f"{what}[{shown(name)}]", others) for name, value in zip(names, values)]
-
-
-def _at_once(values: list, kind: object) -> list | None:
-    """All of many values, such as a vocabulary's, if nothing is wrong with them; None: look at each by itself."""
-    found, inner = set(map(type, values)), typing.get_args(kind)
-    if kind in (str, bool):
-        return values if found <= {kind} else None
-    if typing.get_origin(kind) is tuple and found <= {list} and set(map(len, values)) <= {len(inner)}:
-        columns = [_at_once(list(column), of) for column, of in zip(zip(*values), inner)]
-        return None if None in columns else list(zip(*columns))
-    plain, within = _range_of(kind)
-    if plain is None or not found <= {int, plain} or any(n != n for n in values):
-        return None
-    if any(within.missed_by(extreme(values)) for extreme in (min, max) if values):
-        return None
-    return list(map(plain, values))
+        except ValueError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _made(cls: type, table: object, what: str, others: bool):
-    inside = f"{what}." if what else ""
     if not isinstance(table, dict):
-        raise _wrong(table, [dict], what or "it")
-    kinds = fields_of(cls)
+        raise ValueError(f"{what or 'it'} must be a table, not {shown(table)}")
+    kinds, inside = fields_of(cls), f"{what}." if what else ""
     if unknown := [] if others else [name for name in table if name not in kinds]:
         raise ValueError(f"{inside}{shown(unknown[0])} is not known here; known are {', '.join(kinds)}")
     values = {name: check(table[name], kind, inside + name, others) for name, kind in kinds.items() if name in table}
-    if absent := [f.name for f in dataclasses.fields(cls) if f.name not in values and _needed(f)]:
-        raise ValueError(f"{inside}{absent[0]} is missing")
+    for field in dataclasses.fields(cls):
+        if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{inside}{field.name} is missing")
     return cls(**values)
-
-
-def _needed(field: dataclasses.Field) -> bool:
-    return field.default is field.default_factory is dataclasses.MISSING
-
-
-def _wrong(value: object, kinds: list, what: str) -> ValueError:
-    wanted = [WORDS.get(typing.get_origin(kind) or kind, "a table") for kind in kinds]
-    return ValueError(f"{what} must be {' or '.join(wanted)}, not {shown(value)}")
 
 
 @functools.cache
@@ -205,3 +138,10 @@ def fields_of(cls: type) -> dict[str, object]:
     """The annotation of each field, by its name."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def plain_of(kind: object) -> type:
+    """The type that values of a kind have: int of Count | None, str of Literal["a", "b"]."""
+    while inner := typing.get_args(kind):
+        kind = type(inner[0]) if typing.get_origin(kind) is Literal else inner[0]
+    return kind

@@ -28,7 +28,7 @@ from models.schema import checked
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module, shapes_only
-from nn.compression import is_quantized, storage
+from nn.compression import storage
 from tinytensor import backend
 
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
@@ -38,6 +38,11 @@ TRAINER = "trainer.safetensors"
 def save_config(run: Path, family: str, config, smaller: bool = False) -> None:
     """smaller: whether the model was pruned, shrunk or quantized, so that its files are read with nn/compression."""
     write_json(run / "config.json", {"family": family, "smaller": smaller, **dataclasses.asdict(config)})
+
+
+def save_settings(run: Path, data: str | None, training, objective) -> None:
+    said = {"data": data, "train": dataclasses.asdict(training), "objective": dataclasses.asdict(objective)}
+    write_json(run / "trainer.json", said)
 
 
 def save_weights(run: Path, model: Module, which: str = "last") -> None:
@@ -147,12 +152,6 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     return model.eval(), tokenizer
 
 
-def blank_model(run: Path) -> Module:
-    """A run's model with the layers that its last checkpoint has, ready to go back to it."""
-    family, config = load_config(run)
-    return made_for(lambda: family.model(config), load_trainer(run)[0]["model"], run / TRAINER)
-
-
 def made_for(make: Callable[[], Module], arrays: dict[str, np.ndarray], path: Path) -> Module:
     """A model that has the weights of a file. No memory is taken, nor much time, for one that does not fit to them."""
     try:
@@ -162,12 +161,6 @@ def made_for(make: Callable[[], Module], arrays: dict[str, np.ndarray], path: Pa
         raise ValueError(f"{path}: {error}") from None
     load_weights(model, arrays, path, assign=True)
     return model
-
-
-def check_learns(model: Module, source: Path) -> None:
-    """Refuse to train a model whose weights are integers."""
-    if is_quantized(model):
-        raise ValueError(f"the weights of {source} are integers, which do not learn; name the run it was made from")
 
 
 def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path, assign: bool = False) -> None:

@@ -31,17 +31,14 @@ def add_config_flags(parser: argparse.ArgumentParser, title: str, config_class: 
 
 def typed(kind: object) -> Callable[[str], object]:
     """A flag's `type`: reads its value and holds it against an annotation (models/schema.py)."""
-    plain = plain_of(kind)
 
-    def value_of(text: str):
-        value = plain(text)
+    def value(text: str):
         try:
-            return check(value, kind, "it")
+            return check(plain_of(kind)(text), kind, "it")
         except ValueError as error:
             raise argparse.ArgumentTypeError(error) from None
 
-    value_of.__name__ = plain.__name__  # argparse says what "two" is an invalid value of
-    return value_of
+    return value
 
 
 def add_device_flag(parser: argparse.ArgumentParser) -> None:

@@ -6,18 +6,17 @@ and calls `start`, then `train`; what it does with the trained model is its own 
 
 import argparse
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import tinytensor as tt
-from models.families import family_of
-from models.files import read_json, write_json, write_text
-from models.schema import Count, checked
+from models.files import write_text
+from models.schema import Count
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module
-from train import checkpoint, runs
-from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus, open_corpus
+from train import checkpoint, resume, runs
+from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus
 from train.flags import add_config_flags, given, typed
 from train.recipes import Recipe
 from train.report import HINT, Report
@@ -64,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
 
 def start(args: argparse.Namespace, recipe: Recipe) -> Job:
     """A new run, or with --resume one that was stopped."""
-    return _resume(args, recipe) if args.resume else _begin(args, recipe)
+    return resume.pretraining(args, recipe, _job) if args.resume else _begin(args, recipe)
 
 
 def train(job: Job) -> bool:
@@ -95,7 +94,7 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
     record, objective = recipe.record, recipe.objective
     config = TrainConfig(**(recipe.training | given(args, TrainConfig)))
     settings = objective.settings(**given(args, objective.settings))
-    first, tokenizer = _first_weights(args, recipe) if args.init else (None, None)
+    first, tokenizer = resume.first_weights(args, recipe) if args.init else (None, None)
     named = args.preset is not None and dataclasses.asdict(record.config.preset(args.preset))
     shape = dataclasses.asdict(first.config) if first else (named or recipe.model) | given(args, record.config)
     record.config(**shape)  # bad values are named before any file is read
@@ -113,7 +112,7 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
         checkpoint.save_config(folder, recipe.family, model_config, smaller)  # first: it says that this is a run's
         tokenizer.save(folder)
         corpus = build_corpus(source, objective.encoder(tokenizer), folder)
-        _save_settings(folder, args.data, config, settings)
+        checkpoint.save_settings(folder, args.data, config, settings)
         with tt.random.seeded(config.seed):
             model = first or record.model(model_config)
         job = _job(recipe, model, tokenizer, corpus, config, settings, folder)
@@ -122,52 +121,11 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
     return job
 
 
-def _resume(args: argparse.Namespace, recipe: Recipe) -> Job:
-    """A run that was stopped, as it was at its last checkpoint. Settings given now replace those of the run."""
-    folder = args.resume
-    for name in ("data", "val", "stories", "out", "overwrite", "tokenizer", "preset", "init"):
-        if vars(args)[name] not in (None, False):
-            raise ValueError(f"--resume goes on with the run's own data and model; leave out --{name}")
-    record, model_config = checkpoint.load_config(folder)
-    if (name := record.name) != recipe.family:
-        raise ValueError(f"{folder} is a run of the family {name}; go on with: python -m train {name} --resume")
-    data, was, settings = load_settings(folder, recipe.objective.settings)
-    for kept in (model_config, settings):
-        for name, value in given(args, type(kept)).items():
-            if value != (before := vars(kept)[name]):
-                flag = "--" + name.replace("_", "-")
-                raise ValueError(f"{flag} {value} does not fit: {folder} was made with {before}")
-    config = dataclasses.replace(was, **given(args, TrainConfig))
-    tokenizer = load_tokenizer(folder)
-    checkpoint.check_vocabulary(tokenizer, model_config.vocab_size)
-    corpus = open_corpus(folder, len(tokenizer.tokens))
-    job = _job(recipe, checkpoint.blank_model(folder), tokenizer, corpus, config, settings, folder)
-    job.trainer.restore()
-    if (done := job.trainer.progress.step) >= config.steps:
-        raise ValueError(f"{folder} has all of its {config.steps} steps; ask for more with --steps")
-    _save_settings(folder, data, config, settings)
-    print(f"going on after step {done} of {config.steps}; {job.trainer.workers} {job.trainer.kind}; in {folder}")
-    return job
-
-
 def _job(recipe: Recipe, model: Module, tokenizer: Tokenizer, corpus: Corpus, config: TrainConfig, settings,
          folder: Path) -> Job:  # fmt: skip
     objective = recipe.objective.make(model.config, config, settings, tokenizer)
     report = Report(folder, config.steps, corpus.val_split.floor if recipe.floor else None)
     return Job(recipe, Trainer(model, objective, corpus.train, corpus.val, config, folder, report), tokenizer, corpus)
-
-
-def _first_weights(args: argparse.Namespace, recipe: Recipe):
-    """(model, tokenizer) of --init: its shape is what it is, so the flags of the model have nothing to say."""
-    said = [n for n in ("tokenizer", "preset") if vars(args)[n] is not None] + [*given(args, recipe.record.config)]
-    if said:
-        flag = "--" + said[0].replace("_", "-")
-        raise ValueError(f"--init goes on with the tokenizer and the shape of {args.init}; leave out {flag}")
-    model, tokenizer = checkpoint.load_model(args.init)
-    checkpoint.check_learns(model, args.init)
-    if (family := family_of(model).name) != recipe.family:
-        raise ValueError(f"{args.init} holds a {family}; learn new text with: python -m train {family} --init")
-    return model, tokenizer
 
 
 def _tokenizer(args: argparse.Namespace, recipe: Recipe, source) -> Tokenizer:
@@ -187,24 +145,3 @@ def _source(args: argparse.Namespace, recipe: Recipe) -> FileSource | StoriesSou
     if args.stories is not None:
         raise ValueError("--stories makes a text to learn, and --data names one; leave out one of the two")
     return FileSource(args.data, args.val)
-
-
-def _save_settings(folder: Path, data: str | None, config: TrainConfig, settings) -> None:
-    said = {"data": data, "train": dataclasses.asdict(config), "objective": dataclasses.asdict(settings)}
-    write_json(folder / "trainer.json", said)
-
-
-@dataclass
-class Saved:
-    """What a run's trainer.json holds."""
-
-    train: TrainConfig
-    data: str | None = None
-    objective: dict = field(default_factory=dict)
-
-
-def load_settings(folder: Path, settings: type) -> tuple[str | None, TrainConfig, object]:
-    """(path of its data or None, how it was trained, the settings of its objective), as a run's folder says."""
-    path = folder / "trainer.json"
-    said = checked(Saved, read_json(path, "the settings of this run"), path)
-    return said.data, said.train, checked(settings, said.objective, path)

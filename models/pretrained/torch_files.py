@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from models.files import widen
+from models.bfloat16 import widen
 
 MAGIC = 0x1950A86A20F9469CFC6C  # of the older layout
 BRIEF = "<u2"  # bfloat16, as its bits

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from models.families import family_of
 from models.schema import Count, Whole
-from train import checkpoint, pretrain
+from train import checkpoint
 from train.data.corpus import encode_text, open_corpus
 from train.data.text import TextFiles
 from train.flags import add_device_flag, typed
@@ -20,6 +20,7 @@ from train.objectives.bidirectional import Bidirectional
 from train.objectives.windows import Causal
 from train.recipes import OBJECTIVES
 from train.report import describe_loss, perplexity
+from train.resume import load_settings
 from train.trainer import TrainConfig, evaluate_on_all_cores
 
 
@@ -75,7 +76,7 @@ def _objective(args: argparse.Namespace, model, tokenizer) -> Causal | Bidirecti
         raise ValueError(f"eval measures models that predict a text, gpt and elmo; {holds}")
     settings = objective.settings()
     if dataclasses.fields(settings):  # where there are none, a published folder will do
-        _, _, settings = pretrain.load_settings(args.run, objective.settings)
+        _, _, settings = load_settings(args.run, objective.settings)
     made = objective.make(model.config, TrainConfig(batch=args.batch), settings, tokenizer)
     if not args.stride:
         return made

@@ -28,6 +28,7 @@ from train.data.stories import tasks as stories_tasks
 from train.finetune import FineTuneConfig
 from train.flags import add_config_flags, given, typed
 from train.plots import draw_confusion
+from train.resume import check_learns
 from train.tasks import TASKS
 from train.tasks.examples import checksum, examples_of
 from train.trainer import TrainConfig, Trainer
@@ -83,7 +84,7 @@ def _begin(args: argparse.Namespace) -> Trainer:
     record |= dataclasses.asdict(config) | {"examples": 1000 if args.examples is None else args.examples}
     kind, *examples = examples_of(**record)
     model, tokenizer = checkpoint.load_model(args.model)
-    checkpoint.check_learns(model, args.model)
+    check_learns(model, args.model)
     if mix := {name: value for name, value in given(args, ELMoConfig).items() if name.startswith("mix_")}:
         if not isinstance(model, ELMo):
             raise ValueError(f"--{next(iter(mix)).replace('_', '-')} is for an ELMo, which {args.model} is not")

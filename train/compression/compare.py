@@ -27,13 +27,14 @@ from nn.compression.quantize import Quantized
 from tinytensor import backend
 from tinytensor.distributed import blas_threads
 from tinytensor.ops.softmax import IGNORED
-from train import checkpoint, finetune, pretrain, runs
+from train import checkpoint, finetune, runs
 from train.data.corpus import open_corpus
 from train.flags import given, typed
 from train.objectives.labelled import Labelled
 from train.plots import draw_curves
 from train.recipes import OBJECTIVES
 from train.report import HINT, Report
+from train.resume import load_settings
 from train.tasks import TASKS
 from train.tasks.examples import examples_of
 from train.trainer import TrainConfig, Trainer, evaluate, evaluate_on_all_cores
@@ -129,7 +130,7 @@ def source_of(folder: Path, examples: dict | None = None) -> Source:
     record, config = checkpoint.load_config(folder)
     model, tokenizer = checkpoint.load_model(folder)
     objective, corpus = OBJECTIVES[record.objective], open_corpus(folder, len(tokenizer.tokens))
-    _, trained, settings = pretrain.load_settings(folder, objective.settings)
+    _, trained, settings = load_settings(folder, objective.settings)
     return Source(
         folder, record.name, model, record.unit, lambda training: objective.make(config, training, settings, tokenizer),
         corpus.train, corpus.val, trained,

@@ -124,12 +124,9 @@ def open_corpus(folder: Path, known: int | None = None) -> Corpus:
     about = checked(About, read_json(folder / "corpus.json", "the sizes of a corpus"), folder / "corpus.json")
     maps = []
     for path, split in ((folder / "train.bin", about.train), (folder / "val.bin", about.val)):
-        try:
-            tokens = np.memmap(ordinary(path), about.dtype, "r") if split.tokens else np.zeros(0, about.dtype)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{folder} holds no readable corpus (corpus.json, train.bin, val.bin): {error}") from None
-        if len(tokens) != split.tokens:
-            raise ValueError(f"{path} is damaged: it has {len(tokens)} tokens, and corpus.json says {split.tokens}")
+        if (size := ordinary(path).stat().st_size) != split.tokens * np.dtype(about.dtype).itemsize:
+            raise ValueError(f"{path} is damaged: {split.tokens} tokens do not have {size} bytes")
+        tokens = np.memmap(path, about.dtype, "r") if split.tokens else np.zeros(0, about.dtype)
         if known is not None and len(tokens) and (most := tokens.max()) >= known:
             raise ValueError(f"{path} holds the token {most}, and the tokenizer beside it knows {known} tokens")
         maps.append(tokens)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from models.files import widen
+from models.bfloat16 import widen
 from models.pretrained import read_config, read_weights, write_folder
 
 ARRAYS = {
