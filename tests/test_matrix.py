@@ -25,6 +25,7 @@ from train import checkpoint, finetune, pretrain, recipes
 from train.__main__ import main
 from train.compression import compare
 from train.embedding import embed, reader
+from train.resume import load_trainer
 from train.tasks import TASKS
 
 ENCODER = dict(context=48, layers=2, heads=2, width=16, dropout=0.0, attention_dropout=0.0, init_std=0.2)
@@ -107,7 +108,7 @@ def works_or_refuses(works: bool, capsys, *arguments) -> str:
 def test_four_steps_are_two_and_two_more_bit_for_bit(runs, name, tmp_path):
     assert not pretrain.train(begin_and_stop(name, tmp_path / "parts"))
     assert pretrain.train(begin(name, tmp_path / "parts", "--resume", str(tmp_path / "parts")))
-    whole, parts = (checkpoint.load_trainer(folder)[0] for folder in (runs(name), tmp_path / "parts"))
+    whole, parts = (load_trainer(folder)[0] for folder in (runs(name), tmp_path / "parts"))
     assert whole.keys() == parts.keys()
     for part, arrays in whole.items():
         for key, array in arrays.items():

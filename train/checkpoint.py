@@ -14,7 +14,6 @@ files of different steps behind that do not fit together.
 
 import dataclasses
 import json
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import numpy as np
 
 from models import ELMo
 from models.families import FAMILIES, PUBLISHED, Family
-from models.files import parse_json, read_json, read_metadata, read_safetensors, write_json, write_safetensors
+from models.files import read_json, read_safetensors, write_json, write_safetensors
 from models.hub import newest_snapshot
 from models.schema import checked
 from models.tokenizers import ElmoCharacters, Tokenizer
@@ -68,20 +67,6 @@ def save_trainer(run: Path, model: Module, parts: dict[str, dict], progress: dic
     for part, named in parts.items():
         arrays |= {f"{part}.{name}": backend.to_numpy(array) for name, array in named.items()}
     write_safetensors(run / TRAINER, arrays, {"progress": json.dumps(progress)})
-
-
-def load_trainer(run: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict]:
-    """(parts, progress) as save_trainer was given them, the part "model" among them; one without arrays is empty."""
-    arrays = read_arrays(run / TRAINER)
-    try:
-        progress = parse_json(read_metadata(run / TRAINER)["progress"], run / TRAINER)
-    except (KeyError, ValueError):
-        raise ValueError(f"{run / TRAINER} does not say how far the run was; it is no checkpoint of ours") from None
-    parts = defaultdict(dict)
-    for name, array in arrays.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = array
-    return parts, progress
 
 
 def load_config(run: Path) -> tuple[Family, object]:

@@ -27,6 +27,7 @@ from tinytensor import backend
 from train import checkpoint
 from train.objectives.labelled import Labelled
 from train.report import Report
+from train.resume import load_trainer
 from train.tasks import TASKS, Row, Task, Text2Text
 from train.tasks.text2text import as_text2text
 from train.trainer import TrainConfig, Trainer
@@ -124,7 +125,7 @@ def begin(
         raise ValueError(f"--frozen trains the head only, and a {family.model.__name__} has none; leave it out")
     task, examples, held_out = put_for(family, task, examples, held_out, config.both_orders)
     if going_on:
-        arrays = checkpoint.load_trainer(folder)[0]["model"]
+        arrays = load_trainer(folder)[0]["model"]
         fit = arrays if checkpoint.is_smaller(folder) else None
         with shapes_only(most=2 * len(arrays)):
             tuned = _with_head(family, blank(folder), task, config, seed, fit)

@@ -2,21 +2,25 @@
 
 import argparse
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from models.families import family_of
-from models.files import read_json
+from models.files import parse_json, read_json, read_metadata
 from models.schema import checked
 from models.tokenizers import load as load_tokenizer
 from nn import Module
 from nn.compression import is_quantized
+from tinytensor import backend
 from train import checkpoint
 from train.data.corpus import open_corpus
 from train.flags import given
 from train.recipes import Recipe
-from train.trainer import TrainConfig
+from train.trainer import Progress, TrainConfig, Trainer
 
 
 def pretraining(args: argparse.Namespace, recipe: Recipe, job_of: Callable):
@@ -42,7 +46,7 @@ def pretraining(args: argparse.Namespace, recipe: Recipe, job_of: Callable):
     checkpoint.check_vocabulary(tokenizer, model_config.vocab_size)
     corpus = open_corpus(folder, len(tokenizer.tokens))
     job = job_of(recipe, blank_model(folder), tokenizer, corpus, config, settings, folder)
-    job.trainer.restore()
+    restore(job.trainer)
     if (done := job.trainer.progress.step) >= config.steps:
         raise ValueError(f"{folder} has all of its {config.steps} steps; ask for more with --steps")
     checkpoint.save_settings(folder, data, config, settings)
@@ -63,10 +67,25 @@ def first_weights(args: argparse.Namespace, recipe: Recipe):
     return model, tokenizer
 
 
+def load_trainer(run: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict]:
+    """(parts, progress) as save_trainer was given them, the part "model" among them; one without arrays is empty."""
+    path = run / checkpoint.TRAINER
+    arrays = checkpoint.read_arrays(path)
+    try:
+        progress = parse_json(read_metadata(path)["progress"], path)
+    except (KeyError, ValueError):
+        raise ValueError(f"{path} does not say how far the run was; it is no checkpoint of ours") from None
+    parts = defaultdict(dict)
+    for name, array in arrays.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = array
+    return parts, progress
+
+
 def blank_model(run: Path) -> Module:
     """A run's model with the layers that its last checkpoint has, ready to go back to it."""
     family, config = checkpoint.load_config(run)
-    arrays = checkpoint.load_trainer(run)[0]["model"]
+    arrays = load_trainer(run)[0]["model"]
     return checkpoint.made_for(lambda: family.model(config), arrays, run / checkpoint.TRAINER)
 
 
@@ -74,6 +93,24 @@ def check_learns(model: Module, source: Path) -> None:
     """Refuse to train a model whose weights are integers."""
     if is_quantized(model):
         raise ValueError(f"the weights of {source} are integers, which do not learn; name the run it was made from")
+
+
+def restore(trainer: Trainer) -> None:
+    """Set a trainer back to the last checkpoint of its run."""
+    parts, progress = load_trainer(trainer.run)
+    trainer.progress = checked(Progress, progress, trainer.run / checkpoint.TRAINER)
+    with trainer.flat.full_precision():
+        checkpoint.load_weights(trainer.model, parts["model"], trainer.run / checkpoint.TRAINER)
+    trainer.config.make_optimizer(trainer.flat).check_state(parts["optimizer"])
+    trainer.optimizer_state = parts["optimizer"]
+    for name, array in trainer.carried.items():
+        saved = parts["carried"].get(name)
+        if saved is None or saved.shape != array.shape:
+            what = f"the checkpoint carries the state of {'none' if saved is None else len(saved)} rows"
+            raise ValueError(f"{what}; go on with that --batch, not {len(array)}")
+        array[...] = backend.array_module(array).asarray(saved)
+    if trainer.loss_scale:
+        trainer.loss_scale.value = trainer.progress.loss_scale
 
 
 @dataclass

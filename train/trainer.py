@@ -21,7 +21,7 @@ import numpy as np
 
 import tinytensor as tt
 from models.config import option
-from models.schema import Count, Few, NotNegative, Positive, Range, Share, Size, Whole, check_fields, checked
+from models.schema import Count, Few, NotNegative, Positive, Range, Share, Size, Whole, check_fields
 from nn import Module, evaluating
 from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count, share
@@ -152,23 +152,6 @@ class Trainer:
         self.optimizer_state: dict = {}  # of a checkpoint, until the workers have taken their parts
         self.progress, self.stop_asked = Progress(), False
         self.between, self.whole = None, True
-
-    def restore(self) -> None:
-        """Go back to the run's last checkpoint."""
-        parts, progress = checkpoint.load_trainer(self.run)
-        self.progress = checked(Progress, progress, self.run / checkpoint.TRAINER)
-        with self.flat.full_precision():
-            checkpoint.load_weights(self.model, parts["model"], self.run / checkpoint.TRAINER)
-        self.config.make_optimizer(self.flat).check_state(parts["optimizer"])
-        self.optimizer_state = parts["optimizer"]
-        for name, array in self.carried.items():
-            saved = parts["carried"].get(name)
-            if saved is None or saved.shape != array.shape:
-                what = f"the checkpoint carries the state of {'none' if saved is None else len(saved)} rows"
-                raise ValueError(f"{what}; go on with that --batch, not {len(array)}")
-            array[...] = backend.array_module(array).asarray(saved)
-        if self.loss_scale:
-            self.loss_scale.value = self.progress.loss_scale
 
     def save(self, optimizer_state: dict) -> None:
         """Write a checkpoint."""

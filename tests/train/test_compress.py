@@ -19,6 +19,7 @@ from train.__main__ import main
 from train.compression import compare
 from train.compression.prune import Pruning, gradually
 from train.objectives.windows import Causal
+from train.resume import restore
 from train.trainer import TrainConfig, Trainer
 
 TEXT = "the cat sat on the mat. the dog sat on the log. the hen sat in the pen.\n" * 60
@@ -330,7 +331,7 @@ def test_masks_survive_a_checkpoint_and_the_training_that_goes_on_from_it(tmp_pa
     Pruning(one, lambda step: 0.7)
     one.train()
     two = trainer(tmp_path, steps=20)
-    two.restore()
+    restore(two)
     assert sparsity(two.model) == pytest.approx(0.7, abs=0.01)
     two.train()
     for (_, a), (_, b) in zip(one.model.named_parameters(), two.model.named_parameters()):

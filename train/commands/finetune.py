@@ -28,7 +28,7 @@ from train.data.stories import tasks as stories_tasks
 from train.finetune import FineTuneConfig
 from train.flags import add_config_flags, given, typed
 from train.plots import draw_confusion
-from train.resume import check_learns
+from train.resume import check_learns, restore
 from train.tasks import TASKS
 from train.tasks.examples import checksum, examples_of
 from train.trainer import TrainConfig, Trainer
@@ -122,7 +122,7 @@ def _resume(args: argparse.Namespace) -> Trainer:
     config = FineTuneConfig(**({name: record[name] for name in names} | given(args, FineTuneConfig)))
     settings, task = record["train"] | given(args, TrainConfig), TASKS[kind].of(*examples)
     trainer = finetune.begin(folder, None, task, *examples, config, settings)
-    trainer.restore()
+    restore(trainer)
     done, steps = trainer.progress.step, trainer.config.steps
     if done >= steps:
         raise ValueError(f"{folder} has all of its {steps} steps; ask for more with --epochs")

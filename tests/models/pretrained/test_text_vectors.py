@@ -61,7 +61,7 @@ def test_what_a_folder_says_is_read(tmp_path):
      (dict(pooling={"pooling_mode_mean_sqrt_len_tokens": True}), r"pooling_mode_mean_sqrt_len_tokens; embed"),
      (dict(pooling={"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}), r"pooling mean \+ max; embed"),
      (dict(reading={"max_seq_length": 0}), r"sentence_bert_config.json: max_seq_length"),
-     (dict(reading={"transformer_task": "fill-mask"}), r"sentence_bert_config.json: unknown transformer_task"),
+     (dict(reading={"transformer_task": "fill-mask"}), r"sentence_bert_config.json: transformer_task must be one of"),
      (dict(more={"modules.json": {"a": 1}}), r"modules.json"),
      (dict(pooling={"pooling_mode": "mean", "include_prompt": False},
            more={"config_sentence_transformers.json": {"prompts": {"query": "find: "}}}), r"include_prompt must be")],
