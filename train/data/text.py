@@ -1,21 +1,17 @@
-"""The user's text: the files behind a path, whatever of text they hold, and which part of each is held out.
+"""The user's text: the files behind a path, and which part of each is held out.
 
-A file of plain text is read where it lies, in stretches of bytes. JSON lines and Parquet hold records, one text each;
-of a file packed with gzip the records are its paragraphs. What is held out of a file is its end: whole paragraphs, or
-records, from the first that begins in the last tenth on. Every file gives its share, so that neither part lacks what
-only one file speaks of.
+A file of plain text is read where it lies, in stretches of bytes; what holds records, or is packed, by
+train/data/records.py. What is held out of a file is its end: whole paragraphs, or records, from the first that begins
+in the last tenth on. Every file gives its share, so that neither part lacks what only one file speaks of.
 """
 
 import codecs
-import gzip
-import json
 import re
-import zlib
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 
 from models.files import ordinary
+from train.data.records import PACKED, Records
 
 CHUNK = 4 << 20  # bytes, or characters, read at a time
 LOOKED_AT = 1 << 16  # bytes that tell whether a file holds text
@@ -124,43 +120,9 @@ class PlainFile:
         return place
 
 
-class Records:
-    """A file of many texts. Its `size` is their number; they are read one after the other, with a blank line between.
-
-    ValueError: a record without a text is named, with its line or row.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.size = sum(1 for _ in self._texts())
-
-    def cut(self, share: float) -> int:
-        """The number of the first record that is held out."""
-        return max(1, int(self.size * (1 - share)))
-
-    def read(self, start: int, stop: int) -> Iterator[str]:
-        """The texts of the records start .. stop - 1, a few megabytes at a time."""
-        held, length = [], 0
-        for text in islice(self._texts(), start, stop):
-            held.append(text.rstrip("\n") + "\n\n")
-            length += len(text)
-            if length >= CHUNK:
-                yield "".join(held)
-                held, length = [], 0
-        if held:
-            yield "".join(held)
-
-    def _texts(self) -> Iterator[str]:
-        names = self.path.suffixes
-        if names[-1] == ".parquet":
-            return parquet_texts(self.path)
-        lines = lines_of(self.path)
-        return json_texts(lines, self.path) if ".jsonl" in names[-2:] else paragraphs(lines)
-
-
 def opened(path: Path) -> PlainFile | Records:
     """A file of text, by the end of its name."""
-    return Records(path) if path.suffix in (".jsonl", ".gz", ".parquet") else PlainFile(path)
+    return Records(path, CHUNK) if path.suffix in PACKED else PlainFile(path)
 
 
 def holds_text(path: Path) -> bool:
@@ -174,65 +136,3 @@ def holds_text(path: Path) -> bool:
     except UnicodeDecodeError:
         return False
     return 0 not in begin
-
-
-def lines_of(path: Path) -> Iterator[str]:
-    """The lines of a text file, unpacked if its name ends in .gz."""
-    number = 0
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text in line {number + 1}; convert it to UTF-8 first") from None
-    except (OSError, EOFError, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ValueError(f"{path} cannot be read behind line {number}: {reason}") from None
-
-
-def json_texts(lines: Iterable[str], path: Path) -> Iterator[str]:
-    """The field "text" of the table in every line."""
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            raise ValueError(f"{path} line {number} is not JSON; every line must be a table with a text") from None
-        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-            named = f"; it has {', '.join(record)[:100]}" if isinstance(record, dict) else ""
-            raise ValueError(f'{path} line {number} has no text in a field "text"{named}')
-        yield record["text"]
-
-
-def parquet_texts(path: Path) -> Iterator[str]:
-    """The column "text" of a Parquet file."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise ValueError(f"reading {path} needs pyarrow; in the checkout: pip install -e '.[data]'") from None
-    try:
-        with parquet.ParquetFile(path) as file:
-            if "text" not in file.schema_arrow.names:
-                raise ValueError(f'{path} has no column "text"; it has {", ".join(file.schema_arrow.names)[:100]}')
-            for batch in file.iter_batches(batch_size=1024, columns=["text"]):
-                for text in batch.column(0).to_pylist():
-                    if not isinstance(text, str):
-                        raise ValueError(f'{path} has a row without a text in its column "text"')
-                    yield text
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-
-
-def paragraphs(lines: Iterable[str]) -> Iterator[str]:
-    """Lines, joined up to the blank one that ends a paragraph."""
-    held = []
-    for line in lines:
-        if line.strip():
-            held.append(line)
-        elif held:
-            yield "".join(held)
-            held = []
-    if held:
-        yield "".join(held)
