@@ -164,6 +164,19 @@ def test_score_and_fill_work_or_refuse(runs, name, capsys):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_explore_shows_what_the_family_has(runs, name, tmp_path, capsys):
+    path = tmp_path / "a.html"
+    works_or_refuses(True, capsys, "explore", runs(name), "--text", "Mia met Tom. Tom ran.", "--out", path)
+    data = json.loads(path.read_text().partition('id="data">')[2].partition("</script>")[0])
+    model, _ = checkpoint.load_model(runs(name))
+    assert data["family"] == name and sum(size for _, size, _ in data["parameters"]) == model.parameter_count()
+    assert len(data["lens"]) == 3 and min(min(layer["own"]) for layer in data["lens"]) >= 0
+    heads = sum(len(row["loss"]) for row in data["heads"]["rows"]) if data["heads"] else 0
+    assert heads == {"elmo": 0, "t5": 12, "albert": 2}.get(name, 4)
+    assert bool(data["ahead"]) == (Writer in FAMILIES[name].model.__mro__)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_embed_makes_vectors_or_refuses(runs, name, tmp_path, capsys):
     (tmp_path / "text.txt").write_text("Mia met Tom. The fox ran off.\n")
     has_body = FAMILIES[name].body is not None

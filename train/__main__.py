@@ -23,6 +23,7 @@ COMMANDS = {
     "ask": "ask a fine-tuned model",
     "sample": "let a trained model write text",
     "score": "show how probable each token of a text is to a trained model",
+    "explore": "make a page that shows what happens inside a model while it reads",
     "fill": "let a BERT guess masked words",
     "embed": "search a folder of text by meaning",
     "neighbours": "find the words of a text that are most like a word in its sentence",

@@ -1,0 +1,128 @@
+"""A text as a model of each kind reads it: what stands at its places, and which token each place should point to.
+
+What differs hangs on what a family is pretrained for, which its record says (models/families.py): READINGS has a
+function for each such objective, as OBJECTIVES in train/recipes.py has.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.contract import Filler, Model, Writer
+from models.generate.answers import answer_ids
+from models.inputs import dress
+from models.sentences import words_of_sentences
+from models.t5 import shift_right
+from models.tokenizers import ElmoCharacters, Tokenizer, Words
+from tinytensor import Tensor
+from tinytensor.ops.softmax import IGNORED
+
+MASKED_EVERY = 7  # about as many as in BERT's training
+
+
+@dataclass
+class Reading:
+    """One text.
+
+    sides: the tokens' names on each side of the model, by what the names of its layers begin with.
+    ids: likewise their ids.   look: lets the model read the text once.
+    points: the side whose vectors point to tokens, and to which.   truth: (T,), the right ones, IGNORED where unknown.
+    ask: lets the model read the text T times, place t being blotted out in row t; None if it sees no truth anyway.
+    lens: None, or vectors (T, C) -> scores (T, V), where that is not what the layers above would make of them.
+    layers: None, or what stands behind each layer of each side, (L + 1, T, C), where there are no blocks to watch.
+    batch: what its loss is taken of, if it has one.   start: of a writer, the ids it goes on from, and its source's.
+    """
+
+    sides: dict[str, list[str]]
+    ids: dict[str, list[int]]
+    look: Callable[[], object]
+    points: tuple[str, str]
+    truth: np.ndarray
+    batch: dict | None = None
+    ask: Callable[[], object] | None = None
+    lens: Callable[[np.ndarray], np.ndarray] | None = None
+    layers: Callable[[], dict[str, np.ndarray]] | None = None
+    start: tuple[np.ndarray, np.ndarray | None] | None = None
+
+
+def name_of(tokenizer: Tokenizer, token: int) -> str:
+    """A token as a reader should see it: spaces and line ends visible, bytes as the character they are."""
+    if token >= tokenizer.vocab_size or tokenizer.tokens[token] is None:
+        return f"<{token}>"
+    name = tokenizer.tokens[token]
+    if token in tokenizer.special_tokens.values() or tokenizer.continuing:
+        return name
+    text = tokenizer.decode([token])
+    space = bool(tokenizer.opening) and name.startswith(tokenizer.opening) and not text.startswith(" ")
+    shown = " " * space + text if text and "\ufffd" not in text else name.replace(tokenizer.opening or " ", " ")
+    return shown.replace(" ", "␣").replace("\n", "⏎")
+
+
+def causal(model: Model, tokenizer: Tokenizer, text: str, answer: str | None, most: int) -> Reading:
+    ids = tokenizer.encode(text)[: min(most, model.longest or most)]
+    if len(ids) < 2:
+        raise ValueError(f"{len(ids)} tokens are read of --text {text[:40]!r}; it takes two, and --tokens 2 or more")
+    row = np.array([ids])
+    batch = {"ids": row, "targets": np.append(row[:, 1:], [[IGNORED]], axis=1)}
+    names = [name_of(tokenizer, i) for i in ids]
+    return Reading({"": names}, {"": ids}, lambda: model.scores(batch), ("", "the next token"), batch["targets"][0],
+                   batch, start=(row, None))  # fmt: skip
+
+
+def masked(model: Filler, tokenizer: Tokenizer, text: str, answer: str | None, most: int) -> Reading:
+    row = tokenizer.prepare([text], max_length=min(most, model.config.context), special=True)
+    ids, types, mask = row.ids, row.types, row.mask
+    open_ = np.flatnonzero(~np.isin(ids[0], list(tokenizer.special_tokens.values())))
+    if not len(open_):
+        raise ValueError(f"--text {text[:40]!r}, cut to --tokens {most}, has no token that could be guessed")
+    blotted = np.repeat(ids, ids.shape[1], axis=0)
+    blotted[open_, open_] = tokenizer.mask_id
+    truth = np.full(ids.shape[1], IGNORED)
+    truth[open_] = ids[0, open_]
+    some, targets = ids.copy(), np.full_like(ids, IGNORED)
+    some[0, open_[::MASKED_EVERY]], targets[0, open_[::MASKED_EVERY]] = tokenizer.mask_id, ids[0, open_[::MASKED_EVERY]]
+    names = [name_of(tokenizer, i) for i in ids[0]]
+    several = lambda a: np.repeat(a, len(blotted), axis=0)
+    ask = lambda: model.body.features({"ids": blotted, "token_types": several(types), "mask": several(mask)})
+    batch = {"ids": some, "token_types": types, "mask": mask, "targets": targets}
+    return Reading({"": names}, {"": ids[0].tolist()}, lambda: model.fill_scores(ids, types, mask),
+                   ("", "the token that stands here, were it blotted out"), truth,
+                   None if "mlm" in model.untrained else batch, ask)  # fmt: skip
+
+
+def text_to_text(model: Writer, tokenizer: Tokenizer, text: str, answer: str | None, most: int) -> Reading:
+    row, end = tokenizer.prepare([text], max_length=most, special=True), model.config.eos_id
+    if answer is None:
+        targets = answer_ids(model, row.ids, row.mask, min(most, 24))
+    else:
+        targets = np.array([[*tokenizer.encode(answer, special=True)[: most - 1], end]])
+    batch = {"ids": row.ids, "mask": row.mask, "targets": targets}
+    read = shift_right(targets, model.config.pad_id)
+    ids = {"encoder": row.ids[0].tolist(), "decoder": read[0].tolist()}
+    names = {side: [name_of(tokenizer, i) for i in some] for side, some in ids.items()}
+    return Reading(names, ids, lambda: model.scores(batch), ("decoder", "the next token"), targets[0], batch,
+                   start=(read[:, :1], row.ids))  # fmt: skip
+
+
+def bidirectional(model: Model, tokenizer: Tokenizer, text: str, answer: str | None, most: int) -> Reading:
+    words = dress(words_of_sentences(text))[0][:most]
+    if not words:
+        raise ValueError(f"--text {text[:40]!r} has no word")
+    spelled = ElmoCharacters(model.config.characters).encode_words(words).astype(np.int16)[None]
+    predicts = model.softmax is not None and isinstance(tokenizer, Words)
+    known = [tokenizer.ids.get(word, tokenizer.unk_id) for word in words] if predicts else [IGNORED] * len(words)
+    truth = np.array([*known[1:], IGNORED])
+    truth[truth >= model.config.vocab_size] = tokenizer.unk_id if predicts else IGNORED
+
+    def layers() -> dict[str, np.ndarray]:
+        halves = np.stack([np.split(layer.numpy()[0], 2, axis=-1) for layer in model.marked_layers(spelled)[0]])
+        return {"forward": halves[:, 0], "backward": halves[:, 1]}
+
+    lens = (lambda x: model.softmax.scores(Tensor(x)).numpy()) if predicts else None
+    return Reading(dict.fromkeys(("forward", "backward"), words), dict.fromkeys(("forward", "backward"), known),
+                   layers, ("forward", "the next word"), truth, lens=lens, layers=layers)  # fmt: skip
+
+
+READINGS: dict[str, Callable[..., Reading]] = {
+    "causal": causal, "masked": masked, "text to text": text_to_text, "bidirectional": bidirectional}
