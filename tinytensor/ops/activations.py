@@ -28,7 +28,7 @@ def logistic(x, xp):
 def relu(a: Tensor) -> Tensor:
     """max(a, 0).   dL/da = dL/dy where a > 0, else 0"""
     y = a.xp.maximum(a.data, 0)
-    return record("relu", y, (a,), lambda g: (g * (y > 0),))
+    return record("relu", y, (a,), lambda g: (g * (y != 0),))
 
 
 def leaky_relu(a: Tensor, slope: float = 0.01) -> Tensor:
@@ -46,8 +46,13 @@ def silu(a: Tensor) -> Tensor:
     return record("silu", y, (a,), lambda g: (g * (s + y * (1 - s)),))
 
 
-def softplus(a: Tensor) -> Tensor:
-    """log(1 + e^a), a smooth relu, written so that nothing overflows.   dL/da = dL/dy * sigmoid(a)"""
+def softplus(a: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + e^(beta a)) / beta, a smooth relu; a itself where beta a > threshold.
+
+    dL/da = dL/dy * sigmoid(beta a), and dL/dy there
+    """
     x, xp = floats(a), a.xp
-    y = xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
-    return record("softplus", y, (a,), lambda g: (g * logistic(x, xp),))
+    z = rounded(x * beta, x.dtype)
+    straight = z > threshold
+    y = xp.where(straight, x, rounded(xp.log1p(xp.exp(xp.where(straight, 0, z))) / beta, x.dtype))
+    return record("softplus", y, (a,), lambda g: (g * xp.where(straight, 1, logistic(z, xp)),))

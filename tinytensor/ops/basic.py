@@ -119,7 +119,7 @@ def plain(number):
 
 def with_number(name: str, a: Tensor, number) -> tuple:
     """The array of a Tensor and a Python number as they meet: beside a fraction, integers are float32."""
-    x, number = a.data, plain(number)
+    x, number = (a if isinstance(a, Tensor) else Tensor(a)).data, plain(number)
     if x.dtype.kind not in "iub":
         return x, number
     if isinstance(number, float):
@@ -189,6 +189,8 @@ def reshape(a: Tensor, *shape) -> Tensor:
 
 def swapaxes(a: Tensor, first: int, second: int) -> Tensor:
     """Two axes exchanged.   dL/da = dL/dy with them exchanged again"""
+    if a.ndim == 0:
+        return reshape(swapaxes(reshape(a, 1), first, second), ())
     return record("swapaxes", a.data.swapaxes(first, second), (a,), lambda g: (g.swapaxes(first, second),))
 
 

@@ -98,10 +98,12 @@ def split(a: Tensor, parts: int | Sequence[int], axis: int = -1) -> list[Tensor]
     return record_many("split", pieces, (a,), backward)
 
 
-def pad(a: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
+def pad(a: Tensor, widths: Sequence[tuple[int, int]], value: float = 0) -> Tensor:
     """Add `widths[axis] = (before, after)` elements of `value` around each axis.   dL/da = the middle of dL/dy"""
     if len(widths) != a.ndim:
         raise ValueError(f"pad: {len(widths)} pairs of widths for the {a.ndim} axes of shape {a.shape}")
+    if any(width < 0 for pair in widths for width in pair):
+        raise ValueError(f"pad: widths {list(widths)} must not be negative; to cut elements off, index")
     middle = tuple(slice(before, before + n) for (before, _), n in zip(widths, a.shape))
     x, value = with_number("pad", a, value) if widths else (a.data, value)
     y = a.xp.pad(x, widths, constant_values=value) if widths else x.copy()
