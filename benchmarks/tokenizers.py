@@ -22,7 +22,7 @@ import tiktoken
 import tokenizers as hf
 
 from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece
-from models.tokenizers.bytelevel import GPT2
+from models.tokenizers.split import GPT2
 
 
 def race(repeat, *works):

@@ -14,12 +14,14 @@ from models.tokenizers.bytelevel import ByteLevelBPE
 from models.tokenizers.characters import Characters
 from models.tokenizers.classic import ClassicBPE
 from models.tokenizers.methods import Batch
+from models.tokenizers.pipeline.file import Published, read_published
+from models.tokenizers.pipeline.tokenizer import Pipeline
 from models.tokenizers.raw_bytes import Bytes, ElmoCharacters
 from models.tokenizers.unigram import Unigram
 from models.tokenizers.wordpiece import WordPiece
 from models.tokenizers.words import Words
 
-for scheme in (ByteLevelBPE, Bytes, Characters, ClassicBPE, ElmoCharacters, Unigram, WordPiece, Words):
+for scheme in (ByteLevelBPE, Bytes, Characters, ClassicBPE, ElmoCharacters, Pipeline, Unigram, WordPiece, Words):
     scheme.from_pretrained = scheme.load  # a published folder is opened like one of ours
 
 
@@ -36,10 +38,14 @@ def load(path: str | Path) -> Tokenizer | ElmoCharacters:
     by_suffix = {".model": Unigram, ".txt": WordPiece, ".tiktoken": ByteLevelBPE}
     if path.suffix in by_suffix:
         return by_suffix[path.suffix].load(path)
-    spec = read_json(path, "a tokenizer")
-    model = spec["model"] if isinstance(spec.get("model"), dict) else {}
-    kind = spec.get("type") or model.get("type")
-    by_kind = {"Characters": Characters, "Bytes": Bytes, "ElmoCharacters": ElmoCharacters,
-               "Words": Words, "WordPiece": WordPiece, "Unigram": Unigram}
-    bpe = ClassicBPE if model.get("end_of_word_suffix") else ByteLevelBPE
-    return by_kind.get(kind, bpe).load(path)
+    own = read_json(path, "a tokenizer").get("type")
+    by_type = {scheme.__name__: scheme for scheme in (Bytes, Characters, ElmoCharacters, Words)}
+    return by_type[own].load(path) if own in by_type else follow(read_published(path))
+
+
+def follow(file: Published) -> Tokenizer:
+    """The tokenizer of a published file: of the scheme whose steps it has, which is fast, else step by step."""
+    for scheme in (ByteLevelBPE, ClassicBPE, WordPiece, Unigram):
+        if (tokenizer := scheme.of(file)) is not None:
+            return tokenizer
+    return Pipeline.of(file)

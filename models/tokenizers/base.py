@@ -17,28 +17,36 @@ from models.files import read_json, write_json
 
 @dataclass
 class Special:
-    """A special token's id, and whether it swallows the white space beside it (RoBERTa's <mask> does, to the left)."""
+    """An added token: its id, and whether it swallows the white space beside it (RoBERTa's <mask> does, to the left).
+
+    single_word: it is found only where no letter touches it.   normalized: in the text as it reads after normalization.
+    special: it is a name outside the text; one that is not is a word that is found in every text.
+    """
     id: int
     lstrip: bool = False
     rstrip: bool = False
+    single_word: bool = False
+    normalized: bool = False
+    special: bool = True
 
 
 @dataclass
 class Frame:
     """What surrounds one text, and two: "A" and "B" stand for the texts, the rest are special tokens.
 
-    `types` gives the token type of every item of `pair` (a single text is all type 0).
+    `types` gives the token type of every item of `pair`, `single_types` of `single` (empty: all type 0).
     """
     single: Sequence[str] = ("A",)
     pair: Sequence[str] = ("A", "B")
     types: Sequence[int] = (0, 1)
+    single_types: Sequence[int] = ()
 
 
 class Tokenizer:
     """The parent of all schemes. A scheme defines `encode_plain`, `spans`, `decode` and its files.
 
     tokens: every token as a readable string, by id (None where an id is unused).
-    special: the special tokens by name.
+    special: the special tokens by name;   words: other added tokens, which are found in every text.
     frame: how single texts and pairs are dressed for a model; pad_token fills up short rows.
 
     What its ids mean is asked of the tokenizer: pad_id, end_id, separator_id, mask_id, unk_id. Each is None where there
@@ -48,12 +56,15 @@ class Tokenizer:
     unk_id: int | None = None  # stands for what no token spells; set by the schemes that need one
     opening: str | None = None  # what a token begins with that begins a word,
     continuing: str | None = None  # or one that goes on with a word; set by the schemes whose tokens tell
+    truncation = padding = steps = model = None  # what a published file says of these (pipeline/file.py)
 
     def __init__(self, special: dict[str, Special] | None = None, frame: Frame | None = None,
                  pad_token: str | None = None):
-        self.special, self.frame, self.pad_token = dict(special or {}), frame or Frame(), pad_token
+        self.special = {name: token for name, token in (special or {}).items() if token.special}
+        self.words = {name: token for name, token in (special or {}).items() if not token.special}
+        self.frame, self.pad_token = frame or Frame(), pad_token
         for token in {*self.frame.single, *self.frame.pair, pad_token} - {"A", "B", None}:
-            if token not in self.special:
+            if token not in self.special and token not in self.words:
                 raise ValueError(f"the frame or padding uses {token!r}, which is not a special token; add it, "
                                  f"or choose one of {sorted(self.special)}")
 
@@ -62,10 +73,10 @@ class Tokenizer:
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of a text. With special=True the names of special tokens in the text stand for themselves."""
         try:
-            if not special:
+            if not special and not self.words:
                 return self.encode_plain(text)
             ids = []
-            for start, end, token in self.split_special(text):
+            for start, end, token in self.split_special(text, special):
                 ids += self.encode_plain(text[start:end]) if token is None else [token.id]
             return ids
         except UnicodeEncodeError:
@@ -87,13 +98,18 @@ class Tokenizer:
         return {name: token.id for name, token in self.special.items()}
 
     @property
+    def added(self) -> dict[str, Special]:
+        """Special tokens and words."""
+        return self.special | self.words
+
+    @property
     def dtype(self) -> type:
         return np.uint16 if len(self.tokens) <= 1 << 16 else np.uint32
 
     @property
     def pad_id(self) -> int | None:
         """Fills up short rows."""
-        return self.special[self.pad_token].id if self.pad_token else None
+        return self.added[self.pad_token].id if self.pad_token else None
 
     @property
     def separator_id(self) -> int | None:

@@ -17,12 +17,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
-from typing import Self
 
 from models.tokenizers.base import Frame, Special, Tokenizer
 from models.tokenizers.methods import WordCache
 from models.tokenizers.pairs import count_words
-from models.tokenizers.tokenizer_json import TokenizerJson
 
 OTHER_SPACES = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # white space to str.split, controls to be dropped to BERT
 ASCII_WORDS = re.compile("[A-Za-z0-9]+|.")
@@ -34,7 +32,11 @@ NEWER = [range(int(first, 16), int(last or first, 16) + 1) for first, last in re
     11660-1166C 116B9 1182F-11FFF 12FF1-13438 16E97-16F4F 16FE2-16FE4 1CF00-1CF46 1E000-1E2EF 1E944-1E95F
     """)]  # marks, punctuation or format only after Unicode 8
 MOVED = {0x166D: "Po", 0x111C9: "Po", 0x1734: "Mn"}  # had this category in Unicode 8
-LOWER = {0x3A3: 0x3C3, 0xA7CB: 0x264, 0xA7DC: 0x19B}  # sigma without context; two capitals newer than Python 3.11
+# sigma without context, and capitals newer than Python 3.11
+LOWER = {0x3A3: 0x3C3, 0xA7CB: 0x264, 0xA7DC: 0x19B} | {
+    code: code + step for codes, step in [((0x1C89, 0xA7CC, 0xA7CE, 0xA7D2, 0xA7D4, 0xA7DA), 1),
+                                          (range(0x10D50, 0x10D66), 0x20), (range(0x16EA0, 0x16EB9), 0x1B)]
+    for code in codes}
 
 
 @cache
@@ -52,6 +54,13 @@ def kind(character: str) -> str:
         if category.startswith("P") or (code < 128 and category.startswith("S")):
             return "alone"
     return "cjk" if any(first <= code <= last for first, last in CJK) else "word"
+
+
+@cache
+def lower(character: str) -> str:
+    """In lower case, without regard to its neighbours."""
+    code = LOWER.get(ord(character))
+    return chr(code) if code else character.lower()
 
 
 class BertText:
@@ -103,24 +112,8 @@ class BertText:
             parts = unicodedata.normalize("NFD", character)
             character = "".join([part for part in parts if kind(part) != "mark"])
         if self.lowercase:
-            character = "".join([one.translate(LOWER) if ord(one) in LOWER else one.lower() for one in character])
+            character = "".join(map(lower, character))
         return character
-
-    @classmethod
-    def from_json(cls, spec: TokenizerJson) -> Self:
-        """From the one normalizer in tokenizer.json."""
-        steps = spec.steps("normalizer", "normalizers")
-        if list(steps) != ["BertNormalizer"]:
-            raise ValueError(f"{spec.path}: the normalizer is {' + '.join(steps) or 'missing'}, but only "
-                             f"BertNormalizer is known for a {spec.model['type']} model")
-        step = steps["BertNormalizer"]
-        if not step.get("clean_text", True):
-            raise ValueError("a BertNormalizer without clean_text is not supported; set clean_text to true")
-        return cls(step.get("lowercase", True), step.get("strip_accents"), step.get("handle_chinese_chars", True))
-
-    def to_json(self) -> dict:
-        return {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": self.handle_chinese_chars,
-                "strip_accents": self.strip_accents, "lowercase": self.lowercase}
 
 
 class BertWords(Tokenizer):
@@ -133,7 +126,7 @@ class BertWords(Tokenizer):
             raise ValueError(f"the vocabulary has no {unk_token!r} for words it cannot spell; add it, or name another "
                              f"unk_token")
         self.vocab, self.text, self.unk_token, self.unk_id = vocab, text or BertText(), unk_token, vocab[unk_token]
-        by_id = {i: token for token, i in vocab.items()} | {one.id: name for name, one in self.special.items()}
+        by_id = {i: token for token, i in vocab.items()} | {one.id: name for name, one in self.added.items()}
         self.tokens = [by_id.get(i) for i in range(max(by_id) + 1)]
         self.cache = WordCache(lambda raw: [i for word in self.text.words(raw) for i, _, _ in self.match(word)])
 

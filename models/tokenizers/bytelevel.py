@@ -8,76 +8,24 @@ As published, against plain BPE (Sennrich et al. 2016):
 - in files every byte is written as a visible character: space is U+0120, the rest below
 Against the original code: words are remembered with their ids, so each distinct word is merged once; long words
 take a heap; and training keeps pair counts up to date instead of counting again (pairs.py).
-
-GPT-2's pattern keeps letters, digits and punctuation apart, glues one space to the word that follows it and splits
-English contractions off; GPT-4's limits numbers to three digits. No merge crosses a cut. Both need Unicode classes,
-hence the `regex` package. On ASCII text a class is a handful of ranges, which Python's own `re` matches twice as
-fast, so text is cut into blocks, and each block that is all ASCII takes that road.
 """
 
 import base64
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from models.files import read_json, read_text, write_text
 from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
-from models.tokenizers.methods import WHITE_SPACE, WordCache
+from models.tokenizers.methods import WordCache
+from models.tokenizers.older import read_beside, read_merges, write_two_files
 from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
-from models.tokenizers.patterns import compiled, matches
-from models.tokenizers.tokenizer_json import BPE, TokenizerJson, framed, read_merges, write_published, write_two_files
-
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-GPT4 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-        r"|\s+(?!\S)|\s+")
-NEWER = "".join("-".join(rf"\U{int(code, 16):08X}" for code in item.split("-")) for item in re.findall(r"\S+", """
-    558 58B-58C 88F C5C CDC 208F 209D-209F A7CE-A7CF A7D2 A7D4 A7DD A7E2 A7F1 AB6C-AB6D 107BB-107BF 10940-10959
-    10EC5-10EC7 10ED9-10EEE 11B0A 11DB0-11DDB 11DE0-11DE9 11DF1 1246F 12475-1247F 12550-12686 16EA0-16EB8
-    16EBB-16ED3 16FF2-16FF3 16FF4-16FF6 187F8-187FF 18CD6-18CDA 18D09-18D20 18D80-18DF2 18E00-19191 191A0-191D2
-    1B123-1B128 1B168 1D6A6 1DF1F-1DF24 1DF2B-1DF81 1DF90-1DF96 1DFCD-1DFFF 1E6C0-1E6DE 1E6E0-1E6E2 1E6E4-1E6E5
-    1E6E7-1E6ED 1E6F0-1E6F4 1E6FE-1E6FF 2B73A-2B73F 2B81E 2CEA2-2CEAD 323B0-33479 3D000-3FC3F
-    """))  # letters and numbers since Unicode 16, the version that tiktoken and tokenizers know
-NEWER = re.compile(f"[{NEWER}]")
-NEITHER = "\uffff"  # no letter, no number, no white space: what NEWER characters count as
-BLOCK = 1 << 16  # characters: few enough that one emoji costs little, many enough that cuts cost nothing
-SAFE_CUT = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")  # both patterns always cut here, whatever stands around it
-# A printable character for each byte: itself where it has one, else the next of U+0100, U+0101, ...
-PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
-OTHERS = [byte for byte in range(256) if byte not in PRINTABLE]
-BYTE_OF = {chr(byte): byte for byte in PRINTABLE} | {chr(256 + n): byte for n, byte in enumerate(OTHERS)}
-VISIBLE = sorted(BYTE_OF, key=BYTE_OF.get)
-
-
-class Splitter:
-    """Cuts text into words by a pattern: "gpt2", "gpt4", or any pattern of the `regex` package whose matches tile text.
-
-    list(Splitter("gpt2").blocks("It's 12!"))  ->  [["It", "'s", " 12", "!"]]
-    """
-
-    def __init__(self, pattern: str = "gpt2"):
-        self.pattern = {"gpt2": GPT2, "gpt4": GPT4}.get(pattern, pattern)
-        self.anywhere = compiled(self.pattern, "the split of a text into words")
-        ascii = self.pattern.replace(r"\p{L}\p{N}", "A-Za-z0-9")  # inside of [...] the two stand together
-        ascii = ascii.replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]")
-        self.ascii = re.compile(ascii, re.ASCII) if self.pattern in (GPT2, GPT4) else None
-
-    def blocks(self, text: str) -> Iterator[list[str]]:
-        """The words of the text, one list a block."""
-        if self.ascii is None:
-            yield self.cut(text)
-            return
-        start = 0
-        while start < len(text):
-            cut = SAFE_CUT.search(text, start + BLOCK)
-            end = cut.start() if cut else len(text)
-            block = text[start:end]
-            yield self.ascii.findall(block) if block.isascii() else self.cut(block)
-            start = end
-
-    def cut(self, text: str) -> list[str]:
-        return [text[match.start():match.end()] for match in matches(self.anywhere, NEWER.sub(NEITHER, text))]
+from models.tokenizers.pipeline import decoders, postprocessors, pretokenizers
+from models.tokenizers.pipeline.file import Published, Steps, listed, read_published, write_published
+from models.tokenizers.pipeline.models import BPE
+from models.tokenizers.pipeline.text import Regex
+from models.tokenizers.split import BYTE_OF, GPT2, VISIBLE, Splitter
 
 
 class ByteLevelBPE(Tokenizer):
@@ -100,13 +48,13 @@ class ByteLevelBPE(Tokenizer):
         self.splitter, self.add_prefix_space, self.whole_words = Splitter(pattern), add_prefix_space, whole_words
         self.byte_ids = [vocab[bytes([byte])] for byte in range(256)]
         self.rank_of, self.joined = ranks_of(merges, vocab, show)
-        by_id = {i: token for token, i in vocab.items()} | {one.id: name.encode() for name, one in self.special.items()}
+        by_id = {i: token for token, i in vocab.items()} | {one.id: name.encode() for name, one in self.added.items()}
         self.token_bytes = [by_id.get(i) for i in range(max(by_id) + 1)]
         self.cache = WordCache(self.merge)
 
     @cached_property
     def tokens(self) -> list[str | None]:
-        names = {token.id: name for name, token in self.special.items()}
+        names = {token.id: name for name, token in self.added.items()}
         return [names.get(i) or (token and show(token)) for i, token in enumerate(self.token_bytes)]
 
     # ---- training
@@ -140,7 +88,7 @@ class ByteLevelBPE(Tokenizer):
         return ids
 
     def prefix(self, text: str) -> str:
-        return " " if self.add_prefix_space and text and text[0] not in WHITE_SPACE else ""
+        return " " if self.add_prefix_space and text and text[0] != " " else ""
 
     def merge(self, word: str) -> list[int]:
         """The ids of one word."""
@@ -150,12 +98,12 @@ class ByteLevelBPE(Tokenizer):
         return merge_word([self.byte_ids[byte] for byte in data], self.rank_of, self.joined)
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        added = self.prefix(text)  # stands at place -1
-        place = [i - len(added) for i, character in enumerate(added + text) for _ in character.encode()]
+        added = self.prefix(text)  # is reported with the first character
+        place = [max(i - len(added), 0) for i, character in enumerate(added + text) for _ in character.encode()]
         ids, offsets, byte = self.encode_plain(text), [], 0
         for i in ids:
             end = byte + len(self.token_bytes[i])
-            offsets.append((max(place[byte], 0), place[end - 1] + 1))
+            offsets.append((place[byte], place[end - 1] + 1))
             byte = end
         return ids, offsets
 
@@ -174,13 +122,11 @@ class ByteLevelBPE(Tokenizer):
                 raise ValueError(f"a rank file counts its {len(ranks)} tokens from 0, but here they run from "
                                  f"{ranks[0][0]} to {ranks[-1][0]}; train with special_tokens=[] or save a .json")
             return write_text(path, "".join(f"{base64.b64encode(token).decode()} {i}\n" for i, token in ranks))
-        byte_level = {"type": "ByteLevel", "add_prefix_space": self.add_prefix_space, "trim_offsets": False,
-                      "use_regex": self.splitter.pattern == GPT2}
-        split = {"type": "Split", "pattern": {"Regex": self.splitter.pattern}, "behavior": "Isolated", "invert": False}
-        before = {"type": "Sequence", "pretokenizers": [split, byte_level]}
-        write_published(
-            path, self, pre_tokenizer=byte_level if byte_level["use_regex"] else before, decoder=byte_level,
-            model=BPE | {"ignore_merges": self.whole_words} | self.readable())
+        byte_level = pretokenizers.ByteLevel(self.add_prefix_space, False, self.splitter.pattern == GPT2)
+        split = pretokenizers.Split(Regex(self.splitter.pattern), "Isolated")
+        cut = byte_level if byte_level.use_regex else pretokenizers.Sequence((split, byte_level))
+        model = self.model or BPE(ignore_merges=self.whole_words, **self.readable())
+        write_published(path, self, model, Steps(None, cut, None, decoders.ByteLevel(trim_offsets=False)))
 
     def save_vocab_and_merges(self, folder: str | Path) -> None:
         """Writes the two files that GPT-2 was published with: vocab.json and merges.txt."""
@@ -202,31 +148,63 @@ class ByteLevelBPE(Tokenizer):
             return cls.from_ranks(read_ranks(path), special_tokens, pattern)
         if path.name == "vocab.json":
             return cls.from_vocab_and_merges(path, special_tokens, pattern)
-        spec = TokenizerJson(path, "BPE")
-        model, steps = spec.model, spec.steps("pre_tokenizer", "pretokenizers")
-        byte_level = steps.get("ByteLevel")
-        if byte_level is None or model.get("end_of_word_suffix") or spec.steps("normalizer", "normalizers"):
+        file = read_published(path)
+        file.need("BPE")
+        if cls.pattern_of(file) is None:
             raise ValueError(f"{path} is a BPE, but not a plain byte-level one; open it with models.tokenizers.load")
-        if "Split" in steps:
-            pattern = steps["Split"]["pattern"].get("Regex", pattern)
-        special = spec.special()
-        return cls({as_bytes(token, path): i for token, i in spec.vocab().items() if token not in special},
-                   [(as_bytes(left, path), as_bytes(right, path)) for left, right in spec.merges()],
-                   special, pattern, byte_level.get("add_prefix_space", False), model.get("ignore_merges", False),
-                   spec.frame(), spec.pad_token("<pad>", "<|endoftext|>"))
+        return cls.follow(file)
+
+    @classmethod
+    def of(cls, file: Published) -> Self | None:
+        """The tokenizer of a file whose steps and vocabulary are GPT-2's kind; None of any other."""
+        if cls.pattern_of(file) is None or not {*VISIBLE} <= file.model.vocab.keys():
+            return None
+        spelt = all(BYTE_OF.keys() >= {*token} for token in file.model.vocab if token not in file.added)
+        return cls.follow(file) if spelt else None
+
+    @staticmethod
+    def pattern_of(file: Published) -> str | None:
+        """The one pattern that cuts the text, before it becomes bytes and merges; None where other steps do more."""
+        model, steps, cuts = file.model, file.steps, listed(file.steps.pre_tokenizer)
+        if (not isinstance(model, BPE) or model.continuing_subword_prefix or model.end_of_word_suffix or model.dropout
+                or steps.normalizer or not isinstance(steps.decoder, decoders.ByteLevel)
+                or any(token.single_word for token in file.added.values()) or model.needed & file.added.keys()):
+            return None
+        match cuts:
+            case [pretokenizers.ByteLevel(use_regex=True)]:
+                return GPT2
+            case [pretokenizers.Split(Regex(pattern), "Isolated", False), pretokenizers.ByteLevel(False, _, False)]:
+                return pattern
+        return None
+
+    @classmethod
+    def follow(cls, file: Published) -> Self:
+        model, path = file.model, file.path
+        tokenizer = cls({as_bytes(token, path): i for token, i in model.vocab.items() if token not in file.added},
+                        [(as_bytes(left, path), as_bytes(right, path)) for left, right in model.merges], file.added,
+                        cls.pattern_of(file), listed(file.steps.pre_tokenizer)[-1].add_prefix_space,
+                        model.ignore_merges, file.steps.frame(), file.pad_token())
+        tokenizer.model = model
+        return file.finish(tokenizer)
 
     @classmethod
     def from_vocab_and_merges(cls, path: Path, special_tokens: dict[str, int] | None, pattern: str):
-        """vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge."""
-        vocab, second = read_json(path, "a tokenizer"), path.with_name("merges.txt")
-        merges = [(as_bytes(left, second), as_bytes(right, second)) for left, right in read_merges(second)]
-        ordinary = {*VISIBLE, *(show(left + right) for left, right in merges), *(show(left) for left, _ in merges)}
-        special = {name: Special(i, lstrip=name == "<mask>") for name, i in vocab.items() if name not in ordinary}
-        special |= {name: Special(i) for name, i in (special_tokens or {}).items()}
-        vocab = {as_bytes(token, path): i for token, i in vocab.items() if token not in special}
-        if {"<s>", "</s>", "<pad>"} <= special.keys():
-            return cls(vocab, merges, special, pattern, frame=framed("<s>", "</s>", doubled=True), pad_token="<pad>")
-        return cls(vocab, merges, special, pattern)
+        """vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge, and
+        those that the files beside it name."""
+        vocab, merges = read_json(path, "a tokenizer"), read_merges(path.with_name("merges.txt"))
+        ordinary = {*VISIBLE, *(left + right for left, right in merges), *(left for left, _ in merges)}
+        beside, special = read_beside(path), {name: i for name, i in vocab.items() if name not in ordinary}
+        added = beside.added(vocab, special) | {name: Special(i) for name, i in (special_tokens or {}).items()}
+        prefix, processor = beside.option("add_prefix_space", bool, False), None
+        if {"<s>", "</s>", "<pad>"} <= added.keys():
+            sep, cls_ = (("</s>", added["</s>"].id), ("<s>", added["<s>"].id))
+            processor = postprocessors.RobertaProcessing(sep, cls_, True, prefix)
+        split = pretokenizers.Split(Regex(Splitter(pattern).pattern), "Isolated")
+        cut = pretokenizers.ByteLevel(prefix, False, pattern == "gpt2")
+        file = beside.finish(Published(path, Steps(
+            None, cut if cut.use_regex else pretokenizers.Sequence((split, cut)), processor, decoders.ByteLevel()),
+            BPE(vocab=vocab, merges=merges), added))
+        return cls.follow(file)
 
     @classmethod
     def from_ranks(cls, ranks: dict[bytes, int], special_tokens: dict[str, int] | None, pattern: str):

@@ -15,9 +15,13 @@ from typing import Self
 
 from models.files import read_json
 from models.tokenizers.base import Frame, Special, distinct, file_to_read
+from models.tokenizers.bert_steps import bert_steps, bert_text_of
 from models.tokenizers.bert_text import BertText, BertWords
+from models.tokenizers.older import read_beside, read_merges, write_two_files
 from models.tokenizers.pairs import first_symbols, learn_vocabulary, merge_word, ranks_of
-from models.tokenizers.tokenizer_json import BPE, TokenizerJson, read_merges, write_published, write_two_files
+from models.tokenizers.pipeline import decoders
+from models.tokenizers.pipeline.file import Published, read_published, write_published
+from models.tokenizers.pipeline.models import BPE
 
 END = "</w>"
 
@@ -62,17 +66,14 @@ class ClassicBPE(BertWords):
 
     def decode(self, ids: Iterable[int]) -> str:
         """The words with a space between. Case, accents and the spaces around punctuation stay lost."""
-        return "".join([token.replace(END, " ") for token in self.tokens_of(ids)]).removesuffix(" ")
+        return "".join(decoders.BPEDecoder(END)(self.tokens_of(ids)))
 
     # ---- files
 
     def save(self, path: str | Path) -> None:
         """Writes tokenizer.json into a folder, or to a path ending in .json."""
-        write_published(
-            path, self, normalizer=self.text.to_json(), pre_tokenizer={"type": "BertPreTokenizer"},
-            decoder={"type": "BPEDecoder", "suffix": END},
-            model=BPE | {"unk_token": self.unk_token, "end_of_word_suffix": END, "vocab": self.vocab,
-                         "merges": self.merges})
+        model = BPE(unk_token=self.unk_token, end_of_word_suffix=END, vocab=self.vocab, merges=self.merges)
+        write_published(path, self, self.model or model, bert_steps(self.text, decoders.BPEDecoder(END)))
 
     def save_vocab_and_merges(self, folder: str | Path) -> None:
         """Writes the two files that GPT-1 was published with in `transformers`: vocab.json and merges.txt."""
@@ -82,13 +83,37 @@ class ClassicBPE(BertWords):
     def load(cls, path: str | Path) -> Self:
         """Reads tokenizer.json, or a folder with it or with GPT-1's vocab.json + merges.txt."""
         path = file_to_read(path, "vocab.json")
-        if path.name == "vocab.json":
-            return cls(read_json(path, "a tokenizer"), read_merges(path.with_name("merges.txt")))
-        spec = TokenizerJson(path, "BPE")
-        if spec.model.get("end_of_word_suffix") != END:
-            raise ValueError(f"{spec.path} is a BPE without {END!r} marks; open it with models.tokenizers.load")
-        return cls(spec.vocab(), spec.merges(), spec.special(), BertText.from_json(spec),
-                   spec.model.get("unk_token") or "<unk>", spec.frame(), spec.pad_token("<pad>"))
+        file = read_gpt1(path) if path.name == "vocab.json" else read_published(path)
+        file.need("BPE")
+        tokenizer = cls.of(file)
+        if tokenizer is None:
+            raise ValueError(f"{path} is a BPE without {END!r} marks, or cleaned and cut otherwise than GPT-1's; "
+                             f"open it with models.tokenizers.load")
+        return tokenizer
+
+    @classmethod
+    def of(cls, file: Published) -> Self | None:
+        """The tokenizer of a file whose steps are GPT-1's; None of any other."""
+        model = file.model
+        if (not isinstance(model, BPE) or model.end_of_word_suffix != END or model.continuing_subword_prefix
+                or model.fuse_unk or model.byte_fallback or model.ignore_merges or model.dropout
+                or model.unk_token not in model.vocab or file.steps.decoder != decoders.BPEDecoder(END)
+                or model.needed & file.added.keys() or (text := bert_text_of(file)) is None):
+            return None
+        tokenizer = cls(model.vocab, model.merges, file.added, text, model.unk_token, file.steps.frame(),
+                        file.pad_token())
+        tokenizer.model = model
+        return file.finish(tokenizer)
+
+
+def read_gpt1(path: Path) -> Published:
+    """GPT-1's vocab.json + merges.txt as tokenizer.json would say it; and what the files beside them say."""
+    vocab, beside = read_json(path, "a tokenizer"), read_beside(path)
+    model = BPE(unk_token=beside.name("unk_token", "<unk>"), end_of_word_suffix=END, vocab=vocab,
+                merges=read_merges(path.with_name("merges.txt")))
+    text = BertText(beside.option("do_lower_case", bool, True))
+    return beside.finish(Published(path, bert_steps(text, decoders.BPEDecoder(END)), model,
+                                   beside.added(vocab, [model.unk_token])))
 
 
 def spell(word: str) -> list[str]:

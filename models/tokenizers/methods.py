@@ -10,36 +10,60 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 
 import numpy as np
+import regex
 
 from models.tokenizers.base import Special, Tokenizer, no_text, pad
 
 WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+WORD = regex.compile(r"\w")
 CACHED_WORDS = 1 << 18
 PARALLEL_FROM = 2_000_000  # characters in a batch from which starting a second process pays for itself
 
 
 # ---- one text
 
-def split_special(tokenizer: Tokenizer, text: str) -> Iterator[tuple[int, int, Special | None]]:
-    """(start, end, special token or None for ordinary text), covering the text; longer names win."""
-    names = sorted(tokenizer.special, key=len, reverse=True)
+def split_special(tokenizer: Tokenizer, text: str,
+                  special: bool = True) -> Iterator[tuple[int, int, Special | None]]:
+    """(start, end, added token or None for ordinary text), covering the text. special=False: only words are found."""
+    for wanted in (False, True):  # first those of the text as it is written
+        names = {name: token for name, token in tokenizer.added.items() if token.normalized == wanted}
+        if not wanted:
+            parts = list(find_added(text, names, special))
+        elif names:
+            parts = [(start + a, start + b, found) for start, end, token in parts for a, b, found in
+                     ([(0, end - start, token)] if token else find_added(text[start:end], names, special))]
+    yield from parts
+
+
+def find_added(text: str, names: dict[str, Special], special: bool) -> Iterator[tuple[int, int, Special | None]]:
+    """The same for one lot of added tokens; where several begin, the longest name wins."""
     done = 0
-    for match in re.finditer("|".join(map(re.escape, names)) or "(?!)", text):
-        token = tokenizer.special[match[0]]
-        start, end = match.span()
-        while token.lstrip and start > done and text[start - 1] in WHITE_SPACE:
-            start -= 1
-        while token.rstrip and end < len(text) and text[end] in WHITE_SPACE:
-            end += 1
+    for match in any_of(tuple(names)).finditer(text):
+        token, (start, end) = names[match[0]], match.span()
+        if token.special and not special:
+            continue
+        if token.single_word and (WORD.match(text[start - 1:start]) or WORD.match(text[end:end + 1])):
+            continue
+        if token.lstrip:
+            start = max(done, len(text[:start].rstrip(WHITE_SPACE)))
+        if token.rstrip:
+            end = len(text) - len(text[end:].lstrip(WHITE_SPACE))
         if start > done:
             yield done, start, None
-        yield start, end, token
+        if start < end:
+            yield start, end, token
         done = end
     if done < len(text):
         yield done, len(text), None
+
+
+@lru_cache(64)
+def any_of(names: tuple[str, ...]) -> re.Pattern:
+    return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)")
 
 
 def encode_with_offsets(tokenizer: Tokenizer, text: str,
@@ -48,15 +72,17 @@ def encode_with_offsets(tokenizer: Tokenizer, text: str,
 
     Tokens that hold only part of a character (its bytes) report the whole character.
     """
-    ids, offsets = [], []
+    ids, offsets, tokens = [], [], []
     try:
-        for start, end, token in tokenizer.split_special(text) if special else [(0, len(text), None)]:
+        for start, end, token in tokenizer.split_special(text, special):
             found, spans = tokenizer.spans(text[start:end]) if token is None else ([token.id], [(0, end - start)])
             ids += found
             offsets += [(start + a, start + b) for a, b in spans]
+            tokens += [tokenizer.tokens[i] for i in found] if token is None else [text[start:end]]
     except UnicodeEncodeError:
         raise no_text(text) from None
-    return ids, offsets
+    # the file's post-processor may want them without the space that a token carries
+    return ids, tokenizer.steps.trimmed(tokens, offsets) if tokenizer.steps else offsets
 
 
 # ---- the vocabulary
@@ -74,8 +100,8 @@ def continues_word(tokenizer: Tokenizer) -> np.ndarray:
 
 def id_of(tokenizer: Tokenizer, token: str) -> int:
     """The id of a token by its readable string; ValueError if there is none."""
-    if token in tokenizer.special:
-        return tokenizer.special[token].id
+    if token in tokenizer.added:
+        return tokenizer.added[token].id
     if token not in tokenizer.tokens:
         raise ValueError(f"the vocabulary of {tokenizer.vocab_size} tokens has no {token!r}")
     return tokenizer.tokens.index(token)
@@ -125,8 +151,10 @@ def prepare(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None = No
 
     Longest first: of a pair too long for max_length the longer text is cut until both are equally long, then
     both (the second keeps the odd token, unless the first was the longer one). Rows are padded on the right to the
-    longest, or to pad_to.
+    longest, or to pad_to. Where the tokenizer's file says it otherwise (truncation, padding), that is done.
     """
+    if max_length is None and tokenizer.truncation:
+        max_length = tokenizer.truncation.max_length
     if pairs is not None and len(pairs) != len(texts):
         raise ValueError(f"prepare: {len(texts)} texts but {len(pairs)} partners; give one for each")
     firsts = tokenizer.encode_batch(texts, special)
@@ -136,28 +164,33 @@ def prepare(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None = No
     if pad_to is not None and (longest := max(lengths, default=0)) > pad_to:
         raise ValueError(f"prepare: a row has {longest} tokens, more than pad_to={pad_to}; "
                          f"set max_length={pad_to} to cut it")
-    if tokenizer.pad_token is None and len(lengths | {pad_to} - {None}) > 1:
+    if tokenizer.pad_token is None and not tokenizer.padding and len(lengths | {pad_to} - {None}) > 1:
         raise ValueError("prepare: rows of unequal length need padding, but this tokenizer has no pad_token; "
                          "set tokenizer.pad_token to one of its special tokens")
     return tokenizer.batch(rows, pad_to)
 
 
 def batch(tokenizer: Tokenizer, rows: list[tuple[list[int], list[int]]], length: int | None = None) -> Batch:
-    """Dressed rows, (ids, types) each, padded on the right to the longest, or to `length`."""
+    """Dressed rows, (ids, types) each, padded to the longest, or to `length`."""
     if not rows:
         empty = np.zeros((0, length or 0), int)
         return Batch(empty, empty, empty.astype(bool))
     ids, types = ([np.array(row, int) for row in part] for part in zip(*rows))
-    padded = pad(ids, tokenizer.pad_id or 0, length)
-    mask = np.arange(padded.shape[1]) < np.array([len(row) for row in ids])[:, None]
-    return Batch(padded, pad(types, 0, length), mask)
+    fill, fill_type, left = tokenizer.pad_id or 0, 0, False
+    if padding := tokenizer.padding:
+        fill, fill_type = padding.pad_id if tokenizer.pad_token is None else fill, padding.pad_type_id
+        left = padding.direction == "Left"
+        length = length or padding.length(max(map(len, ids)))
+    mask = pad([np.ones(len(row), bool) for row in ids], False, length, left=left)
+    return Batch(pad(ids, fill, length, left=left), pad(types, fill_type, length, left=left), mask)
 
 
 def dress(tokenizer: Tokenizer, a: list[int], b: list[int] | None = None) -> tuple[list[int], list[int]]:
     """The ids and token types of one text, or of a pair, in the frame."""
-    ids, types, frame = [], [], tokenizer.frame
-    for item, kind in zip(frame.single, [0] * len(frame.single)) if b is None else zip(frame.pair, frame.types):
-        some = a if item == "A" else b if item == "B" else [tokenizer.special[item].id]
+    ids, types, frame, added = [], [], tokenizer.frame, tokenizer.added
+    single_types = frame.single_types or [0] * len(frame.single)
+    for item, kind in zip(frame.single, single_types) if b is None else zip(frame.pair, frame.types):
+        some = a if item == "A" else b if item == "B" else [added[item].id]
         ids += some
         types += [kind] * len(some)
     return ids, types
@@ -172,11 +205,28 @@ def truncate(tokenizer: Tokenizer, a: list[int], b: list[int] | None,
     if room < 0:
         raise ValueError(f"max_length {max_length} is too short for the special tokens alone; "
                          f"use at least {max_length - room}")
+    keep_a, keep_b = lengths_kept(len(a), None if b is None else len(b), room,
+                                  tokenizer.truncation.strategy if tokenizer.truncation else "LongestFirst")
+    if tokenizer.truncation and tokenizer.truncation.direction == "Left":
+        return a[max(0, len(a) - keep_a):], b if b is None else b[max(0, len(b) - keep_b):]
+    return a[:keep_a], b if b is None else b[:keep_b]
+
+
+def lengths_kept(a: int, b: int | None, room: int, strategy: str) -> tuple[int, int]:
+    """How much of two texts of so many tokens is kept, where there is room for `room`."""
+    if strategy != "LongestFirst" and a + (b or 0) > room:
+        if strategy == "OnlySecond" and b is None:
+            raise ValueError("this tokenizer cuts only the second of two texts (OnlySecond); give a pair")
+        first = strategy == "OnlyFirst"
+        left = room - (b or 0 if first else a)
+        if left <= 0:
+            raise ValueError(f"the {'first' if first else 'second'} text is the only one that may be cut ({strategy}), "
+                             f"and the other leaves it no room")
+        return (left, b or 0) if first else (a, left)
     if b is None:
-        return a[:room], None
-    short = min(len(a), len(b), room // 2)
-    keep_a, keep_b = (room - short, short) if len(a) > len(b) else (short, room - short)
-    return a[:keep_a], b[:keep_b]
+        return room, 0
+    short = min(a, b, room // 2)
+    return (room - short, short) if a > b else (short, room - short)
 
 
 Tokenizer.split_special, Tokenizer.encode_with_offsets = split_special, encode_with_offsets
@@ -200,7 +250,11 @@ class WordCache(dict):
         ids = self[word] = self.encode_word(word)
         return ids
 
-    def ids(self, words: list[str]) -> Iterator[int]:
-        if len(self) > CACHED_WORDS:  # text with endless new words must not fill the memory
+    def make_room(self) -> None:
+        """Text with endless new words must not fill the memory."""
+        if len(self) > CACHED_WORDS:
             self.clear()
+
+    def ids(self, words: list[str]) -> Iterator[int]:
+        self.make_room()
         return chain.from_iterable(map(self.__getitem__, words))

@@ -56,7 +56,12 @@ class Charsmap:
 
     def longest(self, data: bytes, at: int) -> tuple[bytes, int]:
         """The replacement for the longest key that starts at this byte, and the key's length (0: none starts here)."""
-        units, length, value = self.units, 0, 0
+        *_, (place, length) = [(0, 0), *self.keys(data, at)]
+        return (self.output(place), length) if length else (b"", 0)
+
+    def keys(self, data: bytes, at: int) -> Iterator[tuple[int, int]]:
+        """(place of its replacement, length) of every key that starts at this byte, the shortest first."""
+        units = self.units
         node = offset(units[0])
         for i in range(at, len(data)):
             node ^= data[i]
@@ -65,8 +70,10 @@ class Charsmap:
             unit = units[node]
             node ^= offset(unit)
             if unit >> 8 & 1:
-                length, value = i + 1 - at, units[node] & 0x7FFFFFFF
-        return (self.outputs[value:self.outputs.index(b"\0", value)], length) if length else (b"", 0)
+                yield units[node] & 0x7FFFFFFF, i + 1 - at
+
+    def output(self, place: int) -> bytes:
+        return self.outputs[place:self.outputs.index(b"\0", place)]
 
 
 def offset(unit: int) -> int:

@@ -23,11 +23,23 @@ from models.files import read_json
 from models.tokenizers import sentencepiece
 from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
 from models.tokenizers.methods import WordCache
+from models.tokenizers.pipeline import decoders, pretokenizers
+from models.tokenizers.pipeline.file import (
+    Published,
+    Steps,
+    listed,
+    read_published,
+    read_step,
+    step_table,
+    write_published,
+)
+from models.tokenizers.pipeline.models import UNKNOWN_PENALTY, likeliest, piece_table
+from models.tokenizers.pipeline.models import Unigram as Segmenter
+from models.tokenizers.pipeline.normalizers import Sequence
+from models.tokenizers.pipeline.postprocessors import framed
 from models.tokenizers.sentencepiece import MARK, align, normalizer, squeeze
-from models.tokenizers.tokenizer_json import TokenizerJson, framed, write_published
 from models.tokenizers.unigram_training import learn_pieces
 
-UNKNOWN_PENALTY = 10.0
 UNKNOWN_TEXT = " \u2047 "  # how SentencePiece shows an unknown
 T5_TOKENS = ("<pad>", "</s>", "<unk>")
 T5_FRAME = Frame(["A", "</s>"], ["A", "</s>", "B", "</s>"], [0] * 4)
@@ -53,14 +65,13 @@ class Unigram(Tokenizer):
             frame = T5_FRAME if "</s>" in special else albert
         super().__init__(special, frame, pad_token or next((one for one in ("<pad>", "[PAD]") if one in special), None))
         self.pieces, self.unk_token, self.unk_id = pieces, unk_token, special[unk_token].id
-        self.steps = OWN_STEPS if steps is None else steps
-        self.normalize, self.prefix, self.collapse = normalizer(self.steps), prefix, collapse
+        self.rules = OWN_STEPS if steps is None else steps
+        self.normalize, self.prefix, self.collapse = normalizer(self.rules), prefix, collapse
         by_id = {i: piece for i, (piece, _) in enumerate(pieces)} | {one.id: name for name, one in special.items()}
         self.tokens = [by_id.get(i) for i in range(max(by_id) + 1)]
         ordinary = [(piece, score, i) for i, (piece, score) in enumerate(pieces) if piece not in special and piece]
         self.unknown_score = min([score for _, score, _ in ordinary], default=0.0) - UNKNOWN_PENALTY
-        self.table = {piece[:end]: None for piece, _, _ in ordinary for end in range(1, len(piece))}
-        self.table |= {piece: (score, i) for piece, score, i in ordinary}  # None: only the start of a piece
+        self.table = piece_table(ordinary)
         by_words = prefix and collapse and not any(MARK in piece[1:] for piece, _, _ in ordinary)
         self.separators = [one for one in " \t\n\r" if by_words and self.normalize(one) == " "]
         self.cache = WordCache(lambda raw: [i for word in marked_words(self.normalize(raw))
@@ -100,32 +111,8 @@ class Unigram(Tokenizer):
         return [i for i, before in zip(ids, [None, *ids]) if i != self.unk_id or before != self.unk_id]
 
     def segment(self, text: str) -> list[tuple[int, int]]:
-        """The likeliest pieces of normalized text: (id, end) of each. Unknown characters come one by one.
-
-        best[end] is the score of the best segmentation of text[:end], whose last piece starts at `start`. Among equals
-        the one found first stays, which is the one whose last piece is longer.
-        """
-        n, get = len(text), self.table.get
-        best, start, ids = [-math.inf] * (n + 1), [0] * (n + 1), [self.unk_id] * (n + 1)
-        best[0] = 0.0
-        for i in range(n):
-            here, single = best[i], False
-            for end in range(i + 1, n + 1):
-                found = get(text[i:end], False)
-                if found is False:
-                    break
-                if found is not None:
-                    single = single or end == i + 1
-                    score = here + found[0]
-                    if score > best[end]:
-                        best[end], start[end], ids[end] = score, i, found[1]
-            if not single and here + self.unknown_score > best[i + 1]:
-                best[i + 1], start[i + 1], ids[i + 1] = here + self.unknown_score, i, self.unk_id
-        path, end = [], n
-        while end:
-            path.append((ids[end], end))
-            end = start[end]
-        return path[::-1]
+        """The likeliest pieces of normalized text: (id, end) of each. Unknown characters come one by one."""
+        return likeliest(text, self.table, self.unknown_score, self.unk_id)
 
     def sample(self, text: str, rng: np.random.Generator, alpha: float = 0.1) -> list[int]:
         """A segmentation drawn with probability proportional to P(segmentation)^alpha; alpha=0 draws evenly.
@@ -179,12 +166,11 @@ class Unigram(Tokenizer):
 
     def save(self, path: str | Path) -> None:
         """Writes tokenizer.json into a folder, or to a path ending in .json."""
-        metaspace = {"type": "Metaspace", "replacement": MARK, "prepend_scheme": "always" if self.prefix else "never",
-                     "split": True}
-        write_published(
-            path, self, normalizer={"type": "Sequence", "normalizers": self.steps},
-            pre_tokenizer=metaspace, decoder=metaspace,
-            model={"type": "Unigram", "unk_id": self.unk_id, "vocab": self.pieces, "byte_fallback": False})
+        scheme = "always" if self.prefix else "never"
+        mark, to_text = pretokenizers.Metaspace(MARK, scheme), decoders.Metaspace(MARK, scheme)
+        rules = Sequence(tuple(read_step(rule, "normalizer", path) for rule in self.rules))
+        model = Segmenter(self.unk_id, self.pieces, False)
+        write_published(path, self, self.model or model, Steps(rules, mark, None, to_text))
 
     @classmethod
     def load(cls, path: str | Path, extra_ids: int | None = None) -> Self:
@@ -196,22 +182,38 @@ class Unigram(Tokenizer):
         path = file_to_read(path, "spiece.model")
         if path.suffix == ".model":
             return cls.from_spiece(path, extra_ids)
-        spec = TokenizerJson(path, "Unigram")
-        if spec.model.get("byte_fallback"):
-            raise ValueError(f"{spec.path} falls back to bytes for unknown characters, which is not supported")
-        pieces, special, unk_id = spec.pieces(), spec.special(), spec.model.get("unk_id")
-        if not isinstance(unk_id, int) or not 0 <= unk_id < len(pieces):
-            raise ValueError(f"{spec.path}: unk_id {unk_id} is none of the {len(pieces)} pieces")
+        file = read_published(path)
+        file.need("Unigram")
+        if file.model.byte_fallback or file.model.unk_id is None:
+            raise ValueError(f"{path} falls back to bytes for unknown characters, or has none; "
+                             f"open it with models.tokenizers.load")
+        return cls.follow(file)
+
+    @classmethod
+    def of(cls, file: Published) -> Self | None:
+        """The tokenizer of a file that this class wrote; None of any other."""
+        model, steps = file.model, file.steps
+        rules = [step_table(step, "normalizer") for step in listed(steps.normalizer)]
+        if (not isinstance(model, Segmenter) or model.byte_fallback or model.unk_id is None or rules[-2:] != SQUEEZE
+                or steps.pre_tokenizer not in (pretokenizers.Metaspace(MARK, scheme) for scheme in ("always", "never"))
+                or any(token.normalized or token.single_word for token in file.added.values())):
+            return None
+        return cls.follow(file)
+
+    @classmethod
+    def follow(cls, file: Published) -> Self:
+        """The file's steps, as SentencePiece takes them."""
+        pieces, unk_id, steps = file.model.pieces, file.model.unk_id, file.steps
         unk = pieces[unk_id][0]
-        before = spec.steps("pre_tokenizer", "pretokenizers").get("Metaspace")
-        if before is None:
-            raise ValueError(f"{spec.path}: the pre_tokenizer has no Metaspace, so it does not follow SentencePiece")
-        prefix = before.get("prepend_scheme", "always" if before.get("add_prefix_space", True) else "never") != "never"
-        steps = spec.spec.get("normalizer")
-        steps = steps["normalizers"] if steps and steps["type"] == "Sequence" else [steps] if steps else []
-        collapse = any(step["type"] in ("Replace", "Precompiled") for step in steps)
-        return cls(pieces, special | {unk: special.get(unk, Special(unk_id))}, unk, steps, prefix, collapse,
-                   spec.frame(), spec.pad_token("<pad>", "[PAD]"))
+        cut = next((cut for cut in listed(steps.pre_tokenizer) if isinstance(cut, pretokenizers.Metaspace)), None)
+        if cut is None:
+            raise ValueError(f"{file.path}: the pre_tokenizer has no Metaspace, so it does not follow SentencePiece")
+        rules = [step_table(step, "normalizer") for step in listed(steps.normalizer)]
+        collapse = any(rule["type"] in ("Replace", "Precompiled") for rule in rules)
+        tokenizer = cls(pieces, file.added | {unk: file.added.get(unk, Special(unk_id))}, unk, rules,
+                        cut.prepend_scheme != "never", collapse, steps.frame(), file.pad_token())
+        tokenizer.model = file.model
+        return file.finish(tokenizer)
 
     @classmethod
     def from_spiece(cls, path: Path, extra_ids: int | None) -> Self:

@@ -14,14 +14,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from models.files import read_json, read_text, write_text
+from models.files import read_text, write_text
 from models.tokenizers.base import Frame, Special, distinct, file_to_read
+from models.tokenizers.bert_steps import bert_steps, bert_text_of
 from models.tokenizers.bert_text import BertText, BertWords
+from models.tokenizers.older import read_beside
 from models.tokenizers.pairs import first_symbols, learn_vocabulary
-from models.tokenizers.tokenizer_json import TokenizerJson, framed, write_published
+from models.tokenizers.pipeline import decoders, postprocessors
+from models.tokenizers.pipeline import models as pieces
+from models.tokenizers.pipeline.file import Published, read_published, write_published
+from models.tokenizers.pipeline.models import longest_pieces
+from models.tokenizers.pipeline.postprocessors import framed
 
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-LEFT_SIGNS = (".", "?", "!", ",")  # written without a space before them when decoding
 
 
 class WordPiece(BertWords):
@@ -62,27 +67,12 @@ class WordPiece(BertWords):
 
     def match(self, word: str) -> list[tuple[int, int, int]]:
         """The longest tokens from left to right: (id, start, end) of each in the word."""
-        found, start = [], 0
-        while start < len(word) <= self.max_characters:
-            for end in range(len(word), start, -1):
-                i = self.pieces.get(self.prefix + word[start:end] if start else word[:end])
-                if i is not None:
-                    found.append((i, start, end))
-                    start = end
-                    break
-            else:
-                break
-        return found if start == len(word) else [(self.unk_id, 0, len(word))]
+        found = longest_pieces(word, self.pieces, self.prefix, self.max_characters)
+        return [(self.unk_id, 0, len(word))] if found is None else found
 
     def decode(self, ids: Iterable[int]) -> str:
         """Words with a space between; `##` pieces and . ? ! , follow without one. Case and accents stay lost."""
-        text = ""
-        for token in self.tokens_of(ids):
-            if token.startswith(self.prefix) and token not in self.special:
-                text += token.removeprefix(self.prefix)
-            else:
-                text += token if token in LEFT_SIGNS or not text else " " + token
-        return text
+        return "".join(decoders.WordPiece(self.prefix)(self.tokens_of(ids)))
 
     # ---- files
 
@@ -93,11 +83,9 @@ class WordPiece(BertWords):
             if None in self.tokens:
                 raise ValueError(f"vocab.txt has no way to skip id {self.tokens.index(None)}; save tokenizer.json")
             return write_text(path, "".join(f"{token}\n" for token in self.tokens))
-        write_published(
-            path, self, normalizer=self.text.to_json(), pre_tokenizer={"type": "BertPreTokenizer"},
-            decoder={"type": "WordPiece", "prefix": self.prefix, "cleanup": True},
-            model={"type": "WordPiece", "unk_token": self.unk_token, "continuing_subword_prefix": self.prefix,
-                   "max_input_chars_per_word": self.max_characters, "vocab": self.vocab})
+        model = pieces.WordPiece(unk_token=self.unk_token, continuing_subword_prefix=self.prefix,
+                                 max_input_chars_per_word=self.max_characters, vocab=self.vocab)
+        write_published(path, self, self.model or model, bert_steps(self.text, decoders.WordPiece(self.prefix)))
 
     @classmethod
     def load(cls, path: str | Path, lowercase: bool | None = None) -> Self:
@@ -107,16 +95,40 @@ class WordPiece(BertWords):
         lowercase=False for the cased models. The default is True.
         """
         path = file_to_read(path, "vocab.txt")
-        if path.suffix == ".txt":
-            config = path.with_name("tokenizer_config.json")
-            if lowercase is None:
-                lowercase = read_json(config, "a tokenizer").get("do_lower_case", True) if config.exists() else True
-            lines = read_text(path, "a tokenizer").removesuffix("\n").split("\n")
-            return cls({line.rstrip("\r"): i for i, line in enumerate(lines)}, text=BertText(lowercase))
-        spec = TokenizerJson(path, "WordPiece")
-        return cls(spec.vocab(), spec.special(), BertText.from_json(spec), spec.model.get("unk_token", "[UNK]"),
-                   spec.model.get("continuing_subword_prefix", "##"), spec.model.get("max_input_chars_per_word", 100),
-                   spec.frame(), spec.pad_token("[PAD]"))
+        file = read_vocab_txt(path, lowercase) if path.suffix == ".txt" else read_published(path)
+        file.need("WordPiece")
+        tokenizer = cls.of(file)
+        if tokenizer is None:
+            raise ValueError(f"{path} is a WordPiece, but cleaned and cut otherwise than BERT's; "
+                             f"open it with models.tokenizers.load")
+        return tokenizer
+
+    @classmethod
+    def of(cls, file: Published) -> Self | None:
+        """The tokenizer of a file whose steps are BERT's; None of any other."""
+        model, steps = file.model, file.steps
+        if not isinstance(model, pieces.WordPiece) or steps.decoder != decoders.WordPiece(
+                model.continuing_subword_prefix) or (text := bert_text_of(file)) is None:
+            return None
+        tokenizer = cls(model.vocab, file.added, text, model.unk_token, model.continuing_subword_prefix,
+                        model.max_input_chars_per_word, steps.frame(), file.pad_token())
+        tokenizer.model = model
+        return file.finish(tokenizer)
+
+
+def read_vocab_txt(path: Path, lowercase: bool | None = None) -> Published:
+    """BERT's vocab.txt, one token a line, as tokenizer.json would say it; and what the files beside it say."""
+    lines = read_text(path, "a tokenizer").removesuffix("\n").split("\n")
+    vocab, beside = {line.rstrip("\r"): i for i, line in enumerate(lines)}, read_beside(path)
+    lowercase = beside.option("do_lower_case", bool, True) if lowercase is None else lowercase
+    cleaner = BertText(lowercase, beside.option("strip_accents", bool, None),
+                       beside.option("tokenize_chinese_chars", bool, True))
+    added = beside.added(vocab, BERT_TOKENS)
+    cls, sep = ((name, added[name].id) if name in added else None
+                for name in (beside.name("cls_token", "[CLS]"), beside.name("sep_token", "[SEP]")))
+    steps = bert_steps(cleaner, decoders.WordPiece(), postprocessors.BertProcessing(sep, cls) if cls and sep else None)
+    model = pieces.WordPiece(unk_token=beside.name("unk_token", "[UNK]"), vocab=vocab)
+    return beside.finish(Published(path, steps, model, added))
 
 
 def spell(word: str) -> list[str]:

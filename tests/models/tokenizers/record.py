@@ -11,7 +11,7 @@ from pathlib import Path
 import sentencepiece
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from models.tokenizers.bytelevel import GPT2, GPT4
+from models.tokenizers.split import GPT2, GPT4
 from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
 
 HERE = Path(__file__).parent

@@ -7,7 +7,7 @@ import pytest
 
 from models import tokenizers
 from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece
-from models.tokenizers.bytelevel import Splitter
+from models.tokenizers.split import Splitter
 from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
 
 HERE = Path(__file__).parent

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece, sentencepiece
-from models.tokenizers.bytelevel import GPT2, GPT4
+from models.tokenizers.split import GPT2, GPT4
 from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
 
 pytestmark = pytest.mark.parity
