@@ -314,13 +314,16 @@ class ELMo(Module, Model, Body):
         changes: of the config, such as dropout=0.5, or vocab_size=10000 for a softmax to train (the files have none).
         """
         fields, state = read_published(options, weights)
-        model = cls(ELMoConfig(**({"vocab_size": 0} | fields | changes)))
-        own = model.state_dict()
-        kept = {name: array for name, array in own.items() if name.startswith(("softmax.", "mix."))}
+        config = ELMoConfig(**({"vocab_size": 0} | fields | changes))
+        own = lambda model: {n: array for n, array in model.state_dict().items() if n.startswith(("softmax.", "mix."))}
         try:
-            model.load_state_dict(kept | state)
+            with shapes_only(most=2 * len(state) + 16):  # of the mix
+                bare = cls(replace(config, vocab_size=0))
+            bare.load_state_dict(own(bare) | state, assign=True)
         except ValueError as error:
             raise ValueError(f"{weights} does not fit {options}: {error}") from None
+        model = cls(config)
+        model.load_state_dict(own(model) | state)
         return model.eval()
 
     def save_pretrained(self, options: str | Path, weights: str | Path) -> None:

@@ -10,27 +10,50 @@ No softmax is in the file: what was published can read, not predict.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 
-from models.files import read_json, replace_file, write_json
+from models.files import ordinary, read_json, replace_file, write_json
+from models.schema import Count, Few, NotNegative, Range, checked
+
+UNPACKED = 100  # times its size a compressed dataset may take in memory
 
 
 def read_published(options: str | Path, weights: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
     """(the fields of an ELMoConfig, its state dict without softmax and mix) from options.json and the hdf5 file."""
-    fields, h5py, arrays = read_options(options), _h5py(), {}
-    try:
-        with h5py.File(weights, "r") as file:
-            keep = lambda name, item: arrays.update({name: item[...]}) if isinstance(item, h5py.Dataset) else None
-            file.visititems(keep)
-    except OSError as error:
-        raise ValueError(f"{weights} cannot be read as hdf5: {error}") from None
+    fields, arrays = read_options(options), read_hdf5(weights)
     fields["char_projection"] = "CNN_proj/W_proj" in arrays
     try:
-        return fields, from_published({name: a.astype(np.float32, copy=False) for name, a in arrays.items()}, fields)
+        return fields, from_published(arrays, fields)
     except KeyError as error:
         raise ValueError(f"{weights} has no dataset {error.args[0]}, which {options} asks for") from None
+    except (ValueError, IndexError) as error:  # of arrays that have too few axes, or none that fit
+        raise ValueError(f"{weights} does not fit {options}: {error}") from None
+
+
+def read_hdf5(path: str | Path) -> dict[str, np.ndarray]:
+    """The datasets of a file by name, as float32. Those whose numbers stand in other files are refused: they would
+    show whatever file of the machine they name."""
+    h5py, arrays, size = _h5py(), {}, ordinary(path).stat().st_size
+
+    def keep(name: str, item) -> None:
+        if not isinstance(item, h5py.Dataset):
+            return
+        if item.is_virtual or item.external:
+            raise ValueError(f"{path}: the numbers of {name!r} stand in other files, which are not read")
+        if item.dtype.kind != "f" or item.nbytes > UNPACKED * size:
+            raise ValueError(f"{path}: {name!r} holds no weights, or more than the file has room for")
+        arrays[name] = item[...].astype(np.float32, copy=False)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(keep)  # which follows no link, so none into another file
+    except (OSError, RuntimeError, KeyError, TypeError) as error:  # KeyError and so on: of damaged parts of the file
+        raise ValueError(f"{path} cannot be read as hdf5: {error}") from None
+    return arrays
 
 
 def write_published(options: str | Path, weights: str | Path, fields: dict, state: dict[str, np.ndarray]) -> None:
@@ -46,21 +69,51 @@ def write_published(options: str | Path, weights: str | Path, fields: dict, stat
     replace_file(weights, write)
 
 
+@dataclass
+class Vector:
+    dim: Count
+
+
+@dataclass
+class Characters:
+    """The part char_cnn of options.json."""
+
+    embedding: Vector
+    filters: list[tuple[Few, Count]]  # (width, how many)
+    n_characters: Annotated[int, Range(261, 262)]  # one more where padding is counted
+    max_characters_per_token: Few
+    n_highway: Annotated[int, Range(0, 10_000)] | None = None
+    activation: Literal["relu", "tanh"] = "relu"
+
+
+@dataclass
+class Cells:
+    """The part lstm."""
+
+    projection_dim: Count
+    dim: Count
+    n_layers: Few = 1
+    cell_clip: NotNegative | None = None
+    proj_clip: NotNegative | None = None
+    use_skip_connections: bool = False
+
+
+@dataclass
+class Options:
+    lstm: Cells
+    char_cnn: Characters
+
+
 def read_options(path: str | Path) -> dict:
-    options = read_json(path, "the options.json of an ELMo")
-    try:
-        lstm, characters = options["lstm"], options["char_cnn"]
-        if not 261 <= characters["n_characters"] <= 262:
-            raise ValueError(f"n_characters is {characters['n_characters']}, not 261 or 262")
-        return {"width": lstm["projection_dim"], "hidden": lstm["dim"], "layers": lstm.get("n_layers", 1),
-                "cell_clip": lstm.get("cell_clip") or 0.0, "proj_clip": lstm.get("proj_clip") or 0.0,
-                "skip": bool(lstm.get("use_skip_connections", False)), "char_width": characters["embedding"]["dim"],
-                "filters": ",".join(f"{width}x{count}" for width, count in characters["filters"]),
-                "activation": characters.get("activation", "relu"), "highways": characters.get("n_highway") or 0,
-                "characters": characters["max_characters_per_token"]}
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{path} is not the options.json of an ELMo with characters: {what}") from None
+    """The fields of an ELMoConfig, but for those that the weights tell."""
+    read = checked(Options, read_json(path, "the options.json of an ELMo"), path, others=True)
+    lstm, characters = read.lstm, read.char_cnn
+    return {"width": lstm.projection_dim, "hidden": lstm.dim, "layers": lstm.n_layers,
+            "cell_clip": lstm.cell_clip or 0.0, "proj_clip": lstm.proj_clip or 0.0, "skip": lstm.use_skip_connections,
+            "char_width": characters.embedding.dim,
+            "filters": ",".join(f"{width}x{count}" for width, count in characters.filters),
+            "activation": characters.activation, "highways": characters.n_highway or 0,
+            "characters": characters.max_characters_per_token}
 
 
 def write_options(fields: dict) -> dict:

@@ -1,5 +1,7 @@
 """ELMo: the whole model against an independent one, its files, its states, its loss, and the scalar mix."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -85,11 +87,58 @@ def test_published_files_lack_a_softmax_and_may_be_given_a_new_one(tmp_path):
     assert ELMo.from_pretrained(*files, vocab_size=11).softmax.weight.shape == (11, 6)
 
 
+def test_weights_whose_numbers_stand_in_other_files_are_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    options, weights = make_files(tmp_path)
+    secret = tmp_path / "secret"
+    secret.write_bytes(np.arange(262 * 3, dtype=np.float32).tobytes())
+    for kind in ("external", "virtual", "link"):
+        own = tmp_path / f"{kind}.hdf5"
+        own.write_bytes(weights.read_bytes())
+        with h5py.File(own, "a") as file:
+            shape = file["char_embed"].shape
+            del file["char_embed"]
+            if kind == "external":
+                file.create_dataset("char_embed", shape, np.float32, external=[(str(secret), 0, secret.stat().st_size)])
+            elif kind == "virtual":
+                layout = h5py.VirtualLayout(shape, np.float32)
+                layout[:] = h5py.VirtualSource(str(weights), "char_embed", shape)
+                file.create_virtual_dataset("char_embed", layout)
+            else:
+                file["char_embed"] = h5py.ExternalLink(str(weights), "char_embed")
+        message = "has no dataset char_embed" if kind == "link" else "numbers of 'char_embed' stand in other files"
+        with pytest.raises(ValueError, match=message):
+            ELMo.from_pretrained(options, own)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "message"),
+    [
+        ("lstm", "n_layers", 10**9, r"lstm.n_layers must be at most 10000"),
+        ("lstm", "n_layers", 500, "this model has more parameters than there are weights|has no dataset"),
+        ("lstm", "dim", 10**8, "does not fit"),
+        ("lstm", "projection_dim", None, "lstm.projection_dim must be a whole number, not None"),
+        ("lstm", "use_skip_connections", 1, "lstm.use_skip_connections must be true or false, not 1"),
+        ("char_cnn", "filters", [[1, 2], [3]], r"char_cnn.filters\[1\] must be a list of 2, not of 1"),
+        ("char_cnn", "n_highway", 10**4, "more parameters than there are weights|has no dataset"),
+        ("char_cnn", "max_characters_per_token", 10**9, "must be at most 10000"),
+    ],
+)
+def test_options_that_make_no_sense_are_named_before_they_cost_time(tmp_path, part, field, value, message):
+    pytest.importorskip("h5py")
+    options, weights = make_files(tmp_path)
+    table = json.loads(options.read_text())
+    table[part][field] = value
+    options.write_text(json.dumps(table))
+    with pytest.raises(ValueError, match=message):
+        ELMo.from_pretrained(options, weights)
+
+
 def test_bad_files_are_named(tmp_path):
     h5py = pytest.importorskip("h5py")
     options, weights = make_files(tmp_path)
     (tmp_path / "other.json").write_text('{"lstm": {}}')
-    with pytest.raises(ValueError, match=r"other.json is not the options.json of an ELMo with characters: it lacks"):
+    with pytest.raises(ValueError, match=r"other.json: lstm.projection_dim is missing"):
         ELMo.from_pretrained(tmp_path / "other.json", weights)
     with pytest.raises(ValueError, match=r"none.json cannot be read: No such file"):
         ELMo.from_pretrained(tmp_path / "none.json", weights)
