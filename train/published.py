@@ -12,7 +12,9 @@ from models.families import PUBLISHED
 from models.files import read_json
 from models.hub import newest_snapshot
 from models.pretrained import opened
+from models.schema import checked
 from models.tokenizers import load as load_tokenizer
+from nn import shapes_only
 from train.checkpoint import check_vocabulary
 from train.finetune import FineTuned
 from train.tasks import Answer, Classify, Regress, Tag, Task
@@ -30,6 +32,16 @@ HEADS = {
 }
 
 
+@dataclasses.dataclass
+class Described:
+    """What the config.json of a fine-tuned model says of its head."""
+
+    model_type: str
+    architectures: list[str] | None = None
+    problem_type: str | None = None
+    id2label: dict[str, str | int] | None = None
+
+
 def holds_one(folder: Path) -> bool:
     """Whether a folder holds a published model, not a run."""
     config = newest_snapshot(folder) / "config.json"
@@ -39,30 +51,31 @@ def holds_one(folder: Path) -> bool:
 def load(folder: Path) -> FineTuned:
     """The model, with what it takes to ask it, in evaluation mode."""
     folder = newest_snapshot(folder)
-    fields = read_json(folder / "config.json")
-    kind, name = fields["model_type"], (fields.get("architectures") or ["model without a head"])[0]
+    said = checked(Described, read_json(folder / "config.json"), folder / "config.json", others=True)
+    kind, name = said.model_type, (said.architectures or ["model without a head"])[0]
     form = next((form for form in HEADS.get(kind, ()) if name.endswith(form)), None)
-    if form is None or fields.get("problem_type") == "multi_label_classification":
+    if form is None or said.problem_type == "multi_label_classification":
         known = ", ".join(f"{kind}'s {'/'.join(forms)}" for kind, forms in HEADS.items())
         what = name if form is None else f"{name} that gives a text several labels"
         raise ValueError(f"{folder} holds a {what}, whose head is not of our form; ask reads {known}")
     layers, family, tokenizer = HEADS[kind][form], PUBLISHED[kind], load_tokenizer(folder)
-    names, ours, arrays = opened(folder, [kind], layers)
-    model = family.model(family.config(**(ours | family.model.needs)))
-    check_vocabulary(tokenizer, model.config.vocab_size)
-    body, inputs = family.reader(model, tokenizer, for_task=False)
-    task = _task(form, fields, len(arrays.get(f"{layers['out']}.weight", ())))
-    head = task.make_head(body, 0.0)
+    names, ours, arrays = opened(folder, [kind], PUBLISHED[kind].config, layers)
+    config = family.config(**(ours | family.model.needs))
+    check_vocabulary(tokenizer, config.vocab_size)
+    task = _task(form, said, len(arrays.get(f"{layers['out']}.weight", ())))
+    with shapes_only(most=2 * len(arrays) + 16):
+        body, inputs = family.reader(family.model(config), tokenizer, for_task=False)
+        head = task.make_head(body, 0.0)
     names = dataclasses.replace(names, body="body.gpt." if family.model is GPT else "body.")
     optional = [*(["out.bias"] if layers["out"] == "score" else []), *([] if head.pooled else ["body.pooler.*"])]
-    head.load_state_dict(head.state_dict() | names.read(arrays, head.state_dict(), optional))
+    head.load_state_dict(head.state_dict() | names.read(arrays, head.state_dict(), optional), assign=True)
     return FineTuned(head.eval(), task, inputs, family, 0.0)
 
 
-def _task(form: str, fields: dict, outputs: int) -> Task:
+def _task(form: str, said: Described, outputs: int) -> Task:
     if form == ANSWER:
         return Answer()
-    if form == CLASSIFY and (outputs == 1 or fields.get("problem_type") == "regression"):
+    if form == CLASSIFY and (outputs == 1 or said.problem_type == "regression"):
         return Regress(mean=0.0, deviation=1.0)
-    labels = tuple(str(fields.get("id2label", {}).get(str(i), f"LABEL_{i}")) for i in range(outputs))
+    labels = tuple(str((said.id2label or {}).get(str(i), f"LABEL_{i}")) for i in range(outputs))
     return Tag(labels) if form == TAG else Classify(labels)

@@ -11,6 +11,7 @@ from models.hub import newest_snapshot
 from models.pretrained import bert, gpt, t5
 from models.pretrained.layout import Layout
 from models.pretrained.weights import read_config, read_weights, write_folder
+from models.schema import shown
 from models.tokenizers import Tokenizer
 from nn import Module, shapes_only
 from nn.compression import storage
@@ -38,28 +39,30 @@ class Published:
 
         The folder may be one of the hub's cache, of which the newest snapshot is read.
         """
-        names, ours, arrays = opened(folder, cls.kinds)
+        names, ours, arrays = opened(folder, cls.kinds, cls.config_class)
         config = cls.config_class(**(ours | cls.needs | changes))
-        with shapes_only():
+        with shapes_only(most=2 * len(arrays) + 16):  # of the heads, which may be missing
             model = cls(config)
-        wanted = model.state_dict().keys()
-        state = names.read(arrays, wanted, cls.heads)
-        if absent := wanted - state.keys():
-            state = cls(config).state_dict() | state
+        own = model.state_dict()
+        state = names.read(arrays, own.keys(), cls.heads)
+        model.load_state_dict(own | state, assign=True)
+        if absent := own.keys() - state.keys():
+            model.load_state_dict(cls(config).state_dict() | state, assign=True)
             model.untrained = tuple(sorted({name.removeprefix(names.body).partition(".")[0] for name in absent}))
-        model.load_state_dict(state, assign=True)
         return model.eval()
 
 
-def opened(folder: str | Path, kinds: Iterable[str], more: Mapping[str, str] = MappingProxyType({})):
+def opened(folder: str | Path, kinds: Iterable[str], config_class: type,
+           more: Mapping[str, str] = MappingProxyType({})):  # fmt: skip
     """(table of names, fields of our config, arrays to be read by the table) of a folder with one of these kinds.
 
-    more: what the table shall have besides, such as the layers of a head.
+    config_class: of our config.   more: what the table shall have besides, such as the layers of a head.
     """
     folder = newest_snapshot(folder)
     fields = read_config(folder)
     if (kind := fields.get("model_type")) not in kinds:
-        raise ValueError(f"the config's model_type is {kind!r}; this model reads {' and '.join(map(repr, kinds))}")
+        raise ValueError(f"the config's model_type is {shown(kind)}; this model reads {' and '.join(map(repr, kinds))}")
+    LAYOUTS[kind].check(fields, config_class, folder / "config.json")
     names = LAYOUTS[kind].names(fields)
     names = dataclasses.replace(names, table=names.table | more)
     return names, *LAYOUTS[kind].our_fields(fields, names.full(read_weights(folder)))

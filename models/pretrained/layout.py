@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
 
 import numpy as np
 
 from models.pretrained.names import Names
+from models.schema import check, fields_of, shown
 
 Arrays = Mapping[str, np.ndarray]
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
@@ -25,6 +27,7 @@ class Layout:
     activation_of: our config's activation, as `activations` has it.
     fixed: our config's fields that have one value in all models of this kind.
     always: those with which a model is written, whatever its own: the biases it then lacks are zeros.
+    others: published fields beside those and the demanded ones that are looked at -> their annotation.
     demands: published field -> (the value that a model of ours computes with, what to say about any other).
     constants: published fields that are the same in every file.
     by_head: patterns of parameters of ours with a column per head. Only where heads differ from outside, as by these,
@@ -41,22 +44,29 @@ class Layout:
     activation_of: Callable[[object], str] = lambda config: config.activation
     fixed: Mapping[str, object] = dataclasses.field(default_factory=dict)
     always: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    others: Mapping[str, object] = dataclasses.field(default_factory=dict)
     demands: Mapping[str, tuple[object, str]] = dataclasses.field(default_factory=dict)
     constants: Mapping[str, object] = dataclasses.field(default_factory=dict)
     by_head: Iterable[str] = ()
     read: Callable[[dict, Mapping, Arrays], Arrays] = lambda ours, fields, arrays: arrays
     write: Callable[[dict, object], None] = lambda fields, config: None
 
+    def check(self, published: Mapping, config_class: type, where: object) -> None:
+        """Hold the published fields against the types that ours have: of the config's fields they become."""
+        kinds = {theirs: fields_of(config_class)[ours] for ours, (theirs, _) in self.fields.items()} | self.others
+        kinds |= {self.fields["activation"][0]: Literal[*self.activations]}
+        for name, kind in kinds.items():
+            if published.get(name) is not None:
+                check(published[name], kind, f"{where}: {name}")
+
     def our_fields(self, published: Mapping, arrays: Arrays) -> tuple[dict, Arrays]:
         """(our config's fields from those of a config.json, the arrays to be read by the table of names)."""
         for name, (value, why) in (DEMANDS | self.demands).items():
             if published.get(name, value) not in (value, None):
-                raise ValueError(f"the config's {name} is {published[name]!r}; {why}")
+                raise ValueError(f"the config's {name} is {shown(published[name])}; {why}")
         ours = dict(self.fixed)
         for name, (theirs, default) in self.fields.items():
             value = default if published.get(theirs) is None else published[theirs]
-            if name == "activation" and value not in self.activations:
-                raise ValueError(f"the config's {theirs} is {value!r}; this model has {', '.join(self.activations)}")
             if value is not None:
                 ours[name] = self.activations[value] if name == "activation" else value
         return ours, self.read(ours, published, arrays)

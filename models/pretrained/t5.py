@@ -12,6 +12,7 @@ import numpy as np
 from models.pretrained.layout import ACTIVATIONS as WORDS
 from models.pretrained.layout import Arrays, Layout
 from models.pretrained.names import Names
+from models.schema import Whole
 
 
 def _stack(name: str, last: int) -> dict:
@@ -98,6 +99,7 @@ LAYOUT = Layout(
     "t5", names=lambda fields: names("gated" in (fields.get("feed_forward_proj") or "")), fields=FIELDS,
     activations=ACTIVATIONS,
     activation_of=lambda config: f"gated {config.activation}" if config.gated else config.activation,
+    others={"decoder_start_token_id": Whole, "scale_decoder_outputs": bool, "tie_word_embeddings": bool},
     constants={"is_encoder_decoder": True, "architectures": ["T5ForConditionalGeneration"]},
     by_head=("*.positions.weight",), read=_read, write=_write)
 LAYOUTS = {"t5": LAYOUT, "mt5": LAYOUT}  # of one form; what is written is called t5

@@ -5,12 +5,14 @@ when they are read. Integers stay as they are (some files hold counters and posi
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from models.files import read_json, read_safetensors, write_json, write_safetensors
 from models.pretrained.torch_files import read_torch
+from models.schema import checked
 
 SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
 CANDIDATES = (SINGLE, SHARDED, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -41,11 +43,16 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
     return {name: a.astype(np.float32, copy=False) if a.dtype.kind == "f" else a for name, a in arrays.items()}
 
 
+@dataclass
+class Index:
+    """What the index of a model's shards says: in which file each array is."""
+
+    weight_map: dict[str, str]
+
+
 def _read_shards(index: Path) -> dict[str, np.ndarray]:
     """The files an index names, of which each must hold what the index says."""
-    places = read_json(index, "the index of a model's shards").get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
-        raise ValueError(f"{index} has no weight_map from names to files")
+    places = checked(Index, read_json(index, "the index of a model's shards"), index, others=True).weight_map
     arrays = {}
     for file in sorted(set(places.values())):
         if Path(file).name != file:

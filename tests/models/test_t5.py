@@ -414,7 +414,7 @@ def test_what_t5_cannot_read_is_named(tmp_path):
     model.save_pretrained(tmp_path)
     fields, arrays = pretrained.read_config(tmp_path), pretrained.read_weights(tmp_path)
     for change, message in [
-        ({"feed_forward_proj": "gated-tanh"}, "feed_forward_proj is 'gated-tanh'; this model has gelu, gelu_new"),
+        ({"feed_forward_proj": "gated-tanh"}, "feed_forward_proj must be one of gelu, gelu_new"),
         ({"decoder_start_token_id": 3}, "decoder_start_token_id is 3; T5 starts from padding, 0"),
         ({"model_type": "bart"}, "model_type is 'bart'; this model reads 't5' and 'mt5'"),
     ]:

@@ -131,12 +131,13 @@ def test_the_tokenizer_travels_along(tmp_path):
 
 @pytest.mark.parametrize(
     "kind, published, message",
-    [("gpt2", dict(activation_function="mish"), "activation_function is 'mish'; this model has gelu, gelu_new"),
+    [("gpt2", dict(activation_function="mish"), "f: activation_function must be one of gelu, gelu_new"),
      ("gpt2", dict(scale_attn_by_inverse_layer_idx=True), "scales its attention by layer or not at all"),
      ("gpt2", dict(scale_attn_weights=False), "scales its attention by layer or not at all")],
 )  # fmt: skip
 def test_published_models_that_compute_something_else_are_refused(kind, published, message):
     with pytest.raises(ValueError, match=message):
+        LAYOUTS[kind].check(published, GPTConfig, "f")
         LAYOUTS[kind].our_fields(published, {})
 
 
