@@ -10,15 +10,16 @@ from pathlib import Path
 from models.files import read_json
 from models.hub import newest_snapshot
 from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read, pad
-from models.tokenizers.bytelevel import ByteLevelBPE
+from models.tokenizers.bytelevel import ByteLevelBPE, read_gpt2
 from models.tokenizers.characters import Characters
-from models.tokenizers.classic import ClassicBPE
+from models.tokenizers.classic import ClassicBPE, read_gpt1
 from models.tokenizers.methods import Batch
+from models.tokenizers.older import read_beside
 from models.tokenizers.pipeline.file import Published, read_published
 from models.tokenizers.pipeline.tokenizer import Pipeline
 from models.tokenizers.raw_bytes import Bytes, ElmoCharacters
 from models.tokenizers.unigram import Unigram
-from models.tokenizers.wordpiece import WordPiece
+from models.tokenizers.wordpiece import WordPiece, read_vocab_txt
 from models.tokenizers.words import Words
 
 for scheme in (ByteLevelBPE, Bytes, Characters, ClassicBPE, ElmoCharacters, Pipeline, Unigram, WordPiece, Words):
@@ -33,14 +34,15 @@ def load(path: str | Path) -> Tokenizer | ElmoCharacters:
     path = file_to_read(folder, "spiece.model", "vocab.txt", "vocab.json")
     if folder.is_dir() and not path.exists():
         raise ValueError(f"{folder} has no tokenizer.json, spiece.model, vocab.txt or vocab.json")
+    if path.suffix in (".model", ".tiktoken"):
+        return (Unigram if path.suffix == ".model" else ByteLevelBPE).load(path)
+    if path.suffix == ".txt":
+        return follow(read_vocab_txt(path))
     if path.name == "vocab.json":
-        return (ClassicBPE if "</w>" in "".join(read_json(path, "a tokenizer")) else ByteLevelBPE).load(path)
-    by_suffix = {".model": Unigram, ".txt": WordPiece, ".tiktoken": ByteLevelBPE}
-    if path.suffix in by_suffix:
-        return by_suffix[path.suffix].load(path)
+        return follow((read_gpt1 if "</w>" in "".join(read_json(path, "a tokenizer")) else read_gpt2)(path))
     own = read_json(path, "a tokenizer").get("type")
     by_type = {scheme.__name__: scheme for scheme in (Bytes, Characters, ElmoCharacters, Words)}
-    return by_type[own].load(path) if own in by_type else follow(read_published(path))
+    return by_type[own].load(path) if own in by_type else follow(read_beside(path).finish(read_published(path)))
 
 
 def follow(file: Published) -> Tokenizer:

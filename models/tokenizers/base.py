@@ -56,7 +56,7 @@ class Tokenizer:
     unk_id: int | None = None  # stands for what no token spells; set by the schemes that need one
     opening: str | None = None  # what a token begins with that begins a word,
     continuing: str | None = None  # or one that goes on with a word; set by the schemes whose tokens tell
-    truncation = padding = steps = model = None  # what a published file says of these (pipeline/file.py)
+    truncation = padding = longest = steps = model = None  # what a published file says of these (pipeline/file.py)
 
     def __init__(self, special: dict[str, Special] | None = None, frame: Frame | None = None,
                  pad_token: str | None = None):

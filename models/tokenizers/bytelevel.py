@@ -146,9 +146,7 @@ class ByteLevelBPE(Tokenizer):
         path = file_to_read(path, "vocab.json")
         if path.suffix == ".tiktoken":
             return cls.from_ranks(read_ranks(path), special_tokens, pattern)
-        if path.name == "vocab.json":
-            return cls.from_vocab_and_merges(path, special_tokens, pattern)
-        file = read_published(path)
+        file = read_gpt2(path, special_tokens, pattern) if path.name == "vocab.json" else read_published(path)
         file.need("BPE")
         if cls.pattern_of(file) is None:
             raise ValueError(f"{path} is a BPE, but not a plain byte-level one; open it with models.tokenizers.load")
@@ -188,25 +186,6 @@ class ByteLevelBPE(Tokenizer):
         return file.finish(tokenizer)
 
     @classmethod
-    def from_vocab_and_merges(cls, path: Path, special_tokens: dict[str, int] | None, pattern: str):
-        """vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge, and
-        those that the files beside it name."""
-        vocab, merges = read_json(path, "a tokenizer"), read_merges(path.with_name("merges.txt"))
-        ordinary = {*VISIBLE, *(left + right for left, right in merges), *(left for left, _ in merges)}
-        beside, special = read_beside(path), {name: i for name, i in vocab.items() if name not in ordinary}
-        added = beside.added(vocab, special) | {name: Special(i) for name, i in (special_tokens or {}).items()}
-        prefix, processor = beside.option("add_prefix_space", bool, False), None
-        if {"<s>", "</s>", "<pad>"} <= added.keys():
-            sep, cls_ = (("</s>", added["</s>"].id), ("<s>", added["<s>"].id))
-            processor = postprocessors.RobertaProcessing(sep, cls_, True, prefix)
-        split = pretokenizers.Split(Regex(Splitter(pattern).pattern), "Isolated")
-        cut = pretokenizers.ByteLevel(prefix, False, pattern == "gpt2")
-        file = beside.finish(Published(path, Steps(
-            None, cut if cut.use_regex else pretokenizers.Sequence((split, cut)), processor, decoders.ByteLevel()),
-            BPE(vocab=vocab, merges=merges), added))
-        return cls.follow(file)
-
-    @classmethod
     def from_ranks(cls, ranks: dict[bytes, int], special_tokens: dict[str, int] | None, pattern: str):
         """A vocabulary whose ids are its merge order. Each merge is recovered by merging the token's own bytes with
         the merges before it: two pieces must be left, and they are the pair that made it."""
@@ -222,6 +201,29 @@ class ByteLevelBPE(Tokenizer):
                 merges.append((tokens[pieces[0]], tokens[pieces[1]]))
         names = {"<|endoftext|>": len(ranks)} if special_tokens is None else special_tokens
         return cls(ranks, merges, {name: Special(i) for name, i in names.items()}, pattern, whole_words=True)
+
+
+def read_gpt2(path: Path, special_tokens: dict[str, int] | None = None, pattern: str = "gpt2") -> Published:
+    """vocab.json + merges.txt as tokenizer.json would say it.
+
+    vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge, and
+    those that the files beside it name.
+    """
+    vocab, merges = read_json(path, "a tokenizer"), read_merges(path.with_name("merges.txt"))
+    ordinary = {*VISIBLE, *(left + right for left, right in merges), *(left for left, _ in merges)}
+    beside, processor = read_beside(path), None
+    added = beside.added(vocab, [name for name in vocab if name not in ordinary])
+    added |= {name: Special(i) for name, i in (special_tokens or {}).items()}
+    prefix = beside.option("add_prefix_space", bool, False)
+    if {"<s>", "</s>", "<pad>"} <= added.keys():
+        sep, first = (("</s>", added["</s>"].id), ("<s>", added["<s>"].id))
+        processor = postprocessors.RobertaProcessing(sep, first, True, prefix)
+    cut = pretokenizers.ByteLevel(prefix, False, pattern == "gpt2")
+    if not cut.use_regex:
+        split = pretokenizers.Split(Regex(Splitter(pattern).pattern), "Isolated")
+        cut = pretokenizers.Sequence((split, cut))
+    steps = Steps(None, cut, processor, decoders.ByteLevel())
+    return beside.finish(Published(path, steps, BPE(vocab=vocab, merges=merges), added))
 
 
 def show(token: bytes) -> str:

@@ -7,6 +7,7 @@ types and a mask. The functions are attached to Tokenizer as methods, so that ba
 import multiprocessing
 import os
 import re
+import warnings
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -161,6 +162,9 @@ def prepare(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None = No
     seconds = tokenizer.encode_batch(pairs, special) if pairs is not None else [None] * len(firsts)
     rows = [tokenizer.dress(*tokenizer.truncate(a, b, max_length)) for a, b in zip(firsts, seconds)]
     lengths = {len(ids) for ids, _ in rows}
+    if tokenizer.longest and max(lengths, default=0) > tokenizer.longest:
+        warnings.warn(f"a row has {max(lengths)} tokens, but the tokenizer's model was made for {tokenizer.longest}; "
+                      f"give max_length to cut it", stacklevel=2)
     if pad_to is not None and (longest := max(lengths, default=0)) > pad_to:
         raise ValueError(f"prepare: a row has {longest} tokens, more than pad_to={pad_to}; "
                          f"set max_length={pad_to} to cut it")

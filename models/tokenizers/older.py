@@ -13,73 +13,76 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.files import read_json, read_text, write_json, write_text
-from models.schema import check
+from models.schema import Whole, check, checked
 from models.tokenizers.base import Special
-from models.tokenizers.pipeline.file import Padding, Published, Truncation, usual_pad_token
+from models.tokenizers.pipeline.file import AddedToken, Padding, Published, Truncation
 
+FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 MOST = 10**9  # model_max_length of a model without a limit is a number beyond any text's
 
 
 @dataclass
 class Beside:
-    """config: of tokenizer_config.json;   roles: a token's entry by its role;   ids: of added_tokens.json."""
+    """config: of tokenizer_config.json;   roles: the entry of each role's token;   ids: of added_tokens.json."""
 
-    path: Path
+    folder: Path
     config: dict
     roles: dict[str, object]
     ids: dict[str, int]
 
     def option(self, name: str, kind: object, usual: object):
         """An option of tokenizer_config.json."""
-        return check(self.config[name], kind, f"{self.path.with_name('tokenizer_config.json')}: {name}"
-                     ) if self.config.get(name) is not None else usual
+        value, where = self.config.get(name), f"{self.folder / 'tokenizer_config.json'}: {name}"
+        return usual if value is None else check(value, kind, where)
 
     def name(self, role: str, usual: str) -> str:
         """The token of a role."""
-        entry = self.roles.get(role, usual)
-        return entry["content"] if isinstance(entry, dict) else entry
+        return name_of(self.roles.get(role, usual))
 
     def added(self, vocab: dict[str, int], usual: Iterable[str] = ()) -> dict[str, Special]:
-        """The added tokens by name: those of the roles, the usual ones that the vocabulary has, and other words."""
-        entries = {name: name for name in usual} | {
-            entry["content"] if isinstance(entry, dict) else entry: entry for entry in self.roles.values()}
-        known = vocab | self.ids
-        tokens = {}
-        for name in [*entries, *self.ids]:
-            if name in known and name not in tokens:
-                entry = entries.get(name)
-                entry = entry if isinstance(entry, dict) else {"lstrip": name == "<mask>"}
-                flags = {flag: entry.get(flag, False) is True for flag in ("lstrip", "rstrip", "single_word")}
-                tokens[name] = Special(known[name], **flags, normalized=name not in entries, special=name in entries)
-        for i, entry in self.option("added_tokens_decoder", dict[str, dict], {}).items():
-            flags = {flag: entry.get(flag, False) is True
-                     for flag in ("lstrip", "rstrip", "single_word", "normalized", "special")}
-            tokens[entry["content"]] = Special(int(i), **flags)
+        """The added tokens by name: the usual ones that the vocabulary has, those of the roles, and other words."""
+        entries: dict = {name: {"lstrip": name == "<mask>"} for name in usual}
+        entries |= {name_of(entry): entry if isinstance(entry, dict) else entries.get(entry, {})
+                    for entry in self.roles.values()}
+        entries = {name: entry | {"special": True, "normalized": False} for name, entry in entries.items()}
+        entries |= {name: {"normalized": True} for name in self.ids if name not in entries}
+        known, tokens = vocab | self.ids, {}
+        named = [(known[name], name, entry) for name, entry in entries.items() if name in known]
+        named += [(int(i) if i.isdecimal() else i, name_of(entry), entry)
+                  for i, entry in self.option("added_tokens_decoder", dict[str, dict], {}).items()]
+        for i, name, entry in named:
+            flags = {flag: entry[flag] for flag in FLAGS if flag in entry}
+            tokens[name] = checked(AddedToken, {"id": i, "content": name} | flags, f"{self.folder}: {name}").token()
         return tokens
 
     def finish(self, file: Published) -> Published:
-        """With the padding and the greatest length that tokenizer_config.json names."""
-        pad = self.name("pad_token", usual_pad_token(file.added) or "")
-        left = self.option("padding_side", str, "right") == "left"
-        if left and pad in file.added:
+        """With the sides and the greatest length that tokenizer_config.json names, where the file itself has none."""
+        pad = self.name("pad_token", file.pad_token() or "")
+        if pad in file.added and file.padding is None and self.option("padding_side", str, "right") == "left":
             file.padding = Padding(direction="Left", pad_id=file.added[pad].id, pad_token=pad)
+        if file.truncation is None and self.option("truncation_side", str, "right") == "left":
+            file.truncation = Truncation("Left", None)
         longest = self.option("model_max_length", float, MOST)
-        if longest < MOST:
-            side = "Left" if self.option("truncation_side", str, "right") == "left" else "Right"
-            file.truncation = Truncation(side, int(longest))
+        file.longest = int(longest) if longest < MOST else None
         return file
+
+
+def name_of(entry: object) -> str:
+    """A token that is named by itself, or by a table of its options."""
+    return check(entry["content"] if isinstance(entry, dict) and "content" in entry else entry, str, "a token's name")
 
 
 def read_beside(path: Path) -> Beside:
     """What stands in the files beside a vocabulary."""
-    config, roles, ids = (read_json(path.with_name(name)) if path.with_name(name).exists() else {}
+    folder = path.parent
+    config, roles, ids = (read_json(folder / name) if (folder / name).exists() else {}
                           for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"))
-    roles = roles | {name: entry for name, entry in config.items() if name.endswith(("_token", "_tokens"))}
-    named = {name: entry for name, entry in roles.items() if name.endswith("_token") and isinstance(entry, (str, dict))}
-    for more in (roles.get("additional_special_tokens"), roles.get("extra_special_tokens")):
-        more = more.values() if isinstance(more, dict) else more or []
-        named |= {f"{number}": entry for number, entry in enumerate(more)}
-    return Beside(path, config, named, check(ids, dict[str, int], str(path.with_name("added_tokens.json"))))
+    named = {name: entry for name, entry in (roles | config).items() if name.endswith("_token") and entry
+             and not isinstance(entry, bool)}  # add_bos_token says true or false
+    for more in (roles | config).get("additional_special_tokens"), config.get("extra_special_tokens"):
+        more = list(more.values()) if isinstance(more, dict) else more or []
+        named |= {f"additional {name_of(entry)}": entry for entry in more}
+    return Beside(folder, config, named, check(ids, dict[str, Whole], str(folder / "added_tokens.json")))
 
 
 def read_merges(path: str | Path) -> list[tuple[str, str]]:

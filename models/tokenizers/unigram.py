@@ -19,10 +19,10 @@ from typing import Self
 
 import numpy as np
 
-from models.files import read_json
 from models.tokenizers import sentencepiece
 from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
 from models.tokenizers.methods import WordCache
+from models.tokenizers.older import read_beside
 from models.tokenizers.pipeline import decoders, pretokenizers
 from models.tokenizers.pipeline.file import (
     Published,
@@ -221,10 +221,9 @@ class Unigram(Tokenizer):
         model = sentencepiece.read(path)
         special = {piece: Special(i) for i, (piece, _, kind) in enumerate(model.pieces)
                    if kind in (sentencepiece.UNKNOWN, sentencepiece.CONTROL)}
-        if extra_ids is None and (config := path.with_name("tokenizer_config.json")).exists():
-            extra_ids = read_json(config, "a tokenizer").get("extra_ids")
+        beside = read_beside(path)
         if extra_ids is None:
-            extra_ids = 100 if set(special) == set(T5_TOKENS) else 0
+            extra_ids = beside.option("extra_ids", int, 100 if set(special) == set(T5_TOKENS) else 0)
         highest = max(score for _, score, _ in model.pieces)
         pieces = []
         for piece, score, kind in model.pieces:
@@ -235,7 +234,12 @@ class Unigram(Tokenizer):
         pieces += [(name, 0.0) for name in sentinels]
         steps = [{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(model.charsmap).decode()}]
         steps = (steps if model.charsmap else []) + SQUEEZE * model.collapse
-        return cls(pieces, special | sentinels, model.pieces[model.unk_id][0], steps, model.prefix, model.collapse)
+        special |= sentinels
+        special |= beside.added({piece: i for i, (piece, _) in enumerate(pieces)}, special)
+        file = beside.finish(Published(path, Steps(), Segmenter(model.unk_id, pieces), special))
+        tokenizer = cls(pieces, special, model.pieces[model.unk_id][0], steps, model.prefix, model.collapse)
+        tokenizer.truncation, tokenizer.padding, tokenizer.longest = file.truncation, file.padding, file.longest
+        return tokenizer
 
 
 def sentinel_names(count: int) -> list[str]:

@@ -28,7 +28,7 @@ class Truncation:
     """How rows are cut that are too long. stride: by how much the parts of a text overlap, where there are several."""
 
     direction: Literal["Right", "Left"] = "Right"
-    max_length: Whole = 512
+    max_length: Whole | None = 512
     strategy: Literal["LongestFirst", "OnlyFirst", "OnlySecond"] = "LongestFirst"
     stride: Whole = 0
 
@@ -61,6 +61,9 @@ class AddedToken:
     rstrip: bool = False
     normalized: bool = False
     special: bool = False
+
+    def token(self) -> Special:
+        return Special(self.id, self.lstrip, self.rstrip, self.single_word, self.normalized, self.special)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Published:
     added: dict[str, Special] = field(default_factory=dict)
     truncation: Truncation | None = None
     padding: Padding | None = None
+    longest: int | None = None  # text that the model was made for
 
     def pad_token(self) -> str | None:
         """The padding token the file names, if it is an added token, else the first usual one that it has."""
@@ -105,7 +109,8 @@ class Published:
 
     def finish(self, tokenizer: Tokenizer) -> Tokenizer:
         """The tokenizer made of this file, with what every scheme takes from it."""
-        tokenizer.steps, tokenizer.truncation, tokenizer.padding = self.steps, self.truncation, self.padding
+        tokenizer.steps, tokenizer.longest = self.steps, self.longest
+        tokenizer.truncation, tokenizer.padding = self.truncation, self.padding
         return tokenizer
 
     def need(self, kind: str) -> None:
@@ -133,8 +138,7 @@ def read_published(path: str | Path) -> Published:
         if (found := model.vocab.get(token.content, token.id)) != token.id:
             raise ValueError(f"{path}: the added token {token.content!r} has id {token.id} there, and {found} in the "
                              f"vocabulary")
-        added[token.content] = Special(token.id, token.lstrip, token.rstrip, token.single_word, token.normalized,
-                                       token.special)
+        added[token.content] = token.token()
     for name, i in steps.post_processor.named().items() if steps.post_processor else ():
         if name not in added or added[name].id != i:
             raise ValueError(f"{path}: the post_processor puts {name!r} (id {i}) around texts, which is not an added "
@@ -186,7 +190,7 @@ def read_model(spec: dict, path: Path) -> Model:
 
 def write_published(path: str | Path, tokenizer: Tokenizer, model: Model, steps: Steps) -> None:
     """Writes tokenizer.json: the steps of the file the tokenizer came from, else these; the rest as it is now."""
-    steps, added, padding = tokenizer.steps or steps, tokenizer.added, tokenizer.padding
+    steps, added, padding, cut = tokenizer.steps or steps, tokenizer.added, tokenizer.padding, tokenizer.truncation
     if steps.frame() != tokenizer.frame:
         template = TemplateProcessing.of(tokenizer.frame, {name: token.id for name, token in added.items()})
         steps = dataclasses.replace(steps, post_processor=template)
@@ -199,7 +203,7 @@ def write_published(path: str | Path, tokenizer: Tokenizer, model: Model, steps:
     if isinstance(model, Unigram):
         table["vocab"] = table.pop("pieces")
     write_json(tokenizer_file(path), {
-        "version": "1.0", "truncation": tokenizer.truncation and dataclasses.asdict(tokenizer.truncation),
+        "version": "1.0", "truncation": cut and cut.max_length and dataclasses.asdict(cut),
         "padding": padding and dataclasses.asdict(padding), "added_tokens": [dataclasses.asdict(one) for one in tokens],
         **{part: step_table(getattr(steps, part), part) for part in PARTS},
         "model": {"type": type(model).__name__} | table})
