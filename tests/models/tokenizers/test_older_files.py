@@ -32,7 +32,8 @@ def test_added_words_are_found_in_every_text_and_special_ones_only_when_asked_fo
 
 
 def test_a_word_may_name_its_options_in_added_tokens_decoder(tmp_path):
-    entry = {"content": "cat", "single_word": True, "lstrip": True, "rstrip": False, "normalized": False, "special": False}
+    entry = {"content": "cat", "single_word": True, "lstrip": True, "rstrip": False, "normalized": False,
+             "special": False}
     tokenizer = bert_folder(tmp_path, tokenizer_config={"added_tokens_decoder": {"500": entry}, "do_lower_case": False})
     assert 500 not in tokenizer.encode("concatenate") and tokenizer.encode("a cat") == [*BERT.encode("a"), 500]
     assert tokenizer.encode_with_offsets("a  cat")[1][-1] == (1, 6)
