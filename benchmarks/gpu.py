@@ -222,7 +222,7 @@ def our_step(cupy, config: GPTConfig, ids: np.ndarray, graph: bool) -> tuple[flo
     optimizer = AdamW(FlatParameters(model.parameters(), compute_dtype("bfloat16")), lr=1e-4)
     flat, batch = optimizer.flat, {"ids": ids[:, :-1], "targets": ids[:, 1:]}
     batch = {name: np.ascontiguousarray(array) for name, array in batch.items()}
-    counts = model.counts(batch)
+    counts = model.divisors(batch)
 
     def gradient(batch: dict):
         optimizer.zero_grad()

@@ -20,10 +20,11 @@ import numpy as np
 from models import pretrained
 from models.config import Config, option
 from models.contract import Body, Filler, Model, StaticBatch
+from models.inputs import attention_mask
 from models.pretrained import bert as published
 from models.schema import Count, Few, NotNegative, Share, Whole
 from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, init
-from nn.attention import Attention, attention_mask, check_heads
+from nn.attention import Attention, check_heads
 from nn.layers import ACTIVATIONS
 from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, ops
@@ -234,7 +235,7 @@ class BERTForPreTraining(Module, Model, Filler, pretrained.Published):
 
     def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
         """The mean over masked tokens of -log p(token), plus that over rows of -log p(next), in nats."""
-        counts = counts or self.counts(batch)
+        counts = counts or self.divisors(batch)
         encoded = self.bert(batch["ids"], batch.get("token_types"), batch.get("mask"))
         targets, x = batch["targets"].reshape(-1), encoded.hidden.reshape(-1, self.config.width)
         if not isinstance(batch, StaticBatch):  # how many are masked changes from batch to batch

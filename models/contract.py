@@ -31,13 +31,18 @@ class Model(Protocol):
     repeatable: bool = False  # whether `loss` computes a StaticBatch in the same way, whatever is in it
 
     def counts(self, batch: dict) -> dict[str, int]:
-        """How many predictions each part of the loss is a mean over, the main part first."""
+        """How many predictions each part of the loss is a mean over, the main part first; there may be none."""
         return {"targets": ops.count_targets(batch["targets"])}
+
+    def divisors(self, *batches: dict) -> dict[str, int]:
+        """What the sums of several batches are divided by to be the loss of the one batch they make up."""
+        counts = [self.counts(batch) for batch in batches]
+        return {part: max(1, sum(one.get(part, 0) for one in counts)) for part in counts[0]}
 
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean loss, a scalar, with everything that is added to it (penalties, balance of experts).
 
-        counts: what to divide the sums by, if not by the batch's own: those of the whole of which it is a part.
+        counts: what to divide the sums by, if not by the batch's own `divisors`: those of the whole it is a part of.
         """
 
     def scores(self, batch: dict) -> Tensor:

@@ -23,7 +23,7 @@ from models.contract import Body, Model, StaticBatch
 from models.pretrained.elmo import read_published, write_published
 from models.schema import Count, Few, NotNegative, Range, Share, Whole
 from models.tokenizers import ElmoCharacters
-from nn import LSTM, Dropout, Embedding, Linear, Module, ScalarMix, init, shapes_only
+from nn import LSTM, Dropout, Embedding, Linear, Module, ScalarMix, check_finite, init, shapes_only
 from nn.compression import storage
 from nn.conv import CharacterConvolutions, Highway
 from nn.softmax import AdaptiveSoftmax, FullSoftmax, SampledSoftmax
@@ -238,7 +238,7 @@ class ELMo(Module, Model, Body):
         """
         if self.softmax is None:
             raise ValueError("this ELMo has no softmax (nor have the published weights); give it a vocab_size to train")
-        counts = counts or self.counts(batch)
+        counts = counts or self.divisors(batch)
         both = [batch["ids"], batch["back_ids"]]
         both = self.encoder(backend.array_module(both[0]).stack(both), every=isinstance(batch, StaticBatch))
         state = {name: batch[name] for name in ("state_h", "state_c") if name in batch}
@@ -269,7 +269,7 @@ class ELMo(Module, Model, Body):
     def summary(self, batch: dict) -> Tensor:
         """The mean of each text's features, (B, 2 * width)."""
         mixed = self.features(batch)
-        counts = (batch["ids"] != 0).any(axis=-1).sum(axis=1)
+        counts = (batch["ids"] != 0).any(axis=-1).sum(axis=1).clip(1)
         return mixed.sum(axis=1) / mixed.xp.asarray(counts[:, None], mixed.dtype)
 
     def remix(self, **changes) -> Self:
@@ -324,6 +324,7 @@ class ELMo(Module, Model, Body):
             raise ValueError(f"{weights} does not fit {options}: {error}") from None
         model = cls(config)
         model.load_state_dict(own(model) | state)
+        check_finite(model, weights)
         return model.eval()
 
     def save_pretrained(self, options: str | Path, weights: str | Path) -> None:

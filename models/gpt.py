@@ -26,7 +26,7 @@ from models.contract import LeftToRight, Model
 from models.pretrained import gpt as published
 from models.schema import Count, Few, NotNegative, Share, Whole
 from models.tokenizers import Tokenizer
-from nn import DecoderCache, Dropout, Embedding, KVCache, LayerNorm, Linear, Module, init
+from nn import DecoderCache, Dropout, Embedding, LayerNorm, Linear, Module, init
 from nn.attention import Attention, check_heads, positions_of
 from nn.layers import ACTIVATIONS
 from nn.transformer import Block, Blocks, FeedForward, Stream
@@ -154,7 +154,7 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
 
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean of -log p(target), in nats per token; batch: "ids", "targets" and, if any, "mask", all (B, T)."""
-        hidden, counts = self.hidden(batch["ids"], batch.get("mask")), counts or self.counts(batch)
+        hidden, counts = self.hidden(batch["ids"], batch.get("mask")), counts or self.divisors(batch)
         total = ops.linear_cross_entropy(hidden, self.output_table, batch["targets"], reduction="sum")
         return total / counts["targets"]
 
@@ -177,7 +177,7 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
         """Empty memory for decoding `batch` sequences of up to `capacity` tokens (the context, if not said)."""
         capacity, like = capacity or self.config.context, self.token_embedding.weight.data
         attentions = [block.attention for block in self.blocks]
-        return DecoderCache([KVCache(batch, one.heads, capacity, one.head_width, like) for one in attentions])
+        return DecoderCache([one.new_cache(batch, capacity, like) for one in attentions])
 
     def step(self, ids, cache: DecoderCache, mask=None):
         """Read the tokens `ids` (B, T) that follow the cached ones; returns the next token's logits, a raw (B, V)."""

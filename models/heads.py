@@ -65,7 +65,7 @@ class Head(Module, Model):
     def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
         """The task's mean loss; the body's penalty; and its own loss, as the mean over an example's texts and over
         examples. Shards of a batch add up."""
-        counts = counts or self.counts(batch)
+        counts = counts or self.divisors(batch)
         number = max(1, counts[self.target])
         loss = self.loss_sum(batch) / number
         if (penalty := self.body.penalty()) is not None:

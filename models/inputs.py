@@ -14,6 +14,7 @@ import numpy as np
 from models.gpt_body import MARKS
 from models.sentences import find_words, group_words, words_of_sentences
 from models.tokenizers import ElmoCharacters, Frame, Special, Tokenizer, pad
+from tinytensor import backend
 from tinytensor.ops.softmax import IGNORED
 
 # what padding is made of
@@ -139,9 +140,27 @@ class CharacterInputs(TextInputs):
 
 
 def dress(sentences: list[list[str]]) -> tuple[list[str], list[int]]:
-    """(the words with <S> and </S> around each sentence, the place of each word there)."""
+    """(the words with <S> and </S> around each sentence, the place of each word there).
+
+    A text without words is one empty sentence, so that there is something to read.
+    """
     dressed, places = [], []
-    for words in sentences:
+    for words in sentences or [[]]:
         places += range(len(dressed) + 1, len(dressed) + 1 + len(words))
         dressed += ["<S>", *words, "</S>"]
     return dressed, places
+
+
+def attention_mask(mask, shape: tuple[int, int], like):
+    """(B, T), true on tokens -> the same as booleans beside `like`; None if nothing is padding, which saves a pass.
+
+    shape: that of the ids, which the mask must have.   like: an array of the model; the mask goes to its device here,
+    once, and not in every block. What lies on a GPU already is not looked at: that would be to wait for it.
+    """
+    if mask is None:
+        return None
+    mask = mask if backend.is_array(mask) else np.asarray(mask)
+    if mask.shape != shape:
+        raise ValueError(f"the mask has shape {mask.shape}, expected {shape} to match the ids")
+    mask = mask.astype(bool, copy=False)
+    return None if backend.device_of(mask) == "cpu" and mask.all() else backend.beside(like, mask)

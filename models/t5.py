@@ -25,11 +25,12 @@ import numpy as np
 from models import pretrained
 from models.config import Config, option
 from models.contract import Model, Writer
+from models.inputs import attention_mask
 from models.pretrained import t5 as published
 from models.schema import Count, Few, NotNegative, Range, Share, Whole
 from models.tokenizers import Tokenizer
-from nn import DecoderCache, Dropout, Embedding, KVCache, Linear, Module, Parameter, RMSNorm, init
-from nn.attention import Attention, KeysValues, attention_mask
+from nn import DecoderCache, Dropout, Embedding, Linear, Module, Parameter, RMSNorm, init
+from nn.attention import Attention, KeysValues
 from nn.layers import ACTIVATIONS
 from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, backend, no_grad, ops
@@ -136,7 +137,7 @@ class T5(Module, Model, Writer, pretrained.Published):
 
         batch: "ids" (B, S), optionally their "mask" (B, S), and "targets" (B, T), padded with IGNORED.
         """
-        targets, counts = batch["targets"], counts or self.counts(batch)
+        targets, counts = batch["targets"], counts or self.divisors(batch)
         vectors, mask = self.encode(batch["ids"], batch.get("mask"))
         hidden = self.decode(shift_right(targets, self.config.pad_id), self.memory_of(vectors), mask)
         total = ops.linear_cross_entropy(hidden, self.output_table, targets, reduction="sum")
@@ -157,7 +158,7 @@ class T5(Module, Model, Writer, pretrained.Published):
         if len(source) != batch:
             raise ValueError(f"a cache for {batch} outputs needs as many inputs, not {len(source)}")
         like, attentions = self.embedding.weight.data, [block.attention for block in self.decoder.blocks]
-        own = [KVCache(batch, one.heads, capacity, one.head_width, like) for one in attentions]
+        own = [one.new_cache(batch, capacity, like) for one in attentions]
         with no_grad():
             vectors, mask = self.encode(source, source_mask)
             memory = {} if mask is None else {"mask": mask}

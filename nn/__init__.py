@@ -5,6 +5,7 @@ from nn.attention import Attention, DecoderCache, KVCache
 from nn.conv import CharacterConvolutions, Conv1d, Highway, ScalarMix
 from nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
 from nn.lstm import LSTM
-from nn.module import Module, Parameter, evaluating, shapes_only
+from nn.module import Module, Parameter, check_finite, evaluating, shapes_only
+from nn.rotary import Rotary
 from nn.softmax import AdaptiveSoftmax, FullSoftmax, SampledSoftmax
 from nn.transformer import Block, Blocks, FeedForward, Stream

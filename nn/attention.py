@@ -15,6 +15,7 @@ import numpy as np
 from nn import init
 from nn.layers import Linear
 from nn.module import Module
+from nn.rotary import Rotary, grouped_attention
 from tinytensor import Tensor, backend, ops
 from tinytensor.ops.attention import unpack_heads
 
@@ -27,12 +28,14 @@ class Attention(Module):
         layer(x)                     every position of x (B, T, C) looks at x; with causal=True only at itself and
                                      earlier ones, with a window only at the last so many of those
         layer(x, cache=cache)        x follows what the cache holds, and looks at that and at itself (no gradient)
-        layer(x, memory=kv)          x looks at a memory; kv = layer.keys_values(memory) is made once and can be kept
+        layer(x, memory=m)           x looks at a memory m (B, S, M); or kv = layer.keys_values(m) is made once and kept
         layer.attend(q, kv)          what is common to all: queries of one stream, keys and values of another
 
     A layer that looks at itself makes all three by one product: `qkv.weight` is (3 H D, C), the rows of q, then k, then
     v. With a memory_width M there are two: `q.weight` (H D, C) and `kv.weight` (2 H D, M), the rows of k, then v.
 
+    kv_heads: G, if fewer than H have keys and values of their own, each for H / G heads in a row; qkv.weight is then
+    ((H + 2 G) D, C).   rotary: a Rotary, which tells q and k their positions (nn/rotary.py has both).
     head_width: D, if not C / H.   scale: 1/sqrt(D) by default.   dropout: on the probabilities, in training.
     recompute: find the probabilities again in backward instead of keeping them; memory then grows with T, not T^2.
     biased: the calls bring a bias with numbers for every head, so the heads are no longer alike: those that pruning
@@ -43,8 +46,9 @@ class Attention(Module):
     """
 
     def __init__(self, width: int, heads: int, *, head_width: int | None = None, memory_width: int | None = None,
-                 causal: bool = False, window: int | None = None, scale: float | None = None, bias: bool = True,
-                 biased: bool = False, dropout: float = 0.0, recompute: bool = False,
+                 kv_heads: int | None = None, rotary: Rotary | None = None, causal: bool = False,
+                 window: int | None = None, scale: float | None = None, bias: bool = True, biased: bool = False,
+                 dropout: float = 0.0, recompute: bool = False,
                  weight_init: init.Initializer = init.normal(0.02), query_init: init.Initializer | None = None,
                  output_init: init.Initializer = init.normal(0.02)):
         if head_width is None:
@@ -53,40 +57,71 @@ class Attention(Module):
         self.causal, self.window, self.scale = causal, window, scale
         self.dropout, self.recompute = dropout, recompute
         self.biased, self.kept_heads = biased, None
-        inner = heads * self.head_width
+        self.groups, self.rotary = heads // check_groups(heads, kv_heads or heads, query_init), rotary
+        inner, shared = heads * self.head_width, 2 * self.kv_heads * self.head_width
         self.qkv = self.q = self.kv = None
         if memory_width is None:
             first = init.stacked(query_init, weight_init, weight_init) if query_init else weight_init
-            self.qkv = Linear(width, 3 * inner, bias, first)
+            self.qkv = Linear(width, inner + shared, bias, first)
         else:
             self.q = Linear(width, inner, bias, query_init or weight_init)
-            self.kv = Linear(memory_width, 2 * inner, bias, weight_init)
+            self.kv = Linear(memory_width, shared, bias, weight_init)
         self.out = Linear(inner, width, bias, output_init)
 
+    @property
+    def kv_heads(self) -> int:
+        """G"""
+        return self.heads // self.groups
+
     def __call__(self, x: Tensor, mask=None, bias: Tensor | None = None, cache: KVCache | None = None,
-                 memory: KeysValues | None = None) -> Tensor:
+                 memory: KeysValues | Tensor | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C)"""
         if memory is not None:
+            memory = self.keys_values(memory) if isinstance(memory, Tensor) else memory
             return self.attend(self.queries(x), memory, mask, bias)
-        qkv = self.qkv(x)  # (B, T, 3 H D)
-        if cache is None:
+        qkv, plain = self.qkv(x), self.groups == 1 and self.rotary is None  # (B, T, 3 H D)
+        if cache is None and plain:
             return self.out(ops.self_attention(qkv, self.heads, **self._how(mask, bias)))
-        q, k, v = unpack_heads(qkv.data, 3, self.heads)
-        keys, values = cache.append(k, v)
-        return self.attend(Tensor(q), (Tensor(keys), Tensor(values)), mask, bias)
+        if plain:
+            q, k, v = map(Tensor, unpack_heads(qkv.data, 3, self.heads))
+        else:
+            q, k, v = self._split(qkv, cache)
+        if cache is not None:
+            k, v = map(Tensor, cache.append(k.data, v.data))
+        return self.attend(q, (k, v), mask, bias)
 
     def queries(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, H, T, D)"""
-        return split_heads(self.qkv(x).split(3)[0] if self.q is None else self.q(x), self.heads)
+        """(B, T, C) -> (B, H, T, D), at the positions 0, 1, ... where they are rotary"""
+        return self._turned(split_heads(self.q(x), self.heads)) if self.q else self._split(self.qkv(x))[0]
 
-    def keys_values(self, x: Tensor) -> KeysValues:
-        """(B, S, C or M) -> (B, H, S, D) each"""
-        k, v = self.qkv(x).split(3)[1:] if self.kv is None else self.kv(x).split(2)
-        return split_heads(k, self.heads), split_heads(v, self.heads)
+    def keys_values(self, x: Tensor, values: Tensor | None = None) -> KeysValues:
+        """(B, S, C or M) -> (B, G, S, D) each.   values: of the same shape, where v is made of others than k"""
+        of = lambda x: self._split((self.kv or self.qkv)(x))[-2:]
+        k, v = of(x)
+        return k, v if values is None else of(values)[1]
 
     def attend(self, queries: Tensor, keys_values: KeysValues, mask=None, bias: Tensor | None = None) -> Tensor:
-        """What queries (B, H, T, D) find at keys and values (B, H, S, D): (B, T, C)."""
-        return self.out(merge_heads(ops.attention(queries, *keys_values, **self._how(mask, bias))))
+        """What queries (B, H, T, D) find at keys and values (B, G, S, D): (B, T, C)."""
+        attention = ops.attention if self.groups == 1 else grouped_attention
+        return self.out(merge_heads(attention(queries, *keys_values, **self._how(mask, bias))))
+
+    def _split(self, product: Tensor, cache: KVCache | None = None) -> list[Tensor]:
+        """[q, k, v] of a product of `qkv`, [k, v] of one of `kv`, (B, H or G, T, D) each."""
+        counts = [self.heads, self.kv_heads, self.kv_heads][0 if self.kv is None else 1 :]
+        parts = product.split([count * self.head_width for count in counts])
+        parts = [split_heads(part, count) for part, count in zip(parts, counts)]
+        return [*(self._turned(part, cache) for part in parts[:-1]), parts[-1]]
+
+    def _turned(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Queries or keys as their positions, behind the cached ones, turn them."""
+        if self.rotary is None:
+            return x
+        T = x.shape[2]
+        return self.rotary(x, *((slice(T), T) if cache is None else (cache.next(T), cache.capacity)))
+
+    def new_cache(self, batch: int, capacity: int, like) -> KVCache:
+        """Empty memory for the keys and values of `capacity` positions, as an array beside `like`."""
+        return KVCache(batch, self.kv_heads, capacity, self.head_width, like)
 
     def _how(self, mask, bias: Tensor | None) -> dict:
         """The keywords of ops.attention."""
@@ -110,21 +145,6 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.swapaxes(1, 2).reshape(B, T, H * D)
 
 
-def attention_mask(mask, shape: tuple[int, int], like):
-    """(B, T), true on tokens -> the same as booleans beside `like`; None if nothing is padding, which saves a pass.
-
-    shape: that of the ids, which the mask must have.   like: an array of the model; the mask goes to its device here,
-    once, and not in every block. What lies on a GPU already is not looked at: that would be to wait for it.
-    """
-    if mask is None:
-        return None
-    mask = mask if backend.is_array(mask) else np.asarray(mask)
-    if mask.shape != shape:
-        raise ValueError(f"the mask has shape {mask.shape}, expected {shape} to match the ids")
-    mask = mask.astype(bool, copy=False)
-    return None if backend.device_of(mask) == "cpu" and mask.all() else backend.beside(like, mask)
-
-
 def check_heads(width: int, heads: int) -> None:
     """Every head gets an equal part of the width."""
     if heads < 1:
@@ -132,6 +152,15 @@ def check_heads(width: int, heads: int) -> None:
     if width % heads:
         near = [n for n in range(max(heads, width - heads), width + heads + 1) if n % heads == 0]
         raise ValueError(f"width {width} is not divisible by heads {heads}; try {' or '.join(map(str, near[:2]))}")
+
+
+def check_groups(heads: int, kv_heads: int, query_init) -> int:
+    """kv_heads, if they can be shared by equally many heads each."""
+    if not 1 <= kv_heads <= heads or heads % kv_heads:
+        raise ValueError(f"{heads} heads cannot share the keys and values of {kv_heads}; give a divisor of {heads}")
+    if kv_heads < heads and query_init:
+        raise ValueError("query_init is for heads with keys of their own; leave it out, or kv_heads")
+    return kv_heads
 
 
 class KVCache:
@@ -149,6 +178,10 @@ class KVCache:
     @property
     def capacity(self) -> int:
         return self.keys.shape[2]
+
+    def next(self, T: int) -> slice:
+        """The positions of T new tokens."""
+        return slice(self.length, self.length + T)
 
     def append(self, k, v) -> tuple:
         """Store k and v, (B, H, T, D) each, behind the others; returns views of all keys and values so far."""

@@ -8,23 +8,32 @@ from nn.layers import Dropout, Linear
 from nn.module import Module, Parameter
 from tinytensor import Tensor, ops
 
+PLAIN = dict(stride=1, padding=0, dilation=1, groups=1)  # what ops.conv1d_max does in one go
+
 
 class Conv1d(Module):
     """x (N, T, inputs) -> (N, T - width + 1, outputs), a window of `width` places at a time.
 
-    The weight is (outputs, inputs, width), as torch.nn.Conv1d's; x has its channels last.
+    The weight is (outputs, inputs / groups, width), as torch.nn.Conv1d's; x has its channels last.
+    stride, padding, dilation, groups: see ops.conv1d.
     """
 
-    def __init__(self, inputs: int, outputs: int, width: int, bias: bool = True, weight_init=None):
-        weight_init = weight_init or init.uniform(1 / math.sqrt(inputs * width))
-        self.weight = Parameter.make((outputs, inputs, width), weight_init)
+    def __init__(self, inputs: int, outputs: int, width: int, bias: bool = True, weight_init=None, *, stride: int = 1,
+                 padding: int | str = 0, dilation: int = 1, groups: int = 1):
+        if groups < 1 or inputs % groups or outputs % groups:
+            raise ValueError(f"{inputs} inputs and {outputs} outputs do not divide into {groups} groups")
+        weight_init = weight_init or init.uniform(1 / math.sqrt(inputs // groups * width))
+        self.weight = Parameter.make((outputs, inputs // groups, width), weight_init)
         self.bias = Parameter.make((outputs,), init.zeros) if bias else None
+        self.how = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return ops.conv1d(x, self.weight, self.bias)
+        return ops.conv1d(x, self.weight, self.bias, **self.how)
 
     def max_over_time(self, x: Tensor) -> Tensor:
         """(N, outputs): the largest answer over all places."""
+        if self.how != PLAIN:
+            return self(x).max(axis=1)
         return ops.conv1d_max(x, self.weight, self.bias)
 
 

@@ -36,13 +36,21 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """A learned vector for each token: ids (...) -> (..., width), row `id` of `weight`, which is (rows, width)."""
+    """A learned vector for each token: ids (...) -> (..., width), row `id` of `weight`, which is (rows, width).
 
-    def __init__(self, rows: int, width: int, weight_init: init.Initializer = init.normal(0.02)):
-        self.weight = Parameter.make((rows, width), weight_init)
+    padding_idx: the row that begins as zeros and does not learn.
+    """
+
+    def __init__(self, rows: int, width: int, weight_init: init.Initializer = init.normal(0.02),
+                 padding_idx: int | None = None):
+        if padding_idx is not None and not -rows <= padding_idx < rows:
+            raise ValueError(f"padding_idx {padding_idx} is outside the table of {rows} rows")
+        self.weight, self.padding_idx = Parameter.make((rows, width), weight_init), padding_idx
+        if padding_idx is not None and self.weight.data.strides[0]:  # 0 under shapes_only()
+            self.weight.data[padding_idx] = 0
 
     def __call__(self, ids) -> Tensor:
-        return ops.embedding(self.weight, ids)
+        return ops.embedding(self.weight, ids, self.padding_idx)
 
 
 class Dropout(Module):
@@ -58,11 +66,14 @@ class Dropout(Module):
 
 
 class LayerNorm(Module):
-    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis, of length `width` (Ba, Kiros & Hinton 2016)."""
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis, of length `width` (Ba, Kiros & Hinton 2016).
 
-    def __init__(self, width: int, bias: bool = True, eps: float = 1e-5):
-        self.weight = Parameter.make((width,), init.ones)
-        self.bias = Parameter.make((width,), init.zeros) if bias else None
+    width: or the lengths of several axes, over all of which is normalized.
+    """
+
+    def __init__(self, width: int | tuple[int, ...], bias: bool = True, eps: float = 1e-5):
+        self.weight = Parameter.make(shape_of(width), init.ones)
+        self.bias = Parameter.make(shape_of(width), init.zeros) if bias else None
         self.eps = eps
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -74,10 +85,10 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """x / sqrt(mean(x^2) + eps) * weight over the last axis, of length `width` (Zhang & Sennrich 2019)."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis, of length `width` (Zhang & Sennrich 2019), or several."""
 
-    def __init__(self, width: int, eps: float = 1e-6):
-        self.weight = Parameter.make((width,), init.ones)
+    def __init__(self, width: int | tuple[int, ...], eps: float = 1e-6):
+        self.weight = Parameter.make(shape_of(width), init.ones)
         self.eps = eps
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -86,3 +97,8 @@ class RMSNorm(Module):
     def add(self, x: Tensor, branch: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
         """(x + dropout(branch), its normalization), fused."""
         return ops.add_rms_norm(x, branch, self.weight, self.eps, dropout)
+
+
+def shape_of(width: int | tuple[int, ...]) -> tuple[int, ...]:
+    """One axis, or several."""
+    return (width,) if isinstance(width, int) else tuple(width)

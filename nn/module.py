@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
+import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
@@ -16,6 +18,7 @@ import numpy as np
 from tinytensor import Tensor, backend
 
 _shapes_only = ContextVar("shapes_only", default=None)  # what counts the parameters; each thread has its own
+_entering, _evaluated = threading.Lock(), {}  # part -> (how often `evaluating` it is going on, its mode before)
 
 
 @contextlib.contextmanager
@@ -173,13 +176,15 @@ class Module:
             parameter.grad = None
 
     def to(self, device: str) -> Module:
-        """Move all parameters and their masks to "cpu" or "cuda", in place; gradients are forgotten."""
+        """Move all parameters, their masks and gradients to "cpu" or "cuda", in place."""
         for parameter in self.parameters():
             if backend.device_of(parameter.data) != device:  # row by row, as a GPU's kernels read; see for_inference
                 parameter.data = backend.to_device(parameter.xp.ascontiguousarray(parameter.data), device)
+                parameter.gradient_place = None
             if parameter.mask is not None:
                 parameter.mask = backend.to_device(parameter.mask, device)
-            parameter.grad = parameter.gradient_place = None
+            if parameter.grad is not None:
+                parameter.grad = backend.to_device(parameter.grad, device)
         return self
 
     def __repr__(self) -> str:
@@ -199,13 +204,37 @@ class Module:
 
 @contextlib.contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """Inside this block the model is in evaluation mode (no dropout); afterwards it is as it was."""
-    before = model.training
-    model.eval()
+    """Inside this block the model is in evaluation mode (no dropout); afterwards every part of it is as it was.
+
+    Several threads may be inside, and leave in any order: the last to leave a part puts it back.
+    """
+    parts = list(model.modules())
+    with _entering:
+        for part in parts:
+            inside, before = _evaluated.get(part, (0, part.training))
+            _evaluated[part], part.training = (inside + 1, before), False
     try:
         yield
     finally:
-        model.train(before)
+        with _entering:
+            for part in parts:
+                inside, before = _evaluated.pop(part)
+                if inside > 1:
+                    _evaluated[part] = inside - 1, before
+                else:
+                    part.training = before
+
+
+def check_finite(model: Module, source: object) -> None:
+    """ValueError, naming a parameter, if one of them holds NaN or infinities. source: where the weights come from."""
+    for name, parameter in model.named_parameters():
+        x, xp = parameter.data, parameter.xp
+        if backend.is_float(x.dtype):
+            with np.errstate(all="ignore"):  # the sum of squares is one pass at the speed of memory; it may overflow
+                sound = math.isfinite(backend.backend_of(x).squared_norm(x.ravel(order="K")))
+            if not sound and not bool(xp.isfinite(x).all()):
+                why = f"{name} holds NaN or infinities, and whatever is computed from it is noise"
+                raise ValueError(f"{source}: {why}; copy the file again, or train anew with a lower --lr")
 
 
 def _members(found: dict | list | tuple, prefix: str = "") -> Iterator[tuple[str, object]]:

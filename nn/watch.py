@@ -13,7 +13,8 @@ import numpy as np
 
 from nn.attention import Attention
 from nn.module import Module, evaluating
-from tinytensor import backend, no_grad
+from nn.rotary import repeated
+from tinytensor import Tensor, backend, no_grad
 from tinytensor.ops.attention import plain_probabilities
 from tinytensor.tensor import raw
 
@@ -55,7 +56,9 @@ def observe(model: Module, batches: Sequence[dict], layers: Sequence[Module], se
 def probabilities(layer: Attention, arguments: tuple) -> np.ndarray:
     """(B, H, T, S): how much each position looked at each other one, in a call with these arguments (without cache)."""
     x, mask, bias, _, memory, *_ = arguments
-    keys, _ = layer.keys_values(x) if memory is None else memory
+    memory = x if memory is None else memory
+    keys, _ = layer.keys_values(memory) if isinstance(memory, Tensor) else memory
+    keys = repeated(keys, layer.groups)
     how = {name: backend.to_numpy(raw(value)) if backend.is_array(raw(value)) else value
            for name, value in layer._how(mask, bias).items() if name in ("causal", "window", "mask", "bias", "scale")}
     how["bias"] = 0.0 if how["bias"] is None else how["bias"]

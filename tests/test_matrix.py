@@ -8,6 +8,7 @@ import argparse
 import copy
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 import tinytensor as tt
 from models.contract import Filler, LeftToRight, Writer
 from models.families import FAMILIES
+from models.files import read_metadata, read_safetensors, write_safetensors
 from nn.compression import is_quantized, qat, quantize, storage
 from nn.compression.lora import add_adapters, merge
 from nn.compression.prune import WHAT, prune, shrink, sparsity
@@ -338,6 +340,29 @@ def assert_measured_again(folder: Path) -> None:
     last = [cell.strip() for cell in (folder / "comparison.md").read_text().splitlines()[-1].strip("| ").split("|")]
     source = compare.source_of(folder)
     assert f"{source.loss(source.model, 1):.4f}" == last[1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_weights_that_are_no_numbers_are_named_and_nothing_is_computed_from_them(runs, name, value, tmp_path, capsys):
+    run, examples = tmp_path / "run", tmp_path / "examples.jsonl"
+    shutil.copytree(runs(name), run)
+    examples.write_text("".join(json.dumps(example) + "\n" for example in examples_of("classify")))
+    for file in ("model.safetensors", "trainer.safetensors"):
+        arrays, about = read_safetensors(run / file), read_metadata(run / file)
+        wrong = next(key for key in arrays if key.endswith("embedding.weight") or key.endswith("token.weight"))
+        arrays[wrong] = np.where(np.arange(arrays[wrong].size) == 5, value, arrays[wrong].ravel()).astype(
+            np.float32).reshape(arrays[wrong].shape)  # fmt: skip
+        write_safetensors(run / file, arrays, about)
+    out, family = ["--out", tmp_path / "out"], ROWS[name][0].family
+    for command in (["sample", run], ["sample", run, "--input", "a"], ["score", run, "--text", "a b"], ["eval", run],
+                    ["embed", examples, "a", "--model", run], ["neighbours", run, "a *b*"],
+                    ["finetune", run, "--task", "classify", "--data", examples, "--held-out", examples, *out],
+                    ["prune", run, "--what", "weights", *out], ["quantize", run, *out], ["distill", run, *out],
+                    [family, "--init", run, *out], [family, "--resume", run, "--steps", 8]):  # fmt: skip
+        said = refused(capsys, *command)
+        assert "holds NaN or infinities" in said or "is a run of the family" in said, command
+        assert not (tmp_path / "out").exists()
 
 
 # ---- tasks

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from tinytensor.distributed import share
-from train.optim import Optimizer, Parameters
+from train.optim import Optimizer, Parameters, Stretch, check_from_0
 
 
 class Adafactor(Optimizer):
@@ -26,9 +26,11 @@ class Adafactor(Optimizer):
 
     def __init__(self, parameters: Parameters, lr: float = 1e-2, clip_threshold: float = 1.0, decay_exponent=0.8,
                  relative: bool = True, weight_decay: float = 0.0, rank: int = 0, size: int = 1):
-        super().__init__(parameters, lr, rank, size)
-        self.clip_threshold, self.decay_exponent = clip_threshold, decay_exponent
-        self.relative, self.weight_decay = relative, weight_decay
+        check_from_0(decay_exponent=decay_exponent)
+        if not clip_threshold > 0:
+            raise ValueError(f"clip_threshold must be above 0, not {clip_threshold}")
+        super().__init__(parameters, lr, weight_decay, rank, size)
+        self.clip_threshold, self.decay_exponent, self.relative = clip_threshold, decay_exponent, relative
         self._make_state("moments")  # of all its parameters, each one's stretch cut into its row and column means
 
     def _cut(self, size: int) -> tuple[list[slice], list[slice]]:
@@ -41,15 +43,15 @@ class Adafactor(Optimizer):
         between = lambda starts: [slice(starts[first], starts[last]) for first, last in pairwise(cuts)]
         return between([*begins, self.flat.size]), between(self.moment_starts)
 
-    def update(self, grad, lr: float, grad_scale: float = 1.0) -> None:
-        for index in self.own:
-            self._update_one(index, grad[self.flat.slices[index]] * grad_scale, lr)
-        self.flat.apply_masks(self.part)
+    def update_stretch(self, stretch: Stretch, grad, grad_scale: float) -> None:
+        for index in stretch.numbers:
+            if index in self.own:
+                self._update_one(index, grad[self.flat.slices[index]] * grad_scale, stretch)
 
-    def _update_one(self, index: int, g, lr: float) -> None:
-        place, parameter = self.flat.slices[index], self.flat.parameters[index]
+    def _update_one(self, index: int, g, stretch: Stretch) -> None:
+        place, parameter, lr = self.flat.slices[index], self.flat.parameters[index], stretch.lr
         p, g, xp = self.flat.data[place].reshape(parameter.shape), g.reshape(parameter.shape), parameter.xp
-        keep, square, moments = 1 - self.steps**-self.decay_exponent, g * g + 1e-30, self._moments(index)
+        keep, square, moments = 1 - stretch.steps**-self.decay_exponent, g * g + 1e-30, self._moments(index)
         for moment, new in zip(moments, [square.mean(axis=-1), square.mean(axis=-2)] if p.ndim >= 2 else [square]):
             moment *= keep
             moment += (1 - keep) * new
@@ -61,8 +63,8 @@ class Adafactor(Optimizer):
             u = g / xp.sqrt(moments[0])
         u /= max(1.0, float(_rms(u, xp)) / self.clip_threshold)
         rate = lr * max(1e-3, float(_rms(p, xp))) if self.relative else lr
-        if self.weight_decay and p.ndim >= 2:
-            p *= 1 - lr * self.weight_decay
+        if stretch.weight_decay and place.start < stretch.part.start + stretch.decayed:
+            p *= 1 - lr * stretch.weight_decay
         p -= rate * u
         if self.flat.rounded is not None:
             self.flat.rounded.data[place] = p.reshape(-1)

@@ -26,7 +26,7 @@ from models.hub import newest_snapshot
 from models.schema import checked
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
-from nn import Module, shapes_only
+from nn import Module, check_finite, shapes_only
 from nn.compression import storage
 from tinytensor import backend
 
@@ -157,6 +157,7 @@ def load_weights(model: Module, arrays: dict[str, np.ndarray], path: Path, assig
         (storage.load if is_smaller(path.parent) else Module.load_state_dict)(model, arrays, assign)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    check_finite(model, path)
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:

@@ -5,6 +5,7 @@ are. A fine-tuned model's folder is a run's, with the task and the body's family
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -75,7 +76,7 @@ class FineTuneReport(Report):
 
     axis = "loss"  # of regression, a squared error
 
-    def __init__(self, run: Path, steps: int, tuned: FineTuned, held_out: list[dict], steps_per_epoch: int):
+    def __init__(self, run: Path, steps: int, tuned: FineTuned, held_out: list[dict], steps_per_epoch: float):
         super().__init__(run, steps)
         self.tuned, self.held_out, self.steps_per_epoch = tuned, held_out, steps_per_epoch
         self.answers: list = []
@@ -135,9 +136,9 @@ def begin(
     rows, held_out_rows = tuned.rows(examples), tuned.rows(held_out)
     batch = settings.get("batch", 16)
     objective = Labelled(tuned.pad, batch, seed, config.cap)
-    per_epoch = objective.steps_per_epoch(rows)
-    steps = config.epochs * per_epoch
-    every = dict(steps=steps, batch=batch, eval_every=per_epoch, save_every=per_epoch, warmup=max(1, steps // 10))
+    per_epoch = objective.steps_per_epoch(rows) / settings.get("accumulate", 1)
+    steps, whole = math.ceil(config.epochs * per_epoch), max(1, int(per_epoch))
+    every = dict(steps=steps, batch=batch, eval_every=whole, save_every=whole, warmup=max(1, steps // 10))
     training = TrainConfig(**(every | settings))
     if not going_on:
         save(folder, tuned, smaller)

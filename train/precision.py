@@ -93,6 +93,7 @@ class RecordedGradient:
         self.add_gradient, self.flat, self.parameters = add_gradient, flat, parameters
         self.recorded = Recorded(self._work)
         self.state: dict = {}
+        self.arrived: list[bool] = []  # at which parameters a gradient
 
     def __call__(self, batch: dict, state: dict, counts: dict[str, int], scale: np.ndarray):
         self.state = self.state or {name: array.copy() for name, array in state.items()}
@@ -102,8 +103,8 @@ class RecordedGradient:
         loss = self.recorded(batch | inputs | {"loss_scale": scale}, random.generator())
         for name, array in state.items():
             array[...] = self.state[name]
-        for parameter in self.parameters:  # in a repetition no Python runs that would say so
-            parameter.grad = parameter.gradient_place
+        for parameter, arrived in zip(self.parameters, self.arrived):  # in a repetition no Python runs that says so
+            parameter.grad = parameter.gradient_place if arrived else None
         return loss
 
     def _work(self, inputs: dict):
@@ -111,7 +112,7 @@ class RecordedGradient:
         batch = {name: array for name, array in inputs.items() if not name.startswith(COUNT)}
         scale = batch.pop("loss_scale")
         loss = self.add_gradient(StaticBatch(batch), self.state, counts, scale)
-        self.flat.complete_gradients(self.parameters)
+        self.arrived = self.flat.complete_gradients(self.parameters)
         return loss
 
 

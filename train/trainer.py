@@ -28,7 +28,8 @@ from tinytensor.distributed import Communicator, core_count, share
 from tinytensor.processes import Processes, WorkerDied, available
 from train import checkpoint, precision
 from train.adafactor import Adafactor
-from train.optim import SGD, SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
+from train.optim import SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
+from train.sgd import SGD
 
 KINDS = ("auto", "threads", "processes")
 OPTIMIZERS = ("adamw", "sgd", "adafactor", "adafactor-relative")
@@ -45,9 +46,11 @@ class TrainConfig:
     optimizer: Literal[*OPTIMIZERS] = option("adamw", f"how to update: {', '.join(OPTIMIZERS)} "
                             "(T5's: lr is then a share of each parameter's own size)")  # fmt: skip
     lr: NotNegative = option(1e-3, "the highest learning rate")
-    min_lr: NotNegative = option(1e-4, "the learning rate at the end (cosine and linear schedules)")
+    min_lr: NotNegative = option(1e-4, "the learning rate at the end (cosine, linear and polynomial schedules)")
     warmup: Whole = option(100, "updates over which the learning rate rises")
     schedule: Literal[*SHAPES] = option("cosine", f"how it falls after that: {', '.join(SHAPES)}")
+    power: NotNegative = option(1.0, "of the polynomial schedule: 1 is a straight line, 2 falls fast at first")
+    cycles: Few = option(1, "how often the schedule falls, each time from the highest rate again")
     beta1: Share = option(0.9, "AdamW's memory for gradients")
     beta2: Share = option(0.99, "AdamW's memory for squared gradients")
     eps: NotNegative = option(1e-8, "AdamW's guard against division by zero")
@@ -79,7 +82,7 @@ class TrainConfig:
         self.learning_rates()
 
     def learning_rates(self) -> Schedule:
-        return Schedule(self.lr, self.steps, self.warmup, self.min_lr, self.schedule)
+        return Schedule(self.lr, self.steps, self.warmup, self.min_lr, self.schedule, self.power, self.cycles)
 
     def make_optimizer(self, flat: FlatParameters, rank: int = 0, size: int = 1) -> Optimizer:
         """That of one worker, which updates its part of the parameters."""
@@ -233,19 +236,23 @@ class Loop:
         trainer, comm, optimizer, scale = self.trainer, self.comm, self.optimizer, self._loss_scale()
         # Batch, loss, backward: the gradient of this worker's share of the rows is in self.grad.
         loss, tokens, state = self._gradient(step, comm.rank)
+        arrived = [parameter.grad is not None for parameter in self.parameters]
         # Reduce: `own`, this worker's part of self.grad, becomes the sum over all workers.
         own = comm.reduce_scatter(self.grad, optimizer.parts)
         squared = float(backend.backend_of(own).squared_norm(own))
-        loss, squared, stop = comm.all_reduce(np.array([loss, squared, trainer.stop_asked], float)).tolist()
+        told = comm.all_reduce(np.array([loss, squared, trainer.stop_asked, *arrived], float)).tolist()
+        loss, squared, stop, *arrived = told  # a parameter moves if a gradient of it arrived at any worker
         # Clip, update this worker's part of the parameters.
         norm = math.sqrt(squared) / scale
         optimizer.steps = step + 1
         if math.isfinite(loss) and math.isfinite(norm):
-            optimizer.update(self.grad, lr, clip_scale(norm, self.config.clip) / scale)
+            optimizer.update(self.grad, lr, clip_scale(norm, self.config.clip) / scale, [n > 0 for n in arrived])
             if trainer.loss_scale:
                 trainer.loss_scale.succeeded()
         elif not (math.isfinite(loss) and trainer.loss_scale and trainer.loss_scale.overflowed()):
             self._give_up(step, lr, loss, norm)
+        else:
+            optimizer.update(self.grad, lr, arrived=[False] * len(arrived))  # a step that nothing takes part in
         for name, array in state.items():  # only now: a step that was given up has carried nothing on
             trainer.carried[name][share(self.config.batch, comm.rank, comm.size)] = array
         # Gather: all workers get all parts.
@@ -257,22 +264,22 @@ class Loop:
 
         Returns (its part of the loss, all tokens read, the state to carry on in its rows).
         """
-        config, loss, tokens = self.config, 0.0, 0
+        config, objective, loss, tokens = self.config, self.trainer.objective, 0.0, 0
         part = share(config.batch, rank, self.comm.size)
         state = {name: array[part].copy() for name, array in self.trainer.carried.items()}
-        scale = np.asarray(self._loss_scale() / config.accumulate, np.float32)
         for parameter in self.parameters:
             parameter.grad = None
-        for number in range(step * config.accumulate, (step + 1) * config.accumulate):
-            batch = self.trainer.objective.training_batch(self.trainer.train_data, number)
+        numbers = range(step * config.accumulate, (step + 1) * config.accumulate)
+        batches = [objective.training_batch(self.trainer.train_data, number) for number in numbers]
+        counts, scale = self.model.divisors(*batches), np.asarray(self._loss_scale(), np.float32)
+        for number, batch in zip(numbers, batches):
             rows, T = batch["ids"].shape[:2]
             tokens += rows * T
             own = share(rows, rank, self.comm.size)
             if own.start < own.stop:
-                mine, counts = {name: array[own] for name, array in batch.items()}, self.model.counts(batch)
+                mine = {name: array[own] for name, array in batch.items()}
                 with tt.random.seeded(config.seed, number, rank + 1):
-                    value = (self.recorded or self._add_gradient)(mine, state, counts, scale)
-                    loss += float(value) / config.accumulate
+                    loss += float((self.recorded or self._add_gradient)(mine, state, counts, scale))
         self.flat.complete_gradients(self.parameters)
         return loss, tokens, state
 
@@ -360,9 +367,8 @@ def evaluate(model: Module, objective, data, keys: list) -> tuple[float, int]:
     with evaluating(model), tt.no_grad():
         for key in keys:
             batch = objective.evaluation_batch(data, key)
-            counts = model.counts(batch)
-            n = next(iter(counts.values()))
-            nats += model.loss(batch, counts).item() * n
+            n = next(iter(model.counts(batch).values()))
+            nats += model.loss(batch).item() * n
             count += n
     return nats, count
 

@@ -6,7 +6,7 @@ costs one position's work instead of a whole sequence's.
     sampling.py   from scores to the distribution one token is drawn from: temperature, top-k, ...
     filters.py    the rarer options: nucleus and typical sampling, penalties
     draft.py      the texts so far and the model's memory of them; unequal prompts; what happens past the context
-    loop.py       generate and stream: ids in, ids out
+    loop.py       generate: ids in, ids out;   streaming.py  one after another
     text.py       stream_text: text in, text out, with stop strings
     answers.py    write and answer: several texts, or one, as a whole
     beam.py       beam_search: keep the few most probable texts, not one
@@ -16,6 +16,7 @@ costs one position's work instead of a whole sequence's.
 from models.generate.answers import answer, write
 from models.generate.beam import beam_search
 from models.generate.draft import pad_left
-from models.generate.loop import Step, generate, stream
+from models.generate.loop import Step, generate
 from models.generate.sampling import Sampling
+from models.generate.streaming import stream
 from models.generate.text import stream_text

@@ -53,8 +53,10 @@ class Draft:
             self._start_at(self.ids.shape[1] - max(1, self.capacity // 2))
         mask = None if self.mask is None else self.mask[:, self.read :]
         scores = self.step(self.ids[:, self.read :], self.cache, mask)
-        self.read = self.ids.shape[1]
-        return backend.to_numpy(scores)
+        self.read, scores = self.ids.shape[1], backend.to_numpy(scores)
+        if not (scores < np.inf).all():
+            raise ValueError("the scores of this model are NaN or infinite, as after a training that went wrong")
+        return scores
 
     def append(self, tokens: np.ndarray) -> None:
         self.ids = np.concatenate([self.ids, tokens[:, None]], axis=1)

@@ -13,7 +13,7 @@ from models.pretrained.layout import Layout
 from models.pretrained.weights import read_config, read_weights, write_folder
 from models.schema import shown
 from models.tokenizers import Tokenizer
-from nn import Module, shapes_only
+from nn import Module, check_finite, shapes_only
 from nn.compression import storage
 
 LAYOUTS: dict[str, Layout] = bert.LAYOUTS | gpt.LAYOUTS | t5.LAYOUTS  # by model_type
@@ -49,6 +49,7 @@ class Published:
         if absent := own.keys() - state.keys():
             model.load_state_dict(cls(config).state_dict() | state, assign=True)
             model.untrained = tuple(sorted({name.removeprefix(names.body).partition(".")[0] for name in absent}))
+        check_finite(model, folder)
         return model.eval()
 
 

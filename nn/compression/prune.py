@@ -171,7 +171,7 @@ def _units(module: Module, what: str, name: str = "") -> list[Group]:
         for layer in surgery.first_layers(module):
             parts += [(p, same) for p in (layer.weight, layer.bias) if p is not None]
         return [Group(name, module.out.weight.shape[1], parts, module.out, least=1)]
-    if what == "heads" and isinstance(module, Attention) and isinstance(module.out, Linear):
+    if what == "heads" and isinstance(module, Attention) and isinstance(module.out, Linear) and module.groups == 1:
         H, D = module.heads, module.head_width
         parts = [(module.out.weight, lambda a: a.reshape(len(a), H, D).swapaxes(0, 1))]  # (H, C, D)
         for layer in surgery.projections(module):

@@ -65,7 +65,7 @@ def fit(model: Module, arrays: dict[str, np.ndarray]) -> None:
         if isinstance(module, Attention):
             first, *others = projections(module)  # qkv; or q, and kv
             heads = _rows(arrays, names[id(first)]) // (module.head_width * (1 if others else 3))
-            if 0 < heads < module.heads:
+            if 0 < heads < module.heads and module.groups == 1:
                 surgery.keep_heads(module, np.arange(heads))
         elif isinstance(module, FeedForward):
             neurons = _rows(arrays, f"{name}.into")

@@ -84,6 +84,8 @@ def keep_outputs(layer: Linear, kept: np.ndarray) -> None:
 def keep_heads(attention: Attention, kept: np.ndarray) -> None:
     """Only the heads numbered `kept`."""
     H, D = attention.heads, attention.head_width
+    if attention.groups > 1:
+        raise ValueError("heads that share keys and values are not taken out one by one")
     for layer in projections(attention):
         copies = len(layer.weight) // (H * D)  # 3 in qkv, 2 in kv
         keep_outputs(layer, np.concatenate([stretches(kept, D) + copy * H * D for copy in range(copies)]))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nn import Attention, DecoderCache, KVCache
+from nn import Attention, DecoderCache, KVCache, Rotary
 from nn.attention import merge_heads, split_heads
 from nn.compression.surgery import keep_heads
 from tests.helpers import assert_close, gradient, tensor
@@ -241,3 +241,80 @@ def test_self_attention_is_torchs_multi_head_attention():
     y.sum().backward()
     assert_close(gradient(lambda x: layer(x, padded), x)[0], twin.grad.numpy(), 1e-12)
     assert_close(layer.qkv.weight.grad, theirs.in_proj_weight.grad.numpy(), 1e-12)
+
+
+# ---- shared keys and values, rotary positions, a memory of one's own
+
+
+def grouped_reference(layer, x, memory=None, may=True):
+    """The same with the keys and values repeated for each of their heads."""
+    G, times, D = layer.kv_heads, layer.groups, layer.head_width
+    if memory is None:
+        product = layer.qkv(x)
+        q, k, v = product[..., : -2 * G * D], product[..., -2 * G * D : -G * D], product[..., -G * D :]
+    else:
+        q, (k, v) = layer.q(x), layer.kv(memory).split(2)
+    each = lambda t: [t[..., head // times * D : (head // times + 1) * D] for head in range(layer.heads)]
+    k, v = (ops.concatenate(each(t), axis=-1) for t in (k, v))
+    return layer.out(plain(q, k, v, layer.heads, may))
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("memory_width", [None, 5])
+def test_heads_that_share_keys_and_values_compute_what_repeated_ones_do(kv_heads, memory_width):
+    layer = double(Attention(8, 4, kv_heads=kv_heads, memory_width=memory_width, causal=memory_width is None))
+    x, memory = tensor(2, 5, 8), None if memory_width is None else tensor(2, 6, 5, seed=1)
+    may = np.tri(5, dtype=bool) if memory is None else True
+    ours = lambda x, *_: layer(x, memory=memory)
+    reference = lambda x, *_: grouped_reference(layer, x, memory, may)
+    assert_close(ours(x).data, reference(x).data, 1e-12)
+    inputs = [x, *([] if memory is None else [memory]), *layer.parameters()]
+    for pair in zip(gradient(ours, *inputs), gradient(reference, *inputs)):
+        assert_close(*pair, 1e-12)
+    one = x[:, :1]  # one query stands for its group, without copies
+    if memory is not None:
+        assert_close(layer(one, memory=memory).data, grouped_reference(layer, one, memory).data, 1e-12)
+
+
+def test_keys_and_values_may_come_from_different_places():
+    layer = double(Attention(4, 2, memory_width=3))
+    x, k, v = tensor(2, 4, 4), tensor(2, 5, 3, seed=1), tensor(2, 5, 3, seed=2)
+    got = layer(x, memory=layer.keys_values(k, v))
+    expected = layer.out(plain(layer.q(x), layer.kv(k).split(2)[0], layer.kv(v).split(2)[1], 2))
+    assert_close(got.data, expected.data, 1e-12)
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+@pytest.mark.parametrize("window", [None, 3])
+def test_rotary_positions_depend_on_distances_only_and_go_on_behind_a_cache(kv_heads, window):
+    options = dict(kv_heads=kv_heads, rotary=Rotary(4), causal=True, window=window)
+    layer, x = double(Attention(16, 4, **options)), tensor(2, 9, 16, grad=False)
+    whole = layer(x).data
+    later = DecoderCache([layer.new_cache(2, 40, x.data)])
+    later.layers[0].length = 20  # what stands there is closed to all
+    closed = np.arange(29)[None] >= 20
+    with no_grad():
+        assert_close(layer(x, mask=np.repeat(closed, 2, 0), cache=later.layers[0]).data, whole, 1e-5)
+        cache = layer.new_cache(2, 9, x.data)
+        parts = [layer(x[:, :4], cache=cache), *(layer(x[:, t : t + 1], cache=cache) for t in range(4, 9))]
+    assert_close(np.concatenate([part.data for part in parts], axis=1), whole, 1e-6)
+
+
+def test_rotation_keeps_lengths_and_turns_back_in_its_gradient():
+    rotary, x = Rotary(6), tensor(1, 2, 5, 6)
+    turned = rotary(x, slice(3, 8), 8)
+    assert_close(np.linalg.norm(turned.data, axis=-1), np.linalg.norm(x.data, axis=-1), 1e-6)
+    angle = 4 * 10000.0 ** (-2 / 6)  # of the second pair at the second place
+    pair = x.data[0, 0, 1, [1, 4]]
+    expected = [pair[0] * np.cos(angle) - pair[1] * np.sin(angle), pair[1] * np.cos(angle) + pair[0] * np.sin(angle)]
+    assert_close(turned.data[0, 0, 1, [1, 4]], expected, 1e-6)
+    gradcheck(lambda x: rotary(x, slice(3, 8), 8), [x])
+
+
+def test_layers_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="4 heads cannot share the keys and values of 3; give a divisor of 4"):
+        Attention(8, 4, kv_heads=3)
+    with pytest.raises(ValueError, match="need an even head width, not 3"):
+        Rotary(3)
+    with pytest.raises(ValueError, match="heads that share keys and values are not taken out one by one"):
+        keep_heads(Attention(8, 4, kv_heads=2), np.array([0]))

@@ -90,3 +90,15 @@ def test_values_and_gradients_are_those_of_torchs_conv1d_and_linear():
     assert_close(x.grad, twin.grad.numpy(), 1e-5)
     for own, theirs in zip(net.parameters() + high.parameters(), weights):
         assert_close(own.grad, theirs.grad.numpy(), 1e-5)
+
+
+def test_the_largest_answer_over_time_is_that_of_the_whole_convolution():
+    for options in ({}, dict(stride=2), dict(padding=1, dilation=2), dict(groups=3)):
+        conv, x = Conv1d(6, 3, 2, **options), Tensor(tensor(2, 9, 6).data.astype(np.float32))
+        assert_close(conv.max_over_time(x).data, conv(x).data.max(axis=1), 1e-6)
+    assert Conv1d(6, 3, 2, groups=3).weight.shape == (3, 2, 2)
+
+
+def test_groups_divide_inputs_and_outputs():
+    with pytest.raises(ValueError, match="6 inputs and 4 outputs do not divide into 3 groups"):
+        Conv1d(6, 4, 2, groups=3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinytensor as tt
-from nn import Dropout, Embedding, LayerNorm, Linear, RMSNorm, init
+from nn import Dropout, Embedding, LayerNorm, Linear, RMSNorm, init, shapes_only
 from nn.layers import ACTIVATIONS
 from tests.helpers import assert_close, tensor
 from tinytensor import Tensor
@@ -119,3 +119,30 @@ def test_a_seed_gives_the_same_weights():
 def test_the_fan_of_its_initializer_is_torchs():
     torch = pytest.importorskip("torch")
     assert_close(init.kaiming_uniform((200, 300)).max(), torch.nn.Linear(300, 200).weight.max().item(), 1e-3)
+
+
+@pytest.mark.parametrize("row", [0, 2, -1])
+def test_the_padding_row_begins_as_zeros_and_does_not_learn(row):
+    table = Embedding(4, 3, padding_idx=row)
+    assert not table.weight.data[row].any() and table.weight.data.any(axis=1).sum() == 3
+    table(np.array([[row % 4, 1], [row % 4, 3]])).sum().backward()
+    assert not table.weight.grad[row].any() and table.weight.grad[1].any()
+    with pytest.raises(ValueError, match="padding_idx 4 is outside the table of 4 rows"):
+        Embedding(4, 3, padding_idx=4)
+    with shapes_only():
+        assert Embedding(4, 3, padding_idx=row).weight.shape == (4, 3)
+
+
+@pytest.mark.parametrize("make", [LayerNorm, RMSNorm])
+def test_a_norm_over_several_axes_is_one_over_the_flat_axis(make):
+    several, flat, x = make((2, 3)), make(6), tensor(4, 2, 3)
+    for mine, other in zip(several.parameters(), flat.parameters()):
+        other.data = np.random.default_rng(mine.size).standard_normal(6)
+        mine.data = other.data.reshape(2, 3)
+    assert_close(several(x).data.reshape(4, 6), flat(x.reshape(4, 6)).data, 1e-12)
+    for mine, other in zip(several.parameters(), flat.parameters()):
+        several(x).sum().backward()
+        flat(x.reshape(4, 6)).sum().backward()
+        assert_close(mine.grad.reshape(6), other.grad, 1e-12)
+    with pytest.raises(ValueError, match=r"weight has shape \(2, 3\), expected \(3, 2\) to match x \(4, 3, 2\)"):
+        several(tensor(4, 3, 2))

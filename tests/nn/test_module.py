@@ -1,4 +1,5 @@
 import copy
+import threading
 import tracemalloc
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, GPTConfig
-from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, shapes_only
+from nn import Dropout, Embedding, LayerNorm, Linear, Module, Parameter, evaluating, shapes_only
 from tests.helpers import tensor
 from tinytensor import Tensor
 
@@ -294,3 +295,35 @@ def test_a_tensor_that_is_no_parameter_does_not_train():
             self.mask = tensor(3)
 
     assert Buffer().parameters() == []
+
+
+def test_evaluating_leaves_every_part_as_it_was_also_when_several_threads_are_inside():
+    """They leave in another order than they came; whoever is inside never sees dropout at work."""
+    model = Tree()
+    model.stack[0].eval()
+    before = [part.training for part in model.modules()]
+    assert len(set(before)) == 2
+    inside, leave = [threading.Event() for _ in range(3)], [threading.Event() for _ in range(3)]
+    seen = []
+
+    def work(number):
+        with evaluating(model if number != 1 else model.first):
+            inside[number].set()
+            leave[number].wait()
+            seen.append(model.first.training)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread, event in zip(threads, inside):
+        thread.start()
+        event.wait()
+    for number in (0, 2, 1):
+        leave[number].set()
+        threads[number].join()
+    assert seen == [False] * 3
+    assert [part.training for part in model.modules()] == before
+
+
+def test_moving_keeps_gradients():
+    layer = Linear(2, 2)
+    layer.weight.grad = np.ones((2, 2), np.float32)
+    assert (layer.to("cpu").weight.grad == 1).all()

@@ -14,7 +14,8 @@ from nn.compression.prune import cubic, groups, prune, rounds, scores, shrink, s
 from nn.compression.surgery import replace_modules
 from tests.helpers import assert_close
 from train.adafactor import Adafactor
-from train.optim import SGD, AdamW
+from train.optim import AdamW
+from train.sgd import SGD
 
 CONFIG = dict(vocab_size=23, context=12, layers=3, heads=4, width=16, init_std=0.3)
 STRUCTURED = ["neurons", "heads", "rows"]

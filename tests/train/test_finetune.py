@@ -71,6 +71,16 @@ def test_every_set_of_the_stories_trains_and_its_folder_answers_the_same(name, t
     assert finetune.load(tmp_path / "run").answers(held_out) == trainer.report.answers
 
 
+def test_an_epoch_of_several_batches_to_an_update_has_fewer_updates(tokenizer, tmp_path):
+    settings = dict(accumulate=2)
+    trainer = begin(tmp_path / "run", tokenizer, TASKS["classify"].of(COLOURS), COLOURS[:24], COLOURS[24:],
+                    epochs=3, settings=settings)  # fmt: skip
+    assert trainer.config.steps == 5  # 3 epochs of 3 batches, two at a time
+    run(trainer)
+    epochs = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in epochs if "epoch" in line][-1] == pytest.approx(10 / 3)
+
+
 def test_a_frozen_body_stays_as_it_was(tokenizer, tmp_path):
     examples = COLOURS[:8]
     trainer = begin(tmp_path / "run", tokenizer, TASKS["classify"].of(examples), examples, examples, frozen=True)

@@ -6,7 +6,8 @@ import pytest
 from nn import Linear, Parameter
 from tinytensor.distributed import Communicator
 from train.adafactor import Adafactor
-from train.optim import SGD, AdamW, FlatParameters, clip_grad_norm
+from train.optim import AdamW, FlatParameters, clip_grad_norm
+from train.sgd import SGD
 from train.trainer import TrainConfig
 
 SHAPES = [(3, 4), (5,), (2, 3), (1,)]
@@ -44,9 +45,9 @@ def test_a_gradient_lands_in_the_flat_array():
     np.testing.assert_array_equal(flat.grad, expected)
 
 
-def test_a_parameter_without_a_gradient_counts_as_zero():
+def test_a_parameter_without_a_gradient_stays_as_it_is():
     params = parameters()
-    optimizer = AdamW(params, lr=0.1, weight_decay=0)
+    optimizer = AdamW(params, lr=0.1, weight_decay=0.5)
     optimizer.flat.grad[:] = 7  # left over from a step before
     params[0].accumulate(np.ones((3, 4)))
     untouched = params[1].data.copy()
@@ -207,6 +208,54 @@ def test_rates_and_betas_that_make_no_sense_are_refused():
             SGD(parameters, lr)
     with pytest.raises(ValueError, match=r"betas must be shares in \[0, 1\), not \(0.9, 1.0\)"):
         AdamW(parameters, betas=(0.9, 1.0))
+
+
+def test_values_that_make_no_sense_are_refused_by_name():
+    layer = Linear(2, 2)
+    for name, value in (("weight_decay", -1), ("weight_decay", np.nan), ("eps", -1), ("eps", np.inf)):
+        with pytest.raises(ValueError, match=f"{name} must be a number from 0 on, not {value}"):
+            AdamW(layer.parameters(), **{name: value})
+    with pytest.raises(ValueError, match=r"momentum must be a share in \[0, 1\), not -0.5"):
+        SGD(layer.parameters(), momentum=-0.5)
+    with pytest.raises(ValueError, match="nesterov looks ahead along the momentum, which is 0; give a momentum"):
+        SGD(layer.parameters(), nesterov=True)
+    with pytest.raises(ValueError, match="clip_threshold must be above 0, not 0"):
+        Adafactor(layer.parameters(), clip_threshold=0)
+    with pytest.raises(ValueError, match="lr must be a number from 0 on, not nan"):
+        SGD(layer.parameters()).step(lr=float("nan"))
+
+
+def test_what_is_no_list_of_parameters_is_refused_in_a_sentence():
+    layer = Linear(2, 2)
+    refusals = {
+        r"trains a list, not one Linear; give model.parameters\(\)": layer,
+        r"trains a list, not one Parameter; give \[parameter\]": layer.weight,
+        "trains parameters and tensors, not ndarray": [layer.weight.data],
+        r"a tensor \(2, 2\) was computed from others; train those": [layer.weight * 2],
+        "given to an optimizer twice": [layer.weight, layer.weight],
+        'a group is a dict with "params" in it': [{"lr": 1.0}],
+        "a group may have its own lr and weight_decay, not betas": [{"params": [layer.weight], "betas": (0, 0)}],
+        "weight_decay must not be negative: -1": [{"params": [layer.weight], "weight_decay": -1}],
+    }
+    for sentence, given in refusals.items():
+        with pytest.raises(ValueError, match=sentence):
+            AdamW(given)
+
+
+def test_what_no_longer_fits_its_optimizer_is_refused_in_a_sentence():
+    layer = Linear(2, 3)
+    optimizer = SGD(layer.parameters())
+    layer.weight.data = layer.weight.data.astype(np.float64)
+    with pytest.raises(ValueError, match=r"is float64 \(3, 2\) on cpu, but its optimizer was made for float32"):
+        optimizer.step()
+    layer.weight.data, layer.weight.grad = np.zeros((3, 2), np.float32), np.ones((1, 2), np.float32)
+    with pytest.raises(ValueError, match=r"a parameter \(3, 2\) has a gradient of shape \(1, 2\)"):
+        optimizer.step()
+    layer.weight.requires_grad = False
+    optimizer = SGD(layer.parameters())
+    layer.requires_grad_()
+    with pytest.raises(ValueError, match="was frozen when its optimizer was made learns now; make a new optimizer"):
+        optimizer.step()
 
 
 def test_a_state_of_another_size_is_refused():

@@ -61,6 +61,24 @@ def test_rates_that_are_no_numbers_or_would_rise_are_refused():
     assert Schedule(1e-5, 10, min_lr=1e-4, shape="constant")(9) == 1e-5  # which has no end
 
 
+def test_a_rate_that_restarts_falls_as_often_as_it_is_told_and_ends_low():
+    schedule = Schedule(1.0, steps=104, warmup=4, min_lr=0.2, cycles=2)
+    assert [schedule(step) for step in (4, 29, 54, 79)] == pytest.approx([1.0, 0.6, 1.0, 0.6])
+    assert schedule(53) == pytest.approx(0.2, abs=2e-3) and schedule(104) == pytest.approx(0.2)
+
+
+def test_polynomial_falls_like_a_power_of_what_is_left():
+    schedule = Schedule(1.0, steps=10, shape="polynomial", power=2.0)
+    assert [schedule(step) for step in (0, 5, 9, 10, 20)] == pytest.approx([1.0, 0.25, 0.01, 0.0, 0.0])
+
+
+def test_options_that_a_shape_does_not_have_are_refused():
+    with pytest.raises(ValueError, match=r"power 2.0 must be above 0, and goes with --schedule polynomial"):
+        Schedule(1.0, 10, power=2.0)
+    with pytest.raises(ValueError, match="cycles 2 must be at least 1, and constant does not fall"):
+        Schedule(1.0, 10, shape="constant", cycles=2)
+
+
 def test_an_unknown_shape_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match="unknown schedule 'cosinus'; choose from cosine, linear"):
         Schedule(0.1, 10, shape="cosinus")

@@ -9,14 +9,16 @@ from tinytensor.ops.basic import add, astype, div, getitem, mul, neg, reshape, s
 from tinytensor.ops.checkpoint import checkpoint
 from tinytensor.ops.conv import conv1d, conv1d_max, toeplitz
 from tinytensor.ops.einsum import einsum
-from tinytensor.ops.layers import add_layer_norm, add_rms_norm, dropout, fake_quantize, gelu, layer_norm, rms_norm
+from tinytensor.ops.layers import add_layer_norm, add_rms_norm, dropout, gelu, layer_norm, rms_norm
 from tinytensor.ops.layout import flatten, repeat, tril, triu
+from tinytensor.ops.losses import binary_cross_entropy, cross_entropy, mse_loss
 from tinytensor.ops.maths import abs, clip, cos, exp, log, log1p, maximum, minimum, power, sin, sqrt, where
 from tinytensor.ops.matmul import embedding, linear, matmul
 from tinytensor.ops.recurrent import lstm
-from tinytensor.ops.reduce import binary_cross_entropy, logsumexp, max, mean, min, mse_loss, sum, var
+from tinytensor.ops.reduce import logsumexp, max, mean, min, sum, var
+from tinytensor.ops.rounding import fake_quantize
 from tinytensor.ops.shape import broadcast_to, concatenate, expand_dims, flip, pad, split, squeeze, stack, transpose
-from tinytensor.ops.softmax import count_targets, cross_entropy, linear_cross_entropy, log_softmax, softmax
+from tinytensor.ops.softmax import count_targets, linear_cross_entropy, log_softmax, softmax
 from tinytensor.ops.sorting import argmax, argmin, argsort, gather, sort, take_along_axis, topk
 from tinytensor.ops.totals import all, any, cumsum, prod, std
 

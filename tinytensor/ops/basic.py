@@ -88,6 +88,12 @@ def check_fits(name: str, label: str, given: Tensor | None, shape: tuple[int, ..
         check_alike(name, other.data, given.data)
 
 
+def check_reduction(reduction: str) -> None:
+    """Of a loss: "mean", "sum", or "none", one loss per row or element."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"unknown reduction {reduction!r}; choose from mean, sum, none")
+
+
 def check_broadcast(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
     if a != b:
         try:

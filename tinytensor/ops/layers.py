@@ -1,4 +1,4 @@
-"""What stands between a model's matrix products: normalization, GELU, dropout; and rounding that can be trained.
+"""What stands between a model's matrix products: normalization, GELU, dropout.
 
 Normalization gives every row mean 0 and variance 1 (or RMS 1), then scales and shifts it. Without it the scale of
 activations drifts from layer to layer and deep models do not train.
@@ -8,11 +8,9 @@ The `add_` forms take the residual sum along: a block's output loses a share to 
 sum is normalized, all in one pass over memory, forward and backward.
 """
 
-import math
-
 from tinytensor import random
 from tinytensor.backend import array_module, backend_of
-from tinytensor.ops.basic import check_alike, check_fits, floats, unbroadcast
+from tinytensor.ops.basic import check_fits, floats, reshape
 from tinytensor.tensor import Tensor, raw, record, record_many, recording
 
 
@@ -21,7 +19,7 @@ def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = No
 
     y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias,      var is the biased variance
 
-    x: (..., C); weight, bias: (C,) or None.  Returns (..., C).
+    x: (..., C); weight, bias: (C,) or None, or of several axes, the last ones of x.  Returns (..., C).
     Gradient, with n = (x - mean) / std and h = dy * weight:
         dx = (h - mean(h) - n * mean(h * n)) / std,   dweight = sum(dy * n),   dbias = sum(dy)
     """
@@ -44,7 +42,7 @@ def rms_norm(x: Tensor, weight: Tensor | None = None, eps: float = 1e-6) -> Tens
 
     y = x / sqrt(mean(x^2) + eps) * weight
 
-    x: (..., C); weight: (C,) or None.  Returns (..., C).
+    x: (..., C); weight: (C,) or None, or of several axes, the last ones of x.  Returns (..., C).
     Gradient, with n = x / rms and h = dy * weight:   dx = (h - n * mean(h * n)) / rms,   dweight = sum(dy * n)
     """
     return _alone("rms_norm", x, weight, None, eps, centre=False)
@@ -57,6 +55,12 @@ def add_rms_norm(x: Tensor, branch: Tensor, weight: Tensor | None = None, eps: f
 
 
 def _alone(name: str, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, centre: bool) -> Tensor:
+    if weight is not None and (several := weight.ndim) > 1:
+        check_fits(name, "weight", weight, x.shape[-several:], "x", x)
+        check_fits(name, "bias", bias, weight.shape, "weight", weight)
+        flat = reshape(x, *x.shape[:-several], -1)
+        parts = [part if part is None else reshape(part, -1) for part in (weight, bias)]
+        return reshape(_alone(name, flat, *parts, eps, centre), x.shape)
     _check(name, x, None, weight, bias)
     kernels = backend_of(x.data)
     _, y, saved = kernels.normalize(floats(x), None, raw(weight), raw(bias), eps, centre=centre)
@@ -129,27 +133,3 @@ def dropout(x: Tensor, p: float) -> Tensor:
 def _check_share(name: str, p: float) -> None:
     if not 0 <= p < 1:
         raise ValueError(f"{name}: p={p} is not a share in [0, 1)")
-
-
-def fake_quantize(x: Tensor, step: Tensor, lowest: int, highest: int) -> Tensor:
-    """y = step * clip(round(x / step), lowest, highest), rounding half to even.
-
-    step: broadcast to x; how far apart the values are, above 0. Learned: LSQ (Esser et al. 2020, arXiv:1902.08153).
-    The gradient goes straight through the rounding, as if round(v) were v (Bengio et al. 2013). With v = x / step:
-        dL/dx = dL/dy where lowest <= v <= highest, else 0
-        dL/dstep = sum(dL/dy * (clip(round(v)) - v inside, the end it was clipped to outside)) / sqrt(n * highest)
-    The sum is over the n values that share a step; the divisor lets steps and weights move at like rates (section 2.2).
-    """
-    check_alike("fake_quantize", x.data, step.data)
-    xp, scale = x.xp, floats(step)
-    s = xp.maximum(scale, xp.finfo(scale.dtype).tiny)
-    v = floats(x) / s
-    q = xp.clip(xp.rint(v), lowest, highest)
-    inside = (lowest <= v) & (v <= highest)
-    shared = x.size // max(1, step.size)
-
-    def backward(g):
-        dstep = g * xp.where(inside, q - v, q)
-        return g * inside, unbroadcast(dstep, step.shape) / math.sqrt(max(1, shared * highest))
-
-    return record("fake_quantize", q * s, (x, step), backward)

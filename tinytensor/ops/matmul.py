@@ -67,11 +67,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return record("linear", y.reshape(*shape[:-1], w.shape[0]), (weight, x, bias), backward)
 
 
-def embedding(weight: Tensor, ids) -> Tensor:
+def embedding(weight: Tensor, ids, padding_idx: int | None = None) -> Tensor:
     """y = weight[ids].
 
     weight: (V, C); ids: (...) integers in [0, V).  Returns (..., C).
-    dL/dweight[v] = the sum of dL/dy over all places where v was looked up; rows that were not are 0.
+    dL/dweight[v] = the sum of dL/dy over all places where v was looked up; rows that were not are 0, as is that of
+    padding_idx, which does not learn.
     """
     ids, rows, kernels = as_array(raw(ids)), len(weight), backend_of(weight.data)
     if ids.dtype.kind not in "iu":
@@ -79,5 +80,10 @@ def embedding(weight: Tensor, ids) -> Tensor:
     if (wrong := kernels.id_outside(ids, rows)) is not None:
         raise ValueError(f"embedding: id {wrong} is outside the table of {rows} rows (0..{rows - 1})")
 
-    backward = lambda g: (kernels.embedding_backward(g, ids, rows, out=weight.gradient_buffer()),)
+    def backward(g):
+        dweight = kernels.embedding_backward(g, ids, rows, out=weight.gradient_buffer())
+        if padding_idx is not None:
+            dweight[padding_idx] = 0
+        return (dweight,)
+
     return record("embedding", kernels.embedding(weight.data, ids), (weight,), backward)

@@ -1,4 +1,4 @@
-"""Reductions: sums, means and extremes over some of the axes, and the losses that are a mean of something.
+"""Reductions: sums, means and extremes over some of the axes.
 
 The gradient spreads back over what was reduced.
 """
@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinytensor.backend import array_module
-from tinytensor.ops.basic import add_up, floats, operands, rounded, wide
+from tinytensor.ops.basic import add_up, floats, rounded, wide
 from tinytensor.tensor import Tensor, record
 
 Axis = int | Sequence[int] | None
@@ -99,34 +98,6 @@ def logsumexp(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         return (rounded(kept(g, shape, axes) * e / xp.where(total == 0, 1, total), dtype),)
 
     return record("logsumexp", y if keepdims else y.squeeze(axes), (a,), backward)
-
-
-def mse_loss(prediction: Tensor, target) -> Tensor:
-    """mean((prediction - target)^2).   dL/dprediction = 2 (prediction - target) / n, the opposite for the target"""
-    x, y = operands("mse_loss", prediction, target, fractions=True)
-    if x.shape != y.shape:
-        raise ValueError(f"mse_loss: prediction {x.shape} and target {y.shape} must have the same shape")
-    difference = x - y
-
-    def backward(g):
-        dx = difference * (2 * g / difference.size)
-        return dx, -dx
-
-    return record("mse_loss", (difference * difference).mean(), (prediction, target), backward)
-
-
-def binary_cross_entropy(logits: Tensor, targets) -> Tensor:
-    """mean(log(1 + e^x) - x * target), for scores x and targets in [0, 1].   dL/dx = (sigmoid(x) - target) / n
-
-    Written as max(x, 0) - x * target + log(1 + e^-|x|), in which nothing overflows.
-    """
-    x, y = operands("binary_cross_entropy", logits, targets, fractions=True)
-    if x.shape != y.shape:
-        raise ValueError(f"binary_cross_entropy: logits {x.shape} and targets {y.shape} must have the same shape")
-    xp = array_module(x)
-    losses = xp.maximum(x, 0) - x * y + xp.log1p(xp.exp(-xp.abs(x)))
-    backward = lambda g: ((0.5 * xp.tanh(0.5 * x) + 0.5 - y) * (g / x.size), -x * (g / x.size))
-    return record("binary_cross_entropy", losses.mean(), (logits, targets), backward)
 
 
 def _count(name: str, purpose: str, shape: tuple[int, ...], axes: tuple[int, ...], axis: Axis) -> int:

@@ -1,9 +1,12 @@
-"""Softmax and cross-entropy: from scores to probabilities, and from probabilities to one number to make smaller."""
+"""Softmax and cross-entropy: from scores to probabilities, and from probabilities to one number to make smaller.
+
+The loss of logits that are there already, and the other losses, are in losses.py.
+"""
 
 import numpy as np
 
 from tinytensor.backend import array_module, as_array, backend_of
-from tinytensor.ops.basic import check_alike, check_fits, floats, rounded, wide
+from tinytensor.ops.basic import check_alike, check_fits, check_reduction, floats, rounded, wide
 from tinytensor.tensor import Tensor, raw, record, retaining
 
 IGNORED = -100  # a target that does not count, as in PyTorch
@@ -38,26 +41,6 @@ def plain_cross_entropy(logits, targets, *, ignore_index=IGNORED, label_smoothin
     return np.where(counts, losses + z_loss * log_z**2, 0)
 
 
-def cross_entropy(logits: Tensor, targets, *, ignore_index: int = IGNORED, label_smoothing: float = 0.0,
-                  z_loss: float = 0.0, reduction: str = "mean") -> Tensor:
-    """The negative log probability of the right class, in nats.
-
-    loss = logsumexp(logits) - logits[target],    averaged over all rows whose target is not `ignore_index`
-
-    logits: (..., V); targets: (...) integers in [0, V).  Returns a scalar; with reduction="none" one loss per row.
-    label_smoothing: that share of the target is spread evenly over all classes (Szegedy et al. 2016, section 7).
-    z_loss: adds z_loss * logsumexp^2, which keeps logits from drifting (Chowdhery et al. 2022, section 5).
-    dL/dlogits = (softmax(logits) - one_hot(target)) / number of rows
-    """
-    shape, kernels, scores = logits.shape, backend_of(logits.data), floats(logits)
-    ids = _checked("cross_entropy", targets, shape[:-1], shape[-1], ignore_index, reduction, kernels)
-    losses, saved = kernels.cross_entropy(scores.reshape(-1, shape[-1]), ids, ignore_index=ignore_index,
-                                          label_smoothing=label_smoothing, z_loss=z_loss)
-    total, per_row = _reduced(losses, ids, shape[:-1], ignore_index, reduction)
-    backward = lambda g: (kernels.cross_entropy_backward(per_row(g), saved).reshape(shape),)
-    return record("cross_entropy", total, (logits,), backward)
-
-
 def linear_cross_entropy(x: Tensor, weight: Tensor, targets, bias: Tensor | None = None, *, ignore_index: int = IGNORED,
                          label_smoothing: float = 0.0, z_loss: float = 0.0, reduction: str = "mean") -> Tensor:
     """cross_entropy(linear(x, weight, bias), targets), fused: the logits of a large vocabulary are never normalized.
@@ -71,11 +54,11 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets, bias: Tensor | None
     check_fits("linear_cross_entropy", "bias", bias, weight.shape[:1], "weight", weight)
     check_alike("linear_cross_entropy", x.data, weight.data)
     shape, kernels = x.shape, backend_of(x.data)
-    ids = _checked("linear_cross_entropy", targets, shape[:-1], len(weight), ignore_index, reduction, kernels)
+    ids = target_ids("linear_cross_entropy", targets, shape[:-1], len(weight), ignore_index, reduction, kernels)
     losses, saved = kernels.linear_cross_entropy(
         x.data.reshape(-1, shape[-1]), weight.data, ids, bias=raw(bias), ignore_index=ignore_index,
         label_smoothing=label_smoothing, z_loss=z_loss)
-    total, per_row = _reduced(losses, ids, shape[:-1], ignore_index, reduction)
+    total, per_row = reduced_rows(losses, ids, shape[:-1], ignore_index, reduction)
 
     def backward(g):
         dx, dw, db = kernels.linear_cross_entropy_backward(per_row(g), saved, out=weight.gradient_buffer(),
@@ -86,14 +69,13 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets, bias: Tensor | None
 
 
 def count_targets(targets, ignore_index: int = IGNORED) -> int:
-    """How many targets a mean loss is the mean of: those that are not ignored, and 1 where all are (their sum is 0)."""
-    return max(1, int((targets != ignore_index).sum()))
+    """How many targets a mean loss is the mean of: those that are not ignored."""
+    return int((targets != ignore_index).sum())
 
 
-def _checked(name: str, targets, shape: tuple[int, ...], classes: int, ignore_index: int, reduction: str, kernels):
+def target_ids(name: str, targets, shape: tuple[int, ...], classes: int, ignore_index: int, reduction: str, kernels):
     """The targets as a flat array of integers, each a class or `ignore_index`."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"unknown reduction {reduction!r}; choose from mean, sum, none")
+    check_reduction(reduction)
     ids = as_array(raw(targets))
     if ids.dtype.kind not in "iu":
         raise ValueError(f"{name}: targets must be integers, not {ids.dtype}")
@@ -105,7 +87,7 @@ def _checked(name: str, targets, shape: tuple[int, ...], classes: int, ignore_in
     return ids
 
 
-def _reduced(losses, ids, shape: tuple[int, ...], ignore_index: int, reduction: str) -> tuple:
+def reduced_rows(losses, ids, shape: tuple[int, ...], ignore_index: int, reduction: str) -> tuple:
     """What was asked for of the losses per row, and what makes the gradient of each row's loss from that of it."""
     if reduction == "none":
         return losses.reshape(shape), lambda g: g.reshape(-1)

@@ -81,7 +81,7 @@ class Distillation(Module, Model):
         return self.student.right(batch)
 
     def loss(self, batch: dict, counts: dict | None = None) -> Tensor:
-        counts = counts or self.counts(batch)
+        counts = counts or self.divisors(batch)
         if not self.training:
             return self.student.loss(batch, counts)
         with no_grad():
@@ -208,6 +208,8 @@ def attention_loss(student: tuple[Module, Tensor], teacher: tuple[Module, Tensor
 
 def attention_scores(attention: Module, qkv: Tensor) -> Tensor:
     """(B, H, T, T) from q, k and v side by side, (B, T, 3 H D)."""
+    if attention.groups > 1 or attention.rotary:
+        raise ValueError("attention scores are compared of heads with keys of their own, without rotary positions")
     (B, T, _), H, D = qkv.shape, attention.heads, attention.head_width
     q, k = (qkv[:, :, n * H * D : (n + 1) * H * D].reshape(B, T, H, D).swapaxes(1, 2) for n in (0, 1))
     return (q * D**-0.5) @ k.swapaxes(2, 3)

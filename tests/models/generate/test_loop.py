@@ -8,7 +8,7 @@ from models import GPT, GPTConfig
 from models.contract import Writer
 from models.generate import generate, pad_left, stream
 from models.generate.beam import beam_search
-from nn import DecoderCache, KVCache
+from nn import DecoderCache, KVCache, Module
 from tests.models.generate.test_sampling import chi_square_is_fair, filtered
 from tests.models.test_gpt import SMALL, randomized
 
@@ -219,22 +219,14 @@ def test_without_sliding_what_does_not_fit_is_refused_before_any_work(model):
         generate(model, PROMPT, 6, past_context="fail")
 
 
-class Echo(Writer):
+class Echo(Module, Writer):
     """An encoder-decoder that copies its source: each step's most probable token is the source's next one."""
 
     class config:
         vocab_size = 10
 
-    training = False
-
     def __init__(self):
         self.encoded = 0
-
-    def eval(self):
-        return self
-
-    def train(self, mode):
-        return self
 
     def new_cache(self, batch, capacity, source, source_mask):
         self.encoded += 1

@@ -6,7 +6,7 @@ from models.contract import Writer
 from models.generate import generate, stream_text, write
 from models.generate.text import cut, held_back
 from models.tokenizers import Bytes, Characters
-from nn import DecoderCache, KVCache
+from nn import DecoderCache, KVCache, Module
 from tests.models.test_gpt import randomized
 
 TOKENIZER = Characters.train("abcdefgh .")
@@ -17,22 +17,14 @@ def model():
     return randomized(GPTConfig(vocab_size=TOKENIZER.vocab_size, context=32, layers=2, heads=2, width=8), scale=0.6)
 
 
-class Reciter(Writer):
+class Reciter(Module, Writer):
     """Writes a given text, whatever it has read."""
 
     class config:
         vocab_size = 256
 
-    training = False
-
     def __init__(self, ids):
         self.ids = ids
-
-    def eval(self):
-        return self
-
-    def train(self, mode):
-        return self
 
     def new_cache(self, batch, capacity):
         return DecoderCache([KVCache(batch, 1, capacity, 1, np.zeros(1))])

@@ -68,3 +68,45 @@ def test_values_and_gradients_are_torchs():
     inputs = tensor(3, 9, 4), tensor(6, 4, 3, seed=1), tensor(6, seed=2)
     assert_same_as_torch(ops.conv1d, theirs, *inputs)
     assert_same_as_torch(ops.conv1d_max, lambda *a: theirs(*a).max(dim=1).values, *inputs)
+
+
+# ---- stride, padding, dilation, groups
+
+OPTIONS = st.fixed_dictionaries(dict(
+    stride=st.integers(1, 3), padding=st.sampled_from([0, 1, 3, "valid"]), dilation=st.integers(1, 3),
+    groups=st.integers(1, 3),
+))  # fmt: skip
+
+
+@given(options=OPTIONS, width=st.integers(1, 3), seed=seeds)
+def test_windows_stand_where_stride_padding_and_dilation_put_them_and_groups_keep_to_themselves(options, width, seed):
+    G, K, C, O = options["groups"], width, 2, 1
+    x, w, b = tensor(2, 8, G * C, seed=seed), tensor(G * O, C, K, seed=seed + 1), tensor(G * O, seed=seed + 2)
+    before = 0 if options["padding"] == "valid" else options["padding"]
+    padded, step, apart_by = np.pad(x.data, [(0, 0), (before, before), (0, 0)]), options["stride"], options["dilation"]
+    expected = [
+        [sum(w.data[o, :, k] @ padded[n, t + k * apart_by, o // O * C : (o // O + 1) * C] for k in range(K)) + b.data[o]
+         for o in range(G * O)]
+        for n in range(2) for t in range(0, padded.shape[1] - (K - 1) * apart_by, step)
+    ]  # fmt: skip
+    fn = lambda *inputs: ops.conv1d(*inputs, **options)
+    assert_close(fn(x, w, b).data, np.reshape(expected, (2, -1, G * O)), 1e-12)
+    gradcheck(fn, [x, w, b])
+
+
+@pytest.mark.parametrize("width, dilation", [(1, 1), (2, 1), (3, 2), (4, 3)])
+def test_same_padding_keeps_the_length(width, dilation):
+    y = ops.conv1d(tensor(2, 7, 3), tensor(4, 3, width), padding="same", dilation=dilation)
+    assert y.shape == (2, 7, 4)
+
+
+def test_options_that_do_not_fit_are_refused():
+    x, w = tensor(1, 4, 4), tensor(2, 4, 2)
+    with pytest.raises(ValueError, match='must be a number from 0 on, "valid", or "same" with stride 1'):
+        ops.conv1d(x, w, padding="same", stride=2)
+    with pytest.raises(ValueError, match="stride 0 and dilation 1 must be at least 1"):
+        ops.conv1d(x, w, stride=0)
+    with pytest.raises(ValueError, match=r"must be \(N, T, C\) and \(O, C / 2 groups, K\) of one C"):
+        ops.conv1d(x, w, groups=2)
+    with pytest.raises(ValueError, match="a window of 6 does not fit into 4 places; pad x first"):
+        ops.conv1d(x, w, dilation=5)

@@ -109,3 +109,11 @@ def test_values_and_gradients_are_torchs():
     assert_same_as_torch(lambda *a: ops.layer_norm(*a, eps=1e-5), lambda x, *a: f.layer_norm(x, (7,), *a), x, w, b)
     assert_same_as_torch(lambda *a: ops.layer_norm(*a, eps=1e-5), lambda x, *a: f.layer_norm(x, (7,), *a), x, w)
     assert_same_as_torch(ops.rms_norm, lambda x, w: f.rms_norm(x, (7,), w, eps=1e-6), x, w)
+
+
+@given(shape=filled, axes=st.integers(2, 3), seed=seeds)
+def test_normalization_over_several_axes_has_its_gradients(shape, axes, seed):
+    shape = (2, *shape, 3, 2)[-axes - 1 :]
+    x, w, b = tensor(*shape, seed=seed), tensor(*shape[1:], seed=seed + 1), tensor(*shape[1:], seed=seed + 2)
+    gradcheck(ops.layer_norm, [x, w, b])
+    gradcheck(ops.rms_norm, [x, w])

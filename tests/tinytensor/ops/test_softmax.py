@@ -179,6 +179,50 @@ def test_bad_arguments_are_named():
         ops.linear_cross_entropy(tensor(2, 3), Tensor(np.ones((4, 3), np.float32)), [0, 1])
 
 
+@given(case=rows_and_targets(), reduction=st.sampled_from(["mean", "sum", "none"]), seed=seeds)
+def test_the_weight_of_a_class_says_how_much_its_rows_count(case, reduction, seed):
+    x, ids, options = case
+    smoothing, V = options["label_smoothing"], x.shape[-1]
+    w = np.random.default_rng(seed).random(V) + 0.1
+    log_p, counts = x.data - np.log(np.exp(x.data).sum(-1, keepdims=True)), ids != -100
+    one_hot = np.eye(V)[np.where(counts, ids, 0)]
+    losses = -(((1 - smoothing) * one_hot + smoothing / V) * w * log_p).sum(-1) * counts
+    own = w[np.where(counts, ids, 0)] * counts
+    expected = {"mean": losses.sum() / (own.sum() or 1), "sum": losses.sum(), "none": losses}
+    fn = lambda a: ops.cross_entropy(a, ids, w, label_smoothing=smoothing, reduction=reduction)
+    assert_close(fn(x).data, expected[reduction], 1e-12)
+    gradcheck(fn, [x])
+
+
+@given(shape=filled, reduction=st.sampled_from(["mean", "sum", "none"]), weighted=st.booleans(), seed=seeds)
+def test_a_target_may_be_probabilities_that_learn_too(shape, reduction, weighted, seed):
+    x, q = tensor(*shape, seed=seed), tensor(*shape, seed=seed + 1, low=0, high=1)
+    w = np.random.default_rng(seed).random(shape[-1]) if weighted else None
+    log_p = x.data - np.log(np.exp(x.data).sum(-1, keepdims=True))
+    losses = -((0.8 * q.data + 0.2 / shape[-1]) * log_p * (1 if w is None else w)).sum(-1)
+    expected = {"mean": losses.mean(), "sum": losses.sum(), "none": losses}
+    fn = lambda a, b: ops.cross_entropy(a, b, w, label_smoothing=0.2, reduction=reduction)
+    assert_close(fn(x, q).data, expected[reduction], 1e-12)
+    gradcheck(fn, [x, q])
+
+
+def test_probabilities_of_one_class_are_that_class():
+    x, ids = tensor(3, 4), np.array([1, 0, 3])
+    assert_close(ops.cross_entropy(x, np.eye(4)[ids]).item(), ops.cross_entropy(x, ids).item(), 1e-14)
+
+
+def test_targets_and_weights_that_do_not_fit_are_refused():
+    x = tensor(2, 3)
+    with pytest.raises(ValueError, match=r"must be integers, not float64 of shape \(2,\); or probabilities \(2, 3\)"):
+        ops.cross_entropy(x, np.array([0.5, 1.0]))
+    with pytest.raises(ValueError, match=r"weight has shape \(2,\), expected \(3,\), one a class"):
+        ops.cross_entropy(x, [0, 1], [1.0, 2.0])
+    with pytest.raises(ValueError, match="z_loss goes with one class a row, and without weights"):
+        ops.cross_entropy(x, [0, 1], [1.0, 2.0, 3.0], z_loss=0.1)
+    with pytest.raises(ValueError, match="unknown reduction 'all'; choose from mean, sum, none"):
+        ops.cross_entropy(x, np.ones((2, 3)), reduction="all")
+
+
 # ---- the other losses
 
 
@@ -196,6 +240,37 @@ def test_binary_cross_entropy_is_the_negative_log_probability_of_the_label(shape
     expected = -(t.data * np.log(p) + (1 - t.data) * np.log(1 - p)).mean()
     assert_close(ops.binary_cross_entropy(x, t).item(), expected, 1e-13)
     gradcheck(ops.binary_cross_entropy, [x, t])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weight", [None, (3,), (2, 1), (2, 3)])
+@pytest.mark.parametrize("pos_weight", [None, (3,), ()])
+def test_binary_cross_entropy_with_weights_is_its_formula(weight, pos_weight, reduction):
+    x, t = tensor(2, 3), tensor(2, 3, seed=1, low=0, high=1)
+    given = lambda shape, seed: None if shape is None else np.random.default_rng(seed).random(shape) + 0.5
+    w, more, p = given(weight, 1), given(pos_weight, 2), 1 / (1 + np.exp(-x.data))
+    losses = -(t.data * np.log(p) * (1 if more is None else more) + (1 - t.data) * np.log(1 - p))
+    losses = losses if w is None else losses * w
+    expected = {"mean": losses.mean(), "sum": losses.sum(), "none": losses}[reduction]
+    fn = lambda a, b: ops.binary_cross_entropy(a, b, w, more, reduction)
+    assert_close(fn(x, t).data, expected, 1e-13)
+    gradcheck(fn, [x, t])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_mse_loss_is_reduced_as_asked(reduction):
+    a, b = tensor(2, 3), tensor(2, 3, seed=1)
+    squares = (a.data - b.data) ** 2
+    expected = {"mean": squares.mean(), "sum": squares.sum(), "none": squares}[reduction]
+    assert_close(ops.mse_loss(a, b, reduction=reduction).data, expected, 1e-14)
+    gradcheck(lambda x, y: ops.mse_loss(x, y, reduction=reduction), [a, b])
+
+
+def test_weights_that_do_not_broadcast_are_refused():
+    with pytest.raises(ValueError, match=r"pos_weight \(2,\) does not broadcast to the logits \(2, 3\)"):
+        ops.binary_cross_entropy(tensor(2, 3), np.ones((2, 3)), pos_weight=[1.0, 2.0])
+    with pytest.raises(ValueError, match=r"weight \(4, 2, 3\) does not broadcast to the logits \(2, 3\)"):
+        ops.binary_cross_entropy(tensor(2, 3), np.ones((2, 3)), weight=np.ones((4, 2, 3)))
 
 
 def test_binary_cross_entropy_does_not_overflow():
@@ -223,6 +298,14 @@ def test_values_and_gradients_are_torchs():
     for options in (dict(), dict(label_smoothing=0.1), dict(reduction="sum"), dict(reduction="none")):
         ours = lambda a, options=options: ops.cross_entropy(a, ids, **options)
         theirs = lambda a, options=options: f.cross_entropy(a, torch.tensor(ids), **options)
+        assert_same_as_torch(ours, theirs, x)
+    w, soft = np.arange(1.0, 6), tensor(4, 5, seed=3, low=0, high=1, grad=False)
+    for options in (dict(), dict(label_smoothing=0.1), dict(reduction="sum"), dict(reduction="none")):
+        ours = lambda a, options=options: ops.cross_entropy(a, ids, w, **options)
+        theirs = lambda a, options=options: f.cross_entropy(a, torch.tensor(ids), torch.tensor(w), **options)
+        assert_same_as_torch(ours, theirs, x)
+        ours = lambda a, options=options: ops.cross_entropy(a, soft, w, **options)
+        theirs = lambda a, options=options: f.cross_entropy(a, torch.tensor(soft.data), torch.tensor(w), **options)
         assert_same_as_torch(ours, theirs, x)
     assert_same_as_torch(ops.mse_loss, f.mse_loss, x, tensor(4, 5, seed=1))
     targets = tensor(4, 5, low=0, high=1, grad=False)

@@ -10,7 +10,7 @@ from models.inputs import CharacterInputs, dress
 from models.tokenizers import ElmoCharacters
 from tests.models.published_elmo import make_files
 from train import checkpoint, finetune
-from train.tasks import Classify, Tag
+from train.tasks import TASKS, Classify, Tag
 
 TINY = dict(vocab_size=20, width=8, hidden=12, char_width=4, filters="1x8,2x8", highways=1, dropout=0.3)
 INPUTS = CharacterInputs(ElmoCharacters(), 100)
@@ -42,6 +42,32 @@ def test_words_beyond_the_longest_input_have_no_place():
 
 def test_dressing_counts_the_marks():
     assert dress([["a", "b"], ["c"]]) == (["<S>", "a", "b", "</S>", "<S>", "c", "</S>"], [1, 2, 5])
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n \t"])
+def test_a_text_without_words_is_one_empty_sentence(text):
+    for arrays in (INPUTS.text(text), INPUTS.text(text, text), INPUTS.words(text.split())[0]):
+        assert spelled(arrays) == ["<S>", "</S>"]
+    (arrays, spans), = INPUTS.passage(text, text)
+    assert spelled(arrays) == ["<S>", "</S>"] * 2 and not spans
+
+
+@pytest.mark.parametrize("kind", ["classify", "regress", "choose", "answer"])
+def test_elmo_learns_and_answers_also_where_texts_are_blank(kind, tmp_path):
+    examples = {
+        "classify": [{"text": "", "label": "a"}, {"text": " ", "label": "b"}],
+        "regress": [{"text": "", "score": 1}, {"text": "\n", "pair": "", "score": 2}],
+        "choose": [{"text": "", "choices": ["", " "], "label": 0}],
+        "answer": [{"question": "", "context": " ", "answer": ""}],
+    }[kind]
+    config = ELMoConfig(vocab_size=0, width=8, hidden=16, char_width=4, filters="1x4,2x8", highways=1)
+    task, settings = TASKS[kind].of(examples), dict(batch=2, workers=1)
+    trainer = finetune.begin(tmp_path, (ELMo(config), ElmoCharacters()), task, examples, examples,
+                             finetune.FineTuneConfig(epochs=1), settings)  # fmt: skip
+    trainer.report.start(0)
+    trainer.train()
+    trainer.report.close()
+    assert np.isfinite(trainer.report.val_loss) and len(trainer.report.answers) == len(examples)
 
 
 @pytest.mark.parametrize("max_length", [100, 14])

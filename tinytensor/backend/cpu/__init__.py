@@ -9,8 +9,9 @@ from tinytensor.backend.cpu.arrays import embedding, embedding_backward, id_outs
 from tinytensor.backend.cpu.attention import attention, attention_backward, attention_step
 from tinytensor.backend.cpu.layers import dropout, dropout_backward, gelu, gelu_backward, normalize, normalize_backward
 from tinytensor.backend.cpu.lstm import lstm, lstm_backward
-from tinytensor.backend.cpu.optimizer import adamw, sgd, squared_norm
+from tinytensor.backend.cpu.optimizer import adamw, squared_norm
 from tinytensor.backend.cpu.quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4
+from tinytensor.backend.cpu.sgd import sgd
 from tinytensor.backend.cpu.softmax import (
     cross_entropy,
     cross_entropy_backward,

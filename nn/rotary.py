@@ -1,0 +1,62 @@
+"""What Llama's attention has beside GPT's: positions as rotations, and keys and values that several heads share.
+
+Rotary positions (Su et al. 2021, arXiv:2104.09864): queries and keys are turned by angles that grow with their place,
+so that their product depends on how far apart they stand, not on where. Each pair (x[i], x[i + D/2]) is a point in the
+plane, turned by place * base^(-2i/D): the first pairs turn fast and tell neighbours apart, the last ones slowly.
+
+Grouped queries (Ainslie et al. 2023, arXiv:2305.13245): H heads ask, and only G of them, H / G times fewer, have keys
+and values of their own. What a decoder must remember is smaller by as much.
+"""
+
+import numpy as np
+
+from tinytensor import Tensor, backend, ops
+from tinytensor.tensor import record
+
+
+class Rotary:
+    """Turns (B, H, T, D) by the places of the T tokens; layers may share one.   base: how slow the last pairs are."""
+
+    def __init__(self, head_width: int, base: float = 10000.0):
+        if head_width % 2 or not base > 0:
+            raise ValueError(f"rotary positions need an even head width, not {head_width}, and a base above 0")
+        # In float32, place by place, as the published models computed them.
+        self.frequencies = 1 / np.float32(base) ** (np.arange(0, head_width, 2, dtype=np.float32) / head_width)
+        self._angles = np.zeros((0, head_width // 2), np.float32)
+
+    def __call__(self, x: Tensor, at, longest: int) -> Tensor:
+        """at: the places, a slice or (T,), all below `longest`."""
+        if len(self._angles) < longest:
+            self._angles = np.arange(longest, dtype=np.float32)[:, None] * self.frequencies
+        angles = backend.beside(x.data, self._angles)[at]  # (T, D / 2)
+        return rotate(x, x.xp.cos(angles).astype(x.dtype), x.xp.sin(angles).astype(x.dtype))
+
+
+def rotate(x: Tensor, cos, sin) -> Tensor:
+    """(a, b) -> (a cos - b sin, b cos + a sin), where a and b are the halves of the last axis.
+
+    x: (..., T, D); cos, sin: raw (T, D / 2).   dL/dx = dL/dy, turned back
+    """
+    half, xp = x.shape[-1] // 2, x.xp
+
+    def turned(x, sin):
+        a, b = x[..., :half], x[..., half:]
+        return xp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+    return record("rotate", turned(x.data, sin), (x,), lambda g: (turned(g, -sin),))
+
+
+def repeated(x: Tensor, times: int) -> Tensor:
+    """(B, G, S, D) -> (B, G * times, S, D), each head as often in a row."""
+    (B, G, S, D) = x.shape
+    return x.expand_dims(2).broadcast_to((B, G, times, S, D)).reshape(B, G * times, S, D)
+
+
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window, mask, bias, **how) -> Tensor:
+    """ops.attention of q (B, H, T, D) to k and v (B, G, S, D), where H / G heads in a row share one of the G."""
+    (B, H, T, D), G = q.shape, k.shape[1]
+    if T == 1 and bias is None and window is None and (mask is None or mask.shape[1] == 1):
+        # The queries of a group stand for as many positions, all of which see every key: nothing is copied.
+        return ops.attention(q.reshape(B, G, H // G, D), k, v, mask=mask, **how).reshape(q.shape)
+    k, v = repeated(k, H // G), repeated(v, H // G)
+    return ops.attention(q, k, v, causal=causal, window=window, mask=mask, bias=bias, **how)
