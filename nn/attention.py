@@ -7,15 +7,12 @@ keys and values behind the rest. What a CUDA graph has instead answers the same 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import numpy as np
 
 from nn import init
 from nn.layers import Linear
 from nn.module import Module
-from nn.rotary import Rotary, grouped_attention
+from nn.rotary import Rotary, group_size, grouped_attention
 from tinytensor import Tensor, backend, ops
 from tinytensor.ops.attention import unpack_heads
 
@@ -57,7 +54,8 @@ class Attention(Module):
         self.causal, self.window, self.scale = causal, window, scale
         self.dropout, self.recompute = dropout, recompute
         self.biased, self.kept_heads = biased, None
-        self.groups, self.rotary = heads // check_groups(heads, kv_heads or heads, query_init), rotary
+        self.groups = 1 if kv_heads is None else group_size(heads, kv_heads, query_init)
+        self.rotary = rotary
         inner, shared = heads * self.head_width, 2 * self.kv_heads * self.head_width
         self.qkv = self.q = self.kv = None
         if memory_width is None:
@@ -154,15 +152,6 @@ def check_heads(width: int, heads: int) -> None:
         raise ValueError(f"width {width} is not divisible by heads {heads}; try {' or '.join(map(str, near[:2]))}")
 
 
-def check_groups(heads: int, kv_heads: int, query_init) -> int:
-    """kv_heads, if they can be shared by equally many heads each."""
-    if not 1 <= kv_heads <= heads or heads % kv_heads:
-        raise ValueError(f"{heads} heads cannot share the keys and values of {kv_heads}; give a divisor of {heads}")
-    if kv_heads < heads and query_init:
-        raise ValueError("query_init is for heads with keys of their own; leave it out, or kv_heads")
-    return kv_heads
-
-
 class KVCache:
     """The keys and values of the positions already seen, for one attention layer: two arrays allocated once.
 
@@ -243,16 +232,6 @@ class DecoderCache:
         self.seen[:, start:end] = True if mask is None else mask
         seen = self.seen[:, :end]
         return positions_of(seen)[:, start:], backend.beside(self.layers[0].keys, seen)
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """Inside this block new positions look at the cached ones and at themselves; afterwards they are forgotten."""
-        before = [layer.length for layer in self.layers]
-        try:
-            yield
-        finally:
-            for layer, length in zip(self.layers, before):
-                layer.length = length
 
     def select(self, rows) -> DecoderCache:
         """Go on with these rows of the batch, in this order: beams that live on, or each prompt several times."""

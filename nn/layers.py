@@ -72,8 +72,8 @@ class LayerNorm(Module):
     """
 
     def __init__(self, width: int | tuple[int, ...], bias: bool = True, eps: float = 1e-5):
-        self.weight = Parameter.make(shape_of(width), init.ones)
-        self.bias = Parameter.make(shape_of(width), init.zeros) if bias else None
+        self.weight = Parameter.make(width, init.ones)
+        self.bias = Parameter.make(width, init.zeros) if bias else None
         self.eps = eps
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class RMSNorm(Module):
     """x / sqrt(mean(x^2) + eps) * weight over the last axis, of length `width` (Zhang & Sennrich 2019), or several."""
 
     def __init__(self, width: int | tuple[int, ...], eps: float = 1e-6):
-        self.weight = Parameter.make(shape_of(width), init.ones)
+        self.weight = Parameter.make(width, init.ones)
         self.eps = eps
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -97,8 +97,3 @@ class RMSNorm(Module):
     def add(self, x: Tensor, branch: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
         """(x + dropout(branch), its normalization), fused."""
         return ops.add_rms_norm(x, branch, self.weight, self.eps, dropout)
-
-
-def shape_of(width: int | tuple[int, ...]) -> tuple[int, ...]:
-    """One axis, or several."""
-    return (width,) if isinstance(width, int) else tuple(width)

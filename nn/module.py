@@ -51,7 +51,7 @@ class Parameter(Tensor):
         self.gradient_place = self.mask = None
 
     @classmethod
-    def make(cls, shape: tuple[int, ...], fill: Callable[[tuple[int, ...]], np.ndarray]) -> Parameter:
+    def make(cls, shape: int | tuple[int, ...], fill: Callable[[tuple[int, ...]], np.ndarray]) -> Parameter:
         """A float32 parameter filled by an initializer (nn/init.py), which is not even called under shapes_only()."""
         if (places := _shapes_only.get()) is not None:
             if next(places, None) is None:

@@ -46,6 +46,15 @@ def rotate(x: Tensor, cos, sin) -> Tensor:
     return record("rotate", turned(x.data, sin), (x,), lambda g: (turned(g, -sin),))
 
 
+def group_size(heads: int, kv_heads: int, query_init=None) -> int:
+    """How many heads share the keys and values of each of `kv_heads`."""
+    if not 1 <= kv_heads <= heads or heads % kv_heads:
+        raise ValueError(f"{heads} heads cannot share the keys and values of {kv_heads}; give a divisor of {heads}")
+    if kv_heads < heads and query_init:
+        raise ValueError("query_init is for heads with keys of their own; leave it out, or kv_heads")
+    return heads // kv_heads
+
+
 def repeated(x: Tensor, times: int) -> Tensor:
     """(B, G, S, D) -> (B, G * times, S, D), each head as often in a row."""
     (B, G, S, D) = x.shape

@@ -8,10 +8,9 @@ What a group does not name is the optimizer's. A step at another rate than the o
 rates of all groups by the same factor. weight_decay touches matrices only, unless a group names it: then all in it.
 """
 
+import math
 from collections.abc import Iterable
-from types import SimpleNamespace
 
-from models.config import check_not_negative
 from nn import Module
 from tinytensor import Tensor, backend
 
@@ -49,7 +48,8 @@ def _taken_apart(groups: list[dict]) -> tuple[list[tuple[Tensor, int]], list[dic
             known, found = " and ".join(OPTIONS), ", ".join(sorted(map(str, unknown)))
             raise ValueError(f"a group may have its own {known}, not {found}")
         particular.append({name: group[name] for name in OPTIONS if name in group})
-        check_not_negative(SimpleNamespace(**particular[-1]), *particular[-1])
+        if wrong := [f"{name} {value}" for name, value in particular[-1].items() if not 0 <= value < math.inf]:
+            raise ValueError(f"a group's rate and decay must be numbers from 0 on, not {wrong[0]}")
         params = [group["params"]] if isinstance(group["params"], Tensor) else group["params"]
         members += [(one[1] if isinstance(one, tuple) else one, number) for one in params]
     return members, particular

@@ -5,6 +5,7 @@ costs one position's work instead of a whole sequence's.
 
     sampling.py   from scores to the distribution one token is drawn from: temperature, top-k, ...
     filters.py    the rarer options: nucleus and typical sampling, penalties
+    constraints.py  what must and must not be written
     draft.py      the texts so far and the model's memory of them; unequal prompts; what happens past the context
     loop.py       generate: ids in, ids out;   streaming.py  one after another
     text.py       stream_text: text in, text out, with stop strings
@@ -15,6 +16,7 @@ costs one position's work instead of a whole sequence's.
 
 from models.generate.answers import answer, write
 from models.generate.beam import beam_search
+from models.generate.constraints import Constraints
 from models.generate.draft import pad_left
 from models.generate.loop import Step, generate
 from models.generate.sampling import Sampling

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.contract import Writer
+from models.generate.constraints import Constraints
 from models.generate.loop import generate
 from models.generate.sampling import Sampling
 from models.generate.text import cut, encoded, stop_strings, text_after
@@ -17,7 +18,7 @@ def write(
     typical_p: float | None = None, repetition_penalty: float = 1.0, presence_penalty: float = 0.0,
     no_repeat_ngram: int | None = None, samples: int = 1, beams: int = 1, length_penalty: float = 1.0,
     early_stopping: bool | str = False, stop: str | Sequence[str] = (), end: int | tuple[int, ...] | None = None,
-    past_context: str = "slide", graph: bool = False,
+    past_context: str = "slide", graph: bool = False, constraints: Constraints | None = None,
 ) -> list[str]:  # fmt: skip
     """What the model writes after each prompt (the prompt itself not repeated); `samples` texts each, if asked for.
 
@@ -34,7 +35,7 @@ def write(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p,
         repetition_penalty=repetition_penalty, presence_penalty=presence_penalty, no_repeat_ngram=no_repeat_ngram,
         samples=samples, beams=beams, length_penalty=length_penalty, early_stopping=early_stopping, end=end,
-        until=until if stop else None, past_context=past_context, graph=graph,
+        until=until if stop else None, past_context=past_context, graph=graph, constraints=constraints,
     )  # fmt: skip
     return [said(start, text[len(start) :])[0] for start, text in zip(starts, texts)]
 
@@ -45,6 +46,7 @@ def answer(
     min_p: float | None = None, typical_p: float | None = None, repetition_penalty: float = 1.0,
     presence_penalty: float = 0.0, no_repeat_ngram: int | None = None, samples: int = 1, beams: int = 1,
     length_penalty: float = 1.0, early_stopping: bool | str = False, graph: bool = False,
+    constraints: Constraints | None = None,
 ) -> list[str]:  # fmt: skip
     """The answers to texts of any lengths; with samples=n (or samples=n, beams=m), n for each, one after another.
 
@@ -62,7 +64,7 @@ def answer(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p,
         repetition_penalty=repetition_penalty, presence_penalty=presence_penalty, no_repeat_ngram=no_repeat_ngram,
         samples=samples, beams=beams, length_penalty=length_penalty, early_stopping=early_stopping,
-        end=config.eos_id, source=batch.ids, source_mask=batch.mask, graph=graph,
+        end=config.eos_id, source=batch.ids, source_mask=batch.mask, graph=graph, constraints=constraints,
     )  # fmt: skip
     return [answer_text(row[1:], tokenizer, config.eos_id) for row in written]
 

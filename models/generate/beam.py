@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.contract import Writer
+from models.generate.constraints import Constraints
 from models.generate.draft import Draft
 from models.generate.sampling import Sampling, log_softmax
 from nn import evaluating
@@ -38,6 +39,7 @@ def beam_search(
     length_penalty: float = 1.0, early_stopping: bool | str = False, returned: int = 1,
     mask: np.ndarray | None = None, end: int | tuple[int, ...] | None = None, past_context: str = "slide",
     source: np.ndarray | None = None, source_mask: np.ndarray | None = None, graph: bool = False,
+    constraints: Constraints | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The `returned` best continuations of each row of ids (B, T), best first.
 
@@ -50,15 +52,17 @@ def beam_search(
     """
     sampling = Sampling(1.0, None, None, None, None, repetition_penalty, presence_penalty, no_repeat_ngram)
     draft = Draft(model, ids, mask, max_new_tokens, past_context, source, source_mask, graph)
-    return search(draft, sampling, max_new_tokens, beams, length_penalty, early_stopping, returned, end)
+    return search(draft, sampling, max_new_tokens, beams, length_penalty, early_stopping, returned, end, constraints)
 
 
 def search(
     draft: Draft, sampling: Sampling, max_new_tokens: int, beams: int, length_penalty: float,
-    early_stopping: bool | str, returned: int, end,
+    early_stopping: bool | str, returned: int, end, constraints: Constraints | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The search itself. Of the sampling only the penalties have a meaning here."""
     check_options(sampling, beams, returned, early_stopping)
+    if constraints is not None:
+        constraints.check(draft.model.config.vocab_size)
     ends, ids = np.atleast_1d([] if end is None else end).astype(int), draft.ids
     B, K = len(ids), beams
     candidates = max(2, 1 + len(ends)) * K  # so that K of them go on, even if the best K all end here
@@ -74,6 +78,9 @@ def search(
                 draft.select(each)
                 scores = scores[each]
             log_p = sampling.penalize(log_softmax(scores), draft.ids, draft.mask, draft.prompt)
+            if constraints is not None:
+                over = np.isin(draft.ids[:, draft.prompt :], ends).any(axis=1)  # beams that stay for want of others
+                log_p = constraints.constrain(log_p, draft, ends, over)
             V = log_p.shape[-1]
             total = (running.reshape(B * K, 1) + log_p).reshape(B, K * V)
             best = top(total, min(candidates, K * V))  # (B, candidates), best first

@@ -33,7 +33,7 @@ class Draft:
             from models.generate.graph import RecordedStep
 
             self.step = RecordedStep(model, mask)
-        self.prompt = ids.shape[1]
+        self.prompts, self.prompt = ids.shape  # how many, how long
         self.source = {} if source is None else {"source": source, "source_mask": source_mask}
         longest = self.prompt + max_new_tokens
         self.capacity = longest if model.longest is None else min(model.longest, longest)

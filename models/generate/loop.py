@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.contract import Writer
+from models.generate.constraints import Constraints
 from models.generate.draft import Draft, pad_left
 from models.generate.sampling import Sampling, log_softmax
 from nn import evaluating
@@ -27,7 +28,7 @@ def generate(
     early_stopping: bool | str = False, end: int | tuple[int, ...] | None = None,
     until: Callable[[np.ndarray], np.ndarray] | None = None, past_context: str = "slide",
     source: np.ndarray | None = None, source_mask: np.ndarray | None = None, graph: bool = False,
-    log_probs: bool = False,
+    log_probs: bool = False, constraints: Constraints | None = None,
 ):  # fmt: skip
     """Continue each row of `ids` by up to `max_new_tokens` tokens.
 
@@ -37,6 +38,7 @@ def generate(
     temperature ... no_repeat_ngram: see Sampling.   end ... graph: see `stream`. A row that is done before the others
     is filled up with its end.
     beams: with more than 1, beam search; see `beam_search` for length_penalty and early_stopping.
+    constraints: what must and must not be written, see Constraints.
     """
     penalties = repetition_penalty, presence_penalty, no_repeat_ngram
     sampling = Sampling(temperature, top_k, top_p, min_p, typical_p, *penalties)
@@ -54,9 +56,10 @@ def generate(
     if beams > 1:
         from models.generate.beam import search  # who draws tokens one by one need not know of it
 
-        new, _ = search(draft, sampling, max_new_tokens, beams, length_penalty, early_stopping, samples, end)
+        new, _ = search(draft, sampling, max_new_tokens, beams, length_penalty, early_stopping, samples, end,
+                        constraints)
     else:
-        steps = list(steps_of(draft, sampling, max_new_tokens, samples, end, until, log_probs))
+        steps = list(steps_of(draft, sampling, max_new_tokens, samples, end, until, log_probs, constraints))
         none = np.zeros((len(rows) * samples, 0))
         new = np.stack([step.tokens for step in steps], axis=1) if steps else none.astype(rows.dtype)
         chances = np.stack([step.log_probs for step in steps], axis=1) if steps and log_probs else none
@@ -71,12 +74,15 @@ def generate(
 def steps_of(
     draft: Draft, sampling: Sampling, max_new_tokens: int, samples: int = 1, end: int | tuple[int, ...] | None = None,
     until: Callable[[np.ndarray], np.ndarray] | None = None, log_probs: bool = False,
+    constraints: Constraints | None = None,
 ) -> Iterator[Step]:  # fmt: skip
     """The loop itself: ask for scores, choose, append, up to `max_new_tokens` times. See `stream`."""
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
     ends = np.atleast_1d([] if end is None else end).astype(int)
     done = np.zeros(len(draft.ids) * samples, bool)
+    if constraints is not None:
+        constraints.check(draft.model.config.vocab_size)
     with evaluating(draft.model):
         for number in range(max_new_tokens):
             scores = draft.scores()
@@ -84,7 +90,10 @@ def steps_of(
                 each = np.repeat(np.arange(len(draft.ids)), samples)
                 draft.select(each)
                 scores = scores[each]
-            tokens = sampling.choose(sampling.penalize(scores, draft.ids, draft.mask, draft.prompt))
+            penalized = sampling.penalize(scores, draft.ids, draft.mask, draft.prompt)
+            if constraints is not None:
+                penalized = constraints.constrain(penalized, draft, ends, done)
+            tokens = sampling.choose(penalized)
             tokens = np.where(done, ends[0] if len(ends) else draft.ids[:, -1], tokens)
             chances = np.take_along_axis(log_softmax(scores), tokens[:, None], axis=1)[:, 0] if log_probs else None
             draft.append(tokens)

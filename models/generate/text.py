@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from models.contract import Writer
+from models.generate.constraints import Constraints
 from models.generate.draft import Draft
 from models.generate.loop import steps_of
 from models.generate.sampling import Sampling
@@ -18,7 +19,7 @@ def stream_text(
     temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
     typical_p: float | None = None, repetition_penalty: float = 1.0, presence_penalty: float = 0.0,
     no_repeat_ngram: int | None = None, stop: str | Sequence[str] = (), end: int | tuple[int, ...] | None = None,
-    past_context: str = "slide", graph: bool = False,
+    past_context: str = "slide", graph: bool = False, constraints: Constraints | None = None,
 ) -> Iterator[str]:  # fmt: skip
     """The continuation of one prompt, piece by piece, as soon as it is certain.
 
@@ -31,7 +32,7 @@ def stream_text(
     ends = np.atleast_1d([] if end is None else end).tolist()
     draft = Draft(model, np.array([start]), None, max_new_tokens, past_context, graph=graph)
     ids, shown, text = [], 0, ""
-    for step in steps_of(draft, sampling, max_new_tokens, end=end):
+    for step in steps_of(draft, sampling, max_new_tokens, end=end, constraints=constraints):
         ids.append(int(step.tokens[0]))
         text, stopped = cut(text_after(tokenizer, start, ids, ends), stop)
         if stopped:

@@ -211,19 +211,6 @@ def test_heads_that_are_left_keep_their_biases():
     assert layer.kept_heads.data.tolist() == [0, 2]
 
 
-def test_a_cache_can_be_read_and_stay_as_it_is():
-    layer, x = double(Attention(6, 3, causal=True)), tensor(2, 7, 6, grad=False)
-    cache = DecoderCache([KVCache(2, 3, 8, 2, x.data)])
-    with no_grad():
-        layer(x[:, :4], cache=cache.layers[0])
-        with cache.reading():
-            other = layer(x[:, [6, 5]], cache=cache.layers[0]).data
-        assert cache.length == 4
-        rest = layer(x[:, 4:], cache=cache.layers[0]).data
-        assert_close(rest, layer(x).data[:, 4:], 1e-12)
-        assert_close(other, layer(x[:, [0, 1, 2, 3, 6, 5]]).data[:, 4:], 1e-12)
-
-
 @pytest.mark.parity
 def test_self_attention_is_torchs_multi_head_attention():
     torch = pytest.importorskip("torch")

@@ -235,7 +235,7 @@ def test_what_is_no_list_of_parameters_is_refused_in_a_sentence():
         "given to an optimizer twice": [layer.weight, layer.weight],
         'a group is a dict with "params" in it': [{"lr": 1.0}],
         "a group may have its own lr and weight_decay, not betas": [{"params": [layer.weight], "betas": (0, 0)}],
-        "weight_decay must not be negative: -1": [{"params": [layer.weight], "weight_decay": -1}],
+        "numbers from 0 on, not weight_decay -1": [{"params": [layer.weight], "weight_decay": -1}],
     }
     for sentence, given in refusals.items():
         with pytest.raises(ValueError, match=sentence):

@@ -14,7 +14,7 @@ from models.contract import Writer
 from models.generate import Sampling, stream_text, write
 from models.generate.answers import answer
 from models.generate.draft import PAST_CONTEXT
-from models.schema import Count, Few, Size
+from models.schema import Count, Few, Positive, Size
 from nn import Module
 from train import checkpoint, finetune
 from train.flags import add_config_flags, add_device_flag, given, typed
@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the context is full: read its later half anew and go on (slide), or refuse to begin (fail) [slide]")
     add("--beams", metavar="N", type=typed(Few), default=1, help="beam search: the N best texts live on [1]")
     add("--length-penalty", metavar="X", type=typed(float), help="of beams: above 0 favours long texts [1.0]")
+    add("--min-tokens", metavar="N", type=typed(Count), help="how many to write at least, before a text may end")
+    add("--bad-words", metavar="TEXT", action="append", help="never write TEXT (may be repeated)")
+    add("--begin", metavar="TEXT", help="for a T5: how every answer begins")
+    add("--written-penalty", metavar="X", type=typed(Positive),
+        help="a repetition penalty for what is written, prompt aside")
     add("--seed", metavar="N", type=typed(Size), default=0, help="equal seeds write equal texts [0]")
     add("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
     add_device_flag(parser)
@@ -53,14 +58,15 @@ def main(args: argparse.Namespace) -> None:
     reads = model.reads_source
     if reads and args.input is None:
         raise ValueError(f"{holds}, which answers: give the text to read with --input")
-    if not reads and args.input is not None:
-        raise ValueError(f"{holds}, which goes on from a --prompt; --input is for a T5")
+    if not reads and (args.input is not None or args.begin is not None):
+        raise ValueError(f"{holds}, which goes on from a --prompt; --input and --begin are for a T5")
     if reads and (args.stop or args.past_context or args.prompt is not None):
         raise ValueError("--prompt, --stop and --past-context are for a GPT; a T5 reads an --input and ends by itself")
     if not reads:
         return write_on(model, tokenizer, args)
     tt.manual_seed(args.seed)
-    for text in answer(model, tokenizer, [args.input], args.tokens, samples=args.samples, **chosen(args, 0.0)):
+    how = chosen(args, 0.0, tokenizer)
+    for text in answer(model, tokenizer, [args.input], args.tokens, samples=args.samples, **how):
         print(text)
 
 
@@ -75,11 +81,17 @@ def load(folder: Path, which: str) -> tuple[Module, object]:
     return model.for_inference(), tokenizer
 
 
-def chosen(args: argparse.Namespace, temperature: float) -> dict:
+def chosen(args: argparse.Namespace, temperature: float, tokenizer) -> dict:
     """The keywords of `generate` that the flags ask for; the usual temperature unless beams are searched."""
     how = {"temperature": temperature}
     if args.beams > 1:
         how = dict(beams=args.beams, length_penalty=1.0 if args.length_penalty is None else args.length_penalty)
+    rules = {"min_new_tokens": args.min_tokens, "written_penalty": args.written_penalty,
+             "bad_words": args.bad_words, "begin": args.begin}  # fmt: skip
+    if rules := {name: value for name, value in rules.items() if value is not None}:
+        from models.generate.constraints import of_texts  # most texts are free
+
+        how["constraints"] = of_texts(tokenizer, **rules)
     return how | ({"graph": True} if args.graph else {}) | given(args, Sampling)
 
 
@@ -88,7 +100,7 @@ def write_on(model: Module, tokenizer, args: argparse.Namespace) -> None:
     prompt = "\n" if args.prompt is None else args.prompt
     if not prompt:
         raise ValueError("--prompt is empty; give at least one character")
-    how = chosen(args, 0.8) | dict(stop=args.stop or (), past_context=args.past_context or "slide")
+    how = chosen(args, 0.8, tokenizer) | dict(stop=args.stop or (), past_context=args.past_context or "slide")
     if tokenizer.end_id is not None:
         how["end"] = tokenizer.end_id
     if args.beams > 1:

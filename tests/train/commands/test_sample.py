@@ -1,6 +1,6 @@
 import pytest
 
-from models.generate import write
+from models.generate import Constraints, write
 from models.generate.beam import beam_search
 from train import checkpoint
 from train.__main__ import main
@@ -57,11 +57,24 @@ def test_nothing_is_repeated_when_that_is_asked_for(trained, capsys):
     assert len(set(runs)) == len(runs)
 
 
+def test_rules_are_flags(trained, model, capsys):
+    free = sample(capsys, trained, "--prompt", "the c", "--tokens", 30, "--temperature", 0)
+    text = sample(capsys, trained, "--prompt", "the c", "--tokens", 30, "--temperature", 0, "--bad-words", free[6:8])
+    assert free[6:8] in free[5:] and free[6:8] not in text[5:]
+    text = sample(capsys, trained, "--prompt", "the c", "--tokens", 12, "--temperature", 0, "--written-penalty", 3)
+    penalized = write(*model, "the c", 12, temperature=0, constraints=Constraints(written_penalty=3.0))[0]
+    assert text == f"the c{penalized}\n" and not free.startswith(text[:-1])
+    assert len(sample(capsys, trained, "--prompt", "t", "--tokens", 9, "--min-tokens", 9)) == 11
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [(["--tokens", "20", "--past-context", "fail"], "21 tokens|more than the context of 16"),
      (["--top-k", "0"], "argument --top-k: it must be at least 1, not 0"),
      (["--beams", "2", "--top-k", "3"], "top_k has no meaning in it"),
+     (["--min-tokens", "0"], "argument --min-tokens: it must be at least 1, not 0"),
+     (["--written-penalty", "0"], "argument --written-penalty: it must be more than 0, not 0"),
+     (["--bad-words", ""], "bad word '' has no token"), (["--begin", "a"], "--begin are for a T5"),
      (["--stop", ""], "an empty stop string"), (["--prompt", ""], "--prompt is empty"),
      (["--samples", "3", "--beams", "2"], "returns 1 to all of them, not 3 of 2")],
 )  # fmt: skip
