@@ -287,6 +287,18 @@ def test_rotary_positions_depend_on_distances_only_and_go_on_behind_a_cache(kv_h
     assert_close(np.concatenate([part.data for part in parts], axis=1), whole, 1e-6)
 
 
+def test_a_step_with_a_static_cache_turns_as_one_with_an_ordinary_one_does():
+    from models.generate.graph import StaticCache
+
+    layer, x = double(Attention(8, 4, kv_heads=2, rotary=Rotary(2), causal=True)), tensor(2, 6, 8, grad=False)
+    with no_grad():
+        whole, cache = layer(x).data, DecoderCache([layer.new_cache(2, 9, x.data)])
+        layer(x[:, :5], cache=cache.layers[0])
+        static = StaticCache(cache, np.array([5]))
+        _, mask = static.look(1)
+        assert_close(layer(x[:, 5:], mask, cache=static.layers[0]).data, whole[:, 5:], 1e-6)
+
+
 def test_rotation_keeps_lengths_and_turns_back_in_its_gradient():
     rotary, x = Rotary(6), tensor(1, 2, 5, 6)
     turned = rotary(x, slice(3, 8), 8)

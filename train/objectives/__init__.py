@@ -3,7 +3,8 @@
 A batch is a dict of arrays whose first axis is the batch; batch["ids"] holds the tokens read, (B, T) or (B, T, ...).
 The model turns it into a loss. A loss is a mean, or a sum of several (BERT's two), and `model.counts(batch)` says how
 many predictions each is the mean of, the main one first. `model.loss(shard, counts)` divides the shard's sums by those
-of the whole batch instead: so the losses of the shards add up to the loss of the batch, exactly, and so do gradients.
+of the whole batch instead, or of all batches of an update: so the losses of the shards add up to the loss of the whole,
+exactly, and so do gradients.
 """
 
 from __future__ import annotations
