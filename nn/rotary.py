@@ -22,14 +22,18 @@ class Rotary:
             raise ValueError(f"rotary positions need an even head width, not {head_width}, and a base above 0")
         # In float32, place by place, as the published models computed them.
         self.frequencies = 1 / np.float32(base) ** (np.arange(0, head_width, 2, dtype=np.float32) / head_width)
-        self._angles = np.zeros((0, head_width // 2), np.float32)
+        self._table = self._turns(0)
+
+    def _turns(self, longest: int) -> np.ndarray:
+        """(2, longest, D / 2): cos and sin of each place's angles."""
+        angles = np.arange(longest, dtype=np.float32)[:, None] * self.frequencies
+        return np.stack([np.cos(angles), np.sin(angles)])
 
     def __call__(self, x: Tensor, at, longest: int) -> Tensor:
         """at: the places, a slice or (T,), all below `longest`."""
-        if len(self._angles) < longest:
-            self._angles = np.arange(longest, dtype=np.float32)[:, None] * self.frequencies
-        angles = backend.beside(x.data, self._angles)[at]  # (T, D / 2)
-        return rotate(x, x.xp.cos(angles).astype(x.dtype), x.xp.sin(angles).astype(x.dtype))
+        if (table := self._table).shape[1] < longest:
+            table = self._table = self._turns(longest)
+        return rotate(x, *backend.beside(x.data, table)[:, at].astype(x.dtype))
 
 
 def rotate(x: Tensor, cos, sin) -> Tensor:

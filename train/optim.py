@@ -101,7 +101,6 @@ class FlatParameters:
         """
         places = [flat[place].reshape(p.shape) for p, place in zip(parameters, self.slices)]
         for parameter, place in zip(parameters, places):
-            parameter.grad = None
             if isinstance(parameter, Parameter):  # a plain Tensor's gradient arrives elsewhere, and is copied
                 parameter.gradient_place = place
         return places
