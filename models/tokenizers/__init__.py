@@ -18,11 +18,14 @@ from models.tokenizers.older import read_beside
 from models.tokenizers.pipeline.file import Published, read_published
 from models.tokenizers.pipeline.tokenizer import Pipeline
 from models.tokenizers.raw_bytes import Bytes, ElmoCharacters
+from models.tokenizers.sentencepiece import read as read_model
+from models.tokenizers.spiece import SentencePiece
 from models.tokenizers.unigram import Unigram
 from models.tokenizers.wordpiece import WordPiece, read_vocab_txt
 from models.tokenizers.words import Words
 
-for scheme in (ByteLevelBPE, Bytes, Characters, ClassicBPE, ElmoCharacters, Pipeline, Unigram, WordPiece, Words):
+for scheme in (ByteLevelBPE, Bytes, Characters, ClassicBPE, ElmoCharacters, Pipeline, SentencePiece, Unigram,
+               WordPiece, Words):  # fmt: skip
     scheme.from_pretrained = scheme.load  # a published folder is opened like one of ours
 
 
@@ -31,17 +34,20 @@ def load(path: str | Path) -> Tokenizer | ElmoCharacters:
     folder = Path(path)
     if (folder / "snapshots").is_dir():
         folder = newest_snapshot(folder)
-    path = file_to_read(folder, "spiece.model", "vocab.txt", "vocab.json")
+    older = ("spiece.model", "tokenizer.model", "vocab.txt", "vocab.json")
+    path = file_to_read(folder, *older)
     if folder.is_dir() and not path.exists():
-        raise ValueError(f"{folder} has no tokenizer.json, spiece.model, vocab.txt or vocab.json")
-    if path.suffix in (".model", ".tiktoken"):
-        return (Unigram if path.suffix == ".model" else ByteLevelBPE).load(path)
+        raise ValueError(f"{folder} has no tokenizer.json, {', '.join(older[:-1])} or {older[-1]}")
+    if path.suffix == ".model":
+        return (Unigram if read_model(path).plain else SentencePiece).load(path)
+    if path.suffix == ".tiktoken":
+        return ByteLevelBPE.load(path)
     if path.suffix == ".txt":
         return follow(read_vocab_txt(path))
     if path.name == "vocab.json":
         return follow((read_gpt1 if "</w>" in "".join(read_json(path, "a tokenizer")) else read_gpt2)(path))
     own = read_json(path, "a tokenizer").get("type")
-    by_type = {scheme.__name__: scheme for scheme in (Bytes, Characters, ElmoCharacters, Words)}
+    by_type = {scheme.__name__: scheme for scheme in (Bytes, Characters, ElmoCharacters, SentencePiece, Words)}
     return by_type[own].load(path) if own in by_type else follow(read_beside(path).finish(read_published(path)))
 
 

@@ -27,6 +27,14 @@ from models.tokenizers.pipeline.models import BPE
 from models.tokenizers.pipeline.text import Regex
 from models.tokenizers.split import BYTE_OF, GPT2, VISIBLE, Splitter
 
+END = "<|endoftext|>"
+RANK_FILES = {  # what OpenAI's rank files do not say: the pattern and the special tokens
+    "p50k_base": ("gpt2", {END: 50256}),
+    "cl100k_base": ("gpt4", {END: 100257, "<|fim_prefix|>": 100258, "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260,
+                             "<|endofprompt|>": 100276}),
+    "o200k_base": ("gpt4o", {END: 199999, "<|endofprompt|>": 200018}),
+}  # fmt: skip
+
 
 class ByteLevelBPE(Tokenizer):
     """vocab: id by token bytes; merges: pairs of tokens, first learnt first.
@@ -60,7 +68,7 @@ class ByteLevelBPE(Tokenizer):
     # ---- training
 
     @classmethod
-    def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = ("<|endoftext|>",),
+    def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = (END,),
               pattern: str = "gpt2", min_frequency: int = 0, progress=None) -> Self:
         """Learns merges from the texts until the vocabulary has vocab_size tokens, or no pair is left to merge.
 
@@ -138,15 +146,19 @@ class ByteLevelBPE(Tokenizer):
                 "merges": [[show(left), show(right)] for left, right in self.merges]}
 
     @classmethod
-    def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None, pattern: str = "gpt2"):
+    def load(cls, path: str | Path, special_tokens: dict[str, int] | None = None, pattern: str | None = None):
         """Reads tokenizer.json, a folder with it or with vocab.json + merges.txt, or tiktoken's rank file.
 
-        special_tokens (ids by name) and pattern are for the files that do not say them: the last two kinds.
+        special_tokens (ids by name) and pattern (GPT-2's) are for the files that do not say them: the last two kinds.
+        Of OpenAI's rank files, called as published, they are known.
         """
         path = file_to_read(path, "vocab.json")
         if path.suffix == ".tiktoken":
-            return cls.from_ranks(read_ranks(path), special_tokens, pattern)
-        file = read_gpt2(path, special_tokens, pattern) if path.name == "vocab.json" else read_published(path)
+            usual = RANK_FILES.get(path.stem, ("gpt2", None))
+            special_tokens = usual[1] if special_tokens is None else special_tokens
+            return cls.from_ranks(read_ranks(path, special_tokens or {}), special_tokens, pattern or usual[0])
+        gpt2 = path.name == "vocab.json"
+        file = read_gpt2(path, special_tokens, pattern or "gpt2") if gpt2 else read_published(path)
         file.need("BPE")
         if cls.pattern_of(file) is None:
             raise ValueError(f"{path} is a BPE, but not a plain byte-level one; open it with models.tokenizers.load")
@@ -189,8 +201,8 @@ class ByteLevelBPE(Tokenizer):
     def from_ranks(cls, ranks: dict[bytes, int], special_tokens: dict[str, int] | None, pattern: str):
         """A vocabulary whose ids are its merge order. Each merge is recovered by merging the token's own bytes with
         the merges before it: two pieces must be left, and they are the pair that made it."""
-        rank_of, joined, merges, tokens = {}, [], [], sorted(ranks, key=ranks.get)
-        for i, token in enumerate(tokens):
+        rank_of, joined, merges, tokens = {}, [], [], {i: token for token, i in ranks.items()}
+        for i, token in sorted(tokens.items()):
             if len(token) > 1:
                 pieces = merge_word([ranks.get(token[k:k + 1], -1) for k in range(len(token))], rank_of, joined)
                 if len(pieces) != 2 or min(pieces) < 0:
@@ -199,7 +211,7 @@ class ByteLevelBPE(Tokenizer):
                 rank_of[tuple(pieces)] = len(joined)
                 joined.append(i)
                 merges.append((tokens[pieces[0]], tokens[pieces[1]]))
-        names = {"<|endoftext|>": len(ranks)} if special_tokens is None else special_tokens
+        names = {END: len(ranks)} if special_tokens is None else special_tokens
         return cls(ranks, merges, {name: Special(i) for name, i in names.items()}, pattern, whole_words=True)
 
 
@@ -240,7 +252,8 @@ def as_bytes(token: str, path: Path) -> bytes:
                          f"this is not a byte-level vocabulary, or the token should be a special one") from None
 
 
-def read_ranks(path: Path) -> dict[bytes, int]:
+def read_ranks(path: Path, special_tokens: dict[str, int]) -> dict[bytes, int]:
+    """Every rank is a token's, or a special one's, as p50k_base's 50256 is."""
     ranks = {}
     for number, line in enumerate(read_text(path, "a tokenizer").splitlines(), 1):
         try:
@@ -248,7 +261,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except ValueError:
             raise ValueError(f"{path}, line {number}: {line[:60]!r} is not base64 bytes and a rank") from None
-    if holes := sorted({*range(len(ranks))} - {*ranks.values()}):
+    if holes := sorted({*range(max(ranks.values(), default=-1) + 1)} - {*ranks.values(), *special_tokens.values()}):
         raise ValueError(f"{path} has {len(ranks)} tokens but none of rank {holes[0]}: the rank file has holes; "
                          f"copy it again")
     return ranks

@@ -23,8 +23,9 @@ STEPS = {
     "StripAccents": lambda text: "".join([one for one in text if unicodedata.category(one) != "Mn"]),
     "Lowercase": lambda text: "".join([one.lower() for one in text]),  # one by one: no final sigma
 } | {form: partial(unicodedata.normalize, form) for form in ("NFC", "NFD", "NFKC", "NFKD")}
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = range(1, 6)  # the kinds of a piece
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # the kinds of a piece
 MODEL_KINDS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
+UNKNOWN_TEXT = " \u2047 "  # how an unknown is shown
 
 
 # ---- the text
@@ -133,36 +134,55 @@ def squeeze(text: str, spans: list[tuple[int, int]], prefix: bool, collapse: boo
 # ---- the file: a protocol buffer, read without its library
 
 class SentencePieceModel:
-    """pieces: (piece, score, kind) by id; prefix and collapse: a space leads the text, runs of spaces become one.
+    """pieces: (piece, score, kind) by id; kind: "unigram" or "bpe"; prefix and collapse: a space leads the text, runs
+    of spaces become one; suffix: it ends the text instead; escape: spaces are written as U+2581.
 
-    By the field numbers of sentencepiece_model.proto; unknown fields are skipped: ModelProto {1 pieces, 2 trainer_spec,
-    3 normalizer_spec}, SentencePiece {1 piece, 2 score, 3 type}, TrainerSpec {3 model_type, 35 byte_fallback,
-    40 unk_id}, NormalizerSpec {2 precompiled_charsmap, 3 add_dummy_prefix, 4 remove_extra_whitespaces}.
+    By the field numbers of sentencepiece_model.proto; others say nothing of how text is cut: ModelProto {1 pieces,
+    2 trainer_spec, 3 normalizer_spec, 5 denormalizer_spec}, SentencePiece {1 piece, 2 score, 3 type}, TrainerSpec
+    {3 model_type, 24 treat_whitespace_as_suffix, 35 byte_fallback, 44 unk_surface}, NormalizerSpec
+    {2 precompiled_charsmap, 3 add_dummy_prefix, 4 remove_extra_whitespaces, 5 escape_whitespaces}.
     """
 
     def __init__(self, data: bytes):
-        self.pieces, self.unk_id, self.charsmap, self.prefix, self.collapse = [], 0, b"", True, True
-        for number, value in fields(data):
-            if number == 1:
-                piece = {1: b"", 2: 0, 3: NORMAL} | dict(fields(value))
-                self.pieces.append((piece[1].decode(), struct.unpack("<f", struct.pack("<I", piece[2]))[0], piece[3]))
-            elif number == 2:
-                trainer = {3: 1, 35: 0, 40: 0} | dict(fields(value))
-                if trainer[3] != 1 or trainer[35]:
-                    kind = MODEL_KINDS.get(trainer[3], "unknown")
-                    raise ValueError(f"it is a {kind} model{' with byte fallback' * bool(trainer[35])}; only unigram "
-                                     f"models without byte fallback can be read")
-                self.unk_id = trainer[40]
-            elif number == 3:
-                rules = {2: b"", 3: 1, 4: 1} | dict(fields(value))
-                self.charsmap, self.prefix, self.collapse = rules[2], bool(rules[3]), bool(rules[4])
-        if not 0 <= self.unk_id < len(self.pieces):
-            raise ValueError(f"unk_id {self.unk_id} is none of its {len(self.pieces)} pieces")
+        parts = [(number, value) for number, value in fields(data) if number in (1, 2, 3, 5)]
+        pieces = [{1: b"", 2: 0, 3: NORMAL} | dict(fields(value)) for number, value in parts if number == 1]
+        self.pieces = [(piece[1].decode(), struct.unpack("<f", struct.pack("<I", piece[2]))[0], piece[3])
+                       for piece in pieces]  # fmt: skip
+        told: dict[int, dict] = {2: {}, 3: {}, 5: {}}
+        for number, value in parts:
+            told.get(number, {}).update(fields(value) if number > 1 else ())
+        trainer = {3: 1, 24: 0, 35: 0, 44: UNKNOWN_TEXT.encode()} | told[2]
+        rules = {2: b"", 3: 1, 4: 1, 5: 1} | told[3]
+        self.kind = MODEL_KINDS.get(trainer[3], "unknown")
+        self.suffix, self.byte_fallback, self.unk_surface = bool(trainer[24]), bool(trainer[35]), trainer[44].decode()
+        self.charsmap, self.prefix, self.collapse, self.escape = rules[2], *(bool(rules[n]) for n in (3, 4, 5))
+        unknown = [i for i, (_, _, kind) in enumerate(self.pieces) if kind == UNKNOWN]
+        if self.kind not in ("unigram", "bpe"):
+            raise ValueError(f"it is a {self.kind} model; only unigram and bpe models can be read")
+        if len(unknown) != 1:
+            raise ValueError(f"{len(unknown)} of its pieces stand for what is unknown; there must be one")
+        if told[5].get(2):
+            raise ValueError("it changes the text that it decodes (denormalizer_spec), which is not supported")
+        if self.byte_fallback and sum(kind == BYTE for _, _, kind in self.pieces) != 256:
+            raise ValueError("it falls back to bytes, but has not a piece for each")
+        (self.unk_id,) = unknown
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is of T5's form, which `Unigram` follows."""
+        symbols = any(kind in (USER_DEFINED, BYTE) for _, _, kind in self.pieces)
+        usual = self.prefix and self.collapse and self.escape and self.unk_surface == UNKNOWN_TEXT
+        marks = self.charsmap and Charsmap(self.charsmap)(MARK) == " "
+        return self.kind == "unigram" and usual and marks and not (self.suffix or self.byte_fallback or symbols)
 
 
 def read(path: str | Path) -> SentencePieceModel:
-    """Reads a unigram model; ValueError if the file is damaged or holds another kind."""
-    data = read_bytes(path)
+    """Reads a model; ValueError if the file is damaged or of a kind that is not followed."""
+    return parsed(read_bytes(path), path)
+
+
+def parsed(data: bytes, path: str | Path) -> SentencePieceModel:
+    """The model of a file's content."""
     try:
         return SentencePieceModel(data)
     except (struct.error, IndexError, UnicodeDecodeError, TypeError, AttributeError):

@@ -1,9 +1,9 @@
 """Where byte-level BPE cuts text into words, and the visible characters that it writes bytes with.
 
 GPT-2's pattern keeps letters, digits and punctuation apart, glues one space to the word that follows it and splits
-English contractions off; GPT-4's limits numbers to three digits. No merge crosses a cut. Both need Unicode classes,
-hence the `regex` package. On ASCII text a class is a handful of ranges, which Python's own `re` matches twice as
-fast, so text is cut into blocks, and each block that is all ASCII takes that road.
+English contractions off; GPT-4's limits numbers to three digits; GPT-4o's cuts in front of capitals, too. No merge
+crosses a cut. All need Unicode classes, hence the `regex` package. On ASCII text a class is a handful of ranges, which
+Python's own `re` matches twice as fast, so text is cut into blocks, and each block that is all ASCII takes that road.
 """
 
 import re
@@ -16,6 +16,10 @@ from models.tokenizers.patterns import compiled, matches
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 GPT4 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
         r"|\s+(?!\S)|\s+")
+WORD, ENDING = r"[^\r\n\p{L}\p{N}]?", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+UPPER, LOWER = (rf"[{case}\p{{Lm}}\p{{Lo}}\p{{M}}]" for case in (r"\p{Lu}\p{Lt}", r"\p{Ll}"))
+GPT4O = (f"{WORD}{UPPER}*{LOWER}+{ENDING}|{WORD}{UPPER}+{LOWER}*{ENDING}"
+         r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 NEWER = "".join("-".join(rf"\U{int(code, 16):08X}" for code in item.split("-")) for item in re.findall(r"\S+", """
     558 58B-58C 5C8-5C9 88F B53-B54 C5C CDC 1ACF-1AF0 208F 209D-209F 20C1-20C4 2B96 2E60-2E63 A7CE-A7CF A7D2 A7D4
     A7DD-A7F1 AB6C-AB6D FBC3-FBD2 FD90-FD91 FDC8-FDCE 107BB-107BF 10940-10959 10EC5-10EFB 11B0A-11B67 11DB0-11DF1 1246F
@@ -46,13 +50,13 @@ def places(pattern: regex.Pattern, text: str) -> Iterator[tuple[int, int]]:
 
 
 class Splitter:
-    """Cuts text into words by a pattern: "gpt2", "gpt4", or any other. What it does not match is a word too.
+    """Cuts text into words by a pattern: "gpt2", "gpt4", "gpt4o", or any other. What it does not match is a word too.
 
     list(Splitter("gpt2").blocks("It's 12!"))  ->  [["It", "'s", " 12", "!"]]
     """
 
     def __init__(self, pattern: str = "gpt2"):
-        self.pattern = {"gpt2": GPT2, "gpt4": GPT4}.get(pattern, pattern)
+        self.pattern = {"gpt2": GPT2, "gpt4": GPT4, "gpt4o": GPT4O}.get(pattern, pattern)
         self.anywhere = compiled(self.pattern, "the split of a text into words")
         ascii = self.pattern.replace(r"\p{L}\p{N}", "A-Za-z0-9")  # inside of [...] the two stand together
         ascii = ascii.replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]")

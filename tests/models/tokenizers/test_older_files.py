@@ -5,7 +5,7 @@ import json
 import pytest
 
 from models import tokenizers
-from models.tokenizers import ByteLevelBPE, Unigram, WordPiece
+from models.tokenizers import ByteLevelBPE, WordPiece
 from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
 
 BERT = WordPiece.train(CORPUS, 300, lowercase=False)
@@ -83,10 +83,10 @@ def test_gpt2s_folder_may_put_a_space_in_front_and_name_its_tokens(tmp_path):
 
 def test_tokens_beside_a_sentencepiece_model_are_read(tmp_path, request):
     (tmp_path / "spiece.model").write_bytes((request.path.parent / "tiny.model").read_bytes())
-    plain = Unigram.load(tmp_path, extra_ids=0)
+    plain = tokenizers.load(tmp_path)
     (tmp_path / "added_tokens.json").write_text(json.dumps({"newtok": 140, "<mask>": 141}))
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"mask_token": {"content": "<mask>", "lstrip": True}}))
-    tokenizer = Unigram.load(tmp_path, extra_ids=0)
+    tokenizer = tokenizers.load(tmp_path)
     assert tokenizer.encode("the newtok") == [*plain.encode("the"), 140]
     assert tokenizer.encode("the <mask>", special=True) == [*plain.encode("the"), 141] and tokenizer.mask_id == 141
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models import tokenizers
-from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece
+from models.tokenizers import ByteLevelBPE, ClassicBPE, WordPiece
 from models.tokenizers.split import Splitter
 from tests.models.tokenizers.awkward_texts import AWKWARD, CORPUS
 
@@ -76,7 +76,7 @@ def test_pairs_are_dressed_truncated_and_padded_like_the_published_ones(publishe
 
 
 def test_a_sentencepiece_model_is_read_and_segments_as_sentencepiece_does():
-    tokenizer = Unigram.load(HERE / "tiny.model", extra_ids=0)
+    tokenizer = tokenizers.load(HERE / "tiny.model")
     texts = AWKWARD + CORPUS.splitlines()
     for text, ids, decoded in zip(texts, RECORDED["spiece"]["ids"], RECORDED["spiece"]["decoded"]):
         assert tokenizer.encode(text) == ids
