@@ -107,12 +107,9 @@ class AdaptiveSoftmax(Module):
 
     def scores(self, x: Tensor) -> Tensor:
         """(..., classes): log p, a cluster's classes sharing what its entry in the head has."""
-        head, first = self.head(x).log_softmax(), self.cutoffs[0]
-        parts = [head[..., :first]]
-        for index, (into, out) in enumerate(self.tail):
-            entry = first + index
-            parts.append(head[..., entry : entry + 1] + out(into(x)).log_softmax())
-        return ops.concatenate(parts, axis=-1)
+        head, *entries = self.head(x).log_softmax().split([self.cutoffs[0], *[1] * len(self.tail)])
+        parts = [entry + out(into(x)).log_softmax() for entry, (into, out) in zip(entries, self.tail)]
+        return ops.concatenate([head, *parts], axis=-1)
 
     def loss(self, x: Tensor, targets: np.ndarray) -> Tensor:
         targets = targets.reshape(-1)
