@@ -6,7 +6,7 @@ A lookup is the product of a one-hot row with the table, without the multiplicat
 import math
 
 from tinytensor.backend import as_array, backend_of
-from tinytensor.ops.basic import add_up, alike, check_alike, check_broadcast, check_fits, unbroadcast
+from tinytensor.ops.basic import add_up, alike, check_alike, check_broadcast, check_fits, rounded, unbroadcast
 from tinytensor.tensor import Tensor, raw, record
 
 
@@ -35,7 +35,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 def _product(x, y):
     """x @ y, by the backend's own product where both are matrices."""
-    return backend_of(x).matmul(x, y) if x.ndim == y.ndim == 2 else x @ y
+    return backend_of(x).matmul(x, y) if x.ndim == y.ndim == 2 else rounded(x @ y, x.dtype)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
