@@ -105,12 +105,41 @@ def attention(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False):
 
 
 def normalized(op, default):
+    """Over the axes of the weight, which has to be there where they are several."""
+
     def call(x, shape, *weights, eps=default):
-        if tuple(shape) != x.shape[-1:]:
-            raise ValueError("over the last axis only")
+        weights = weights or ((Tensor(np.ones(shape, x.dtype)),) if len(shape) > 1 else ())
         return op(x, *weights, eps=np.finfo(x.dtype).eps if eps is None else eps)
 
     return call
+
+
+def with_last_classes(x):
+    """PyTorch's axis of classes is the second, or the only one; ours the last."""
+    return x.transpose(0, *range(2, x.ndim), 1) if x.ndim > 1 else x
+
+
+def cross_entropy(x, targets, weight=None, **options):
+    soft = targets.dtype.kind == "f"
+    return ops.cross_entropy(with_last_classes(x), with_last_classes(targets) if soft else targets, weight, **options)
+
+
+def linear_cross_entropy(x, matrix, targets, weight=None, linear_bias=None, **options):
+    """The matrix of classes may have further axes in front, which PyTorch's logits then have behind the classes."""
+    if weight is None and matrix.ndim == 2 and targets.dtype.kind == "i":
+        return ops.linear_cross_entropy(x, matrix, targets, bias=linear_bias, **options)
+    logits = ops.linear(x, matrix.flatten(0, -2), None if linear_bias is None else linear_bias.flatten())
+    logits = logits.reshape(*x.shape[:-1], *matrix.shape[:-1])
+    return cross_entropy(logits, targets, weight, **options)
+
+
+def conv1d(x, weight, bias=None, stride=(1,), padding=0, dilation=1, groups=1):
+    alone = lambda value: value[0] if isinstance(value, tuple | list) else value
+    if x.ndim == 2:
+        return conv1d(x[None], weight, bias, stride, padding, dilation, groups)[0]
+    y = ops.conv1d(x.swapaxes(1, 2), weight, bias, stride=alone(stride), padding=alone(padding),
+                   dilation=alone(dilation), groups=groups)  # fmt: skip
+    return y.swapaxes(1, 2)
 
 
 OURS = {
@@ -153,11 +182,15 @@ OURS = {
     "nn.functional.linear": ops.linear, "nn.functional.embedding": ops.embedding,
     "nn.functional.layer_norm": normalized(ops.layer_norm, 1e-5),
     "nn.functional.rms_norm": normalized(ops.rms_norm, None),
-    "nn.functional.scaled_dot_product_attention": attention,
+    "nn.functional.scaled_dot_product_attention": attention, "nn.functional.conv1d": conv1d,
+    "nn.functional.cross_entropy": cross_entropy, "nn.functional.linear_cross_entropy": linear_cross_entropy,
+    "nn.functional.mse_loss": ops.mse_loss,
+    "nn.functional.binary_cross_entropy_with_logits": ops.binary_cross_entropy,
 }  # fmt: skip
 
 # Kinds of PyTorch's functions that are other functions here, or none.
-OTHERS = {"trunc_rounding", "floor_rounding", "reflect", "replicate", "replicate_negative", "circular", "complex"}
+OTHERS = {"trunc_rounding", "floor_rounding", "reflect", "replicate", "replicate_negative", "circular", "complex",
+          "chunked", "chunked_none"}
 
 REFUSED = {
     "__rpow__": {"Integers to negative integer powers": "the result is a fraction; PyTorch rounds it to 0"},
@@ -168,9 +201,7 @@ REFUSED = {
     "constant_pad_nd": {"must not be negative": "indexing cuts elements off"},
     "gather": {"must have as many axes": "PyTorch passes over other shapes where there is nothing to take"},
     "logsumexp": {"nothing to add up": "a sum of nothing has no logarithm; PyTorch's is -inf"},
-    "nn.functional.layer_norm": {"last axis only": "several axes are one after flatten"},
     "nn.functional.pad": {"must not be negative": "indexing cuts elements off"},
-    "nn.functional.rms_norm": {"last axis only": "several axes are one after flatten"},
     "nn.functional.scaled_dot_product_attention": {
         r"must be \(B, H, T, D\)": "heads have an axis of their own",
         "another stream": "dropout draws its mask from another stream"},
