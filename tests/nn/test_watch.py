@@ -4,8 +4,9 @@ import pytest
 import tinytensor as tt
 from models import GPT, T5, BERTForPreTraining, GPTConfig, T5Config
 from models.bert import BERTConfig
-from nn import Attention, FeedForward
+from nn import Attention, FeedForward, init
 from nn.compression import prune, shrink
+from nn.rotary import Rotary
 from nn.watch import probabilities, silenced, watch
 from tests.helpers import assert_close
 
@@ -79,6 +80,21 @@ def test_probabilities_are_those_that_the_layer_mixed_its_values_by(name):
     assert len(seen) == len(mixed) >= 2
     for ours, right in zip(seen, mixed):
         assert_close(ours, right, 1e-5)
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_heads_that_share_keys_and_queries_that_are_turned_are_seen_as_they_look(crossed):
+    layer = Attention(16, 4, kv_heads=2, rotary=None if crossed else Rotary(4), causal=not crossed,
+                      memory_width=16 if crossed else None, weight_init=init.normal(0.5))  # fmt: skip
+    x = tt.Tensor(np.random.default_rng(0).standard_normal((2, 5, 16), np.float32))
+    seen = []
+    with tt.no_grad(), watch([layer], lambda *call: seen.append(call)):
+        y = layer(x, memory=x) if crossed else layer(x)
+        p = probabilities(layer, seen[0][1])
+        v = np.repeat(layer.keys_values(x)[1].numpy(), 2, axis=1)
+        mixed = np.swapaxes(p @ v, 1, 2).reshape(2, 5, 16)
+        assert_close(layer.out(tt.Tensor(mixed)).numpy(), y.numpy(), 1e-5)
+    assert p.shape == (2, 4, 5, 5) and abs(p[:, 0] - p[:, 1]).max() > 0.01
 
 
 def test_a_silenced_head_is_one_whose_output_weights_are_zero():
