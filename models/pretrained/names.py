@@ -78,7 +78,7 @@ class Names:
             else:
                 outside.append(name)
         if outside:
-            warnings.warn(f"the checkpoint's {', '.join(sorted(outside))} are no part of the model, and passed over",
+            warnings.warn(f"in the checkpoint, but no part of the model, and passed over: {', '.join(sorted(outside))}",
                           stacklevel=2)
         return found
 
@@ -122,7 +122,7 @@ class Names:
         """Refuses what a file has besides. parts: the model's; those that are but shared arrays it always has."""
         always = {_top(copy) for copy in shared} - {_top(ours) for ours in self.table if f"{ours}.weight" not in shared}
         copies = {names[0]: (ours, names[1]) for ours, names in shared.items()}
-        for name in files.keys() - used:
+        for name in sorted(files.keys() - used):
             ours = self._ours(name)
             lacks = ours is not None and _top(ours) not in parts | always
             if lacks or self._ignores(name) or any(fnmatchcase(ours or "", one) for one in lost):

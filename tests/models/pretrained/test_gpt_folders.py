@@ -5,12 +5,14 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, GPTConfig
+from models.files import write_safetensors
 from models.pretrained import read_weights
 from models.pretrained.gpt import LAYOUTS, NAMES
 from models.tokenizers import ByteLevelBPE
 from models.tokenizers import load as load_tokenizer
 from tests.helpers import assert_close
 from tests.models.test_gpt import randomized, some_ids
+from train.__main__ import main
 
 SMALL = dict(vocab_size=31, context=12, layers=3, heads=2, width=8)
 CONFIGS = {
@@ -127,6 +129,16 @@ def test_the_tokenizer_travels_along(tmp_path):
     assert load_tokenizer(tmp_path).encode("the hat") == tokenizer.encode("the hat")
     fields = json.loads((tmp_path / "config.json").read_text())
     assert fields["eos_token_id"] == tokenizer.special["<|endoftext|>"].id
+
+
+def test_a_command_names_the_head_that_it_passes_over(tmp_path, capsys):
+    tokenizer = ByteLevelBPE.train("the cat and the hat, the end", 270, special_tokens=["<|endoftext|>"])
+    model = GPT(GPTConfig(vocab_size=270, context=8, layers=1, heads=1, width=4))
+    model.save_pretrained(tmp_path, tokenizer)
+    path = tmp_path / "model.safetensors"
+    write_safetensors(path, read_weights(tmp_path) | {"score.weight": np.ones((2, 4), np.float32)})
+    assert main(["sample", str(tmp_path), "--prompt", "the", "--tokens", "2"]) == 0
+    assert capsys.readouterr().err == "note: in the checkpoint, but no part of the model, and passed over: score.weight\n"
 
 
 @pytest.mark.parametrize(
