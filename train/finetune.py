@@ -85,7 +85,7 @@ class FineTuneReport(Report):
     def evaluated(self, step: int, val_loss: float) -> None:
         self.answers = self.tuned.answers(self.held_out)
         self.scores = self.tuned.task.score(self.held_out, self.answers)
-        self._write(step=step, epoch=step / self.steps_per_epoch, **self.scores)
+        self.write(step=step, epoch=step / self.steps_per_epoch, **self.scores)
         self._show(**{name: f"{value:.3f}" for name, value in self.scores.items()})
         super().evaluated(step, val_loss)
 

@@ -24,6 +24,26 @@ def draw_curves(path: Path, curves: dict[str, list[tuple]], x: str, y: str, titl
     return picture(path, draw, x, y, title)
 
 
+def draw_side_by_side(path: Path, panels: list[tuple[dict[str, list[tuple]], str]], y: str, title: str) -> bool:
+    """Panels of curves, (x, y, error) each, beside one another, with the names of their logarithmic x axes."""
+
+    def draw(axes) -> None:
+        places = axes.figure.add_gridspec(1, len(panels))
+        axes.set_subplotspec(places[0])
+        others = [axes.figure.add_subplot(places[i], ylabel=y) for i in range(1, len(panels))]
+        for panel, (curves, x) in zip([axes, *others], panels):
+            for name, points in curves.items():
+                xs, ys, errors = zip(*points)
+                panel.errorbar(xs, ys, yerr=errors, marker="o", markersize=4, capsize=3, label=name)
+            panel.set_xscale("log", base=2)
+            panel.xaxis.set_major_formatter("{x:,g}")
+            panel.set_xlabel(x)
+            panel.grid(alpha=0.3)
+        axes.figure.suptitle(title)
+
+    return picture(path, draw, panels[0][1], y, "", (10, 4.5))
+
+
 def draw_confusion(path: Path, task: Task, examples: list[dict], answers: list) -> bool:
     """Rows are the truth, columns what the model said; of tasks with labels or tags, and False for the others."""
     found = task.labelled(examples, answers)

@@ -15,7 +15,7 @@ from models.schema import Count
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module
-from train import checkpoint, resume, runs
+from train import checkpoint, resume, runs, watching
 from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus
 from train.flags import add_config_flags, given, typed
 from train.recipes import Recipe
@@ -52,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     add("--tokenizer", metavar="HOW", help=f"{learned} or the path of a tokenizer.json [{usual}]")
     add("--init", metavar="MODEL", type=Path,
         help="begin with the weights and the tokenizer of this run or published folder, and learn new text")
+    add("--tensorboard", action="store_true", help="write events for TensorBoard, too (say so again with --resume)")
+    add("--grad-norms", action="store_true", help="log the norm of each layer's gradient, too")
     known = ", ".join(recipe.record.config.presets)
     add("--preset", metavar="NAME", help=f"start from a known shape: {known}")
     shown = recipe.model | {"vocab_size": "the tokenizer's"}
@@ -63,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
 
 def start(args: argparse.Namespace, recipe: Recipe) -> Job:
     """A new run, or with --resume one that was stopped."""
-    return resume.pretraining(args, recipe, _job) if args.resume else _begin(args, recipe)
+    begin = (lambda *more: resume.pretraining(*more, _job)) if args.resume else _begin
+    return watching.begin(begin, args, recipe) if args.tensorboard or args.grad_norms else begin(args, recipe)
 
 
 def train(job: Job) -> bool:

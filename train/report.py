@@ -1,16 +1,27 @@
-"""What a run tells: a progress bar in the terminal, a line per event in metrics.jsonl, and a picture of the losses."""
+"""What a run tells: a progress bar in the terminal, lines in metrics.jsonl, a picture of the losses, its energy.
+
+Where the machine counts energy its counters are read (train/counters.py). Most clouds hide them; there it is a model:
+5 W for a busy core (a server processor's TDP by its cores is 3.7 to 7), and 3 W for 8 GB of the machine's memory.
+"""
 
 import json
 import math
+import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
 
 from models.files import read_text, replace_file, write_text
+from train import counters
 
 HINT = "for pictures: pip install matplotlib"
+CORE, MEMORY = 5.0, 3 / 8  # watts of a core, of a GB
+GIGABYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if os.name == "posix" else 8.0
+GRAMS_PER_KWH = 475.0  # of CO2e, the world's mean (IEA, of 2018)
+POWERCAP = Path("/sys/class/powercap")
 
 
 class Report:
@@ -28,13 +39,15 @@ class Report:
         self.shown: dict[str, str] = {}
         self.file = None
         self.val_loss = math.nan  # the last one measured
+        self.through = lambda file: file  # what metrics.jsonl is written through; see train/watching.py
 
-    def start(self, step: int) -> None:
+    def start(self, step: int, device: str = "cpu") -> None:
         """Begin at `step`. Lines that a run which was killed had written beyond its checkpoint are taken back."""
+        self.meter = Meter(device)
         lines = read_text(self.path).splitlines() if self.path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
         write_text(self.path, "".join(line + "\n" for line in kept))
-        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  closed in close()
+        self.file = self.through(open(self.path, "a", encoding="utf-8"))  # noqa: SIM115  closed in close()
         shown = "{percentage:3.0f}%|{bar}| {n}/{total} steps [{elapsed}<{remaining}]{postfix}"
         how = dict(unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True, bar_format=shown)
         self.bar = tqdm(total=self.steps, initial=step, **how)
@@ -44,13 +57,14 @@ class Report:
 
     def logged(self, step: int, loss: float, lr: float, norm: float, tokens_per_s: float, peak_bytes: int | None):
         """peak_bytes: the most memory the GPU has given to the run, if it runs on one."""
+        self.meter.read()
         memory = {} if peak_bytes is None else {"peak_bytes": peak_bytes}
-        self._write(step=step, loss=loss, lr=lr, grad_norm=norm, tokens_per_s=round(tokens_per_s, 1), **memory)
+        self.write(step=step, loss=loss, lr=lr, grad_norm=norm, tokens_per_s=round(tokens_per_s, 1), **memory)
         self._show(loss=f"{loss:.3f}", tokens=f"{tokens_per_s:,.0f}/s")
 
     def evaluated(self, step: int, val_loss: float) -> None:
         self.val_loss = val_loss
-        self._write(step=step, val_loss=val_loss)
+        self.write(step=step, val_loss=val_loss)
         self._show(val=f"{val_loss:.3f}")
         if self.bar.disable:  # not a terminal: a line now and then instead of a bar
             print("  ".join([f"step {step}/{self.steps}", *(f"{k} {v}" for k, v in self.shown.items())]), flush=True)
@@ -61,7 +75,7 @@ class Report:
             self.file.close()
             self.file = None
 
-    def _write(self, **values) -> None:
+    def write(self, **values) -> None:
         self.file.write(json.dumps(values) + "\n")
         self.file.flush()
 
@@ -83,6 +97,32 @@ class Report:
                 axes.axhline(self.floor, color="#d94801", linestyle="--", linewidth=1.5, label="entropy of the text")
 
         return picture(path, curves, "step", self.axis, f"{path.parent.name}: training and held-out loss")
+
+
+class Meter:
+    """Counts from the moment it is made."""
+
+    def __init__(self, device: str = "cpu"):
+        self.counters = counters.find(device, POWERCAP) if device == "cuda" or POWERCAP.exists() else []
+        self.began = self._spent()
+
+    def read(self) -> dict:
+        """What was used so far, as metrics.jsonl has it. To be asked often, as counters that are full begin anew."""
+        joules, methods = sum(one.read() for one in self.counters), {one.method for one in self.counters}
+        if counters.RAPL not in methods:
+            joules, methods = joules + self._spent() - self.began, methods | {"a model, right to a factor of 2"}
+        kwh, by = joules / 3.6e6, " and ".join(sorted(methods))
+        return dict(joules=joules, kwh=kwh, co2e_grams=kwh * GRAMS_PER_KWH, energy_by=by)
+
+    def _spent(self) -> float:  # by cores that worked for this process and its ended workers, and by the memory
+        return CORE * sum(os.times()[:4]) + MEMORY * GIGABYTES * time.monotonic()
+
+
+def energy_in_words(used: dict) -> str:
+    """What a meter read, for people."""
+    air = f"{used['co2e_grams']:.3g} g of CO2e at the world's {GRAMS_PER_KWH:g} g per kWh"
+    litres = used["joules"] / (4186 * 80)  # from 20 degrees to the boil
+    return f"{used['kwh']:.3g} kWh ({used['energy_by']}), {air}; it boils {litres:.3g} l of water"
 
 
 def picture(path: Path, draw: Callable, x: str, y: str, title: str, size: tuple[float, float] = (8, 4.5)) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from train import checkpoint
+from train.report import energy_in_words
 from train.trainer import Trainer
 
 
@@ -53,10 +54,12 @@ def _make_folder(out: Path | None, name: str, overwrite: bool) -> Path:
 def train(trainer: Trainer) -> bool:
     """Train to the end and draw the losses; False if the user stopped it before."""
     report = trainer.report
-    report.start(trainer.progress.step)
+    report.start(trainer.progress.step, trainer.config.device)
     try:
         progress = trainer.train()
+        report.write(step=progress.step, **(used := report.meter.read()))
     finally:
         report.close()
     report.draw(trainer.run / "loss.png")
+    print(f"energy: {energy_in_words(used)}")
     return progress.step >= trainer.config.steps

@@ -191,7 +191,7 @@ class Trainer:
 class Loop:
     """What one worker does.
 
-    After a step grad[optimizer.part] is the gradient summed over all workers; what is called `between` may read it.
+    After a step grad[optimizer.part] is the gradient summed over all workers, times `scale`; `between` may read it.
     """
 
     def __init__(self, trainer: Trainer, comm: Communicator):
@@ -233,7 +233,7 @@ class Loop:
 
     def step(self, step: int, lr: float) -> tuple[float, float, int, bool]:
         """One update. Returns (loss, gradient norm before clipping, tokens seen, whether to stop after it)."""
-        trainer, comm, optimizer, scale = self.trainer, self.comm, self.optimizer, self._loss_scale()
+        trainer, comm, optimizer, self.scale = self.trainer, self.comm, self.optimizer, self._loss_scale()
         # Batch, loss, backward: the gradient of this worker's share of the rows is in self.grad.
         loss, tokens, state = self._gradient(step, comm.rank)
         arrived = [parameter.grad is not None for parameter in self.parameters]
@@ -243,10 +243,10 @@ class Loop:
         told = comm.all_reduce(np.array([loss, squared, trainer.stop_asked, *arrived], float)).tolist()
         loss, squared, stop, *arrived = told  # a parameter moves if a gradient of it arrived at any worker
         # Clip, update this worker's part of the parameters.
-        norm = math.sqrt(squared) / scale
+        norm = math.sqrt(squared) / self.scale
         optimizer.steps = step + 1
         if math.isfinite(loss) and math.isfinite(norm):
-            optimizer.update(self.grad, lr, clip_scale(norm, self.config.clip) / scale, [n > 0 for n in arrived])
+            optimizer.update(self.grad, lr, clip_scale(norm, self.config.clip) / self.scale, [n > 0 for n in arrived])
             if trainer.loss_scale:
                 trainer.loss_scale.succeeded()
         elif not (math.isfinite(loss) and trainer.loss_scale and trainer.loss_scale.overflowed()):

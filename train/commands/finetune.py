@@ -22,7 +22,7 @@ import tinytensor as tt
 from models import ELMo, ELMoConfig
 from models.files import write_json
 from models.schema import Count
-from train import checkpoint, finetune, runs
+from train import checkpoint, finetune, runs, watching
 from train.data import toys
 from train.data.stories import tasks as stories_tasks
 from train.finetune import FineTuneConfig
@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="RUN", type=Path, help="the new run's folder [runs/finetune-N]")
     add("--overwrite", action="store_true", help="empty the --out folder if it exists")
     add("--fresh", action="store_true", help="forget the pretraining, to see what it was worth")
+    add("--tensorboard", action="store_true", help="write events for TensorBoard, too (say so again with --resume)")
+    add("--grad-norms", action="store_true", help="log the norm of each layer's gradient, too")
     add_config_flags(parser, "how the model is adapted", FineTuneConfig)
     others = tuple(field.name for field in dataclasses.fields(ELMoConfig) if not field.name.startswith("mix_"))
     add_config_flags(parser, "the mix of an ELMo's layers", ELMoConfig, skip=others)
@@ -58,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    watching.check(args)
     trainer = _resume(args) if args.resume else _begin(args)
+    watching.attach(args, trainer)
     folder, steps, report = trainer.run, trainer.config.steps, trainer.report
     if not runs.train(trainer):
         step = trainer.progress.step

@@ -33,8 +33,9 @@ from train.flags import given, typed
 from train.objectives.labelled import Labelled
 from train.plots import draw_curves
 from train.recipes import OBJECTIVES
-from train.report import HINT, Report
+from train.report import HINT, Meter, Report
 from train.resume import load_settings
+from train.tables import Markdown, markdown
 from train.tasks import TASKS
 from train.tasks.examples import examples_of
 from train.trainer import TrainConfig, Trainer, evaluate, evaluate_on_all_cores
@@ -208,6 +209,8 @@ class Measured:
     bytes: int
     milliseconds: float
     tokens_per_s: float
+    joules: float  # per 1,000 tokens
+    energy_by: str
 
 
 def in_unit(unit: str, value: float) -> float:
@@ -221,20 +224,21 @@ def measure(source: Source, name: str, model: Model, limit: int | None = None) -
     size = len(safetensors.numpy.save(storage.state(model)))
     objective = source.make_objective(dataclasses.replace(source.config, batch=8))
     batch = objective.evaluation_batch(source.val_data, objective.evaluation_batches(source.val_data, 1)[0])
+    clock, meter = clock_for(model), Meter(source.device)
+    start = clock()
     seconds = time_forward(model, batch)
+    used, share = meter.read(), seconds / max(1e-9, clock() - start)  # one batch's share of all that was timed
     rows, T = batch["ids"].shape[:2]
+    energy = 1000 * used["joules"] * share / (rows * T), used["energy_by"]
     right, loss = math.nan if model.answers_are_numbers else source.accuracy(model, limit), source.loss(model, limit)
     score = in_unit(source.unit, right if source.unit == ACCURACY else loss)
-    return Measured(name, score, loss, right, weight_count(model), size, 1e3 * seconds, rows * T / seconds)
+    speed = 1e3 * seconds, rows * T / seconds
+    return Measured(name, score, loss, right, weight_count(model), size, *speed, *energy)
 
 
 def time_forward(model: Model, batch: dict, seconds: float = 0.5) -> float:
-    """The median time of the model's loss of a batch, without gradients, over about so many seconds.
-
-    On one core it is the CPU's time, which other work on the machine disturbs little; on a GPU it ends when the loss is
-    known.
-    """
-    clock = time.perf_counter if model.parameters()[0].device == "cuda" else time.process_time
+    """The median time of the model's loss of a batch, without gradients, over about so many seconds."""
+    clock = clock_for(model)
     with tt.no_grad(), blas_threads(1):
         model.loss(batch).item()
         times, end = [], time.perf_counter() + seconds
@@ -245,6 +249,11 @@ def time_forward(model: Model, batch: dict, seconds: float = 0.5) -> float:
     return statistics.median(times)
 
 
+def clock_for(model: Model) -> Callable[[], float]:
+    """On one core the CPU's time, which other work disturbs little; on a GPU any, as it ends when a loss is known."""
+    return time.perf_counter if model.parameters()[0].device == "cuda" else time.process_time
+
+
 def weight_count(model: Model) -> int:
     """How many weights there are that are not masked, however few bits they have."""
     integers = {id(m.codes): len(m.codes) * m.columns for m in model.modules() if isinstance(m, Quantized)}
@@ -252,25 +261,18 @@ def weight_count(model: Model) -> int:
     return sum(integers.values()) + sum(p.size if p.mask is None else int(p.mask.sum()) for p in floats)
 
 
-class Markdown(str):
-    """A text that a notebook shows as what it says."""
-
-    _repr_markdown_ = str.__str__
-
-
 def table(lines: list[Measured]) -> Markdown:
     """The comparison as a Markdown table; shares are of the first line."""
     first = lines[0]
-    rows = [("model", "loss", "accuracy", "parameters", "bytes", "share", "ms", "tokens/s", "faster")]
+    rows = [("model", "loss", "accuracy", "parameters", "bytes", "share", "ms", "tokens/s", "faster",
+             f"J/1000 tokens ({first.energy_by})")]  # fmt: skip
     for m in lines:
         right = "-" if math.isnan(m.accuracy) else f"{m.accuracy:.2%}"
         sizes = f"{m.parameters:,}", f"{m.bytes:,}", f"{m.bytes / first.bytes:.3f}"
         speeds = f"{m.milliseconds:.1f}", f"{m.tokens_per_s:,.0f}", f"{first.milliseconds / m.milliseconds:.2f}x"
+        speeds += (f"{m.joules:.3g}",)
         rows.append((m.name, f"{m.loss:.4f}", right, *sizes, *speeds))
-    first_width, *widths = (max(map(len, column)) for column in zip(*rows))
-    text = [[name.ljust(first_width), *map(str.rjust, cells, widths)] for name, *cells in rows]
-    text.insert(1, [":" + "-" * (first_width - 1), *("-" * (width - 1) + ":" for width in widths)])
-    return Markdown("\n".join(f"| {' | '.join(cells)} |" for cells in text))
+    return markdown(rows)
 
 
 def conclude(folder: Path, lines: list[Measured], curves: dict, axis: str, unit: str, title: str) -> None:

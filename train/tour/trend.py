@@ -1,0 +1,193 @@
+"""The lecture's table of growing models, counted anew (Bender et al. 2021, "On the Dangers of Stochastic Parrots").
+
+What that table and the papers print stands here; what is computed does not: parameters are counted from a config of
+ours, built under shapes_only(), or, where the family is none of ours, by the formula of its paper. From them follow
+
+    bytes    parameters x 4 (float32), x 2 (bfloat16), x 1 (int8)
+    FLOPs    6 N D (Kaplan et al. 2020, arXiv:2001.08361): two operations per parameter and token forward, four
+             backward. N counts what a token passes through: of a mixture the experts it is sent to, of ALBERT its one
+             layer twelve times, of an encoder-decoder one of the two halves.
+
+D are the tokens read in training, steps x batch x length as the papers say; where they do not there is no figure.
+Published FLOPs are those of Brown et al. 2020 (arXiv:2005.14165, table D.1) and, measured on the machine, of Patterson
+et al. 2021 (arXiv:2104.10350, table 4).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import GPT, T5, GPTConfig, T5Config
+from models.albert import ALBERTConfig, ALBERTForPreTraining
+from models.bert import PRESETS as BERTS
+from models.bert import BERTConfig, BERTForPreTraining
+from models.config import Config
+from models.contract import Writer
+from models.distilbert import DistilBERTConfig, DistilBERTForPreTraining
+from models.roberta import RoBERTaConfig, RoBERTaForPreTraining
+from nn import Embedding, Module, shapes_only
+from train.report import picture
+from train.tables import markdown
+
+
+def count(model: Callable[..., Module], *config) -> int:
+    """The parameters of a model that is never filled."""
+    with shapes_only():
+        return model(*config).parameter_count()
+
+
+def passed(model: type[Module], config: Config) -> float:
+    """N: the parameters that a token passes through, counted as often as it does."""
+    if "groups" in vars(config):  # layers that share
+        config = dataclasses.replace(config, groups=config.layers)
+    return count(model, config) / (2 if Writer in model.__mro__ and model.reads_source else 1)
+
+
+# Families that are none of ours, by the formulas of their papers. Weights and biases, C width, F inner width, L layers.
+
+
+def xlnet(V: int, C: int, F: int, L: int) -> int:
+    """A table, one vector for what is masked, and layers with a fifth projection, of the relative positions."""
+    return V * C + C + L * (5 * C * C + 2 * C * F + F + 10 * C)
+
+
+def ernie_gen(V: int, C: int, F: int, L: int) -> int:
+    """A BERT of 1024 positions and 4 kinds of segments, with the head for masked words."""
+    return (V + 1024 + 4) * C + 2 * C + L * (4 * C * C + 2 * C * F + F + 9 * C) + C * C + 3 * C + V
+
+
+def mixture(C: int, F: int, L: int, inner: int, experts: int, every: int, V: int = 0, routed: int = 0) -> int:
+    """An encoder and a decoder of L layers each, without biases; each `every`-th network is a choice of experts.
+
+    inner: heads x their width.   routed: count only so many experts of each choice, as one token meets them.
+    """
+    chosen = 2 * L // every
+    attention, networks = 3 * L * 4 * C * inner, (2 * L - chosen + chosen * (routed or experts)) * 2 * C * F
+    return V * C + attention + networks + chosen * C * experts + (5 * L + 2) * C
+
+
+GSHARD = dict(C=1024, F=8192, L=18, inner=16 * 128, experts=2048, every=2)
+SWITCH_C = dict(C=2080, F=6144, L=15, inner=32 * 64, experts=2048, every=1, V=32128)
+MEGATRON = GPTConfig(vocab_size=51200, context=1024, layers=72, heads=32, width=3072)
+T_NLG = GPTConfig(vocab_size=50257, context=1024, layers=78, heads=28, width=4256)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model: what is published of it, how to count it, and why the two differ."""
+
+    name: str
+    month: str  # of the first version of its paper
+    published: float | None  # parameters
+    count: Callable[[], int]
+    why: str
+    gigabytes: float | None = None  # of text, in the lecture's table
+    tokens: float | None = None  # read in training
+    passed: Callable[[], float] | None = None  # parameters that one token passes through, if not all, once
+    flops: float | None = None  # published
+    formula: bool = False  # counted by formula, as the family is none of ours
+
+
+BYTES = (" B", " KB", " MB", " GB", " TB")
+
+
+def ours(model: type[Module], config: Config) -> Callable[[], int]:
+    return lambda: count(model, config)
+
+
+ALBERT, T5_11B = (ALBERTForPreTraining, ALBERTConfig.preset("xxlarge")), (T5, T5Config.preset("t5-11b"))
+TREND = (
+    Row("BERT", "2018-10", 3.4e8, ours(BERTForPreTraining, BERTConfig.preset("large")),
+        "340M rounds up; FLOPs: table D.1 takes 250B tokens, more than the paper's steps x batch x length",
+        16, 1e6 * 256 * 512, flops=5.33e20),
+    Row("DistilBERT", "2019-10", 6.6e7, ours(DistilBERTForPreTraining, DistilBERTConfig.preset("base")),
+        "66M is the body; the head for masked words is counted here too", 16),
+    Row("ALBERT", "2019-09", 2.23e8, ours(*ALBERT),
+        "agree with both heads; its one layer is passed twelve times, so N counts it twelve times",
+        16, 125e3 * 4096 * 512, lambda: passed(*ALBERT)),
+    Row("XLNet", "2019-06", 3.4e8, lambda: xlnet(32000, 1024, 4096, 24),
+        "340M is BERT-Large's figure; each layer of its own has a fifth projection, for positions",
+        126, 500e3 * 8192 * 512, formula=True),
+    Row("ERNIE-GEN", "2020-01", 3.4e8, lambda: ernie_gen(30522, 1024, 4096, 24),
+        "BERT-Large's shape, and the same rounding up", 16, formula=True),
+    Row("RoBERTa", "2019-07", 3.55e8, ours(RoBERTaForPreTraining, RoBERTaConfig.preset("large", pooler=False)),
+        "agree to rounding; FLOPs: a batch of 8k is 8192 here, and the tokens are 2000B in table D.1",
+        161, 500e3 * 8192 * 512, flops=4.26e21),
+    Row("Megatron-LM", "2019-09", 8.3e9, ours(GPT, MEGATRON),
+        "agree to rounding; the vocabulary is filled up to 51,200 so that eight GPUs can share it",
+        174, 300e3 * 512 * 1024),
+    Row("T5-11B", "2019-10", 1.1e10, ours(*T5_11B),
+        "11B rounds down; FLOPs: a token passes the encoder or the decoder, so half of N",
+        745, 1e6 * 2048 * 512, lambda: passed(*T5_11B), 3.30e22),
+    Row("T-NLG", "2020-02", 1.7e10, ours(GPT, T_NLG),
+        "17B rounds down; the vocabulary is not published, GPT-2's is taken", 174, 300e3 * 512 * 1024),
+    Row("GPT-3", "2020-05", 1.75e11, ours(GPT, GPTConfig.preset("gpt3-175b")),
+        "rounds up: the paper's appendix prints 174,600M; FLOPs agree",
+        570, 300e9, flops=3.14e23),
+    Row("GShard", "2020-06", 6e11, lambda: mixture(**GSHARD),
+        "600B is a name: the experts alone are more (Patterson et al. say 619B); tokens are not published",
+        None, None, lambda: mixture(**GSHARD, routed=2) / 2, 1.33e22, formula=True),
+    Row("Switch-C", "2021-01", 1.57e12, lambda: mixture(**SWITCH_C),
+        "agree to rounding; published FLOPs are chips x speed x days, with padding, routing and copies",
+        745, 500e3 * 2**20, lambda: mixture(**SWITCH_C, routed=1) / 2, 8.22e22, formula=True),
+)  # fmt: skip
+SMALL = (
+    Row("word2vec, 200,000 x 768", "2013-01", None, lambda: count(Embedding, 200_000, 768),
+        "one table and nothing else, and yet more than all of BERT-Base"),
+    *(Row(f"BERT-{name.capitalize()}", "2018-10" if name in ("base", "large") else "2019-08", published,
+          ours(BERTForPreTraining, BERTConfig.preset(name)), why)
+      for name, published, why in zip(BERTS, (4.4e6, 11.3e6, 29.1e6, 41.7e6, 110e6, 340e6), (
+          "agree to rounding, with or without heads", "agree with both heads, not without",
+          "agree with both heads", "agree with both heads", "agree to rounding", "340M rounds up"))),
+)  # fmt: skip
+
+
+def table(rows: tuple[Row, ...]) -> str:
+    """Markdown: all that is published beside all that is computed, and a line on each difference."""
+    number = lambda value: "-" if value is None else f"{value:.2e}"
+    lines = [("model", "month", "text", "published", "computed", "apart", "tokens", "6 N D", "published", "float32",
+              "bfloat16", "int8")]  # fmt: skip
+    for row in rows:
+        n = row.count()
+        work = row.tokens and 6 * (row.passed() if row.passed else n) * row.tokens
+        apart = f"{n / row.published - 1:+.1%}" if row.published else "-"
+        text = f"{row.gigabytes} GB" if row.gigabytes else "-"
+        sizes = [in_words(n * width, BYTES) for width in (4, 2, 1)]
+        name, computed = row.name + " *" * row.formula, (f"{n:,}", apart, number(row.tokens), number(work))
+        lines.append((name, row.month, text, number(row.published), *computed, number(row.flops), *sizes))
+    notes = [f"- {row.name}: {row.why}" for row in rows]
+    if any(row.formula for row in rows):
+        notes.append("* counted by the formula of its paper, as the family is not among ours")
+    return "\n".join([markdown(lines), "", *notes])
+
+
+def in_words(n: float, units: tuple[str, ...]) -> str:
+    """A number in the unit, each a thousand of the one before, that leaves one to three digits before the point."""
+    for unit in units[:-1]:
+        if n < 1000:
+            return f"{n:.3g}{unit}"
+        n /= 1000
+    return f"{n:.3g}{units[-1]}"
+
+
+def draw(path: Path) -> bool:
+    """The growth picture: parameters, counted, over the month of publication."""
+    right, left = dict(ha="left", xytext=(7, -3)), dict(ha="right", xytext=(-7, -3))
+    above, below = dict(ha="center", xytext=(0, 7)), dict(ha="center", xytext=(0, -15))
+    places = {"BERT": below, "XLNet": above, "ALBERT": below, "Megatron-LM": left, "Switch-C": left}
+
+    def points(axes) -> None:
+        for row in TREND:
+            year, month = map(int, row.month.split("-"))
+            x, y = year + (month - 0.5) / 12, row.count()
+            axes.plot(x, y, marker="D" if row.formula else "o", color="#d94801" if row.passed else "#08519c")
+            label = f"{row.name} {in_words(y, ('', 'K', 'M', 'B', 'T'))}"
+            axes.annotate(label, (x, y), textcoords="offset points", fontsize=9, **places.get(row.name, right))
+        axes.set(yscale="log", xlim=(2018.5, 2021.3), xticks=range(2019, 2022), ylim=(3e7, 5e12))
+        for colour, marker, label in (("#08519c", "o", "each token passes all parameters once"),
+                                      ("#d94801", "o", "some of them, or one layer many times"),
+                                      ("#666666", "D", "counted by formula")):  # fmt: skip
+            axes.plot([], [], marker, color=colour, label=label)
+
+    return picture(path, points, "year of publication", "parameters", "Language models grow: parameters counted")
