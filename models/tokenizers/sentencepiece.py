@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from models.files import read_bytes
+from models.tokenizers.base import Special
 
 MARK = "\u2581"  # leads a word: SentencePiece writes spaces this way
 NMT = dict.fromkeys([*range(1, 9), 0xB, *range(0xE, 0x20), 0x7F, 0x8F, 0x9F], "") | dict.fromkeys(
@@ -166,6 +167,11 @@ class SentencePieceModel:
         if self.byte_fallback and sum(kind == BYTE for _, _, kind in self.pieces) != 256:
             raise ValueError("it falls back to bytes, but has not a piece for each")
         (self.unk_id,) = unknown
+
+    @property
+    def special(self) -> dict[str, Special]:
+        """The pieces that are no part of a text."""
+        return {piece: Special(i) for i, (piece, _, kind) in enumerate(self.pieces) if kind in (UNKNOWN, CONTROL)}
 
     @property
     def plain(self) -> bool:

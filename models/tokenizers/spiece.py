@@ -23,8 +23,7 @@ from models.files import read_bytes
 from models.schema import checked
 from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read, read_own, write_own
 from models.tokenizers.methods import WordCache
-from models.tokenizers.older import read_beside
-from models.tokenizers.pipeline.file import Padding, Published, Steps, Truncation
+from models.tokenizers.pipeline.file import Padding, Truncation
 from models.tokenizers.pipeline.models import UNKNOWN_PENALTY, likeliest, piece_table
 from models.tokenizers.sentencepiece import (
     BYTE,
@@ -35,10 +34,9 @@ from models.tokenizers.sentencepiece import (
     UNUSED,
     USER_DEFINED,
     Charsmap,
-    SentencePieceModel,
     parsed,
 )
-from models.tokenizers.unigram import T5_FRAME, sentinel_names
+from models.tokenizers.unigram import T5_FRAME, added_to
 
 ALBERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP]"], [0, 0, 0, 1, 1])
 
@@ -68,7 +66,7 @@ class SentencePiece(Tokenizer):
         self.tokens = [by_id.get(i) for i in range(max(by_id) + 1)]
         ids = {wanted: {piece: i for i, (piece, _, kind) in enumerate(self.rules.pieces) if kind == wanted}
                for wanted in (NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE)}  # fmt: skip
-        special, self.control = special_of(self.rules) | added, set(ids[CONTROL].values())
+        special, self.control = self.rules.special | added, set(ids[CONTROL].values())
         frame = T5_FRAME if "</s>" in special and "<s>" not in special else None
         frame = ALBERT_FRAME if {"[CLS]", "[SEP]"} <= special.keys() else frame
         super().__init__(special, frame, next((one for one in ("<pad>", "[PAD]") if one in special), None))
@@ -83,8 +81,9 @@ class SentencePiece(Tokenizer):
         self.scores, self.mark = scores, MARK if self.rules.escape else " "
         self.table = piece_table([(piece, np.float32(score), self.ids[piece]) for piece, score in scores.items()
                                   if piece not in self.unused])  # fmt: skip
-        longest_first = sorted(ids[USER_DEFINED], key=len, reverse=True)
+        self.symbols, longest_first = ids[USER_DEFINED], sorted(ids[USER_DEFINED], key=len, reverse=True)
         self.symbol = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self.letters = re.compile(f"{self.symbol.pattern}|.", re.DOTALL)
         self.cache = WordCache(self.merge)
         self.word = re.compile(f"{self.mark}*[^{self.mark}]+|{self.mark}+")
         if self.rules.kind == "unigram" or any(re.search(f"[^{self.mark}]{self.mark}", piece) for piece in self.ids):
@@ -171,11 +170,8 @@ class SentencePiece(Tokenizer):
 
         A heap holds the pairs that could be joined. One is out of date if its halves are no longer what they were.
         """
-        parts, fixed = [], set()
-        while (at := sum(map(len, parts))) < len(word):
-            symbol = self.symbol.match(word, at)
-            fixed |= {len(parts)} if symbol else set()
-            parts.append(symbol[0] if symbol else word[at])
+        parts = self.letters.findall(word)
+        fixed = {n for n, part in enumerate(parts) if part in self.symbols}
         after, before = [*range(1, len(parts)), None], [None, *range(len(parts) - 1)]
         heap, made_of = [], {}
 
@@ -208,21 +204,22 @@ class SentencePiece(Tokenizer):
 
     def decode(self, ids: Iterable[int]) -> str:
         """The normalized text. Bytes that make no character are U+FFFD, one each."""
-        rules, text, data, begins = self.rules, "", b"", True
+        rules, texts, data, begins = self.rules, [], b"", True
         for i in self.check_ids(ids):
             if i in self.byte_of:
                 data += bytes([self.byte_of[i]])
                 continue
-            text, data, piece = text + readable(data), b"", self.tokens[i]
-            begins = begins and not text
+            texts.append(readable(data))
+            data, piece = b"", self.tokens[i]
+            begins = begins and not any(texts)
             if i == self.unk_id:
-                text += rules.unk_surface
+                texts.append(rules.unk_surface)
             elif i not in self.control:
                 if begins and (rules.prefix or rules.collapse):
                     begins = rules.collapse or not piece.startswith(MARK)
                     piece = piece.removeprefix(MARK)
-                text += piece.replace(MARK, " ")
-        return text + readable(data)
+                texts.append(piece.replace(MARK, " "))
+        return "".join([*texts, readable(data)])
 
     # ---- files
 
@@ -237,13 +234,8 @@ class SentencePiece(Tokenizer):
         """Reads a model's file, with those beside it (older.py), or what `save` has written."""
         path = file_to_read(path, "tokenizer.model", "spiece.model")
         if path.suffix == ".model":
-            data, beside = read_bytes(path), read_beside(path)
-            rules = parsed(data, path)
-            pieces = [piece for piece, _, _ in rules.pieces]
-            sentinels = sentinel_names(beside.option("extra_ids", int, 0))
-            special = special_of(rules) | {name: Special(len(pieces) + i) for i, name in enumerate(sentinels)}
-            special |= beside.added({piece: i for i, piece in enumerate(pieces)}, special)
-            saved = beside.finish(Published(path, Steps(), None, special))
+            data = read_bytes(path)
+            saved = added_to(parsed(data, path), path)
         else:
             saved = checked(Saved, read_own(path, "SentencePiece"), path)
             try:
@@ -253,11 +245,6 @@ class SentencePiece(Tokenizer):
         tokenizer = cls(data, saved.added, path)
         tokenizer.truncation, tokenizer.padding, tokenizer.longest = saved.truncation, saved.padding, saved.longest
         return tokenizer
-
-
-def special_of(rules: SentencePieceModel) -> dict[str, Special]:
-    """The pieces that are no part of a text."""
-    return {piece: Special(i) for i, (piece, _, kind) in enumerate(rules.pieces) if kind in (UNKNOWN, CONTROL)}
 
 
 def readable(data: bytes) -> str:

@@ -220,22 +220,26 @@ class Unigram(Tokenizer):
         model = sentencepiece.read(path)
         if not model.plain:
             raise ValueError(f"{path} is not a plain unigram model; open it with models.tokenizers.load")
-        special = {piece: Special(i) for i, (piece, _, kind) in enumerate(model.pieces)
-                   if kind in (sentencepiece.UNKNOWN, sentencepiece.CONTROL)}
-        beside = read_beside(path)
-        if extra_ids is None:
-            extra_ids = beside.option("extra_ids", int, 100 if set(special) == set(T5_TOKENS) else 0)
+        file = added_to(model, path, extra_ids)
         pieces = [("" if kind == sentencepiece.UNUSED else piece, score) for piece, score, kind in model.pieces]
-        sentinels = {name: Special(len(pieces) + i) for i, name in enumerate(sentinel_names(extra_ids))}
-        pieces += [(name, 0.0) for name in sentinels]
+        behind = (name for name, one in file.added.items() if one.id >= len(model.pieces))
+        pieces += [(name, 0.0) for name in behind if name.startswith("<extra_id_")]
         steps = [{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(model.charsmap).decode()}]
         steps = (steps if model.charsmap else []) + SQUEEZE * model.collapse
-        special |= sentinels
-        special |= beside.added({piece: i for i, (piece, _) in enumerate(pieces)}, special)
-        file = beside.finish(Published(path, Steps(), Segmenter(model.unk_id, pieces), special))
-        tokenizer = cls(pieces, special, model.pieces[model.unk_id][0], steps, model.prefix, model.collapse)
+        tokenizer = cls(pieces, file.added, model.pieces[model.unk_id][0], steps, model.prefix, model.collapse)
         tokenizer.truncation, tokenizer.padding, tokenizer.longest = file.truncation, file.padding, file.longest
         return tokenizer
+
+
+def added_to(model: sentencepiece.SentencePieceModel, path: Path, extra_ids: int | None = None) -> Published:
+    """What stands beside a model's file, and the tokens that it adds: special pieces, sentinels, and others."""
+    beside, special = read_beside(path), model.special
+    if extra_ids is None:
+        usual = 100 if model.plain and set(special) == set(T5_TOKENS) else 0
+        extra_ids = beside.option("extra_ids", int, usual)
+    special |= {name: Special(len(model.pieces) + i) for i, name in enumerate(sentinel_names(extra_ids))}
+    ids = {piece: i for i, (piece, _, _) in enumerate(model.pieces)} | {name: one.id for name, one in special.items()}
+    return beside.finish(Published(path, Steps(), Segmenter(None, []), special | beside.added(ids, special)))
 
 
 def sentinel_names(count: int) -> list[str]:
