@@ -42,7 +42,7 @@ VISIBLE = sorted(BYTE_OF, key=BYTE_OF.get)
 def places(pattern: regex.Pattern, text: str) -> Iterator[tuple[int, int]]:
     """(start, end) of each match; no empty one where the last one ended."""
     done = None
-    for match in matches(pattern, NEWER.sub(NEITHER, text)):
+    for match in matches(pattern, text if text.isascii() else NEWER.sub(NEITHER, text)):
         start, end = match.span()
         if start < end or end != done:
             yield start, end

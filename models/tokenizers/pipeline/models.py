@@ -205,16 +205,18 @@ class Unigram:
         return min((score for _, score in self.pieces), default=math.inf) - UNKNOWN_PENALTY
 
     def tokens(self, word: str) -> list[Token]:
-        start, joined = 0, []
+        found, start = [], 0
         for i, end in likeliest(word, self.table, self.unknown_score, self.unk_id):
             if i is None:
                 unknown_id({}, "unk_id")
-            if joined and i == self.unk_id == joined[-1][0]:  # a run of unknown characters is one piece
-                joined[-1] = (i, joined[-1][1], end)
+            if found and i == self.unk_id == found[-1][0]:  # a run of unknown characters is one piece
+                found[-1] = (i, found[-1][1], end)
             else:
-                joined.append((i, start, end))
+                found.append((i, start, end))
             start = end
-        return [(one, start, end) for i, start, end in joined for one in self.spelt(i, word[start:end])]
+        if not any(i == self.unk_id for i, _, _ in found):
+            return found
+        return [(one, start, end) for i, start, end in found for one in self.spelt(i, word[start:end])]
 
     def spelt(self, i: int, text: str) -> list[int]:
         """The id of a piece; of an unknown one those of its bytes, if they may stand for it and are all there."""

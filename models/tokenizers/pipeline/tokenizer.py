@@ -6,7 +6,6 @@ is normalized, cut into words, and each word becomes tokens. Words are remembere
 Where the file is GPT-2's, BERT's or another that a scheme of our own follows faster, `load` gives that scheme instead.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from models.tokenizers.split import VISIBLE
 
 SQUEEZE = [normalizers.Replace(Regex(" {2,}"), one) for one in (" ", "▁")]
 STRIP = [(normalizers.Strip(left, True),) for left in (False, True)]
+SPACE_IN_GRAPHEME = regex.compile(r"\p{GCB=Prepend}|\s[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]")
 WORD_BY_WORD = (normalizers.NFC, normalizers.NFD, normalizers.NFKC, normalizers.NFKD, normalizers.Lowercase,
                 normalizers.StripAccents, normalizers.Nmt, normalizers.Precompiled)
 
@@ -53,30 +53,45 @@ class Pipeline(Tokenizer):
                              f"set its normalized to false")
         plain = model.without(set(self.special))
         self.known = {False: WordCache(plain.tokens), True: WordCache(model.tokens)}
-        self.whole = {special: WordCache(partial(self._ids_of, special=special)) for special in (False, True)}
-        self.separator, self.odd = separator(steps, self._normalize)
+        self.whole = {special: WordCache(partial(self._ids_of_word, special=special)) for special in (False, True)}
+        self.spaces = separators(steps, self._normalize)
+        self.odd = ["▁", *(set(WHITE_SPACE) - set(self.spaces))]
+        replaced = "".join([rule.pattern.String for rule in listed(steps.normalizer)
+                            if isinstance(rule, normalizers.Replace) and isinstance(rule.pattern, String)])
+        self.inert = {one for one in map(chr, range(33, 127)) if one not in replaced and  # what no rule changes
+                      self.spaces and self._normalize(Piece.of(f"a{one}b")).text == f"a{one}b"}
 
     # ---- encoding and decoding
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of a text. With special=True the names of special tokens in the text stand for themselves."""
+        known, whole, ids = self.known[special], self.whole[special], []
+        known.make_room()
         try:
-            if self.normalized or not self.separator or self.odd.search(text):
-                return list(self._ids_of(text, special))
-            ids = []
+            if not self._word_by_word(text):
+                for piece, token in self._words(text, special):
+                    ids += [token.id] if token else [i for i, _, _ in known[piece.text]]
+                return ids
             for start, end, token in find_added(text, self.written, special):
-                words = [] if token else self.separator.split(text[start:end])
-                ids += [token.id] if token else self.whole[special].ids(words)
+                part = text[start:end]
+                for space in self.spaces[1:]:
+                    part = part.replace(space, " ")
+                ids.extend([token.id] if token else whole.ids(part.split(" ")))
             return ids
         except UnicodeEncodeError:
             raise no_text(text) from None
 
-    def _ids_of(self, text: str, special: bool) -> list[int]:
-        known, ids = self.known[special], []
-        known.make_room()
-        for piece, token in self._words(text, special):
-            ids += [token.id] if token else [i for i, _, _ in known[piece.text]]
-        return ids
+    def _word_by_word(self, text: str) -> bool:
+        """Whether the words between white space can be encoded one by one, and so remembered as they are written."""
+        if self.normalized or not self.spaces or any(one in text for one in self.odd):
+            return False
+        return text.isascii() or not SPACE_IN_GRAPHEME.search(text)
+
+    def _ids_of_word(self, word: str, special: bool) -> list[int]:
+        known = self.known[special]
+        if word and self.inert.issuperset(word):
+            return [i for i, _, _ in known.encode_word("▁" + word)]
+        return [i for part in self._cut(self._normalize(Piece.of(word))) for i, _, _ in known[part.text]]
 
     def encode_with_offsets(self, text: str, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
         """The ids, and for each the (start, end) of the characters of the text that it came from."""
@@ -135,8 +150,8 @@ class Pipeline(Tokenizer):
         return file.finish(cls(file.model, file.steps, file.added, file.pad_token()))
 
 
-def separator(steps: Steps, normalize: Callable[[Piece], Piece]) -> tuple[re.Pattern | None, regex.Pattern | None]:
-    """What parts words of which each can be encoded by itself (None where they can't), and what a text must not hold.
+def separators(steps: Steps, normalize: Callable[[Piece], Piece]) -> list[str]:
+    """What parts words of which each can be encoded by itself, " " first; nothing where they can't.
 
     So it is with SentencePiece's vocabularies, as T5's: white space is squeezed, and a mark leads every word.
     """
@@ -147,8 +162,4 @@ def separator(steps: Steps, normalize: Callable[[Piece], Piece]) -> tuple[re.Pat
     plain = all(isinstance(rule, WORD_BY_WORD) or (isinstance(rule, normalizers.Replace) and " " not in rule.content and
                 isinstance(rule.pattern, String) and not set(rule.pattern.String) & set(WHITE_SPACE)) for rule in rules)
     spaces = [one for one in " \t\n\r" if normalize(Piece.of(f"a{one}b")).text == "a b"]
-    if not (squeezed and plain and cuts[-1:] == (Metaspace(),) and len(cuts) < 3 and " " in spaces):
-        return None, None
-    others = "".join({*WHITE_SPACE} - {*spaces})
-    return re.compile(f"[{''.join(spaces)}]+"), regex.compile(  # a space may be part of a grapheme
-        rf"[▁\p{{GCB=Prepend}}{others}]|\s[\p{{GCB=Extend}}\p{{GCB=SpacingMark}}\p{{GCB=ZWJ}}]")
+    return spaces if squeezed and plain and cuts[-1:] == (Metaspace(),) and len(cuts) < 3 and " " in spaces else []
