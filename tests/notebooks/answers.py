@@ -11,6 +11,7 @@ SMALL = {
     "5-elmo": "steps = 15",
     "6-t5": "steps = 25",
     "7-compression": "steps = 30",
+    "8-tour": "steps, seconds = 10, 0.5",
 }
 
 ANSWERS = {
@@ -134,5 +135,20 @@ weights = np.random.default_rng(0).standard_normal(1000)
 step = abs(weights).max() / 7
 assert abs(rounded(weights, 4) - weights).max() <= step / 2 + 1e-12 and len(np.unique(rounded(weights, 4))) <= 15
 assert [line.parameters for line in lines][1] < lines[0].parameters and lines[4].bytes < 0.4 * lines[0].bytes
+''',
+    "8-tour": '''
+from train.tour import carbon
+
+def training_days(parameters, tokens, gpus, tflops):
+    return 6 * parameters * tokens / (gpus * tflops * 1e12) / 86400
+
+def grams(kwh, grid):
+    return kwh * carbon.GRIDS[grid]
+
+assert abs(training_days(1e9, 86400e9, 6, 1000) - 1000) < 1e-9
+gpt3 = carbon.Training(6 * 175e9 * 300e9, 1024, 105, 400, 1.1, carbon.GRIDS["germany"])
+assert abs(training_days(175e9, 300e9, 1024, 105) - gpt3.days) < 1e-9
+assert grams(2, "france") < grams(2, "poland") == 2 * carbon.grams_per_kwh("poland")
+assert Path("runs/paradox-1/paradox.md").exists()
 ''',
 }
