@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.optim import SHAPES, Schedule
+from train.trainer import TrainConfig
 
 
 def test_warm_up_rises_in_equal_parts_and_reaches_the_full_rate():
@@ -77,6 +78,16 @@ def test_options_that_a_shape_does_not_have_are_refused():
         Schedule(1.0, 10, power=2.0)
     with pytest.raises(ValueError, match="cycles 2 must be at least 1, and constant does not fall"):
         Schedule(1.0, 10, shape="constant", cycles=2)
+
+
+def test_power_and_cycles_are_settings_of_training():
+    shape = dict(schedule="polynomial", power=2.0, cycles=2)
+    rate = TrainConfig(steps=104, warmup=4, lr=1.0, min_lr=0.0, **shape).learning_rates()
+    assert [rate(step) for step in (4, 29, 54, 79, 104)] == pytest.approx([1.0, 0.25, 1.0, 0.25, 0.0])
+    with pytest.raises(ValueError, match="cycles"):
+        TrainConfig(cycles=0)
+    with pytest.raises(ValueError, match="power"):
+        TrainConfig(schedule="polynomial", power=0.0)
 
 
 def test_an_unknown_shape_is_named_with_the_known_ones():
