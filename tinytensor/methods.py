@@ -29,20 +29,12 @@ Tensor.__iter__ = lambda a: (a[i] for i in range(len(a)))
 
 
 def without_gradient(operate):
-    """An operator of Python's as a method of Tensors: comparisons, and the logic of booleans and integers."""
-
-    def method(a: Tensor, b) -> Tensor:
-        return Tensor(operate(a.data, plain(b) if is_number(b) else beside(a.data, raw(b))))
-
-    return method
+    """One of Python's operators for a Tensor and what is compared or joined with it."""
+    return lambda a, b: Tensor(operate(a.data, plain(b) if is_number(b) else beside(a.data, raw(b))))
 
 
-Tensor.__eq__ = without_gradient(operator.eq)
-Tensor.__ne__ = without_gradient(operator.ne)
-Tensor.__lt__ = without_gradient(operator.lt)
-Tensor.__le__ = without_gradient(operator.le)
-Tensor.__gt__ = without_gradient(operator.gt)
-Tensor.__ge__ = without_gradient(operator.ge)
+for operate in (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge):
+    setattr(Tensor, f"__{operate.__name__}__", without_gradient(operate))
 Tensor.__and__ = Tensor.__rand__ = without_gradient(operator.and_)
 Tensor.__or__ = Tensor.__ror__ = without_gradient(operator.or_)
 Tensor.__xor__ = Tensor.__rxor__ = without_gradient(operator.xor)

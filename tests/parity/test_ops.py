@@ -199,7 +199,7 @@ REFUSED = {
         "float64 and float16 do not mix": "nothing changes its type unseen"},
     "clamp": {"do not mix": "nothing changes its type unseen"},
     "constant_pad_nd": {"must not be negative": "indexing cuts elements off"},
-    "gather": {"must have as many axes": "PyTorch passes over other shapes where there is nothing to take"},
+    "gather": {"with axes as those": "PyTorch passes over other shapes where there is nothing to take"},
     "logsumexp": {"nothing to add up": "a sum of nothing has no logarithm; PyTorch's is -inf"},
     "nn.functional.pad": {"must not be negative": "indexing cuts elements off"},
     "nn.functional.scaled_dot_product_attention": {

@@ -19,7 +19,7 @@ FRACTIONS = {
     "times": lambda a: a * 0.5, "by a number": lambda a: a / 2, "a number by": lambda a: 2 / a,
     "halves": lambda a: a / a, "root": lambda a: a**0.5, "power of a number": lambda a: 2.5**a,
     "the larger": lambda a: ops.maximum(a, 0.5),
-    "where": lambda a: ops.where(a > 1, a, 0.5), "clip": lambda a: a.clip(0.5, 1.5),
+    "where": lambda a: ops.where(a > 1, a, 0.5), "clip": lambda a: a.clip(0.5, 2),
     "pad": lambda a: ops.pad(a, [(1, 1), (0, 0)], 0.5),
     "list": lambda a: a * [0.5, 1.0, 2.0], "beside float32": lambda a: a * Tensor([0.5, 1.0, 2.0]),
     "matmul": lambda a: a @ Tensor([0.5, 1.0, 2.0]),
@@ -73,6 +73,8 @@ def test_large_numbers_meet_floats_and_are_refused_where_they_do_not_fit():
     for op in (lambda a: a + 10**20, lambda a: 10**20 - a, lambda a: ops.maximum(10**20, a), lambda a: a * -(10**20)):
         with pytest.raises(ValueError, match="100000000000000000000 does not fit into int64"):
             op(Tensor([1]))
+    with pytest.raises(ValueError, match="clip: -1 does not fit into uint8"):
+        Tensor(np.array([1], np.uint8)).clip(-1, 5)
     with pytest.raises(ValueError, match="int64 and uint64 do not mix"):
         Tensor([1]) + Tensor(np.array([1], np.uint64))
 

@@ -22,6 +22,8 @@ from tinytensor.ops.softmax import count_targets, linear_cross_entropy, log_soft
 from tinytensor.ops.sorting import argmax, argmin, argsort, gather, sort, take_along_axis, topk
 from tinytensor.ops.totals import all, any, cumsum, prod, std
 
+OUR_WORDS = {"dim": "axis", "dims": "axis", "keepdim": "keepdims"}
+
 
 def _explained(op):
     """The op; called with PyTorch's word for one of its arguments, it says ours."""
@@ -31,9 +33,8 @@ def _explained(op):
         try:
             return op(*args, **options)
         except TypeError:
-            for theirs, ours in (("dim", "axis"), ("dims", "axis"), ("keepdim", "keepdims")):
-                if theirs in options:
-                    raise TypeError(f"{op.__name__}: {theirs!r} is called {ours!r} here, as in NumPy") from None
+            for theirs in OUR_WORDS.keys() & options:
+                raise TypeError(f"{op.__name__}: {theirs!r} is called {OUR_WORDS[theirs]!r} here") from None
             raise
 
     return call

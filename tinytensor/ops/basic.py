@@ -41,10 +41,7 @@ def floats(a: Tensor):
 
 
 def operands(name: str, a, b, fractions: bool = False):
-    """The raw arrays of two operands, checked: one device, one float dtype, shapes that broadcast.
-
-    fractions: the op makes fractions even of integers, which become float32.
-    """
+    """The raw arrays of two operands, checked: one device, one float dtype (fractions: always one), fitting shapes."""
     x, y = alike(name, a, b)
     if fractions and x.dtype.kind in "iub":
         x, y = x.astype(np.float32), y.astype(np.float32)
@@ -71,13 +68,9 @@ def check_alike(name: str, a, b) -> None:
     if type(a) is not type(b) and backend.device_of(a) != backend.device_of(b):
         there = backend.device_of(a), backend.device_of(b)
         raise ValueError(f"{name}: one operand is on {there[0]}, the other on {there[1]}; move one with .to(device)")
-    if a.dtype is not b.dtype and a.dtype != b.dtype and _makes_floats(a.dtype, b.dtype):
+    if a.dtype is not b.dtype and a.dtype != b.dtype and (  # int64 and uint64 would make float64
+            is_float(a.dtype) or is_float(b.dtype) or is_float(np.result_type(a.dtype, b.dtype))):
         raise ValueError(f"{name}: {a.dtype} and {b.dtype} do not mix; convert one with .astype(dtype)")
-
-
-def _makes_floats(a, b) -> bool:
-    """Whether NumPy would make floats of these two types, as it does of int64 and uint64 too."""
-    return is_float(a) or is_float(b) or is_float(np.result_type(a, b))
 
 
 def check_fits(name: str, label: str, given: Tensor | None, shape: tuple[int, ...], what: str, other: Tensor) -> None:

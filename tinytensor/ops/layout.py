@@ -33,16 +33,15 @@ def repeat(a: Tensor, *times) -> Tensor:
 
 def tril(a: Tensor, k: int = 0) -> Tensor:
     """The last two axes' lower triangle, up to the k-th diagonal above the main one; 0 elsewhere.   So has dL/da"""
-    return _triangle("tril", a, k)
+    return _triangle(a.xp.tril, a, k)
 
 
 def triu(a: Tensor, k: int = 0) -> Tensor:
     """The last two axes' upper triangle, from the k-th diagonal above the main one on; 0 elsewhere.   So has dL/da"""
-    return _triangle("triu", a, k)
+    return _triangle(a.xp.triu, a, k)
 
 
-def _triangle(name: str, a: Tensor, k: int) -> Tensor:
+def _triangle(cut, a: Tensor, k: int) -> Tensor:
     if a.ndim < 2:
-        raise ValueError(f"{name}: a matrix has a triangle; shape {a.shape} has fewer than two axes")
-    cut = a.xp.tril if name == "tril" else a.xp.triu
-    return record(name, cut(a.data, k), (a,), lambda g: (cut(g, k),))
+        raise ValueError(f"{cut.__name__}: a matrix has a triangle; shape {a.shape} has fewer than two axes")
+    return record(cut.__name__, cut(a.data, k), (a,), lambda g: (cut(g, k),))

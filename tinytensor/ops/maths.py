@@ -96,14 +96,15 @@ def _extreme(name: str, a, b, choose, loses) -> Tensor:
 
 def clip(a: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
     """min(max(a, low), high), low and high numbers or None.   dL/da = dL/dy where low <= a <= high, else 0"""
-    x, xp = a.data, a.xp
-    for bound in (low, high):
-        if bound is not None and not is_number(bound):
-            raise ValueError("clip: low and high are numbers; between tensors, write minimum(maximum(a, low), high)")
-        x = x if bound is None else with_number("clip", a, bound)[0]
     low, high = plain(low), plain(high)
-    y = x if low is None else xp.maximum(x, low)
-    y = y if high is None else xp.minimum(y, high)
+    bounds = [bound for bound in (low, high) if bound is not None]
+    if not all(map(is_number, bounds)):
+        raise ValueError("clip: low and high are numbers; between tensors, write minimum(maximum(a, low), high)")
+    x = y = floats(a) if float in map(type, bounds) else a.data
+    for bound in bounds:
+        with_number("clip", a, bound)  # refuses what does not fit
+    y = y if low is None else a.xp.maximum(y, low)
+    y = y if high is None else a.xp.minimum(y, high)
 
     def backward(g):
         above = True if low is None else x >= low

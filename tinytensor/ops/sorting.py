@@ -3,8 +3,6 @@
 The order itself has no gradient. The values have: what flows into each goes back to the place it came from.
 """
 
-import math
-
 import numpy as np
 
 from tinytensor.backend import as_array, backend_of
@@ -34,22 +32,18 @@ def take_along_axis(a: Tensor, indices, axis: int) -> Tensor:
 
 def argmax(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The place of the largest element along `axis`, in the flattened tensor by default; of the first among equals."""
-    return _place("argmax", a, axis, keepdims)
+    return _place(a.xp.argmax, a, axis, keepdims)
 
 
 def argmin(a: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The place of the smallest element along `axis`, in the flattened tensor by default; of the first among equals."""
-    return _place("argmin", a, axis, keepdims)
+    return _place(a.xp.argmin, a, axis, keepdims)
 
 
-def _place(name: str, a: Tensor, axis: int | None, keepdims: bool) -> Tensor:
-    axes = axes_of(name, a.shape, axis)
-    if math.prod(a.shape[one] for one in axes) == 0:
-        raise ValueError(f"{name}: there is nothing to choose from over axis {axis} of shape {a.shape}")
-    find = a.xp.argmax if name == "argmax" else a.xp.argmin
-    kept = [1 if one in axes else n for one, n in enumerate(a.shape)]
-    places = a.xp.asarray(find(a.data, None if axis is None or not axes else axis)).reshape(kept)
-    return Tensor(places if keepdims else places.squeeze(axes))
+def _place(find, a: Tensor, axis: int | None, keepdims: bool) -> Tensor:
+    if 0 in [a.shape[one] for one in axes_of(find.__name__, a.shape, axis)]:
+        raise ValueError(f"{find.__name__}: there is nothing to choose from over axis {axis} of shape {a.shape}")
+    return Tensor(a.xp.asarray(find(a.data, axis=axis, keepdims=keepdims)))
 
 
 def argsort(a: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
@@ -90,11 +84,10 @@ def gather(a: Tensor, axis: int, indices) -> Tensor:
     dL/da adds dL/dy at the places taken.
     """
     ids, (axis, *_) = as_index(as_array(raw(indices)), a.data), (*axes_of("gather", a.shape, axis), 0)
-    shapes = f"indices {ids.shape} and a {a.shape}"
-    if ids.dtype.kind not in "iu" or ids.ndim != a.ndim:
-        raise ValueError(f"gather: {shapes} must have as many axes, and the indices be integers, not {ids.dtype}")
-    if long := [one for one, (i, n) in enumerate(zip(ids.shape, a.shape)) if i > n and one != axis]:
-        raise ValueError(f"gather: of {shapes}, the indices may be longer along axis {axis} only, not along {long[0]}")
+    fits = len(ids.shape) == a.ndim and all(i <= n or one == axis for one, (i, n) in enumerate(zip(ids.shape, a.shape)))
+    if ids.dtype.kind not in "iu" or not fits:
+        raise ValueError(f"gather: indices must be integers, not {ids.dtype}, with axes as those of a {a.shape}, "
+                         f"longer along axis {axis} only; not of shape {ids.shape}")
     n = a.shape[axis] if a.ndim else 1
     if (wrong := backend_of(a.data).id_outside(ids, n)) is not None:
         raise ValueError(f"gather: index {wrong} is outside the {n} elements along axis {axis} of shape {a.shape}")

@@ -4,6 +4,7 @@ So does PyTorch. In float16 itself a sum of tenths stops growing at 256, and the
 """
 
 import functools
+import inspect
 
 import numpy as np
 
@@ -18,34 +19,24 @@ def in_float32(kernel, written=(0,)):
 
     @functools.wraps(kernel)
     def call(*arguments, out=None, **options):
-        narrow = next(a.dtype for a in (*arguments, *options.values()) if _is_array(a) and a.dtype.itemsize == 2)
-        up = lambda a: a.astype(np.float32) if _is_array(a) and a.dtype == narrow else a
-        down = lambda a: a.astype(narrow) if _is_array(a) and a.dtype == np.float32 else a
+        arrays = [a for a in (*arguments, *options.values()) if isinstance(a, np.ndarray)]
+        narrow = next(a.dtype for a in arrays if a.dtype.itemsize == 2)
+        up = lambda a: a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype == narrow else a
+        down = lambda a: a.astype(narrow) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a
         results = kernel(*map(up, arguments), **{name: up(value) for name, value in options.items()})
         results = tuple(map(down, results)) if isinstance(results, tuple) else down(results)
         if out is not None:
-            for place, index in zip([out] if _is_array(out) else out, written):
+            for place, index in zip([out] if isinstance(out, np.ndarray) else out, written):
                 place[...] = results[index] if isinstance(results, tuple) else results
         return results
 
     return call
 
 
-def _is_array(value) -> bool:
-    return isinstance(value, np.ndarray)
+AS_THEY_ARE = {"adamw", "sgd", "squared_norm", "tune_malloc", "dropout", "dropout_backward", "embedding", "id_outside",
+               "int4_matmul", "int8_matmul", "pack_int4", "unpack_int4"}  # fmt: skip
+WRITTEN = {"attention_backward": (0, 1, 2), "linear_cross_entropy_backward": (1,)}
 
-
-adamw, sgd, squared_norm, tune_malloc = cpu.adamw, cpu.sgd, cpu.squared_norm, cpu.tune_malloc
-dropout, dropout_backward, embedding, id_outside = cpu.dropout, cpu.dropout_backward, cpu.embedding, cpu.id_outside
-int4_matmul, int8_matmul, pack_int4, unpack_int4 = cpu.int4_matmul, cpu.int8_matmul, cpu.pack_int4, cpu.unpack_int4
-
-attention, attention_step = in_float32(cpu.attention), in_float32(cpu.attention_step)
-attention_backward = in_float32(cpu.attention_backward, written=(0, 1, 2))
-cross_entropy, cross_entropy_backward = in_float32(cpu.cross_entropy), in_float32(cpu.cross_entropy_backward)
-embedding_backward, matmul = in_float32(cpu.embedding_backward), in_float32(cpu.matmul)
-gelu, gelu_backward = in_float32(cpu.gelu), in_float32(cpu.gelu_backward)
-linear_cross_entropy = in_float32(cpu.linear_cross_entropy)
-linear_cross_entropy_backward = in_float32(cpu.linear_cross_entropy_backward, written=(1,))
-lstm, lstm_backward = in_float32(cpu.lstm), in_float32(cpu.lstm_backward)
-normalize, normalize_backward = in_float32(cpu.normalize), in_float32(cpu.normalize_backward)
-softmax, softmax_backward = in_float32(cpu.softmax), in_float32(cpu.softmax_backward)
+for _name, _kernel in vars(cpu).items():
+    if inspect.isfunction(_kernel):
+        globals()[_name] = _kernel if _name in AS_THEY_ARE else in_float32(_kernel, WRITTEN.get(_name, (0,)))
