@@ -10,11 +10,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from tqdm import tqdm
 
-from models.files import read_text, replace_file, write_text
+from models.files import parse_json, read_text, replace_file, write_text
+from models.schema import Range, Size, checked
 from train import counters
 
 HINT = "for pictures: pip install matplotlib"
@@ -22,6 +25,15 @@ CORE, MEMORY = 5.0, 3 / 8  # watts of a core, of a GB
 GIGABYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if os.name == "posix" else 8.0
 GRAMS_PER_KWH = 475.0  # of CO2e, the world's mean (IEA, of 2018)
 POWERCAP = Path("/sys/class/powercap")
+
+
+@dataclass
+class Line:
+    """What is drawn of a line of metrics.jsonl."""
+
+    step: Size
+    loss: Annotated[float, Range(high=math.inf)] | None = None
+    val_loss: Annotated[float, Range(high=math.inf)] | None = None
 
 
 class Report:
@@ -44,8 +56,7 @@ class Report:
     def start(self, step: int, device: str = "cpu") -> None:
         """Begin at `step`. Lines that a run which was killed had written beyond its checkpoint are taken back."""
         self.meter = Meter(device)
-        lines = read_text(self.path).splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _step_of(line) <= step]
+        kept = [line for line, said in self.lines() if said.step <= step]
         write_text(self.path, "".join(line + "\n" for line in kept))
         self.file = self.through(open(self.path, "a", encoding="utf-8"))  # noqa: SIM115  closed in close()
         shown = "{percentage:3.0f}%|{bar}| {n}/{total} steps [{elapsed}<{remaining}]{postfix}"
@@ -83,15 +94,27 @@ class Report:
         self.shown |= values
         self.bar.set_postfix_str("  ".join(f"{k} {v}" for k, v in self.shown.items()), refresh=False)
 
+    def lines(self) -> list[tuple[str, Line]]:
+        """(the line, what it says) of all in metrics.jsonl, but for a last one that a kill has cut short."""
+        lines, found = read_text(self.path).splitlines() if self.path.exists() else [], []
+        for number, line in enumerate(lines, 1):
+            where = f"{self.path}, line {number}"
+            try:
+                found.append((line, checked(Line, parse_json(line, where), where, others=True)))
+            except ValueError:
+                if number < len(lines):
+                    raise
+        return found
+
     def draw(self, path: Path) -> bool:
         """Draw both losses over the steps into a PNG; False if matplotlib is not installed."""
-        lines = [json.loads(line) for line in read_text(self.path).splitlines()]
+        lines = [vars(said) for _, said in self.lines()]
         held_out = dict(color="#08519c", linewidth=2, marker="o", markersize=3, label="held out")
         training = dict(color="#9ecae1", linewidth=1, label="training")
 
         def curves(axes) -> None:
             for name, style in (("loss", training), ("val_loss", held_out)):
-                if points := [(line["step"], line[name]) for line in lines if name in line]:
+                if points := [(line["step"], line[name]) for line in lines if line[name] is not None]:
                     axes.plot(*zip(*points), **style)
             if self.floor is not None:
                 axes.axhline(self.floor, color="#d94801", linestyle="--", linewidth=1.5, label="entropy of the text")
@@ -151,11 +174,3 @@ def describe_loss(nats: float, tokens: int, bytes: int) -> str:
 def perplexity(nats: float) -> float:
     """e^nats: among how many equally probable tokens a model with this mean loss might as well guess."""
     return math.exp(nats) if nats < 700 else math.inf
-
-
-def _step_of(line: str) -> float:
-    """The step of a line of metrics; a line cut short by a kill comes after everything."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf
