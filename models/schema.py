@@ -52,6 +52,7 @@ class Range:
 MANY = 100_000_000  # what is counted here never comes to more: tokens of a vocabulary, steps, widths
 Count = Annotated[int, Range(1, MANY)]
 Whole = Annotated[int, Range(0, MANY)]
+Id = Annotated[int, Range(0, 2**22 - 1)]  # of a token: the longest vocabularies that were published have a million
 Few = Annotated[int, Range(1, 10_000)]  # of what takes time or memory each: layers, heads, repetitions
 Size = Annotated[int, Range(0, 2**63 - 1)]  # of files; and any other number that is no count
 Share = Annotated[float, Range(0, 1, below=True)]  # of what is left out
@@ -106,7 +107,9 @@ def check(value: object, kind: object, what: str, others: bool = False):
         raise ValueError(f"{what} must be {should}, not {shown(value)}")
     if within:
         return plain(value)
-    return items.checked(value, plain, inner, what, functools.partial(check, others=others)) if inner else value
+    if not inner or (not value and plain is not tuple):
+        return value  # nothing is in it that could be wrong
+    return items.checked(value, plain, inner, what, functools.partial(check, others=others))
 
 
 def _first_of(value: object, kinds: tuple, what: str, others: bool):

@@ -12,7 +12,7 @@ import numpy as np
 
 from models.files import read_json, read_safetensors, write_json, write_safetensors
 from models.pretrained.torch_files import read_torch
-from models.schema import checked
+from models.schema import checked, shown
 
 SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
 CANDIDATES = (SINGLE, SHARDED, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -55,8 +55,8 @@ def _read_shards(index: Path) -> dict[str, np.ndarray]:
     places = checked(Index, read_json(index, "the index of a model's shards"), index, others=True).weight_map
     arrays = {}
     for file in sorted(set(places.values())):
-        if Path(file).name != file:
-            raise ValueError(f"{index} names the file {file!r}, which is not beside it")
+        if Path(file).name != file or len(file) > 200:
+            raise ValueError(f"{index} names the file {shown(file)}, which is not beside it")
         if not (index.parent / file).exists():
             raise ValueError(f"{index.parent} has no {file}, which {index.name} names; fetch that shard too")
         shard = _read_file(index.parent / file)

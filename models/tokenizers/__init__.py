@@ -47,8 +47,10 @@ def load(path: str | Path) -> Tokenizer | ElmoCharacters:
     if path.name == "vocab.json":
         return follow((read_gpt1 if "</w>" in "".join(read_json(path, "a tokenizer")) else read_gpt2)(path))
     own = read_json(path, "a tokenizer").get("type")
-    by_type = {scheme.__name__: scheme for scheme in (Bytes, Characters, ElmoCharacters, SentencePiece, Words)}
-    return by_type[own].load(path) if own in by_type else follow(read_beside(path).finish(read_published(path)))
+    for scheme in (Bytes, Characters, ElmoCharacters, SentencePiece, Words):
+        if scheme.__name__ == own:
+            return scheme.load(path)
+    return follow(read_beside(path).finish(read_published(path)))
 
 
 def follow(file: Published) -> Tokenizer:

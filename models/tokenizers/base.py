@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from models.files import read_json, write_json
+from models.schema import checked
 
 
 @dataclass
@@ -200,13 +201,16 @@ def file_to_read(path: str | Path, *older: str) -> Path:
     return next((path / name for name in ("tokenizer.json", *older) if (path / name).exists()), path / "tokenizer.json")
 
 
-def read_own(path: str | Path, kind: str) -> dict:
-    """A tokenizer.json of our own small kind, for schemes that have no published layout."""
+def read_own(path: str | Path, kind: str, form: type):
+    """A tokenizer.json of our own small kind, for schemes that have no published layout.
+
+    form: the dataclass that says what it holds beside its type.
+    """
     path = file_to_read(path)
     spec = read_json(path, "a tokenizer")
     if spec.get("type") != kind:
         raise ValueError(f"{path} does not hold a {kind} tokenizer; open it with models.tokenizers.load")
-    return spec
+    return checked(form, {name: value for name, value in spec.items() if name != "type"}, path)
 
 
 def write_own(path: str | Path, kind: str, table: dict) -> None:

@@ -16,10 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from models.files import read_json, read_text, write_text
+from models.files import read_text, write_text
 from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
 from models.tokenizers.methods import WordCache
-from models.tokenizers.older import read_beside, read_merges, write_two_files
+from models.tokenizers.older import read_beside, read_merges, read_vocab, write_two_files
 from models.tokenizers.pairs import count_words, learn_vocabulary, merge_word, ranks_of
 from models.tokenizers.pipeline import decoders, postprocessors, pretokenizers
 from models.tokenizers.pipeline.file import Published, Steps, listed, read_published, write_published
@@ -221,7 +221,7 @@ def read_gpt2(path: Path, special_tokens: dict[str, int] | None = None, pattern:
     vocab.json does not mark special tokens: they are the ones that are neither a byte nor made by a merge, and
     those that the files beside it name.
     """
-    vocab, merges = read_json(path, "a tokenizer"), read_merges(path.with_name("merges.txt"))
+    vocab, merges = read_vocab(path), read_merges(path.with_name("merges.txt"))
     ordinary = {*VISIBLE, *(left + right for left, right in merges), *(left for left, _ in merges)}
     beside, processor = read_beside(path), None
     added = beside.added(vocab, [name for name in vocab if name not in ordinary])

@@ -5,12 +5,21 @@ algorithm to follow. Both directions are one look-up table, so text of any size 
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from models.tokenizers.base import Special, Tokenizer, distinct, file_to_read, read_own, write_own
+from models.tokenizers.base import Special, Tokenizer, distinct, read_own, write_own
+
+
+@dataclass
+class Saved:
+    """What its file holds."""
+
+    characters: str
+    special_tokens: list[str] | None = None
 
 
 class Characters(Tokenizer):
@@ -69,10 +78,8 @@ class Characters(Tokenizer):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        spec = read_own(path, "Characters")
-        if not isinstance(spec.get("characters"), str):
-            raise ValueError(f"{file_to_read(path)} lists no characters; copy it again")
-        return cls(spec["characters"], spec.get("special_tokens", ()))
+        saved = read_own(path, "Characters", Saved)
+        return cls(saved.characters, saved.special_tokens or ())
 
 
 def as_code_points(text: str) -> np.ndarray:

@@ -13,11 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from models.files import read_json
 from models.tokenizers.base import Frame, Special, distinct, file_to_read
 from models.tokenizers.bert_steps import bert_steps, bert_text_of
 from models.tokenizers.bert_text import BertText, BertWords
-from models.tokenizers.older import read_beside, read_merges, write_two_files
+from models.tokenizers.older import read_beside, read_merges, read_vocab, write_two_files
 from models.tokenizers.pairs import first_symbols, learn_vocabulary, merge_word, ranks_of
 from models.tokenizers.pipeline import decoders
 from models.tokenizers.pipeline.file import Published, read_published, write_published
@@ -108,7 +107,7 @@ class ClassicBPE(BertWords):
 
 def read_gpt1(path: Path) -> Published:
     """GPT-1's vocab.json + merges.txt as tokenizer.json would say it; and what the files beside them say."""
-    vocab, beside = read_json(path, "a tokenizer"), read_beside(path)
+    vocab, beside = read_vocab(path), read_beside(path)
     model = BPE(unk_token=beside.name("unk_token", "<unk>"), end_of_word_suffix=END, vocab=vocab,
                 merges=read_merges(path.with_name("merges.txt")))
     text = BertText(beside.option("do_lower_case", bool, True))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.files import read_json, read_text, write_json, write_text
-from models.schema import Whole, check, checked
+from models.schema import Id, check, checked
 from models.tokenizers.base import Special
 from models.tokenizers.pipeline.file import AddedToken, Padding, Published, Truncation
 
@@ -80,9 +80,14 @@ def read_beside(path: Path) -> Beside:
     named = {name: entry for name, entry in (roles | config).items() if name.endswith("_token") and entry
              and not isinstance(entry, bool)}  # add_bos_token says true or false
     for more in (roles | config).get("additional_special_tokens"), config.get("extra_special_tokens"):
-        more = list(more.values()) if isinstance(more, dict) else more or []
+        more = check(list(more.values()) if isinstance(more, dict) else more or [], list, f"{folder}: special tokens")
         named |= {f"additional {name_of(entry)}": entry for entry in more}
-    return Beside(folder, config, named, check(ids, dict[str, Whole], str(folder / "added_tokens.json")))
+    return Beside(folder, config, named, check(ids, dict[str, Id], str(folder / "added_tokens.json")))
+
+
+def read_vocab(path: Path) -> dict[str, int]:
+    """vocab.json: the id of every token."""
+    return check(read_json(path, "a tokenizer"), dict[str, Id], str(path))
 
 
 def read_merges(path: str | Path) -> list[tuple[str, str]]:

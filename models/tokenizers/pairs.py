@@ -15,6 +15,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from models.schema import shown
+
 NEVER = (1 << 30) - 1  # the rank of a pair that no merge joins: the largest int that compares fast
 LONG_WORD = 256  # symbols from which the lists of merge_long beat the scans of merge_word
 EDGE = -1  # stands between two words
@@ -77,8 +79,9 @@ def ranks_of(merges: list[tuple], vocab: dict, show: Callable = str) -> tuple[di
     for rank, (left, right) in enumerate(merges):
         for token in (left, right, left + right):
             if token not in vocab:
-                raise ValueError(f"merge {rank + 1}, {show(left)!r} + {show(right)!r}, names {show(token)!r}, which is "
-                                 f"not in the vocabulary; are the two of one tokenizer?")
+                left, right, token = shown(show(left)), shown(show(right)), shown(show(token))
+                raise ValueError(f"merge {rank + 1}, {left} + {right}, names {token}, which is not in the vocabulary; "
+                                 f"are the two of one tokenizer?")
         rank_of[vocab[left], vocab[right]] = rank
         joined.append(vocab[left + right])
     return rank_of, joined

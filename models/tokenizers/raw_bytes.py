@@ -9,17 +9,24 @@ whose only byte is 256 or 257. All ids are stored plus one, so that 0 can pad se
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from models.schema import Few
 from models.tokenizers.base import Frame, Special, Tokenizer, pad, read_own, write_own
 
 FIRST_BYTE = 3
 EXTRA_IDS = 125
 SENTENCE_START, SENTENCE_END, WORD_START, WORD_END, PADDING = range(256, 261)
 MARKS = {"<S>": [SENTENCE_START], "</S>": [SENTENCE_END]}
+
+
+@dataclass
+class Nothing:
+    """What the file of a Bytes holds beside its type."""
 
 
 class Bytes(Tokenizer):
@@ -59,8 +66,15 @@ class Bytes(Tokenizer):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        read_own(path, "Bytes")
+        read_own(path, "Bytes", Nothing)
         return cls()
+
+
+@dataclass
+class Saved:
+    """What the file of an ElmoCharacters holds."""
+
+    characters: Few = 50
 
 
 class ElmoCharacters:
@@ -110,4 +124,4 @@ class ElmoCharacters:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        return cls(read_own(path, "ElmoCharacters").get("characters", 50))
+        return cls(read_own(path, "ElmoCharacters", Saved).characters)

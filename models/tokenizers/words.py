@@ -8,15 +8,26 @@ it reads by characters. So a word too rare to be predicted still has an id, by w
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from models.schema import Count, Size
 from models.sentences import find_words, words_of_sentences
-from models.tokenizers.base import Special, Tokenizer, file_to_read, read_own, write_own
+from models.tokenizers.base import Special, Tokenizer, read_own, write_own
 
 SPECIAL = ["<S>", "</S>", "<UNK>"]
 START, END, UNKNOWN = range(3)
 CLOSING = set(".,;:!?)’”")
+
+
+@dataclass
+class Saved:
+    """What its file holds."""
+
+    tokens: list[str]
+    counts: list[Size]
+    vocab_size: Count
 
 
 class Words(Tokenizer):
@@ -77,7 +88,4 @@ class Words(Tokenizer):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        spec = read_own(path, "Words")
-        if missing := {"tokens", "counts", "vocab_size"} - spec.keys():
-            raise ValueError(f"{file_to_read(path)} has no {', '.join(sorted(missing))}; copy it again")
-        return cls(spec["tokens"], spec["counts"], spec["vocab_size"])
+        return cls(**vars(read_own(path, "Words", Saved)))

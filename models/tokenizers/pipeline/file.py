@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from models.files import read_json, write_json
-from models.schema import Whole, checked, shown
+from models.schema import Id, Whole, checked, shown
 from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read, tokenizer_file
 from models.tokenizers.pipeline.decoders import DECODERS
 from models.tokenizers.pipeline.models import MODELS, Model, Unigram
@@ -40,7 +40,7 @@ class Padding:
     strategy: Literal["BatchLongest"] | dict[str, Whole] = "BatchLongest"
     direction: Literal["Right", "Left"] = "Right"
     pad_to_multiple_of: Whole | None = None
-    pad_id: Whole = 0
+    pad_id: Id = 0
     pad_type_id: Whole = 0
     pad_token: str = "[PAD]"
 
@@ -54,7 +54,7 @@ class Padding:
 class AddedToken:
     """An entry of added_tokens; see base.Special."""
 
-    id: Whole
+    id: Id
     content: str
     single_word: bool = False
     lstrip: bool = False
@@ -169,7 +169,7 @@ def named_kind(spec: object, known: tuple[type, ...], where: str) -> tuple[type,
     if not isinstance(spec, dict):
         raise ValueError(f"{where} must be a table or null, not {shown(spec)}")
     classes = {cls.__name__: cls for cls in known}
-    if spec.get("type") not in classes:
+    if not isinstance(spec.get("type"), str) or spec["type"] not in classes:
         raise ValueError(f"{where} {shown(spec.get('type'))} is not known; known are {', '.join(classes)}")
     return classes[spec["type"]], {name: value for name, value in spec.items() if name != "type"}
 

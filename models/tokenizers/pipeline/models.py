@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Self
 
-from models.schema import Part, Whole
+from models.schema import Id, Part, Whole, shown
 from models.tokenizers.pairs import merge_word
 from tinytensor import random
 
@@ -35,7 +35,7 @@ class BPE:
     fuse_unk: bool = False
     byte_fallback: bool = False
     ignore_merges: bool = False
-    vocab: dict[str, Whole]
+    vocab: dict[str, Id]
     merges: list[tuple[str, str]]
 
     def __post_init__(self):
@@ -52,8 +52,9 @@ class BPE:
         for rank, (left, right) in enumerate(self.merges):
             for token in (left, right, left + right[cut:]):
                 if token not in self.vocab:
-                    raise ValueError(f"merge {rank + 1}, {left!r} + {right!r}, names {token!r}, which is not in the "
-                                     f"vocabulary; are the two of one tokenizer?")
+                    merge = f"merge {rank + 1}, {shown(left)} + {shown(right)}"
+                    raise ValueError(f"{merge}, names {shown(token)}, which is not in the vocabulary; are the two of "
+                                     f"one tokenizer?")
             rank_of[self.vocab[left], self.vocab[right]] = rank
             joined.append(self.vocab[left + right[cut:]])
         return rank_of, joined
@@ -139,7 +140,7 @@ class WordPiece:
     unk_token: str = "[UNK]"
     continuing_subword_prefix: str = "##"
     max_input_chars_per_word: Whole = 100
-    vocab: dict[str, Whole]
+    vocab: dict[str, Id]
 
     def tokens(self, word: str) -> list[Token]:
         found = longest_pieces(word, self.vocab, self.continuing_subword_prefix, self.max_input_chars_per_word)
@@ -169,7 +170,7 @@ def longest_pieces(word: str, vocab: dict[str, int], prefix: str, most: int) -> 
 class WordLevel:
     """A word is a token, or unk_token."""
 
-    vocab: dict[str, Whole]
+    vocab: dict[str, Id]
     unk_token: str
 
     def tokens(self, word: str) -> list[Token]:
@@ -184,7 +185,7 @@ class WordLevel:
 class Unigram:
     """The likeliest segmentation, by the pieces' log probabilities (unigram.py); byte_fallback as in BPE."""
 
-    unk_id: Whole | None
+    unk_id: Id | None
     pieces: list[tuple[str, float]]
     byte_fallback: bool = False
 

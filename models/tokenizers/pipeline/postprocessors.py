@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from models.schema import Whole
+from models.schema import Id, Whole
 from models.tokenizers.base import Frame
 from models.tokenizers.methods import WHITE_SPACE
 from models.tokenizers.split import VISIBLE
@@ -55,8 +55,8 @@ class ByteLevel:
 class BertProcessing:
     """[CLS] A [SEP] B [SEP], of types 0 0 0 1 1."""
 
-    sep: tuple[str, Whole]
-    cls: tuple[str, Whole]
+    sep: tuple[str, Id]
+    cls: tuple[str, Id]
 
     def frame(self) -> Frame | None:
         return framed(self.cls[0], self.sep[0])
@@ -73,8 +73,8 @@ class BertProcessing:
 class RobertaProcessing:
     """<s> A </s> </s> B </s>, all of type 0; and what ByteLevel does."""
 
-    sep: tuple[str, Whole]
-    cls: tuple[str, Whole]
+    sep: tuple[str, Id]
+    cls: tuple[str, Id]
     trim_offsets: bool = True
     add_prefix_space: bool = True
 
@@ -97,7 +97,7 @@ class Place:
 @dataclass(frozen=True)
 class Named:
     id: str
-    ids: list[Whole]
+    ids: list[Id]
     tokens: list[str]
 
 
@@ -113,7 +113,8 @@ class TemplateProcessing:
     def __post_init__(self):
         for item in [*self.single, *self.pair]:
             (kind, place), = item.items()
-            if kind == "SpecialToken" and (place.id in "AB" or len(self.special_tokens[place.id].ids) != 1):
+            named = self.special_tokens.get(place.id)
+            if kind == "SpecialToken" and (place.id in "AB" or named is None or len(named.ids) != 1):
                 raise ValueError(f"the template's {place.id!r} is not the name of one special token")
 
     def frame(self) -> Frame | None:
