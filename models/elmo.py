@@ -14,14 +14,14 @@ Notable (arXiv:1802.05365; the published code is bilm-tf):
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
 from models.config import Config, option
 from models.contract import Body, Model, StaticBatch
 from models.pretrained.elmo import read_published, write_published
-from models.schema import Count, Few, NotNegative, Range, Share, Whole
+from models.schema import Count, Few, FewOrNone, NotNegative, Share, Whole
 from models.tokenizers import ElmoCharacters
 from nn import LSTM, Dropout, Embedding, Linear, Module, ScalarMix, check_finite, init, shapes_only
 from nn.compression import storage
@@ -55,7 +55,7 @@ class ELMoConfig(Config):
     char_width: Count = option(16, "the length of a character's vector")
     filters: str = option("1x32,2x32,3x64,4x128,5x256,6x512,7x1024", "the convolutions, as WIDTHxCOUNT", "LIST")
     activation: Literal["relu", "tanh"] = option("relu", "of the convolutions: relu or tanh")
-    highways: Annotated[int, Range(0, 10_000)] = option(2, "the highway layers above them")
+    highways: FewOrNone = option(2, "the highway layers above them")
     char_projection: bool = option(True, "a linear layer from the filters' answers to the width")
     characters: Few = option(50, "the longest word in bytes, its two marks included; the rest is cut off")
     cell_clip: NotNegative = option(3.0, "the largest value of a cell (0: no limit)")

@@ -54,6 +54,7 @@ Count = Annotated[int, Range(1, MANY)]
 Whole = Annotated[int, Range(0, MANY)]
 Id = Annotated[int, Range(0, 2**22 - 1)]  # of a token: the longest vocabularies that were published have a million
 Few = Annotated[int, Range(1, 10_000)]  # of what takes time or memory each: layers, heads, repetitions
+FewOrNone = Annotated[int, Range(0, 10_000)]
 Size = Annotated[int, Range(0, 2**63 - 1)]  # of files; and any other number that is no count
 Share = Annotated[float, Range(0, 1, below=True)]  # of what is left out
 Part = Annotated[float, Range(0, 1)]

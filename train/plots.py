@@ -1,11 +1,14 @@
 """Pictures of results: curves, and which label was taken for which. They answer as `picture` does (train/report.py)."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from train.report import picture
 from train.tasks import Task, metrics
+
+MOST, LETTERS = 30, 24  # labels in a picture of confusions, and what is shown of each
 
 
 def draw_curves(path: Path, curves: dict[str, list[tuple]], x: str, y: str, title: str) -> bool:
@@ -45,21 +48,30 @@ def draw_side_by_side(path: Path, panels: list[tuple[dict[str, list[tuple]], str
 
 
 def draw_confusion(path: Path, task: Task, examples: list[dict], answers: list) -> bool:
-    """Rows are the truth, columns what the model said; of tasks with labels or tags, and False for the others."""
+    """Rows are the truth, columns what the model said; of tasks with labels or tags, and False for the others.
+
+    Of many labels only those that are most often taken for others, or others for them: a picture has so much room.
+    """
     found = task.labelled(examples, answers)
     if found is None:
         return False
     labels, truth, said = found
-    table = metrics.confusion(truth, said, labels)
+    wrong = Counter(label for pair in zip(truth, said) if pair[0] != pair[1] for label in pair)
+    chosen = set(sorted(labels, key=lambda label: -wrong[label])[:MOST])
+    kept = [label for label in labels if label in chosen]
+    pairs = [pair for pair in zip(truth, said) if chosen.issuperset(pair)]
+    table = metrics.confusion(*zip(*pairs), kept) if pairs else np.zeros((len(kept), len(kept)), int)
+    names = [label.encode("utf-8", "replace").decode()[:LETTERS] for label in kept]
     share = table / np.maximum(1, table.sum(axis=1, keepdims=True))
 
     def draw(axes) -> None:
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-        axes.set_yticks(range(len(labels)), labels)
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         for i, j in np.ndindex(table.shape):
             axes.text(j, i, table[i, j], ha="center", va="center", color="white" if share[i, j] > 0.5 else "black")
 
-    right, size = np.trace(table) / max(1, table.sum()), max(4.0, 0.7 * len(labels) + 2)
-    title = f"{path.parent.name}: {right:.1%} right"
+    some = f", the {len(kept)} most confused of {len(labels)} labels" if len(kept) < len(labels) else ""
+    title = f"{path.parent.name}: {metrics.accuracy(truth, said):.1%} right{some}"
+    size = max(4.0, 0.7 * len(kept) + 2)
     return picture(path, draw, "the model said", "the truth", title, (size, size))

@@ -157,7 +157,8 @@ def picture(path: Path, draw: Callable, x: str, y: str, title: str, size: tuple[
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     draw(axes)
-    axes.set(xlabel=x, ylabel=y, title=title)
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_title(title, parse_math=False)  # a folder's name may have a $ in it
     if axes.lines:
         axes.grid(alpha=0.3)
         axes.legend()

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from models.files import ordinary, read_json, replace_file, write_json
-from models.schema import Count, Few, NotNegative, Range, checked
+from models.schema import Count, Few, FewOrNone, NotNegative, Range, checked
 
 UNPACKED = 100  # times its size a compressed dataset may take in memory
 
@@ -82,7 +82,7 @@ class Characters:
     filters: list[tuple[Few, Count]]  # (width, how many)
     n_characters: Annotated[int, Range(261, 262)]  # one more where padding is counted
     max_characters_per_token: Few
-    n_highway: Annotated[int, Range(0, 10_000)] | None = None
+    n_highway: FewOrNone | None = None
     activation: Literal["relu", "tanh"] = "relu"
 
 

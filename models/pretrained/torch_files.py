@@ -83,7 +83,7 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is refused: {error}. Weights need nothing but tensors, so this file may be made to "
                          "do harm") from None
     except DAMAGED as error:
-        raise ValueError(f"{path} is truncated or damaged: {error}") from None
+        raise ValueError(f"{path} is truncated or damaged: {str(error)[:200]}") from None
 
 
 def _read_archive(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
@@ -143,7 +143,7 @@ class Reader:
                     raise Refused(f"its pickle has more than {INSTRUCTIONS:,} instructions")
                 self.follow(instruction.name, argument)
         except DAMAGED as error:  # no valid pickle: an empty stack, a number as table
-            raise EOFError(f"its pickle makes no sense ({error})") from None
+            raise EOFError(f"its pickle makes no sense ({str(error)[:100]})") from None
         if len(self.stack) != 1:
             raise EOFError("its pickle is incomplete")
         return self.stack.pop()
@@ -224,7 +224,7 @@ class Reader:
     def named(self, name: str) -> Global:
         module, _, kind = name.partition(" ")
         if name not in FUNCTIONS and not (module in ("torch", "torch.storage") and kind in DTYPES):
-            raise Refused(f"its pickle names {module}.{kind}")
+            raise Refused(f"its pickle names {module[:80]}.{kind[:80]}")
         return Global(name)
 
     def storage(self, found) -> Storage:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from models.files import read_json, write_json
-from models.schema import checked
+from models.schema import Id, checked
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Special:
     single_word: it is found only where no letter touches it.   normalized: in the text as it reads after normalization.
     special: it is a name outside the text; one that is not is a word that is found in every text.
     """
-    id: int
+    id: Id
     lstrip: bool = False
     rstrip: bool = False
     single_word: bool = False

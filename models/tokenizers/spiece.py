@@ -15,12 +15,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 
 from models.files import read_bytes
-from models.schema import checked
+from models.schema import Whole
 from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read, read_own, write_own
 from models.tokenizers.methods import WordCache
 from models.tokenizers.pipeline.file import Padding, Truncation
@@ -45,12 +45,11 @@ ALBERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP
 class Saved:
     """What `save` writes: the model's file in base64, and what stood beside it."""
 
-    type: Literal["SentencePiece"]
     model: str
     added: dict[str, Special] = field(default_factory=dict)
     truncation: Truncation | None = None
     padding: Padding | None = None
-    longest: int | None = None
+    longest: Whole | None = None
 
 
 class SentencePiece(Tokenizer):
@@ -225,9 +224,9 @@ class SentencePiece(Tokenizer):
 
     def save(self, path: str | Path) -> None:
         """Writes tokenizer.json into a folder, or to a path ending in .json."""
-        saved = Saved("SentencePiece", base64.b64encode(self.data).decode(), self.added, self.truncation, self.padding,
-                      self.longest)  # fmt: skip
-        write_own(path, saved.type, asdict(saved))
+        model = base64.b64encode(self.data).decode()
+        saved = Saved(model, self.added, self.truncation, self.padding, self.longest)
+        write_own(path, "SentencePiece", asdict(saved))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -237,7 +236,7 @@ class SentencePiece(Tokenizer):
             data = read_bytes(path)
             saved = added_to(parsed(data, path), path)
         else:
-            saved = checked(Saved, read_own(path, "SentencePiece"), path)
+            saved = read_own(path, "SentencePiece", Saved)
             try:
                 data = base64.b64decode(saved.model, validate=True)
             except ValueError as error:

@@ -19,6 +19,7 @@ from typing import Self
 
 import numpy as np
 
+from models.schema import FewOrNone
 from models.tokenizers import sentencepiece
 from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
 from models.tokenizers.methods import WordCache
@@ -236,7 +237,7 @@ def added_to(model: sentencepiece.SentencePieceModel, path: Path, extra_ids: int
     beside, special = read_beside(path), model.special
     if extra_ids is None:
         usual = 100 if model.plain and set(special) == set(T5_TOKENS) else 0
-        extra_ids = beside.option("extra_ids", int, usual)
+        extra_ids = beside.option("extra_ids", FewOrNone, usual)
     special |= {name: Special(len(model.pieces) + i) for i, name in enumerate(sentinel_names(extra_ids))}
     ids = {piece: i for i, (piece, _, _) in enumerate(model.pieces)} | {name: one.id for name, one in special.items()}
     return beside.finish(Published(path, Steps(), Segmenter(None, []), special | beside.added(ids, special)))

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.contract import Body
 from models.heads import Head
-from models.schema import Few
+from models.schema import Few, shown
 from tinytensor import Tensor
 from train.tasks import metrics
 from train.tasks.task import Row, Task, field, whole_number
@@ -102,7 +102,7 @@ def place_of(example: dict) -> tuple[int, int] | None:
     given = example.get("start") not in (None, "")
     start = whole_number(example, "start", Answer.kind) if given else context.find(answer)
     if start < 0 or context[start : start + len(answer)] != answer:
-        raise ValueError(f"the context does not say {answer!r} at character {start}: {context[:60]!r}")
+        raise ValueError(f"the context does not say {shown(answer)} at character {start}: {context[:60]!r}")
     return start, start + len(answer)
 
 

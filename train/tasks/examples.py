@@ -8,7 +8,7 @@ import re
 import zlib
 from pathlib import Path
 
-from models.files import read_text
+from models.files import parse_json, read_text
 from train.data import toys
 from train.data.stories import tasks as stories_tasks
 from train.tasks import TASKS, Text2Text
@@ -81,10 +81,7 @@ def _trimmed(needed: list[str], where: str, example: dict) -> dict:
 
 
 def _from_json(where: str, line: str) -> dict:
-    try:
-        example = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where} is no JSON: {error}") from None
+    example = parse_json(line, where)
     if not isinstance(example, dict):
         raise ValueError(f"{where} is no JSON object: {line[:60]}")
     return example

@@ -36,17 +36,17 @@ def f1(right: int, answered: int, wanted: int) -> float:
 
 def macro_f1(truth: Sequence, answers: Sequence, labels: Iterable) -> float:
     """The mean over labels of each label's F1."""
-    right = lambda label: sum(t == a == label for t, a in zip(truth, answers))
-    return float(np.mean([f1(right(x), list(answers).count(x), list(truth).count(x)) for x in labels]))
+    right = Counter(t for t, a in zip(truth, answers) if t == a)
+    said, wanted = Counter(answers), Counter(truth)
+    return float(np.mean([f1(right[x], said[x], wanted[x]) for x in labels]))
 
 
 def matthews(truth: Sequence, answers: Sequence) -> float:
     """Matthews' correlation for any number of classes (Gorodkin 2004): 0 for guessing, whatever the classes' sizes."""
-    classes = sorted(set(truth) | set(answers))
-    table = confusion(truth, answers, classes)
-    n, right, t, p = table.sum(), np.trace(table), table.sum(axis=1), table.sum(axis=0)
-    below = float(n**2 - p @ p) * float(n**2 - t @ t)
-    return float(right * n - t @ p) / below**0.5 if below > 0 else 0.0
+    n, right, t, p = len(truth), sum(t == a for t, a in zip(truth, answers)), Counter(truth), Counter(answers)
+    dot = lambda a, b: sum(count * b[label] for label, count in a.items())
+    below = float(n**2 - dot(p, p)) * float(n**2 - dot(t, t))
+    return float(right * n - dot(t, p)) / below**0.5 if below > 0 else 0.0
 
 
 def pearson(truth: Sequence[float], answers: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.contract import Body
 from models.heads import Head
-from models.schema import Positive
+from models.schema import Positive, shown
 from tinytensor import Tensor
 from train.tasks import metrics
 from train.tasks.task import Row, Task, field, text_or_pair
@@ -81,4 +81,4 @@ def _number(example: dict) -> float:
             return number
     except ValueError:
         pass
-    raise ValueError(f"the score {value!r} is not a number")
+    raise ValueError(f"the score {shown(value)} is not a number")

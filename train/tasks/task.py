@@ -12,6 +12,7 @@ import numpy as np
 
 from models.contract import Body, Model
 from models.inputs import TextInputs
+from models.schema import shown
 
 NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
 
@@ -92,11 +93,11 @@ def text_or_pair(inputs, example: dict, what: str, both_orders: bool = False) ->
 def field(example: dict, name: str, kind: type | tuple[type, ...], what: str):
     """example[name], which must be there and of a type (or one of several); `what` says what it is for."""
     if name not in example:
-        raise ValueError(f"an example of {what} needs {name!r}; this one has {', '.join(map(repr, example))}")
+        raise ValueError(f"an example of {what} needs {name!r}; this one has {shown(list(example))[1:-1]}")
     value = example[name]
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or isinstance(value, bool):
         wanted = " or ".join(NAMES[one] for one in (kind if isinstance(kind, tuple) else (kind,)))
-        raise ValueError(f"{name!r} of an example of {what} must be {wanted}, not {value!r}")
+        raise ValueError(f"{name!r} of an example of {what} must be {wanted}, not {shown(value)}")
     return value
 
 
@@ -106,12 +107,12 @@ def whole_number(example: dict, name: str, what: str) -> int:
     try:
         return int(value)
     except ValueError:
-        raise ValueError(f"{name!r} of an example of {what} must be a whole number, not {value!r}") from None
+        raise ValueError(f"{name!r} of an example of {what} must be a whole number, not {shown(value)}") from None
 
 
 def known(label: str, labels: Iterable[str], what: str) -> int:
     """The number of a label."""
     labels = list(labels)
     if label not in labels:
-        raise ValueError(f"{what} {label!r} is not among those trained on: {', '.join(labels)}")
+        raise ValueError(f"{what} {shown(label)} is not among those trained on: {shown(labels)[1:-1]}")
     return labels.index(label)

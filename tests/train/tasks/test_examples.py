@@ -55,7 +55,7 @@ def test_quotation_marks_in_a_tsv_that_quotes_nothing_are_text(tmp_path):
     [("x.tsv", "text\tlabel\na\tb\tc\n", r"line 2 of .* has 3 columns; the first line names 2"),
      ("x.tsv", "text\tlabel\n", "holds no examples"),
      ("x.tsv", "one\ttwo\na\tb\n", "has one, two; a task of the kind classify needs text, pair, label"),
-     ("x.jsonl", '{"text": 1}\n{oops\n', r"line 2 of .* is no JSON"),
+     ("x.jsonl", '{"text": 1}\n{oops\n', r"line 2 of .* is not complete JSON"),
      ("x.jsonl", "[1]\n", r"line 1 of .* is no JSON object"),
      ("x.txt", "a,b\n", r"must end in .jsonl \(JSON lines\), .csv or .tsv"),
      ("x.csv", 'text,label\n"a,b\n', r"x.csv is not complete CSV: .*; is a quotation mark not closed\?"),
