@@ -116,8 +116,7 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     folder: that of a run (then `which` of its weights, last or best), or a published one in Hugging Face's layout, or
     ELMo's: options.json and one hdf5 file.
     """
-    if (folder / "snapshots").is_dir():
-        folder = newest_snapshot(folder)
+    folder = newest_snapshot(folder) if (folder / "snapshots").is_dir() else folder
     if (options := folder / "options.json").exists():
         weights = sorted(folder.glob("*.hdf5"))
         if (n := len(weights)) != 1:
