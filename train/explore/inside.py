@@ -11,7 +11,7 @@ import tinytensor as tt
 from models.contract import Model
 from models.generate.sampling import log_softmax
 from nn import LSTM, Attention, Block, Stream
-from nn.compression.prune import choose, groups, scores
+from nn.compression.prune import groups, scores
 from nn.watch import answering, probabilities, silenced, watch
 from tinytensor.draw import Picture, draw
 from tinytensor.ops.softmax import IGNORED
@@ -99,11 +99,6 @@ def _loss_from(model: Model, reading: Reading, passed: list, changed: int, chang
     redo = lambda block, own, arguments: passed[n][1] if (n := next(done)) < changed else own(*arguments)
     with change, answering([block for block, _ in passed], redo):
         return model.loss(reading.batch).item()
-
-
-def cut(model: Model, rows: list[dict], by: str, amount: float) -> list[list[bool]]:
-    """Which heads pruning would leave: what the page marks, for the tests."""
-    return [kept.tolist() for kept in choose([np.array(row[by]) for row in rows], groups(model, "heads"), amount)]
 
 
 def block_graph(model: Model, run) -> Picture | None:

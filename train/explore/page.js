@@ -8,7 +8,7 @@ function bytes(text) {
   return found;
 }
 const name = id => data.names[id] ?? `<${id}>`;
-const percent = p => `${p >= 0.001 || p === 0 ? (100 * p).toFixed(1) : (100 * p).toExponential(0)}%`;
+const percent = p => `${p && p < 1e-5 ? (100 * p).toExponential(0) : (100 * p).toFixed(p && p < 0.001 ? 3 : 1)}%`;
 
 /** What page.packed made: {shape, at(flat index)}. */
 function unpacked({shape, low, high, codes}) {
@@ -272,14 +272,18 @@ function linesOf(rows, columns, value, pick) {
   const left = column(rows), right = column(columns), height = 20 * Math.max(rows.length, columns.length);
   const picture = svg("svg", {viewBox: `0 0 100 ${height}`, preserveAspectRatio: "none", height});
   const list = el("div", {class: "lines", "aria-label": "Lines from a token to what it sees"}, left, picture, right);
-  const host = scroll(list), go = rove(list, [...left.children], i => {
+  const host = scroll(list), look = i => {
     picture.replaceChildren(...columns.map((_, j) => svg("line", {
       x1: 0, y1: 20 * i + 10, x2: 100, y2: 20 * j + 10, "vector-effect": "non-scaling-stroke",
       style: `stroke: rgb(var(--ink) / ${Math.sqrt(value(i, j))}); stroke-width: ${1 + 3 * value(i, j)}px`})));
     [...right.children].forEach((one, j) => { one.style.background = `rgb(var(--ink) / ${value(i, j)})`; });
+  };
+  const go = rove(list, [...left.children], i => {
+    look(i);
     host.scrollTop = 20 * i - host.clientHeight / 2;
     pick(i);
   });
+  [...left.children].forEach((one, i) => one.addEventListener("pointerenter", () => look(i)));
   return {host, go};
 }
 

@@ -11,6 +11,7 @@ from models.contract import Model
 from models.families import family_of
 from models.tokenizers import Tokenizer
 from nn import LSTM, Module, Stream
+from nn.compression.prune import choose
 from nn.watch import probabilities, silenced
 from tinytensor import no_grad
 from tinytensor.draw import draw
@@ -95,7 +96,7 @@ def _places(reading: Reading, model: Module) -> dict[str, str]:
         tokens=place_of(pieces.tokens), attention=f"{place_of(plain_probabilities)}, {place_of(probabilities)}",
         states=f"{place_of(plain_lstm_step)}, {place_of(LSTM)}", ahead=place_of(ahead.told),
         stream=f"{place_of(inside.lens)}, {place_of(type(model) if reading.layers else Stream)}",
-        heads=f"{place_of(silenced)}, {place_of(inside.cut)}", parameters=place_of(Module.named_parameters),
+        heads=f"{place_of(silenced)}, {place_of(choose)}", parameters=place_of(Module.named_parameters),
         graph=place_of(draw),
     )  # fmt: skip
 

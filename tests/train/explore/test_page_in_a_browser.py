@@ -14,9 +14,9 @@ import pytest
 
 from models import GPT, GPTConfig
 from models.generate import Sampling
-from nn.compression.prune import groups
+from nn.compression.prune import choose, groups
 from tests.train.explore.models_to_look_into import MODELS, SHORT, TEXT, made
-from train.explore import inside, page
+from train.explore import page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra: browser")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
@@ -124,6 +124,9 @@ def test_the_attention_under_the_cursor_is_the_models(opened, collected):
     assert said == f"{names[T - 2]} ({T - 1}) looks at {names[2]} (3): {p[1, T - 2, 2]:.4f}"
     widths = tab.locator("#attention .lines line").evaluate_all("all => all.map(one => one.style.stroke)")
     assert len(widths) == T  # a line to each token
+    tab.locator("#attention .lines > :first-child .token >> nth=0").hover()
+    strokes = tab.locator("#attention .lines line").evaluate_all("all => all.map(one => one.getAttribute('y1'))")
+    assert set(strokes) == {"10"}  # all begin at the first token
     keys(tab, matrix, "Enter")
     box = tab.locator(matrix).bounding_box()
     tab.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
@@ -217,7 +220,8 @@ def test_the_heads_crossed_out_are_those_that_pruning_would_cut(name, by, opened
     tab.locator("#heads select").select_option(by)
     for amount in (0.0, 0.25, 0.5, 0.75, 0.9):
         slide(tab, "share", amount)
-        right = inside.cut(model, rows, by, amount)
+        stay = choose([np.array(row[by]) for row in rows], groups(model, "heads"), amount)
+        right = [kept.tolist() for kept in stay]
         assert tab.evaluate(f"data.heads.rows.map(row => kept(row, '{by}', {amount}))") == right
         gone = sum(not stays for row in right for stays in row)
         assert f"{gone} of {sum(g.count for g in groups(model, 'heads'))} heads" in tab.locator("#cuts").inner_text()
