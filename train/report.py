@@ -133,7 +133,7 @@ class Meter:
         """What was used so far, as metrics.jsonl has it. To be asked often, as counters that are full begin anew."""
         joules, methods = sum(one.read() for one in self.counters), {one.method for one in self.counters}
         if counters.RAPL not in methods:
-            joules, methods = joules + self._spent() - self.began, methods | {"a model, right to a factor of 2"}
+            joules, methods = joules + self._spent() - self.began, methods | {"modelled, ± factor 2"}
         kwh, by = joules / 3.6e6, " and ".join(sorted(methods))
         return dict(joules=joules, kwh=kwh, co2e_grams=kwh * GRAMS_PER_KWH, energy_by=by)
 
@@ -145,7 +145,7 @@ def energy_in_words(used: dict) -> str:
     """What a meter read, for people."""
     air = f"{used['co2e_grams']:.3g} g of CO2e at the world's {GRAMS_PER_KWH:g} g per kWh"
     litres = used["joules"] / (4186 * 80)  # from 20 degrees to the boil
-    return f"{used['kwh']:.3g} kWh ({used['energy_by']}), {air}; it boils {litres:.3g} l of water"
+    return f"{used['kwh']:.3g} kWh ({used['energy_by']}), {air}; it boils {1000 * litres:,.1f} ml of water"
 
 
 def picture(path: Path, draw: Callable, x: str, y: str, title: str, size: tuple[float, float] = (8, 4.5)) -> bool:

@@ -62,23 +62,14 @@ def layer_of(name: str) -> str:
     return ".".join(parts[: last + 1]) or name
 
 
-def check(args: argparse.Namespace) -> None:
-    """Whether what was asked for is installed."""
+def begin(make: Callable, args: argparse.Namespace, *more):
+    """What make(args, ...) makes, a trainer or what has one, which will tell what was asked for."""
     if args.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise ValueError("--tensorboard needs tensorboardX; in the checkout: pip install -e '.[tensorboard]'")
-
-
-def begin(make: Callable, args: argparse.Namespace, *more):
-    """The job that make(args, ...) makes, watched."""
-    check(args)
-    job = make(args, *more)
-    attach(args, job.trainer)
-    return job
-
-
-def attach(args: argparse.Namespace, trainer) -> None:
-    """Let a trainer tell what was asked for."""
+    made = make(args, *more)
+    trainer = vars(made).get("trainer", made)
     if args.tensorboard:
         trainer.report.through = functools.partial(Events, trainer.run)
     if args.grad_norms:
         trainer.between = log_gradient_norms
+    return made

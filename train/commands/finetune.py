@@ -60,9 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    watching.check(args)
-    trainer = _resume(args) if args.resume else _begin(args)
-    watching.attach(args, trainer)
+    trainer = watching.begin(_resume if args.resume else _begin, args)
     folder, steps, report = trainer.run, trainer.config.steps, trainer.report
     if not runs.train(trainer):
         step = trainer.progress.step

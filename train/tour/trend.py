@@ -154,8 +154,8 @@ def table(rows: tuple[Row, ...]) -> str:
         apart = f"{n / row.published - 1:+.1%}" if row.published else "-"
         text = f"{row.gigabytes} GB" if row.gigabytes else "-"
         sizes = [in_words(n * width, BYTES) for width in (4, 2, 1)]
-        name, computed = row.name + " *" * row.formula, (f"{n:,}", apart, number(row.tokens), number(work))
-        lines.append((name, row.month, text, number(row.published), *computed, number(row.flops), *sizes))
+        printed = row.name + " *" * row.formula, row.month, text, number(row.published)
+        lines.append((*printed, f"{n:,}", apart, number(row.tokens), number(work), number(row.flops), *sizes))
     notes = [f"- {row.name}: {row.why}" for row in rows]
     if any(row.formula for row in rows):
         notes.append("* counted by the formula of its paper, as the family is not among ours")
@@ -178,16 +178,16 @@ def draw(path: Path) -> bool:
     places = {"BERT": below, "XLNet": above, "ALBERT": below, "Megatron-LM": left, "Switch-C": left}
 
     def points(axes) -> None:
-        for row in TREND:
-            year, month = map(int, row.month.split("-"))
-            x, y = year + (month - 0.5) / 12, row.count()
-            axes.plot(x, y, marker="D" if row.formula else "o", color="#d94801" if row.passed else "#08519c")
-            label = f"{row.name} {in_words(y, ('', 'K', 'M', 'B', 'T'))}"
-            axes.annotate(label, (x, y), textcoords="offset points", fontsize=9, **places.get(row.name, right))
+        for label, colour, some in (("each token passes all parameters once", "#08519c", False),
+                                    ("some of them, or one layer many times", "#d94801", True)):  # fmt: skip
+            rows = [row for row in TREND if bool(row.passed) == some]
+            dates = [int(row.month[:4]) + (int(row.month[5:]) - 0.5) / 12 for row in rows]
+            axes.plot(dates, [row.count() for row in rows], "o", color=colour, label=label)
+            for row, x in zip(rows, dates):
+                text = f"{row.name} {in_words(row.count(), ('', 'K', 'M', 'B', 'T'))}{' *' * row.formula}"
+                place = places.get(row.name, right)
+                axes.annotate(text, (x, row.count()), textcoords="offset points", fontsize=9, **place)
         axes.set(yscale="log", xlim=(2018.5, 2021.3), xticks=range(2019, 2022), ylim=(3e7, 5e12))
-        for colour, marker, label in (("#08519c", "o", "each token passes all parameters once"),
-                                      ("#d94801", "o", "some of them, or one layer many times"),
-                                      ("#666666", "D", "counted by formula")):  # fmt: skip
-            axes.plot([], [], marker, color=colour, label=label)
 
-    return picture(path, points, "year of publication", "parameters", "Language models grow: parameters counted")
+    title = "Language models grow: parameters, counted from configs or (*) by formula"
+    return picture(path, points, "year of publication", "parameters", title)
