@@ -18,6 +18,7 @@ def einsum(subscripts: str, *operands: Tensor) -> Tensor:
     dL/doperand = einsum of dL/dy and the other operands, with the operand's own letters as result; along letters that
     nobody else has it is repeated, and a diagonal goes back to its places.
     """
+    operands = [x if isinstance(x, Tensor) else Tensor(x) for x in operands]
     terms, result = _letters(subscripts, [x.ndim for x in operands])
     for x in operands[1:]:
         check_alike("einsum", operands[0].data, x.data)

@@ -4,14 +4,14 @@ import math
 from collections.abc import Sequence
 
 from tinytensor.ops.basic import reshape
-from tinytensor.ops.reduce import axes_of
+from tinytensor.ops.reduce import axis_of
 from tinytensor.ops.shape import broadcast_to
 from tinytensor.tensor import Tensor, record
 
 
 def flatten(a: Tensor, first: int = 0, last: int = -1) -> Tensor:
     """The axes from `first` to `last`, both included, as one.   dL/da = dL/dy in a's shape"""
-    first, last = (*axes_of("flatten", a.shape, first), 0)[0], (*axes_of("flatten", a.shape, last), 0)[0]
+    first, last = axis_of("flatten", a.shape, first), axis_of("flatten", a.shape, last)
     if first > last:
         raise ValueError(f"flatten: axis {first} comes after axis {last} of shape {a.shape}")
     return reshape(a, (*a.shape[:first], math.prod(a.shape[first : last + 1]), *a.shape[last + 1 :]))

@@ -29,6 +29,11 @@ def axes_of(name: str, shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     return axes if shape else ()
 
 
+def axis_of(name: str, shape: tuple[int, ...], axis: int) -> int:
+    """The one axis that is meant, counted from the first; 0 for a 0-d tensor."""
+    return (*axes_of(name, shape, operator.index(axis)), 0)[0]
+
+
 def sum(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The sum over `axis` (all axes by default).   dL/da = dL/dy, repeated along the axes"""
     xp, shape, axes = a.xp, a.shape, axes_of("sum", a.shape, axis)

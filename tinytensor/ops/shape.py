@@ -6,7 +6,7 @@ import numpy as np
 
 from tinytensor.backend import is_float
 from tinytensor.ops.basic import astype, check_alike, unbroadcast, with_number
-from tinytensor.ops.reduce import axes_of
+from tinytensor.ops.reduce import axes_of, axis_of
 from tinytensor.tensor import Tensor, record, record_many
 
 
@@ -78,7 +78,7 @@ def split(a: Tensor, parts: int | Sequence[int], axis: int = -1) -> list[Tensor]
     """
     if a.ndim == 0:
         raise ValueError("split: a 0-d tensor has no axis to be cut along")
-    (along,) = axes_of("split", a.shape, axis)
+    along = axis_of("split", a.shape, axis)
     n = a.shape[along]
     if isinstance(parts, Sequence):
         lengths = list(parts)

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinytensor.backend import as_array, backend_of
 from tinytensor.ops.basic import added_at, as_index, reshape
-from tinytensor.ops.reduce import axes_of
+from tinytensor.ops.reduce import axes_of, axis_of
 from tinytensor.tensor import Tensor, raw, record
 
 
@@ -17,10 +17,9 @@ def take_along_axis(a: Tensor, indices, axis: int) -> Tensor:
     dL/da adds dL/dy at the places taken.
     """
     indices, shape, xp = as_index(indices, a.data), a.shape, a.xp
-    axes = axes_of("take_along_axis", shape, axis)
-    if not axes:
+    axis = axis_of("take_along_axis", shape, axis)
+    if not shape:
         return reshape(take_along_axis(reshape(a, 1), indices.reshape(1), 0), ())
-    axis = axes[0]
 
     def backward(g):
         places = [xp.asarray(place) for place in np.ogrid[tuple(slice(n) for n in shape)]]
@@ -48,7 +47,7 @@ def _place(find, a: Tensor, axis: int | None, keepdims: bool) -> Tensor:
 
 def argsort(a: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
     """The places of the elements from the smallest to the largest along `axis`, or the other way round."""
-    axes_of("argsort", a.shape, axis)
+    axis = axis_of("argsort", a.shape, axis)
     x, xp = (a.data if a.ndim else a.data.reshape(1)), a.xp
     if not descending:
         return Tensor(xp.argsort(x, axis=axis, kind="stable").reshape(a.shape))
@@ -83,7 +82,7 @@ def gather(a: Tensor, axis: int, indices) -> Tensor:
     indices: integers in [0, length of the axis), of as many axes as a; along the others they may be shorter than a.
     dL/da adds dL/dy at the places taken.
     """
-    ids, (axis, *_) = as_index(as_array(raw(indices)), a.data), (*axes_of("gather", a.shape, axis), 0)
+    ids, axis = as_index(as_array(raw(indices)), a.data), axis_of("gather", a.shape, axis)
     fits = len(ids.shape) == a.ndim and all(i <= n or one == axis for one, (i, n) in enumerate(zip(ids.shape, a.shape)))
     if ids.dtype.kind not in "iu" or not fits:
         raise ValueError(f"gather: indices must be integers, not {ids.dtype}, with axes as those of a {a.shape}, "

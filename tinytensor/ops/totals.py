@@ -4,7 +4,7 @@
 import math
 
 from tinytensor.ops.basic import astype, floats, reshape, rounded, wide
-from tinytensor.ops.reduce import Axis, axes_of, kept, var
+from tinytensor.ops.reduce import Axis, axes_of, axis_of, kept, var
 from tinytensor.tensor import Tensor, record
 
 
@@ -40,7 +40,7 @@ def cumsum(a: Tensor, axis: int) -> Tensor:
     if a.ndim == 0:
         return reshape(cumsum(reshape(a, 1), axis), ())
     xp = a.xp
-    (axis,) = axes_of("cumsum", a.shape, axis)
+    axis = axis_of("cumsum", a.shape, axis)
     total = lambda x: rounded(xp.cumsum(x, axis=axis, dtype=wide(x.dtype)), x.dtype)
     return record("cumsum", total(a.data), (a,), lambda g: (xp.flip(total(xp.flip(g, axis)), axis),))
 

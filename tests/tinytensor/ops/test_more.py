@@ -103,6 +103,15 @@ def test_topk_and_gather_name_what_is_not_there():
         ops.take_along_axis(tensor(2, 3), np.zeros((2, 1), int), 5)
 
 
+@pytest.mark.parametrize("op", [ops.sort, ops.argsort, ops.cumsum, lambda a, axis: ops.topk(a, 1, axis),
+                                lambda a, axis: ops.gather(a, axis, a.argsort()), lambda a, axis: ops.split(a, 1, axis),
+                                lambda a, axis: ops.take_along_axis(a, a.argsort(), axis)])  # fmt: skip
+def test_what_goes_along_one_axis_takes_no_other(op):
+    for axis in (None, [0, 1]):
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            op(tensor(2, 3), axis)
+
+
 def test_gather_takes_a_part_where_the_indices_are_shorter():
     x, ids = tensor(3, 4), np.array([[0, 0, 3], [1, 1, 1]])
     assert_close(x.gather(1, ids).data, np.take_along_axis(x.data[:2], ids, 1), 0)
@@ -180,6 +189,7 @@ def test_einsum_is_numpys_with_gradients(subscripts):
 
 def test_einsum_of_one_tensor_twice_and_refusals():
     gradcheck(lambda a: ops.einsum("ij,kj->ik", a, a), [tensor(2, 3)])
+    gradcheck(lambda a: ops.einsum("ij,j->i", a, np.arange(3.0)), [tensor(2, 3)])
     with pytest.raises(ValueError, match=r"'ij,j->i' does not fit operands of \[2, 2\] axes"):
         ops.einsum("ij,j->i", tensor(2, 2), tensor(2, 2))
     with pytest.raises(ValueError, match="einsum: float64 and float32 do not mix"):
