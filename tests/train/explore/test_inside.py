@@ -290,6 +290,17 @@ def test_an_answer_is_for_models_that_answer(tmp_path, capsys):
     assert len(json.loads(text)["truth"]) == 8
 
 
+@pytest.mark.parametrize("name", ["gpt", "bert", "t5"])
+def test_a_published_folder_shows_what_the_model_in_memory_shows(name, tmp_path):
+    model, tokenizer = made(name)
+    model.save_pretrained(tmp_path)
+    tokenizer.save(tmp_path)
+    there, here = (page.collect(*pair, SHORT) for pair in (checkpoint.load_model(tmp_path), (model, tokenizer)))
+    assert there["sides"] == here["sides"] and there["parameters"] == here["parameters"]
+    for one, other in zip(there["lens"], here["lens"]):
+        assert_close(one["own"], other["own"], 1e-5)
+
+
 def test_an_answer_that_is_given_is_read_instead_of_the_models_own():
     model, tokenizer, reading = read("t5", answer="the den")
     assert reading.truth.tolist() == [*tokenizer.encode("the den"), model.config.eos_id]
