@@ -25,6 +25,7 @@ from nn.compression.quantize import Quantized
 from tests.helpers import assert_close
 from train import checkpoint, finetune, pretrain, recipes
 from train.__main__ import main
+from train.commands import bert, elmo, gpt, t5
 from train.compression import compare
 from train.embedding import embed, reader
 from train.resume import load_trainer
@@ -32,13 +33,13 @@ from train.tasks import TASKS
 
 ENCODER = dict(context=48, layers=2, heads=2, width=16, dropout=0.0, attention_dropout=0.0, init_std=0.2)
 ROWS = {  # family: the recipe to train it by, and a shape that takes a moment
-    "gpt": (recipes.GPT, dict(context=48, layers=2, heads=2, width=16, init_std=0.2)),
-    "elmo": (recipes.ELMO, dict(width=8, hidden=16, char_width=4, filters="1x4,2x8", highways=1, dropout=0.0)),
-    "bert": (recipes.BERT, ENCODER),
-    "roberta": (recipes.BERT, ENCODER | dict(token_types=2)),
-    "distilbert": (recipes.BERT, ENCODER),
-    "albert": (recipes.BERT, ENCODER | dict(embedding_width=8)),
-    "t5": (recipes.T5, dict(layers=2, heads=2, head_width=8, width=16, hidden=32)),
+    "gpt": (gpt.RECIPE, dict(context=48, layers=2, heads=2, width=16, init_std=0.2)),
+    "elmo": (elmo.RECIPE, dict(width=8, hidden=16, char_width=4, filters="1x4,2x8", highways=1, dropout=0.0)),
+    "bert": (bert.RECIPE, ENCODER),
+    "roberta": (bert.RECIPE, ENCODER | dict(token_types=2)),
+    "distilbert": (bert.RECIPE, ENCODER),
+    "albert": (bert.RECIPE, ENCODER | dict(embedding_width=8)),
+    "t5": (t5.RECIPE, dict(layers=2, heads=2, head_width=8, width=16, hidden=32)),
 }
 SETTINGS = {"text to text": ["--context", "24"], "masked": ["--pairs", "none"], "bidirectional": ["--context", "8"]}
 TRAINING = dict(steps=4, batch=4, lr=1e-2, warmup=1, eval_batches=1, workers=1, save_every=2)
@@ -347,6 +348,7 @@ def assert_measured_again(folder: Path) -> None:
 def test_weights_that_are_no_numbers_are_named_and_nothing_is_computed_from_them(runs, name, value, tmp_path, capsys):
     run, examples = tmp_path / "run", tmp_path / "examples.jsonl"
     shutil.copytree(runs(name), run)
+    (run / "checksums.list").unlink()  # they would tell first
     examples.write_text("".join(json.dumps(example) + "\n" for example in examples_of("classify")))
     for file in ("model.safetensors", "trainer.safetensors"):
         arrays, about = read_safetensors(run / file), read_metadata(run / file)
@@ -361,7 +363,7 @@ def test_weights_that_are_no_numbers_are_named_and_nothing_is_computed_from_them
                     ["prune", run, "--what", "weights", *out], ["quantize", run, *out], ["distill", run, *out],
                     [family, "--init", run, *out], [family, "--resume", run, "--steps", 8]):  # fmt: skip
         said = refused(capsys, *command)
-        assert "holds NaN or infinities" in said or "is a run of the family" in said, command
+        assert "holds NaN or infinities" in said or "is a run of" in said, command
         assert not (tmp_path / "out").exists()
 
 

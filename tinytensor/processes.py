@@ -140,7 +140,7 @@ def _be_child(comm: Processes, work: Callable[[Communicator], object], parent: i
     """Do the work of one rank in a process that was just forked, and end it."""
     status = 1
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the leader decides when to stop, and tells the others
         with contextlib.suppress(OSError, AttributeError):  # Linux ends this process when its parent ends, in any way
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG

@@ -6,46 +6,138 @@
     tokenizer.json         text <-> ids
     train.bin, val.bin     the corpus as ids;   corpus.json: their sizes
     metrics.jsonl          one JSON object a line;   loss.png is drawn from it;   samples.txt: what the model wrote
+    checksums.list        what the files above hold, but for those of the last line, which are for people
 
-Every file is replaced in one step (models/files.py).
-trainer.safetensors alone holds all that a resumed run needs, so there is no moment at which a kill could leave
-files of different steps behind that do not fit together.
+A checkpoint replaces its files in one step, so a kill never leaves files behind that do not fit together; what it
+interrupted is completed by whoever opens the run next.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
-from collections.abc import Callable
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
-from models import ELMo
-from models.families import FAMILIES, PUBLISHED, Family
-from models.files import read_json, read_safetensors, write_json, write_safetensors
-from models.hub import newest_snapshot
+from models import files
+from models.families import FAMILIES, Family
+from models.files import in_json, in_safetensors, read_json, read_safetensors
 from models.schema import checked
-from models.tokenizers import ElmoCharacters, Tokenizer
+from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module, check_finite, shapes_only
 from nn.compression import storage
 from tinytensor import backend
+from train import foreign, repair
 
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 TRAINER = "trainer.safetensors"
 
 
-def save_config(run: Path, family: str, config, smaller: bool = False) -> None:
-    """smaller: whether the model was pruned, shrunk or quantized, so that its files are read with nn/compression."""
-    write_json(run / "config.json", {"family": family, "smaller": smaller, **dataclasses.asdict(config)})
+class Folder:
+    """A run's folder while a process writes in it. Others are kept out until it is let go, or the process has ended.
+
+    replaces: the run whose place this one takes when its first checkpoint stands; until then it lies beside it.
+    """
+
+    held, replaces = -1, None
+
+    def __init__(self, path: Path, replaces: Self | None = None):
+        self.path, self.replaces = path, replaces
+        self.goal = replaces.path if replaces else path  # where the folder will be
+        self.held = os.open(path, os.O_RDONLY)
+        for _ in range(20):  # the workers of a trainer that was killed end a moment after it
+            try:
+                fcntl.flock(self.held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return self.check()
+            except BlockingIOError:
+                time.sleep(0.1)
+            except OSError:  # a file system that knows no locks
+                return
+        self.close()
+        raise ValueError(f"{path} is in use: another process trains it, or overwrites it; wait for its end, or stop it")
+
+    def check(self) -> None:
+        """Whoever removed the folder, or put another one in its place, shall hear of it."""
+        if not (self.path.exists() and os.path.samestat(os.stat(self.path), os.fstat(self.held))):
+            what = "was removed or replaced while it was trained"
+            raise ValueError(f"{self.path} {what}; what was learned since its last checkpoint is lost")
+
+    def appear(self) -> Path:
+        """Take the place of the run to be replaced, if there is one. Returns where the folder is from now on."""
+        if self.replaces:
+            self.replaces.check()
+            repair.exchange(self.path, self.goal)
+            self.path, aside = self.goal, self.path
+            shutil.rmtree(aside, ignore_errors=True)
+            self.replaces = None
+        return self.path
+
+    def close(self) -> None:
+        self.replaces = None
+        if self.held >= 0:
+            os.close(self.held)
+        self.held = -1
+
+    __del__ = close
+
+
+def replace_files(run: Path, writes: Mapping[str, Callable[[Path], object]], gone: Iterable[str] = ()) -> None:
+    """Replace several files of a run and take others away, in one step if it has checksums.
+
+    The new files are made beside the old ones. They count from the moment at which checksums.list is replaced; then
+    they take their places, or train/repair.py sees to it, if this process is killed before.
+    """
+    try:
+        for name, write in writes.items():
+            files.write_beside(run / name, write)
+        if (sums := files.checksums(run)) is not None:
+            sums = {name: crc for name, crc in sums.items() if crc != files.GONE} | dict.fromkeys(gone, files.GONE)
+            files.write_checksums(run, sums | {name: files.checksum(files.beside(run / name)) for name in writes})
+        for name in gone:
+            (run / name).unlink(missing_ok=True)
+        for name in writes:
+            with files.naming(run / name):
+                os.replace(files.beside(run / name), run / name)
+        files.sync_folder(run)
+    except BaseException:
+        with contextlib.suppress(OSError, ValueError):
+            repair.settle(run)
+        raise
 
 
 def save_settings(run: Path, data: str | None, training, objective) -> None:
+    """trainer.json: where the text came from, and the configs of training and objective."""
     said = {"data": data, "train": dataclasses.asdict(training), "objective": dataclasses.asdict(objective)}
-    write_json(run / "trainer.json", said)
+    replace_files(run, {"trainer.json": in_json(said)})
+
+
+def seal(run: Path) -> None:
+    """Note what all files of a run hold."""
+    kept = sorted(file for file in run.iterdir() if file.suffix in (".json", ".bin", ".safetensors"))
+    files.write_checksums(run, {file.name: files.checksum(file) for file in kept})
+
+
+def about(family: str, config, smaller: bool = False) -> dict:
+    """What config.json says.
+
+    smaller: whether the model was pruned, shrunk or quantized, so that its files are read with nn/compression.
+    """
+    return {"family": family, "smaller": smaller, **dataclasses.asdict(config)}
+
+
+def save_config(run: Path, family: str, config, smaller: bool = False) -> None:
+    replace_files(run, {"config.json": in_json(about(family, config, smaller))})
 
 
 def save_weights(run: Path, model: Module, which: str = "last") -> None:
-    write_safetensors(run / WEIGHTS[which], arrays_of(model))
+    replace_files(run, {WEIGHTS[which]: in_safetensors(arrays_of(model))})
 
 
 def arrays_of(model: Module) -> dict[str, np.ndarray]:
@@ -61,12 +153,17 @@ def is_smaller(run: Path) -> bool:
     return fields.get("smaller", "model_type" not in fields)
 
 
-def save_trainer(run: Path, model: Module, parts: dict[str, dict], progress: dict) -> None:
-    """Everything a resumed run starts from: weights, other arrays in named parts, and `progress`, a few numbers."""
-    arrays = {f"model.{name}": array for name, array in arrays_of(model).items()}
+def save(run: Path, model: Module, parts: dict[str, dict], progress: dict, usable: bool = True) -> None:
+    """Everything a resumed run starts from: weights, other arrays in named parts, and `progress`, a few numbers.
+
+    usable: whether the weights are also to be had alone, as those of a model that can be used.
+    """
+    weights = arrays_of(model)
+    arrays = {f"model.{name}": array for name, array in weights.items()}
     for part, named in parts.items():
         arrays |= {f"{part}.{name}": backend.to_numpy(array) for name, array in named.items()}
-    write_safetensors(run / TRAINER, arrays, {"progress": json.dumps(progress)})
+    said = {TRAINER: in_safetensors(arrays, {"progress": json.dumps(progress)})}
+    replace_files(run, said | ({WEIGHTS["last"]: in_safetensors(weights)} if usable else {}))
 
 
 def load_config(run: Path) -> tuple[Family, object]:
@@ -104,7 +201,9 @@ def read_config(folder: Path) -> dict:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the folder of a run, such as runs/gpt-1")
     if not path.exists():
-        raise ValueError(f"{folder} is not a run: it has no config.json")
+        raise ValueError(repair.why_no_run(folder))
+    if any(folder.glob(f".*{files.UNFINISHED}")) or files.beside(Path(os.path.abspath(folder))).exists():
+        repair.tidy(folder)
     fields = read_json(path, "the settings of a model")
     checked(Kind, fields, path, others=True)
     return fields
@@ -116,22 +215,14 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     folder: that of a run (then `which` of its weights, last or best), or a published one in Hugging Face's layout, or
     ELMo's: options.json and one hdf5 file.
     """
-    folder = newest_snapshot(folder) if (folder / "snapshots").is_dir() else folder
-    if (options := folder / "options.json").exists():
-        weights = sorted(folder.glob("*.hdf5"))
-        if (n := len(weights)) != 1:
-            raise ValueError(f"{folder} has an ELMo's options.json and {n} hdf5 files beside it; it takes one")
-        return ELMo.from_pretrained(options, weights[0]), ElmoCharacters()
-    kind = read_config(folder).get("model_type")
-    if kind is None:
+    others = any((folder / name).exists() for name in ("snapshots", "options.json"))
+    if others or "model_type" in read_config(folder):
+        model, tokenizer = foreign.load(folder)
+    else:
         family, config = load_config(folder)
         path = folder / WEIGHTS[which]
         model = made_for(lambda: family.model(config), read_arrays(path), path)
-    elif kind in PUBLISHED:
-        model = PUBLISHED[kind].model.from_pretrained(folder)
-    else:
-        raise ValueError(f"{folder} holds a published {kind!r}; known are {', '.join(PUBLISHED)}")
-    tokenizer = load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
     check_vocabulary(tokenizer, model.config.vocab_size)
     return model.eval(), tokenizer
 
@@ -168,9 +259,7 @@ def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """One of a run's files of arrays."""
-    if path.exists():
+    listed = files.checksums(path.parent)
+    if path.exists() and (listed is None or path.name in listed):
         return read_safetensors(path)
-    if (path.parent / WEIGHTS["last"]).exists():
-        what = "only the last weights; leave out --best" if path.name == WEIGHTS["best"] else "so it cannot go on"
-        raise ValueError(f"{path.parent} has no {path.name}, {what}")
-    raise ValueError(f"{path.parent} has no {path.name}: the run was stopped before its first checkpoint")
+    raise ValueError(repair.why_not(path))

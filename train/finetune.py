@@ -25,10 +25,9 @@ from nn import evaluating, shapes_only
 from nn.compression import storage
 from nn.compression.lora import add_adapters, merge
 from tinytensor import backend
-from train import checkpoint
+from train import checkpoint, resume
 from train.objectives.labelled import Labelled
 from train.report import Report
-from train.resume import load_trainer
 from train.tasks import TASKS, Row, Task, Text2Text
 from train.tasks.text2text import as_text2text
 from train.trainer import TrainConfig, Trainer
@@ -82,9 +81,12 @@ class FineTuneReport(Report):
         self.answers: list = []
         self.scores: dict[str, float] = {}
 
-    def evaluated(self, step: int, val_loss: float) -> None:
+    def answer(self) -> None:
         self.answers = self.tuned.answers(self.held_out)
         self.scores = self.tuned.task.score(self.held_out, self.answers)
+
+    def evaluated(self, step: int, val_loss: float) -> None:
+        self.answer()
         self.write(step=step, epoch=step / self.steps_per_epoch, **self.scores)
         self._show(**{name: f"{value:.3f}" for name, value in self.scores.items()})
         super().evaluated(step, val_loss)
@@ -126,7 +128,7 @@ def begin(
         raise ValueError(f"--frozen trains the head only, and a {family.model.__name__} has none; leave it out")
     task, examples, held_out = put_for(family, task, examples, held_out, config.both_orders)
     if going_on:
-        arrays = load_trainer(folder)[0]["model"]
+        arrays = resume.load_trainer(folder)[0]["model"]
         fit = arrays if checkpoint.is_smaller(folder) else None
         with shapes_only(most=2 * len(arrays)):
             tuned = _with_head(family, blank(folder), task, config, seed, fit)
@@ -141,7 +143,7 @@ def begin(
     every = dict(steps=steps, batch=batch, eval_every=whole, save_every=whole, warmup=max(1, steps // 10))
     training = TrainConfig(**(every | settings))
     if not going_on:
-        save(folder, tuned, smaller)
+        write_json(folder / "config.json", about(tuned, smaller))
         tuned.inputs.tokenizer.save(folder)
     report = FineTuneReport(folder, steps, tuned, held_out, per_epoch)
     return Trainer(tuned.model, objective, rows, held_out_rows, training, folder, report)
@@ -201,12 +203,11 @@ class Saved:
     smaller: bool = True  # those of older runs may be
 
 
-def save(folder: Path, tuned: FineTuned, smaller: bool = False) -> None:
-    """config.json of a fine-tuned model."""
+def about(tuned: FineTuned, smaller: bool = False) -> dict:
+    """What config.json says of a fine-tuned model."""
     task, config = map(dataclasses.asdict, (tuned.task, tuned.model.config))
     how = tuned.inputs.max_length, tuned.dropout, tuned.lora
-    saved = Saved("finetuned", tuned.task.kind, task, tuned.family.name, config, *how, smaller)
-    write_json(folder / "config.json", dataclasses.asdict(saved))
+    return dataclasses.asdict(Saved("finetuned", tuned.task.kind, task, tuned.family.name, config, *how, smaller))
 
 
 def read_saved(folder: Path) -> Saved:

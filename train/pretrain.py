@@ -5,6 +5,7 @@ and calls `start`, then `train`; what it does with the trained model is its own 
 """
 
 import argparse
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module
 from train import checkpoint, resume, runs, watching
-from train.data.corpus import Corpus, FileSource, StoriesSource, all_text, build_corpus
+from train.data.corpus import Corpus, FileSource, all_text, build_corpus
+from train.data.told import StoriesSource
 from train.flags import add_config_flags, given, typed
 from train.recipes import Recipe
 from train.report import HINT, Report
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     add("--val", metavar="PATH", help="the text to hold out [the last tenth of every file of --data]")
     add("--stories", metavar="N", type=typed(Count), help=f"how many characters of stories to make [{recipe.stories}]")
     add("--out", metavar="RUN", type=Path, help=f"the run's folder, made by this command [runs/{family}-N]")
-    add("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    add("--overwrite", action="store_true", help="let it take the place of the run that --out is")
     add("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
     add("--tokenizer", metavar="HOW", help=f"{learned} or the path of a tokenizer.json [{usual}]")
     add("--init", metavar="MODEL", type=Path,
@@ -71,7 +73,8 @@ def start(args: argparse.Namespace, recipe: Recipe) -> Job:
 
 def train(job: Job) -> bool:
     """Train to the end and draw the losses; False, with a word on how to go on, if the user stopped it before."""
-    finished = runs.train(job.trainer)
+    with contextlib.closing(job.trainer.folder):
+        finished = runs.train(job.trainer)
     if not finished:
         step, name = job.trainer.progress.step, job.recipe.family
         print(f"stopped after step {step}; go on with: python -m train {name} --resume {job.folder}")
@@ -83,7 +86,9 @@ def train(job: Job) -> bool:
 def save_samples(job: Job, how: str, texts: list[str]) -> None:
     """Write what the trained model wrote into samples.txt."""
     rule = f"\n\n{'-' * 30}\n\n"
-    write_text(job.folder / "samples.txt", f"after {job.trainer.progress.step} steps{how}:\n\n{rule.join(texts)}\n")
+    with contextlib.closing(checkpoint.Folder(job.folder)):
+        text = f"after {job.trainer.progress.step} steps{how}:\n\n{rule.join(texts)}\n"
+        write_text(job.folder / "samples.txt", text)
 
 
 def describe(folder: Path) -> str:
@@ -111,24 +116,29 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
         checkpoint.check_vocabulary(tokenizer, shape["vocab_size"])
     model_config = record.config(**shape)
     smaller = bool(args.init) and checkpoint.is_smaller(args.init)
-    with runs.new_run(args.out, recipe.family, args.overwrite) as folder:
-        checkpoint.save_config(folder, recipe.family, model_config, smaller)  # first: it says that this is a run's
-        tokenizer.save(folder)
-        corpus = build_corpus(source, objective.encoder(tokenizer), folder)
-        checkpoint.save_settings(folder, args.data, config, settings)
+    sources = [args.data, args.val, args.init, args.tokenizer not in recipe.tokenizers and args.tokenizer]
+    with runs.new_run(args.out, recipe.family, args.overwrite, sources) as folder:
+        run = folder.path
+        checkpoint.save_config(run, recipe.family, model_config, smaller)
+        tokenizer.save(run)
+        corpus = build_corpus(source, objective.encoder(tokenizer), run)
+        checkpoint.save_settings(run, args.data, config, settings)
         with tt.random.seeded(config.seed):
             model = first or record.model(model_config)
         job = _job(recipe, model, tokenizer, corpus, config, settings, folder)
-    print(f"{model.parameter_count():,} parameters; {corpus.train_split.tokens:,} tokens to train on and "
-          f"{corpus.val_split.tokens:,} held out; {job.trainer.workers} {job.trainer.kind}; in {folder}")
+        checkpoint.seal(run)
+        print(f"{model.parameter_count():,} parameters; {corpus.train_split.tokens:,} tokens to train on and "
+              f"{corpus.val_split.tokens:,} held out; {job.trainer.workers} {job.trainer.kind}; in {folder.goal}")
     return job
 
 
 def _job(recipe: Recipe, model: Module, tokenizer: Tokenizer, corpus: Corpus, config: TrainConfig, settings,
-         folder: Path) -> Job:  # fmt: skip
+         folder: checkpoint.Folder) -> Job:  # fmt: skip
     objective = recipe.objective.make(model.config, config, settings, tokenizer)
-    report = Report(folder, config.steps, corpus.val_split.floor if recipe.floor else None)
-    return Job(recipe, Trainer(model, objective, corpus.train, corpus.val, config, folder, report), tokenizer, corpus)
+    report = Report(folder.path, config.steps, corpus.val_split.floor if recipe.floor else None)
+    trainer = Trainer(model, objective, corpus.train, corpus.val, config, folder.path, report)
+    trainer.folder = folder
+    return Job(recipe, trainer, tokenizer, corpus)
 
 
 def _tokenizer(args: argparse.Namespace, recipe: Recipe, source) -> Tokenizer:

@@ -16,9 +16,10 @@ from typing import Annotated
 
 from tqdm import tqdm
 
-from models.files import parse_json, read_text, replace_file, write_text
+from models.files import naming, parse_json, read_text, replace_file, write_text
 from models.schema import Range, Size, checked
 from train import counters
+from train.program import reader_gone
 
 HINT = "for pictures: pip install matplotlib"
 CORE, MEMORY = 5.0, 3 / 8  # watts of a core, of a GB
@@ -45,8 +46,8 @@ class Report:
 
     axis = "loss (nats)"
 
-    def __init__(self, run: Path, steps: int, floor: float | None = None):
-        self.path, self.steps, self.floor = run / "metrics.jsonl", steps, floor
+    def __init__(self, run: Path, steps: int, floor: float | None = None, metrics: str = "metrics.jsonl"):
+        self.path, self.steps, self.floor = run / metrics, steps, floor
         self.bar: tqdm | None = None
         self.shown: dict[str, str] = {}
         self.file = None
@@ -56,8 +57,9 @@ class Report:
     def start(self, step: int, device: str = "cpu") -> None:
         """Begin at `step`. Lines that a run which was killed had written beyond its checkpoint are taken back."""
         self.meter = Meter(device)
-        kept = [line for line, said in self.lines() if said.step <= step]
-        write_text(self.path, "".join(line + "\n" for line in kept))
+        kept = [(line, said) for line, said in self.lines() if said.step <= step]
+        self.val_loss = next((said.val_loss for _, said in kept[::-1] if said.val_loss is not None), math.nan)
+        write_text(self.path, "".join(line + "\n" for line, _ in kept))
         self.file = self.through(open(self.path, "a", encoding="utf-8"))  # noqa: SIM115  closed in close()
         shown = "{percentage:3.0f}%|{bar}| {n}/{total} steps [{elapsed}<{remaining}]{postfix}"
         how = dict(unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True, bar_format=shown)
@@ -78,7 +80,7 @@ class Report:
         self.write(step=step, val_loss=val_loss)
         self._show(val=f"{val_loss:.3f}")
         if self.bar.disable:  # not a terminal: a line now and then instead of a bar
-            print("  ".join([f"step {step}/{self.steps}", *(f"{k} {v}" for k, v in self.shown.items())]), flush=True)
+            self._say("  ".join([f"step {step}/{self.steps}", *(f"{k} {v}" for k, v in self.shown.items())]))
 
     def close(self) -> None:
         if self.file:
@@ -87,8 +89,15 @@ class Report:
             self.file = None
 
     def write(self, **values) -> None:
-        self.file.write(json.dumps(values) + "\n")
-        self.file.flush()
+        with naming(self.path):
+            self.file.write(json.dumps(values) + "\n")
+            self.file.flush()
+
+    def _say(self, line: str) -> None:
+        try:
+            print(line, flush=True)
+        except OSError:
+            reader_gone()  # which ends the run as Ctrl-C does
 
     def _show(self, **values: str) -> None:
         self.shown |= values
@@ -108,6 +117,7 @@ class Report:
 
     def draw(self, path: Path) -> bool:
         """Draw both losses over the steps into a PNG; False if matplotlib is not installed."""
+        self.path = path.with_name(self.path.name)  # a run that replaced another has moved
         lines = [vars(said) for _, said in self.lines()]
         held_out = dict(color="#08519c", linewidth=2, marker="o", markersize=3, label="held out")
         training = dict(color="#9ecae1", linewidth=1, label="training")

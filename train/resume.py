@@ -1,26 +1,79 @@
 """What begins with something that was learned before: a run that goes on, or a new one with the weights of another."""
 
 import argparse
+import contextlib
 import dataclasses
+import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from models.contract import Writer
 from models.families import family_of
-from models.files import parse_json, read_json, read_metadata
+from models.files import checksums, parse_json, read_json, read_metadata
 from models.schema import checked
 from models.tokenizers import load as load_tokenizer
 from nn import Module
 from nn.compression import is_quantized
 from tinytensor import backend
-from train import checkpoint
+from train import checkpoint, repair
+from train.checkpoint import TRAINER, WEIGHTS, Folder, read_arrays, read_config
 from train.data.corpus import open_corpus
 from train.flags import given
 from train.recipes import Recipe
 from train.trainer import Progress, TrainConfig, Trainer
+
+
+class Stopped(Exception):
+    """The user stopped a command; what was done is saved, and the sentence says how to go on."""
+
+
+@contextlib.contextmanager
+def going_on(run: Path) -> Iterator[Folder]:
+    """The folder of a run that is to go on, in order. It is let go if this block ends with an error."""
+    folder = Folder(run)
+    try:
+        repair.settle(run)
+        yield folder
+        if checksums(run) is None:  # it was made before runs had them
+            checkpoint.seal(run)
+    except BaseException:
+        folder.close()
+        raise
+
+
+COMMAND = "command.json"  # of a run made from another one: which command did it, and with what flags
+
+
+@dataclass
+class Begun:
+    """What a run's command.json holds."""
+
+    command: str
+    words: list[str]
+
+
+def begun_by(run: Path) -> Begun:
+    """Which command made a run of another one, and what was said to it."""
+    return checked(Begun, read_json(run / COMMAND), run / COMMAND)
+
+
+def check_goes_on(run: Path, command: str) -> None:
+    """Refuse to go on with a run of another command."""
+    begun = read_config(run).get("family")
+    if (run / COMMAND).exists() and not (run / WEIGHTS["last"]).exists():  # what it makes of a model is not ready
+        begun = begun_by(run).command
+    if (begun := "finetune" if begun == "finetuned" else begun) not in (command, None):
+        raise ValueError(f"{run} is a run of {begun}; go on with: python -m train {begun} --resume {run}")
+
+
+def is_newer(run: Path, *names: str) -> bool:
+    """Whether files that a run leaves at its end are there, and no older than its last checkpoint."""
+    ages = [os.path.getmtime(run / name) if (run / name).exists() else 0 for name in names]
+    return min(ages) >= os.path.getmtime(run / TRAINER)
 
 
 def pretraining(args: argparse.Namespace, recipe: Recipe, job_of: Callable):
@@ -28,30 +81,39 @@ def pretraining(args: argparse.Namespace, recipe: Recipe, job_of: Callable):
 
     job_of: makes it of a recipe, a model, a tokenizer and so on.
     """
-    folder = args.resume
     for name in ("data", "val", "stories", "out", "overwrite", "tokenizer", "preset", "init"):
         if vars(args)[name] not in (None, False):
             raise ValueError(f"--resume goes on with the run's own data and model; leave out --{name}")
-    record, model_config = checkpoint.load_config(folder)
-    if (name := record.name) != recipe.family:
-        raise ValueError(f"{folder} is a run of the family {name}; go on with: python -m train {name} --resume")
-    data, was, settings = load_settings(folder, recipe.objective.settings)
+    check_goes_on(args.resume, recipe.family)
+    with going_on(args.resume) as folder:
+        return _pretraining(args, recipe, job_of, folder)
+
+
+def _pretraining(args: argparse.Namespace, recipe: Recipe, job_of: Callable, folder: checkpoint.Folder):
+    run, (_, model_config) = folder.path, checkpoint.load_config(folder.path)
+    data, was, settings = load_settings(run, recipe.objective.settings)
     for kept in (model_config, settings):
         for name, value in given(args, type(kept)).items():
             if value != (before := vars(kept)[name]):
                 flag = "--" + name.replace("_", "-")
-                raise ValueError(f"{flag} {value} does not fit: {folder} was made with {before}")
+                raise ValueError(f"{flag} {value} does not fit: {run} was made with {before}")
     config = dataclasses.replace(was, **given(args, TrainConfig))
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(run)
     checkpoint.check_vocabulary(tokenizer, model_config.vocab_size)
-    corpus = open_corpus(folder, len(tokenizer.tokens))
-    job = job_of(recipe, blank_model(folder), tokenizer, corpus, config, settings, folder)
+    corpus = open_corpus(run, len(tokenizer.tokens))
+    job = job_of(recipe, blank_model(run), tokenizer, corpus, config, settings, folder)
     restore(job.trainer)
-    if (done := job.trainer.progress.step) >= config.steps:
-        raise ValueError(f"{folder} has all of its {config.steps} steps; ask for more with --steps")
-    checkpoint.save_settings(folder, data, config, settings)
-    print(f"going on after step {done} of {config.steps}; {job.trainer.workers} {job.trainer.kind}; in {folder}")
+    if (done := job.trainer.progress.step) >= config.steps and _complete(job):
+        raise ValueError(f"{run} has all of its {config.steps} steps; ask for more with --steps")
+    checkpoint.save_settings(run, data, config, settings)
+    print(f"going on after step {done} of {config.steps}; {job.trainer.workers} {job.trainer.kind}; in {run}")
     return job
+
+
+def _complete(job) -> bool:
+    """Whether a trained run has all that it leaves behind: it may have been killed behind its last checkpoint."""
+    run, name = job.folder, "samples.txt" if isinstance(job.trainer.model, Writer) else "loss.png"
+    return is_newer(run, name) or (name == "loss.png" and not job.trainer.report.draw(run / name))
 
 
 def first_weights(args: argparse.Namespace, recipe: Recipe):
@@ -68,9 +130,9 @@ def first_weights(args: argparse.Namespace, recipe: Recipe):
 
 
 def load_trainer(run: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict]:
-    """(parts, progress) as save_trainer was given them, the part "model" among them; one without arrays is empty."""
-    path = run / checkpoint.TRAINER
-    arrays = checkpoint.read_arrays(path)
+    """(parts, progress) as `save` was given them, the part "model" among them; one without arrays is empty."""
+    path = run / TRAINER
+    arrays = read_arrays(path)
     try:
         progress = parse_json(read_metadata(path)["progress"], path)
     except (KeyError, ValueError):
@@ -86,7 +148,7 @@ def blank_model(run: Path) -> Module:
     """A run's model with the layers that its last checkpoint has, ready to go back to it."""
     family, config = checkpoint.load_config(run)
     arrays = load_trainer(run)[0]["model"]
-    return checkpoint.made_for(lambda: family.model(config), arrays, run / checkpoint.TRAINER)
+    return checkpoint.made_for(lambda: family.model(config), arrays, run / TRAINER)
 
 
 def check_learns(model: Module, source: Path) -> None:
@@ -98,11 +160,11 @@ def check_learns(model: Module, source: Path) -> None:
 def restore(trainer: Trainer) -> None:
     """Set a trainer back to the last checkpoint of its run."""
     parts, progress = load_trainer(trainer.run)
-    trainer.progress = checked(Progress, progress, trainer.run / checkpoint.TRAINER)
+    trainer.progress = checked(Progress, progress, trainer.run / TRAINER)
     with trainer.flat.full_precision():
-        checkpoint.load_weights(trainer.model, parts["model"], trainer.run / checkpoint.TRAINER)
+        checkpoint.load_weights(trainer.model, parts["model"], trainer.run / TRAINER)
     trainer.config.make_optimizer(trainer.flat).check_state(parts["optimizer"])
-    trainer.optimizer_state = parts["optimizer"]
+    trainer.optimizer_state, trainer.extra = parts["optimizer"], parts["extra"]
     for name, array in trainer.carried.items():
         saved = parts["carried"].get(name)
         if saved is None or saved.shape != array.shape:

@@ -2,64 +2,79 @@
 
 import contextlib
 import itertools
+import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from train import checkpoint
+from models.files import checksums, write_checksums
+from train import overwrite
+from train.checkpoint import Folder
 from train.report import energy_in_words
 from train.trainer import Trainer
 
 
-def newest_run(family: str, runs: Path = Path("runs")) -> Path:
-    """The folder runs/FAMILY-N with the highest N: which run is meant when none is named."""
-    numbers = [int(m[1]) for path in runs.glob(f"{family}-*") if (m := re.fullmatch(rf"{family}-(\d+)", path.name))]
-    if not numbers:
-        raise ValueError(f"there is no run in {runs}/{family}-N; make one with: python -m train {family}")
-    return runs / f"{family}-{max(numbers)}"
+@contextlib.contextmanager
+def new_run(out: Path | None, name: str, replace: bool, sources: Iterable[str | Path | None] = ()) -> Iterator[Folder]:
+    """A new, empty folder: `out`, or the first runs/NAME-N that is free.
+
+    replace: take the place of a run that `out` is, but not before the first checkpoint.   sources: what is read.
+    It is gone again if this block ends with an error before anything was learned.
+    """
+    with gone_unless_learned(_make_folder(out, name, replace, sources)) as folder:
+        write_checksums(folder.path, {})  # first: it says that this is a run's
+        yield folder
 
 
 @contextlib.contextmanager
-def new_run(out: Path | None, name: str, overwrite: bool) -> Iterator[Path]:
-    """A new, empty folder: `out`, or the first runs/NAME-N that is free.
-
-    It is gone again if this block ends with an error before anything was learned.
-    """
-    folder = _make_folder(out, name, overwrite)
+def gone_unless_learned(folder: Folder) -> Iterator[Folder]:
+    """Let a folder go after an error, and take it away if there is no checkpoint in it."""
     try:
         yield folder
     except BaseException:
-        if not (folder / checkpoint.TRAINER).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(ValueError):
+            folder.check()
+            if not any(re.match(r"(model|train).*\.safetensors", name) for name in checksums(folder.path) or ()):
+                shutil.rmtree(folder.path, ignore_errors=True)
+        folder.close()
         raise
 
 
-def _make_folder(out: Path | None, name: str, overwrite: bool) -> Path:
+def _make_folder(out: Path | None, name: str, replace: bool, sources: Iterable[str | Path | None]) -> Folder:
     numbered = (Path(f"runs/{name}-{number}") for number in itertools.count(1))
-    out = out or next(path for path in numbered if not path.exists())
-    try:
-        if out.exists():
-            if not overwrite:
-                raise ValueError(f"{out} exists already; choose another --out, go on with --resume, or --overwrite it")
-            if any(out.iterdir()) and checkpoint.family_in(out) is None:
-                raise ValueError(f"{out} does not look like a run, so it is not overwritten; choose another --out")
-            shutil.rmtree(out)
-        out.mkdir(parents=True)
-    except OSError as error:
-        raise ValueError(f"{out} cannot be written: {error.strerror}") from None
-    return out
+    for path in [out] if out else numbered:
+        check_apart(path, sources)
+        try:
+            path.mkdir(parents=True)
+            return Folder(path)
+        except FileExistsError:
+            if out and replace:
+                return overwrite.folder_beside(path)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written: {error.strerror or error}") from None
+    raise ValueError(f"{out} exists already; choose another --out, go on with --resume, or --overwrite it")
+
+
+def check_apart(out: Path, sources: Iterable[str | Path | None], flag: str = "--out") -> None:
+    """Refuse to write where the sources of a command are, above or below."""
+    place = Path(os.path.realpath(out))
+    for source in filter(None, sources):
+        real = Path(os.path.realpath(source))
+        if place == real or place in real.parents or real in place.parents:
+            raise ValueError(f"{flag} {out} is, holds or lies in {source}, which is read; choose another {flag}")
 
 
 def train(trainer: Trainer) -> bool:
     """Train to the end and draw the losses; False if the user stopped it before."""
     report = trainer.report
-    report.start(trainer.progress.step, trainer.config.device)
-    try:
-        progress = trainer.train()
-        report.write(step=progress.step, **(used := report.meter.read()))
-    finally:
-        report.close()
-    report.draw(trainer.run / "loss.png")
-    print(f"energy: {energy_in_words(used)}")
+    with gone_unless_learned(trainer.folder):
+        report.start(trainer.progress.step, trainer.config.device)
+        try:
+            progress = trainer.train()
+            report.write(step=progress.step, **(used := report.meter.read()))
+        finally:
+            report.close()
+        report.draw(trainer.run / "loss.png")
+        print(f"energy: {energy_in_words(used)}")
     return progress.step >= trainer.config.steps

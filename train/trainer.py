@@ -26,7 +26,7 @@ from nn import Module, evaluating
 from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count, share
 from tinytensor.processes import Processes, WorkerDied, available
-from train import checkpoint, precision
+from train import anomaly, checkpoint, precision
 from train.adafactor import Adafactor
 from train.optim import SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
 from train.sgd import SGD
@@ -34,6 +34,7 @@ from train.sgd import SGD
 KINDS = ("auto", "threads", "processes")
 OPTIMIZERS = ("adamw", "sgd", "adafactor", "adafactor-relative")
 DTYPES = ("float32", "bfloat16", "float16")
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a system that shuts down, a terminal that is closed
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ class Trainer:
         report: see train/report.py; told of every logged step and evaluation.
         `between`, if set, is called by every worker after each update as between(loop, updates done).
         `whole`: set it to False where the last evaluation shall take no more batches than the others.
+        `folder`: that of the run, where others must be kept out of it.   `usable`: whether the weights of the last and
+        the best checkpoint are to be had as a model.   `extra`: arrays of `between` that checkpoints hold as well.
 
         The model's parameters move into shared memory if the workers are processes.
         """
@@ -154,22 +157,35 @@ class Trainer:
             self.carried = {name: comm.shared(a.size, a.dtype).reshape(a.shape) for name, a in self.carried.items()}
         self.optimizer_state: dict = {}  # of a checkpoint, until the workers have taken their parts
         self.progress, self.stop_asked = Progress(), False
-        self.between, self.whole = None, True
+        self.between, self.whole, self.usable, self.folder, self.extra = None, True, True, None, {}
+
+    def save_best(self) -> None:
+        """Keep the weights as they are now, those of the lowest loss."""
+        if self.usable:
+            if self.folder:
+                self.folder.check()
+            with self.flat.full_precision():
+                checkpoint.save_weights(self.run, self.model, "best")
 
     def save(self, optimizer_state: dict) -> None:
         """Write a checkpoint."""
         if self.loss_scale:
             self.progress.loss_scale = self.loss_scale.value
-        parts = {"optimizer": optimizer_state, "carried": self.carried}
+        parts = {"optimizer": optimizer_state, "carried": self.carried, "extra": self.extra}
+        if self.folder:
+            self.folder.check()
         with self.flat.full_precision():
-            checkpoint.save_trainer(self.run, self.model, parts, asdict(self.progress))
-            checkpoint.save_weights(self.run, self.model)
+            checkpoint.save(self.run, self.model, parts, asdict(self.progress), self.usable)
+        if self.folder:
+            self.run = self.folder.appear()
 
     def train(self) -> Progress:
-        """Train up to config.steps, or until SIGINT (Ctrl-C) or SIGTERM; either way the last step is saved."""
+        """Train up to config.steps, or until a signal of STOPS; either way the last step is saved."""
         self.model.train()  # now, not while worker threads copy the model: a new attribute would upset the copying
-        caught = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        caught = STOPS if threading.current_thread() is threading.main_thread() else ()
         before = {number: signal.signal(number, self._ask_to_stop) for number in caught}
+        if before.get(signal.SIGHUP) is signal.SIG_IGN:  # nohup
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             self.comm.run(lambda comm: Loop(self, comm).train())
         except WorkerDied as error:
@@ -229,13 +245,13 @@ class Loop:
             if step % config.eval_every == 0 or step == config.steps:
                 self._evaluate(step)
             if step % config.save_every == 0 or step == config.steps or stop:
-                self._save()
+                self.save()
 
     def step(self, step: int, lr: float) -> tuple[float, float, int, bool]:
         """One update. Returns (loss, gradient norm before clipping, tokens seen, whether to stop after it)."""
         trainer, comm, optimizer, self.scale = self.trainer, self.comm, self.optimizer, self._loss_scale()
         # Batch, loss, backward: the gradient of this worker's share of the rows is in self.grad.
-        loss, tokens, state = self._gradient(step, comm.rank)
+        loss, tokens, state = self.gradient(step, comm.rank)
         arrived = [parameter.grad is not None for parameter in self.parameters]
         # Reduce: `own`, this worker's part of self.grad, becomes the sum over all workers.
         own = comm.reduce_scatter(self.grad, optimizer.parts)
@@ -250,7 +266,7 @@ class Loop:
             if trainer.loss_scale:
                 trainer.loss_scale.succeeded()
         elif not (math.isfinite(loss) and trainer.loss_scale and trainer.loss_scale.overflowed()):
-            self._give_up(step, lr, loss, norm)
+            anomaly.give_up(self, step, lr, loss, norm)
         else:
             optimizer.update(self.grad, lr, arrived=[False] * len(arrived))  # a step that nothing takes part in
         for name, array in state.items():  # only now: a step that was given up has carried nothing on
@@ -259,7 +275,7 @@ class Loop:
         comm.all_gather(self.flat.data, optimizer.parts)
         return loss, norm, tokens, stop > 0
 
-    def _gradient(self, step: int, rank: int) -> tuple[float, int, dict]:
+    def gradient(self, step: int, rank: int) -> tuple[float, int, dict]:
         """Leave the gradient of a worker's share of the step's batches in self.grad, times the loss scale.
 
         Returns (its part of the loss, all tokens read, the state to carry on in its rows).
@@ -321,34 +337,16 @@ class Loop:
             self.report.evaluated(step, nats / count)
             if nats / count < progress.best_loss:
                 progress.best_loss, progress.best_step = nats / count, step
-                with self.flat.full_precision():
-                    checkpoint.save_weights(trainer.run, trainer.model, "best")
+                trainer.save_best()
         self.since += time.monotonic() - pause
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """The leader writes a checkpoint of what all workers have."""
         state = self.optimizer.whole_state(self.comm)
         for array in self.trainer.carried.values():
             self.comm.all_gather(array)
         if self.comm.rank == 0:
             self.trainer.save(state)
-
-    def _give_up(self, step: int, lr: float, loss: float, norm: float) -> None:
-        """Save what was learned before this step, find the op that went wrong, and end the run."""
-        if step:
-            self._save()
-        if self.comm.rank:
-            self.comm.barrier()  # wait for the leader, whose error ends the others
-        self.recorded = None
-        what = f"the loss became {loss}" if not math.isfinite(loss) else f"the gradient's norm became {norm}"
-        try:  # the parameters are still those before the step: go through it again, looking at every op
-            with tt.detect_anomaly():
-                for rank in range(self.comm.size):
-                    self._gradient(step, rank)
-        except FloatingPointError as error:
-            what += f" ({error})"
-        saved = f"the weights before that step are saved in {self.trainer.run}; try a lower --lr or a longer --warmup"
-        raise ValueError(f"{what} at step {step + 1}, learning rate {lr:.3g}; {saved}")
 
 
 def replica(model: Module, parameters: list) -> tuple[Module, list]:
@@ -371,11 +369,3 @@ def evaluate(model: Module, objective, data, keys: list) -> tuple[float, int]:
             nats += model.loss(batch).item() * n
             count += n
     return nats, count
-
-
-def evaluate_on_all_cores(model: Module, objective, data, keys: list, workers: int = 0, of=evaluate):
-    """evaluate, or another function `of` its kind, by `workers` that share the batches (0: one a core)."""
-    workers = min(workers or core_count(), len(keys)) if model.parameters()[0].device == "cpu" else 1
-    own = lambda comm: np.array(of(model, objective, data, keys[comm.rank :: comm.size]), float)
-    total, number = communicator("auto", workers).run(lambda comm: comm.all_reduce(own(comm)).tolist())
-    return total, int(number)

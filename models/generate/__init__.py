@@ -17,8 +17,8 @@ costs one position's work instead of a whole sequence's.
 from models.generate.answers import answer, write
 from models.generate.beam import beam_search
 from models.generate.constraints import Constraints
-from models.generate.draft import pad_left
 from models.generate.loop import Step, generate
+from models.generate.rows import pad_left
 from models.generate.sampling import Sampling
 from models.generate.streaming import stream
 from models.generate.text import stream_text

@@ -1,10 +1,7 @@
 """Texts being written: their ids so far, the model's memory of them, and what happens where the memory ends."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from models import tokenizers
 from models.contract import Writer
 from tinytensor import backend
 
@@ -69,18 +66,6 @@ class Draft:
         self.mask = None if self.mask is None else self.mask[rows]
         self.source = {name: array if array is None else array[rows] for name, array in self.source.items()}
         self.cache.select(rows)
-
-
-def pad_left(rows: Sequence[Sequence[int]], pad: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows of ids of any lengths -> ids (B, T) and mask (B, T), False at the padding; no mask if none is needed.
-
-    On the left, so that all texts end in the last column, where they go on.
-    """
-    rows = [np.asarray(row) for row in rows]
-    if any(row.ndim != 1 or len(row) == 0 or row.dtype.kind not in "iu" for row in rows) or not rows:
-        raise ValueError("generation starts from rows of at least one id each")
-    mask = tokenizers.pad([np.ones(len(row), bool) for row in rows], False, left=True)
-    return tokenizers.pad([row.astype(int) for row in rows], pad, left=True), None if mask.all() else mask
 
 
 def check_prompt(model: Writer, ids: np.ndarray, mask, max_new_tokens: int, past_context: str) -> None:

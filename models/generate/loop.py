@@ -7,7 +7,8 @@ import numpy as np
 
 from models.contract import Writer
 from models.generate.constraints import Constraints
-from models.generate.draft import Draft, pad_left
+from models.generate.draft import Draft
+from models.generate.rows import pad_left
 from models.generate.sampling import Sampling, log_softmax
 from nn import evaluating
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from models.files import read_json
 from models.hub import newest_snapshot
-from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read, pad
+from models.tokenizers.base import Frame, Special, Tokenizer, file_to_read
 from models.tokenizers.bytelevel import ByteLevelBPE
 from models.tokenizers.characters import Characters
 from models.tokenizers.classic import ClassicBPE
 from models.tokenizers.methods import Batch
+from models.tokenizers.padding import pad
 from models.tokenizers.pipeline.tokenizer import Pipeline
 from models.tokenizers.published import read_vocabulary
 from models.tokenizers.raw_bytes import Bytes, ElmoCharacters

@@ -17,7 +17,8 @@ from itertools import chain
 import numpy as np
 import regex
 
-from models.tokenizers.base import Special, Tokenizer, no_text, pad
+from models.tokenizers.base import Special, Tokenizer, no_text
+from models.tokenizers.padding import pad
 
 WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 WORD = regex.compile(r"\w")

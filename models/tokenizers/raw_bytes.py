@@ -16,7 +16,8 @@ from typing import Self
 import numpy as np
 
 from models.schema import Few
-from models.tokenizers.base import Frame, Special, Tokenizer, pad, read_own, write_own
+from models.tokenizers.base import Frame, Special, Tokenizer, read_own, write_own
+from models.tokenizers.padding import pad
 
 FIRST_BYTE = 3
 EXTRA_IDS = 125

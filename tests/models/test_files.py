@@ -43,7 +43,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     write_text(tmp_path / "file.txt", "no folder")
     with pytest.raises(ValueError, match=r"file.txt/x cannot be written: .*file.txt is not a folder"):
         write_text(tmp_path / "file.txt" / "x", "")
-    (tmp_path / ".w.safetensors.tmp").mkdir()
+    (tmp_path / ".w.safetensors.tinytensor").mkdir()
     with pytest.raises(ValueError, match=r"w.safetensors cannot be written: .*directory"):
         write_safetensors(tmp_path / "w.safetensors", {"a": np.zeros(3)})
 

@@ -345,7 +345,7 @@ BAD_INPUT = {
     "an unknown activation": (["--activation", "sine"], "argument --activation: it must be one of gelu"),
     "a small vocabulary": (["--vocab-size", "5"], "the tokenizer has 17 tokens, but the model was made for 5"),
     "an existing folder": (["--out", "taken"], "taken exists already; choose another --out"),
-    "a folder that cannot be": (["--out", "text.txt/run"], "text.txt/run cannot be written: Not a directory"),
+    "a folder that cannot be": (["--out", "latin.txt/run"], "latin.txt/run cannot be written: Not a directory"),
     "a run that is not there": (["--resume", "nowhere"], "nowhere is not a folder; give the folder of a run"),
     "no run to go on with": (["--resume", "taken"], "taken is not a run: it has no config.json"),
 }
@@ -389,17 +389,26 @@ def copy_of(finished, folder: Path) -> Path:
     return target
 
 
+def changed_copy_of(finished, folder: Path) -> Path:
+    """A run whose owner means to change files by hand."""
+    run = copy_of(finished, folder)
+    (run / "checksums.list").unlink()
+    return run
+
+
 @pytest.mark.parametrize("size", [0, 4, 100, -1])
 def test_a_truncated_checkpoint_is_named(finished, folder, size):
     path = copy_of(finished, folder) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
-    done = train("sample", "copy", cwd=folder)
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: copy/model\.safetensors is truncated or damaged: .*\n", done.stderr)
+    for _ in ("with checksums", "without"):
+        done = train("sample", "copy", cwd=folder)
+        assert done.returncode == 2
+        assert re.fullmatch(r"error: copy/model\.safetensors is truncated or damaged: .*\n", done.stderr)
+        path.with_name("checksums.list").unlink(missing_ok=True)
 
 
 def test_a_checkpoint_of_another_shape_is_named_with_both_shapes(finished, folder):
-    run = copy_of(finished, folder)
+    run = changed_copy_of(finished, folder)
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"context": 32}))
     done = train("sample", "copy", cwd=folder)
@@ -408,7 +417,7 @@ def test_a_checkpoint_of_another_shape_is_named_with_both_shapes(finished, folde
 
 
 def test_a_model_of_another_family_is_named(finished, folder):
-    run = copy_of(finished, folder)
+    run = changed_copy_of(finished, folder)
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"family": "rwkv"}))
     done = train("sample", "copy", cwd=folder)
@@ -417,7 +426,7 @@ def test_a_model_of_another_family_is_named(finished, folder):
 
 
 def test_a_tokenizer_of_another_vocabulary_is_refused(finished, folder):
-    run = copy_of(finished, folder)
+    run = changed_copy_of(finished, folder)
     tokens = {"type": "Characters", "characters": "abcdefghijklmnopqrstuvwxyz", "special_tokens": []}
     (run / "tokenizer.json").write_text(json.dumps(tokens))
     done = train("sample", "copy", cwd=folder)

@@ -4,6 +4,7 @@
   python -m train distill runs/gpt-1 --layers 1 --keep 0.5             with half of each layer's neurons
   python -m train distill runs/gpt-1 --layers 2 --hidden 1 --attention 1 --embedding 1      TinyBERT's losses
   python -m train distill runs/gpt-1 --layers 2 --written 2000         the student reads what the teacher wrote
+  python -m train distill --resume runs/gpt-distilled-1                go on where the command was stopped
 """
 
 import argparse
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    args = compare.begun(args, "distill", add_arguments)
     source = compare.open_source(args)
     teacher = source.model
     if not stacks(teacher):
@@ -48,13 +50,12 @@ def main(args: argparse.Namespace) -> None:
     both = Distillation(student, teacher, follow)  # what does not fit is named here
     if args.written and not isinstance(teacher, Writer):
         raise ValueError(f"--written needs a teacher that writes, which a {source.family} does not")
-    with compare.new_run(dataclasses.replace(source, model=student), args.out, "distilled", args.overwrite) as folder:
+    with compare.new_run(dataclasses.replace(source, model=student), args, "distill", "distilled") as folder:
         lines = [compare.measure(source, "teacher", teacher, args.limit)]
         if args.alone:
             alone = copy.deepcopy(student)
-            compare.fine_tune(source, alone, folder, config)
+            compare.fine_tune(source, alone, folder, config, "-alone")
             lines.append(compare.measure(source, "student alone", alone, args.limit))
-            (folder / "metrics.jsonl").rename(folder / "metrics-alone.jsonl")
         learning, make = source, source.make_objective
         if args.written and teacher.reads_source:
             learning = dataclasses.replace(source, make_objective=lambda how: TeacherWritten(make(how), teacher))
@@ -64,9 +65,9 @@ def main(args: argparse.Namespace) -> None:
             learning = dataclasses.replace(source, train_data=written)
         compare.fine_tune(learning, both, folder, config)
         lines.append(compare.measure(source, "student, taught", student, args.limit))
-        compare.finish_run(source, folder, student)
         curves = {m.name: [(m.parameters, m.score)] for m in lines}
         compare.conclude(folder, lines, curves, "parameters", source.unit, f"{source.folder.name} distilled")
+        compare.finish_run(source, folder, student)
 
 
 def _student(args: argparse.Namespace, source: compare.Source, seed: int):

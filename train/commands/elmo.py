@@ -11,16 +11,24 @@ Then put it to use: python -m train finetune runs/elmo-1 --task tag --data FILE.
 
 import argparse
 
-from train import pretrain, recipes
+from models.elmo import PRESETS
+from models.tokenizers import Words
+from train import pretrain
+from train.recipes import Recipe
 from train.report import perplexity
+
+RECIPE = Recipe(
+    family="elmo", tokenizers={"words": Words.train}, usual=("words", "words"), vocab_size=10_000, model=PRESETS["toy"],
+    training=dict(steps=3000, batch=16, lr=3e-3, eval_batches=5), stories=2_000_000,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    pretrain.add_arguments(parser, recipes.ELMO)
+    pretrain.add_arguments(parser, RECIPE)
 
 
 def main(args: argparse.Namespace) -> None:
-    job = pretrain.start(args, recipes.ELMO)
+    job = pretrain.start(args, RECIPE)
     if not pretrain.train(job):
         return
     loss = job.trainer.report.val_loss

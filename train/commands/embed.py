@@ -19,7 +19,7 @@ from train import checkpoint
 from train.data.text import TextFiles
 from train.embedding import embed, nearest, normalized, reader
 from train.flags import add_device_flag, typed
-from train.runs import newest_run
+from train.places import check_output, newest_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", metavar="N", type=typed(Count), default=5, help="sentences to show [5]")
     parser.add_argument("--batch", metavar="N", type=typed(Count), default=32, help="sentences read at once [32]")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write all sentences and vectors into this .npz file")
+    parser.add_argument("--overwrite", action="store_true", help="replace that file if it exists")
     add_device_flag(parser)
 
 
@@ -39,7 +40,10 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError("give something to look for, or --out FILE to keep the vectors")
     if args.out and args.out.suffix != ".npz":
         raise ValueError(f"--out {args.out} must end in .npz, NumPy's format for several arrays")
-    how = text_vectors(args.model or newest_run("bert"))
+    place = args.model or newest_run("bert")
+    if args.out:
+        check_output(args.out, args.overwrite, [args.data, place])
+    how = text_vectors(place)
     model, tokenizer = checkpoint.load_model(how.model)
     body, inputs = reader(model, tokenizer, how.max_length)
     if not (found := passages(args.data)):

@@ -13,15 +13,16 @@ from pathlib import Path
 from models.families import family_of
 from models.schema import Count, Whole
 from train import checkpoint
-from train.data.corpus import encode_text, open_corpus
+from train.data.corpus import open_corpus
 from train.data.text import TextFiles
+from train.evaluation import encode_text, evaluate_on_all_cores
 from train.flags import add_device_flag, typed
 from train.objectives.bidirectional import Bidirectional
 from train.objectives.windows import Causal
 from train.recipes import OBJECTIVES
 from train.report import describe_loss, perplexity
 from train.resume import load_settings
-from train.trainer import TrainConfig, evaluate_on_all_cores
+from train.trainer import TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

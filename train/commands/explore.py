@@ -14,6 +14,7 @@ from models.schema import Count
 from train import checkpoint
 from train.explore import page
 from train.flags import typed
+from train.places import check_output
 
 TEXT = "Once there was a girl named Mia, who lost her red ball in the garden. Mia looked for the ball."
 
@@ -25,10 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--answer", metavar="TEXT", help="for a T5: what it should write [what it writes itself]")
     add("--tokens", metavar="N", type=typed(Count), default=64, help="the most tokens to read [64]")
     add("--out", metavar="PATH", type=Path, help="the page to write [explore.html in RUN]")
+    add("--overwrite", action="store_true", help="replace the page if it exists")
     add("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.out:
+        check_output(args.out, args.overwrite, [])
     model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
     if args.answer is not None and not (isinstance(model, Writer) and model.reads_source):
         raise ValueError(f"--answer is for models that read one text and write another, not a {type(model).__name__}")

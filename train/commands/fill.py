@@ -15,7 +15,7 @@ from models.schema import Count
 from tinytensor import backend
 from train import checkpoint
 from train.flags import add_device_flag, typed
-from train.runs import newest_run
+from train.places import newest_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ Files: CSV or TSV with a line of column names, or JSON lines. The columns of eac
 """
 
 import argparse
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -22,13 +23,12 @@ import tinytensor as tt
 from models import ELMo, ELMoConfig
 from models.files import write_json
 from models.schema import Count
-from train import checkpoint, finetune, runs, watching
+from train import checkpoint, finetune, resume, runs, watching
 from train.data import toys
 from train.data.stories import tasks as stories_tasks
 from train.finetune import FineTuneConfig
 from train.flags import add_config_flags, given, typed
 from train.plots import draw_confusion
-from train.resume import check_learns, restore
 from train.tasks import TASKS
 from train.tasks.examples import checksum, examples_of
 from train.trainer import TrainConfig, Trainer
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--examples", metavar="N", type=typed(Count),
         help="to make from the stories, or of a toy; half as many, at most 500, are held out [1000]")
     add("--out", metavar="RUN", type=Path, help="the new run's folder [runs/finetune-N]")
-    add("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    add("--overwrite", action="store_true", help="let it take the place of the run that --out is")
     add("--fresh", action="store_true", help="forget the pretraining, to see what it was worth")
     add("--tensorboard", action="store_true", help="write events for TensorBoard, too (say so again with --resume)")
     add("--grad-norms", action="store_true", help="log the norm of each layer's gradient, too")
@@ -61,13 +61,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     trainer = watching.begin(_resume if args.resume else _begin, args)
-    folder, steps, report = trainer.run, trainer.config.steps, trainer.report
-    if not runs.train(trainer):
-        step = trainer.progress.step
-        print(f"stopped after step {step} of {steps}; go on with: python -m train finetune --resume {folder}")
-        return
+    steps, report = trainer.config.steps, trainer.report
+    with contextlib.closing(trainer.folder):
+        finished = runs.train(trainer)
+        folder = trainer.run
+        if not finished:
+            step = trainer.progress.step
+            print(f"stopped after step {step} of {steps}; go on with: python -m train finetune --resume {folder}")
+            return
+        if not report.scores:  # a run that was killed behind its last checkpoint
+            report.answer()
+        drawn = draw_confusion(folder / "confusion.png", report.tuned.task, report.held_out, report.answers)
     print("held out: " + ", ".join(f"{name} {value:.4f}" for name, value in report.scores.items()))
-    if draw_confusion(folder / "confusion.png", report.tuned.task, report.held_out, report.answers):
+    if drawn:
         print(f"which label was taken for which: {folder / 'confusion.png'}")
     print(f'to ask it: python -m train ask {folder} "..."')
 
@@ -86,7 +92,7 @@ def _begin(args: argparse.Namespace) -> Trainer:
     record |= dataclasses.asdict(config) | {"examples": 1000 if args.examples is None else args.examples}
     kind, *examples = examples_of(**record)
     model, tokenizer = checkpoint.load_model(args.model)
-    check_learns(model, args.model)
+    resume.check_learns(model, args.model)
     if mix := {name: value for name, value in given(args, ELMoConfig).items() if name.startswith("mix_")}:
         if not isinstance(model, ELMo):
             raise ValueError(f"--{next(iter(mix)).replace('_', '-')} is for an ELMo, which {args.model} is not")
@@ -96,12 +102,15 @@ def _begin(args: argparse.Namespace) -> Trainer:
             model = type(model)(model.config)
     smaller = checkpoint.is_smaller(args.model) and not args.fresh
     task = TASKS[kind].of(*examples)  # what is wrong with the examples is said before any folder is made
-    with runs.new_run(args.out, "finetune", args.overwrite) as folder:
-        trainer = finetune.begin(folder, (model, tokenizer), task, *examples, config, settings, smaller=smaller)
+    sources = args.model, args.data, args.held_out
+    with runs.new_run(args.out, "finetune", args.overwrite, sources) as folder:
+        trainer = finetune.begin(folder.path, (model, tokenizer), task, *examples, config, settings, smaller=smaller)
+        trainer.folder = folder
         record |= {"train": settings, "checksum": checksum((kind, *examples))}
-        write_json(folder / finetune.RECORD, record)
-    learned, held_out = map(len, examples)
-    print(f"{learned} examples to train on and {held_out} held out; {trainer.config.steps} steps; in {folder}")
+        write_json(folder.path / finetune.RECORD, record)
+        checkpoint.seal(folder.path)
+        learned, held_out = map(len, examples)
+        print(f"{learned} examples to train on and {held_out} held out; {trainer.config.steps} steps; in {folder.goal}")
     return trainer
 
 
@@ -115,6 +124,12 @@ def _resume(args: argparse.Namespace) -> Trainer:
     if said:
         what = "MODEL" if said[0] == "model" else "--" + said[0].replace("_", "-")
         raise ValueError(f"--resume goes on with the run's own model, task and examples; leave out {what}")
+    resume.check_goes_on(args.resume, "finetune")
+    with resume.going_on(args.resume) as folder:
+        return _go_on(args, folder)
+
+
+def _go_on(args: argparse.Namespace, held: checkpoint.Folder) -> Trainer:
     folder, record = args.resume, finetune.read_record(args.resume)
     kind, *examples = examples_of(**record)
     if checksum((kind, *examples)) != record["checksum"]:
@@ -124,9 +139,16 @@ def _resume(args: argparse.Namespace) -> Trainer:
     config = FineTuneConfig(**({name: record[name] for name in names} | given(args, FineTuneConfig)))
     settings, task = record["train"] | given(args, TrainConfig), TASKS[kind].of(*examples)
     trainer = finetune.begin(folder, None, task, *examples, config, settings)
-    restore(trainer)
+    trainer.folder = held
+    resume.restore(trainer)
     done, steps = trainer.progress.step, trainer.config.steps
-    if done >= steps:
+    if done >= steps and _complete(trainer):
         raise ValueError(f"{folder} has all of its {steps} steps; ask for more with --epochs")
     print(f"going on after step {done} of {steps}; in {folder}")
     return trainer
+
+
+def _complete(trainer: Trainer) -> bool:
+    """Whether a trained run has its pictures: it may have been killed behind its last checkpoint."""
+    names = ["loss.png"] + ["confusion.png"] * (trainer.report.tuned.task.kind in ("classify", "tag"))
+    return resume.is_newer(trainer.run, *names) or not trainer.report.draw(trainer.run / "loss.png")

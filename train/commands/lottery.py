@@ -27,13 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.resume:
+        raise ValueError("the networks of a lottery are not kept, so a stopped one cannot go on; begin it anew")
+    args = compare.begun(args, "lottery", add_arguments)
     source = compare.open_source(args)
     config = source.training(args)
     rewind = config.steps // 10 if args.rewind is None else args.rewind
     if not 0 <= rewind < config.steps:
         raise ValueError(f"--rewind {rewind} is not one of the {config.steps} steps of training")
     experiment = Experiment(source, config, args.rounds, args.take, rewind, args.limit)
-    with compare.new_run(source, args.out, "lottery", args.overwrite) as folder:
+    with compare.new_run(source, args, "lottery", "lottery") as folder:
         outcome, lines = Outcome(), []
         last = experiment.sparsities()[-1]
         for seed in range(config.seed, config.seed + args.seeds):
@@ -45,8 +48,9 @@ def main(args: argparse.Namespace) -> None:
                 if seed == config.seed and sparsity in (0.0, last):
                     lines.append(compare.measure(source, f"{kind}, {sparsity:.1%} masked", network, args.limit))
                 if seed == config.seed and kind == "ticket" and sparsity == last:
-                    compare.finish_run(source, folder, network)
+                    ticket = network
         print(text := outcome.table())
-        write_text(folder / "lottery.md", text + "\n")
+        write_text(folder.path / "lottery.md", text + "\n")
         title = f"lottery tickets, weights rewound to step {rewind} of {config.steps}"
         compare.conclude(folder, lines, outcome.curves(), "share of weights masked", compare.ACCURACY, title)
+        compare.finish_run(source, folder, ticket)

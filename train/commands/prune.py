@@ -5,6 +5,7 @@
   python -m train prune runs/gpt-1 --amount 0.8 --when iterative       in five rounds, a training after each
   python -m train prune runs/gpt-1 --when cubic --by movement          gradually, while it trains
   python -m train prune runs/gpt-pruned-1 --amount 0.9                 go on from what is masked, a round of its own
+  python -m train prune --resume runs/gpt-pruned-1                     go on where the command was stopped
 """
 
 import argparse
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    args = compare.begun(args, "prune", add_arguments)
     source = compare.open_source(args)
     what = args.what or ["weights"]
     config = source.training(args, TRAINING)
@@ -52,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
     options, model = dict(by=args.by, whole=args.whole, batches=batches), copy.deepcopy(source.model)
     for each in what if args.by != "movement" else []:  # whatever is wrong comes up here, before any folder is made
         prune(copy.deepcopy(source.model), args.amount, each, **options)
-    with compare.new_run(source, args.out, "pruned", args.overwrite) as folder:
+    with compare.new_run(source, args, "prune", "pruned") as folder:
         lines = [compare.measure(source, "before", source.model, args.limit)]
         if args.by != "movement":
             at_once = copy.deepcopy(source.model)
@@ -70,18 +72,17 @@ def main(args: argparse.Namespace) -> None:
         trained = []
         for number, share in enumerate(shares, 1):
             amount_at = cubic or (lambda step, share=share: share)
-            compare.fine_tune(source, model, folder, config, partial(mask, amount_at=amount_at))
-            if number < len(shares):
-                (folder / "metrics.jsonl").rename(folder / f"metrics-round-{number}.jsonl")
-            else:
+            part = f"-round-{number}" if number < len(shares) else ""
+            compare.fine_tune(source, model, folder, config, part, partial(mask, amount_at=amount_at))
+            if not part:
                 shrink(model)
             name = f"{share:.0%} pruned, trained {config.steps} steps"
             lines.append(compare.measure(source, name, model, args.limit))
             trained.append((share, lines[-1].score))
-        compare.finish_run(source, folder, model)
         curves = _curves(source, what, batches, args) | {f"{args.when}, trained": trained}
         axis = f"share of {' and '.join(what)} left out"
         compare.conclude(folder, lines, curves, axis, source.unit, f"{source.folder.name} pruned")
+        compare.finish_run(source, folder, model)
 
 
 def _curves(source: compare.Source, what: list[str], batches: list, args: argparse.Namespace) -> dict:

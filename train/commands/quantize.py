@@ -3,6 +3,7 @@
   python -m train quantize runs/gpt-1                                  8 bits, a scale for every row
   python -m train quantize runs/gpt-1 --bits 4 --rounding gptq         4 bits in groups, two weights to a byte
   python -m train quantize runs/gpt-1 --bits 3 --steps 500             trained as if it were quantized already
+  python -m train quantize --resume runs/gpt-quantized-1               go on where that training was stopped
 """
 
 import argparse
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    args = compare.begun(args, "quantize", add_arguments)
     source = compare.open_source(args)
     batches = source.batches(args.batches)
     options = dict(
@@ -44,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
     )
     made = lambda bits, how: quantize(copy.deepcopy(source.model), bits, rounding=how, **options)
     model = made(args.bits, args.rounding)
-    with compare.new_run(source, args.out, "quantized", args.overwrite) as folder:
+    with compare.new_run(source, args, "quantize", "quantized") as folder:
         lines = [compare.measure(source, "before", source.model, args.limit)]
         lines.append(compare.measure(source, f"{args.bits} bits, {args.rounding}", model, args.limit))
         if trained := "steps" in given(args, TrainConfig):
@@ -53,7 +55,6 @@ def main(args: argparse.Namespace) -> None:
             compare.fine_tune(source, model, folder, config)
             qat.finish(model)
             lines.append(compare.measure(source, f"{args.bits} bits, trained {config.steps} steps", model, args.limit))
-        compare.finish_run(source, folder, model)
         before = source.score(source.model, args.limit)
         curves = {"before": [(bits, before) for bits in CURVE]}
         for how in ("nearest", "gptq"):
@@ -61,3 +62,4 @@ def main(args: argparse.Namespace) -> None:
         if trained:
             curves["trained"] = [(args.bits, lines[-1].score)]
         compare.conclude(folder, lines, curves, "bits of a weight", source.unit, f"{source.folder.name} quantized")
+        compare.finish_run(source, folder, model)

@@ -19,6 +19,7 @@ from models.score import Scores, score
 from models.tokenizers import Tokenizer
 from train import checkpoint
 from train.flags import add_device_flag
+from train.places import check_output
 from train.report import perplexity
 
 # From sure to surprised: (probability from which on it holds, terminal colour of 256, web colour).
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", help="the text to score")
     parser.add_argument("--file", metavar="PATH", type=Path, help="or a file that holds it")
     parser.add_argument("--html", metavar="PATH", type=Path, help="also write a page with the text in colour")
+    parser.add_argument("--overwrite", action="store_true", help="replace that page if it exists")
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
     add_device_flag(parser)
 
@@ -38,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     if (args.text is None) == (args.file is None):
         raise ValueError("give the text to score: either --text or --file")
+    if args.html:
+        check_output(args.html, args.overwrite, [args.model, args.file], "--html")
     text = args.text if args.file is None else read_text(args.file)
     model, tokenizer = checkpoint.load_model(args.model, "best" if args.best else "last")
     if not isinstance(model, LeftToRight):

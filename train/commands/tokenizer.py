@@ -16,6 +16,7 @@ from models.schema import Count, Whole
 from models.tokenizers import ByteLevelBPE, Characters, ClassicBPE, Tokenizer, Unigram, WordPiece, Words
 from train.data.text import TextFiles
 from train.flags import typed
+from train.places import check_output
 
 KINDS = {"bpe": ByteLevelBPE, "classic": ClassicBPE, "wordpiece": WordPiece, "unigram": Unigram,
          "characters": Characters, "words": Words}
@@ -52,7 +53,7 @@ def main(args) -> None:
     if args.vocab_size is None and args.kind != "characters":
         raise ValueError(f"--kind {args.kind} needs --vocab-size; 4096 is a good start for a few megabytes of text")
     options = options_of(args)
-    make_room(args.out, args.kind, args.overwrite)
+    make_room(args.out, args.kind, args.overwrite, args.data)
     tokenizer = train(args, files, options)
     tokenizer.save(args.out)
     text = next(files.read())[:100_000]
@@ -73,18 +74,17 @@ def options_of(args) -> dict:
     return given
 
 
-def make_room(out: Path, kind: str, overwrite: bool) -> None:
+def make_room(out: Path, kind: str, overwrite: bool, data: str) -> None:
     """The folder that `out` is, or stands in, so that nothing is learnt in vain; and nothing that is there is lost."""
     own = {"wordpiece": ".txt", "bpe": ".tiktoken"}.get(kind)
     if out.suffix in (".txt", ".tiktoken") and out.suffix != own:
         raise ValueError(f"--out {out}: --kind {kind} is written to a .json file, or to a folder")
     file = out if out.suffix in (".json", own) else out / "tokenizer.json"
+    check_output(file, overwrite, [data])
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--out {out} cannot be made: {error.strerror}") from None
-    if file.exists() and not overwrite:
-        raise ValueError(f"{file} exists already; choose another --out, or --overwrite it")
 
 
 def train(args, files: TextFiles, options: dict) -> Tokenizer:

@@ -14,9 +14,9 @@ from pathlib import Path
 from models.families import FAMILIES
 from models.files import write_text
 from models.schema import Count, Few, Positive, Size
-from train import runs
 from train.compression import compare
 from train.flags import add_config_flags, typed
+from train.places import newest_run
 from train.report import HINT
 from train.tour import carbon, paradox, trend, unicorn
 from train.trainer import TrainConfig
@@ -85,11 +85,13 @@ def _carbon(args: argparse.Namespace) -> None:
 
 
 def _paradox(args: argparse.Namespace) -> None:
-    source = compare.open_source(args)
+    if args.resume:
+        raise ValueError("the models of a paradox are not kept, so a stopped one cannot go on; begin it anew")
+    source = compare.open_source(compare.begun(args, "tour paradox", add_arguments))
     width, config = source.model.config.width, source.training(args)
     widths = args.widths or [width * n // 4 for n in (1, 2, 4, 8)]
     experiment = paradox.Experiment(source, config, widths, args.seconds, args.recovery, args.bits, args.limit)
-    with compare.new_run(source, args.out, "paradox", args.overwrite) as folder:
+    with compare.new_run(source, args, "tour paradox", "paradox") as folder:
         results = []
         for seed in range(config.seed, config.seed + args.seeds):
             for one in experiment.results(seed):
@@ -97,15 +99,15 @@ def _paradox(args: argparse.Namespace) -> None:
                 small = "".join(f", {loss:.4f} in {size:,} bytes" for size, loss in one.small.values())
                 done = f"{one.steps} steps  loss {one.points[-1][1]:.4f}"
                 print(f"seed {seed}  width {one.width}  {done}{small}", flush=True)
-        compare.finish_run(source, folder, experiment.best[1])
         print(text := paradox.table(results))
-        write_text(folder / "paradox.md", text + "\n")
+        write_text(folder.path / "paradox.md", text + "\n")
         title = f"{source.family}: {args.seconds:g} seconds of training for each width"
-        drawn = paradox.draw(folder / "paradox.png", results, title)
-        print(f"the best of the smallest models, paradox.md{' and paradox.png' * drawn} are in {folder}")
+        drawn = paradox.draw(folder.path / "paradox.png", results, title)
+        print(f"the best of the smallest models, paradox.md{' and paradox.png' * drawn} are in {folder.goal}")
+        compare.finish_run(source, folder, experiment.best[1])
 
 
 def _unicorn(args: argparse.Namespace) -> None:
-    folder = args.folder or runs.newest_run("gpt")
+    folder = args.folder or newest_run("gpt")
     for text in unicorn.tries(folder, args.prompt, args.tries, args.tokens, args.seed):
         print(text, end="\n\n", flush=True)

@@ -19,7 +19,7 @@ import safetensors.numpy
 
 import tinytensor as tt
 from models.contract import Model
-from models.files import write_text
+from models.files import checksums, in_json, in_safetensors, intact, write_json, write_text
 from models.schema import Count
 from nn import evaluating
 from nn.compression import storage
@@ -27,18 +27,18 @@ from nn.compression.quantize import Quantized
 from tinytensor import backend
 from tinytensor.distributed import blas_threads
 from tinytensor.ops.softmax import IGNORED
-from train import checkpoint, finetune, runs
+from train import checkpoint, finetune, resume, runs
 from train.data.corpus import open_corpus
+from train.evaluation import evaluate_on_all_cores
 from train.flags import given, typed
 from train.objectives.labelled import Labelled
 from train.plots import draw_curves
 from train.recipes import OBJECTIVES
 from train.report import HINT, Meter, Report
-from train.resume import load_settings
 from train.tables import Markdown, markdown
 from train.tasks import TASKS
 from train.tasks.examples import examples_of
-from train.trainer import TrainConfig, Trainer, evaluate, evaluate_on_all_cores
+from train.trainer import TrainConfig, Trainer, evaluate
 
 ACCURACY = "accuracy (%)"  # one of the units that models are compared in
 OF_TASKS = ("task", "data", "held_out", "examples")  # flags about the examples of a fine-tuned run
@@ -57,7 +57,7 @@ class Source:
     train_data: object
     val_data: object
     config: TrainConfig  # as it was trained
-    save_config: Callable[[Path, Model], None]  # (folder, model): its config.json
+    about: Callable[[Model], dict]  # what config.json says of a model made of it
     fine_tuned: bool = False
     device: str = "cpu"  # where the model is
 
@@ -99,15 +99,34 @@ class Source:
 def add_arguments(parser: argparse.ArgumentParser, how: str) -> None:
     """The flags that all these commands have."""
     add = parser.add_argument
-    add("run", metavar="RUN", type=Path, help="the folder of a trained run")
+    add("run", metavar="RUN", type=Path, nargs="?", help="the folder of a trained run")
     add("--out", metavar="RUN", type=Path, help=f"the folder to make [runs/FAMILY-{how}-N]")
-    add("--overwrite", action="store_true", help="empty the --out folder if it exists")
+    add("--overwrite", action="store_true", help="let it take the place of the run that --out is")
+    add("--resume", metavar="RUN", type=Path, help="go on with a run that this command was stopped in")
     add("--limit", metavar="N", type=typed(Count), default=100, help="held-out batches of 16 to compare on [100]")
     group = parser.add_argument_group("where RUN was fine-tuned: on other examples than it had (see train finetune)")
     group.add_argument("--task", metavar="TASK", help="one of the stories' sets, or with --data a kind of task")
     group.add_argument("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv or .jsonl")
     group.add_argument("--held-out", metavar="FILE", type=Path, help="examples to measure on")
     group.add_argument("--examples", metavar="N", type=typed(Count), help="stories' training examples [1000]")
+
+
+def begun(args: argparse.Namespace, command: str, add_arguments: Callable) -> argparse.Namespace:
+    """What to do: as the flags say, or, with --resume, as they said when the run was begun."""
+    if args.run is None and args.resume is None:
+        raise ValueError(f"say which run to begin with: python -m train {command} RUN")
+    if args.resume is None:
+        return args
+    if len(args.words) > 2:
+        raise ValueError(f"--resume goes on with what {args.resume} was begun with; leave out all else")
+    checkpoint.read_config(args.resume)  # which puts it in order
+    if all((args.resume / name).exists() for name in (resume.COMMAND, checkpoint.WEIGHTS["last"])):
+        raise ValueError(f"{args.resume} has ended; go on from it as from any run: python -m train {command} RUN")
+    resume.check_goes_on(args.resume, command)
+    parser = argparse.ArgumentParser(prog=f"python -m train {command}")
+    add_arguments(parser)
+    said = parser.parse_args(resume.begun_by(args.resume).words)
+    return argparse.Namespace(**vars(said) | {"resume": args.resume})
 
 
 def open_source(args: argparse.Namespace) -> Source:
@@ -131,11 +150,11 @@ def source_of(folder: Path, examples: dict | None = None) -> Source:
     record, config = checkpoint.load_config(folder)
     model, tokenizer = checkpoint.load_model(folder)
     objective, corpus = OBJECTIVES[record.objective], open_corpus(folder, len(tokenizer.tokens))
-    _, trained, settings = load_settings(folder, objective.settings)
+    _, trained, settings = resume.load_settings(folder, objective.settings)
     return Source(
         folder, record.name, model, record.unit, lambda training: objective.make(config, training, settings, tokenizer),
         corpus.train, corpus.val, trained,
-        lambda out, smaller: checkpoint.save_config(out, record.name, smaller.config, smaller=True),
+        lambda smaller: checkpoint.about(record.name, smaller.config, smaller=True),
     )
 
 
@@ -149,38 +168,62 @@ def _finetuned_source(folder: Path, examples: dict | None) -> Source:
         folder, tuned.family.name, tuned.model, tuned.task.unit,
         lambda config: Labelled(tuned.pad, config.batch, config.seed), training, held_out,
         TrainConfig(**finetune.TRAINING), fine_tuned=True,
-        save_config=lambda out, smaller: finetune.save(out, dataclasses.replace(tuned, model=smaller), smaller=True),
+        about=lambda smaller: finetune.about(dataclasses.replace(tuned, model=smaller), smaller=True),
     )
 
 
 @contextmanager
-def new_run(source: Source, out: Path | None, how: str, overwrite: bool) -> Iterator[Path]:
-    """A folder like the source's, with its data and tokenizer, for what is made of its model."""
-    with runs.new_run(out, f"{source.family}-{how}", overwrite) as folder:
+def new_run(source: Source, args: argparse.Namespace, command: str, how: str) -> Iterator[checkpoint.Folder]:
+    """A folder with the source's data and tokenizer for what is made of its model; or that of a run that goes on."""
+    if args.resume:
+        with resume.going_on(args.resume) as folder:
+            yield folder
+        return folder.close()
+    sources = args.run, args.data, args.held_out
+    with runs.new_run(args.out, f"{source.family}-{how}", args.overwrite, sources) as folder:
         for name in DATA_FILES:
             if (source.folder / name).exists():
-                shutil.copy(source.folder / name, folder / name)
-        source.save_config(folder, source.model)
+                shutil.copy(intact(source.folder / name), folder.path / name)
+        write_json(folder.path / resume.COMMAND, {"command": command, "words": args.words})
+        write_json(folder.path / "config.json", source.about(source.model))
+        checkpoint.seal(folder.path)
         yield folder
+    folder.close()
 
 
-def finish_run(source: Source, folder: Path, model: Model) -> None:
+def finish_run(source: Source, folder: checkpoint.Folder, model: Model) -> None:
     """Leave only the finished model in the folder: its config and weights, without what training it needed."""
-    for name in (checkpoint.TRAINER, checkpoint.WEIGHTS["best"]):
-        (folder / name).unlink(missing_ok=True)
-    source.save_config(folder, model)
-    checkpoint.save_weights(folder, model)
+    gone = [name for name in checksums(folder.path) if name.startswith("trained") or name == checkpoint.TRAINER]
+    weights = in_safetensors(checkpoint.arrays_of(model))
+    files = {"config.json": in_json(source.about(model)), checkpoint.WEIGHTS["last"]: weights}
+    checkpoint.replace_files(folder.path, files, gone)
+    folder.appear()
 
 
-def fine_tune(source: Source, model: Model, folder: Path, config: TrainConfig, prepare=lambda trainer: None) -> None:
-    """Train a model on a run's data; prepare(trainer) is called first. A stopped training is an error here."""
-    objective, report = source.make_objective(config), Report(folder, config.steps)
-    trainer = Trainer(model, objective, source.train_data, source.val_data, config, folder, report)
-    trainer.whole = False
+def fine_tune(source: Source, model: Model, folder: checkpoint.Folder, config: TrainConfig, part: str = "",
+              prepare=lambda trainer: None) -> None:  # fmt: skip
+    """Train a model on a run's data; prepare(trainer) is called first. A stopped training is an error here.
+
+    part: which one of several trainings it is, for the names of its files. What has been trained is not trained again.
+    """
+    done = f"trained{part}.safetensors"
+    if (folder.path / done).exists():
+        checkpoint.load_weights(model, checkpoint.read_arrays(folder.path / done), folder.path / done)
+        model.eval()
+        return
+    objective, report = source.make_objective(config), Report(folder.path, config.steps, metrics=f"metrics{part}.jsonl")
+    trainer = Trainer(model, objective, source.train_data, source.val_data, config, folder.path, report)
+    trainer.whole, trainer.usable, trainer.folder = False, False, folder
+    if (folder.path / checkpoint.TRAINER).exists():
+        resume.restore(trainer)
     prepare(trainer)
     if not runs.train(trainer):
-        raise ValueError(f"stopped after step {trainer.progress.step} of {config.steps}; nothing was compared")
+        command = resume.begun_by(folder.path).command
+        go_on = f"go on with: python -m train {command} --resume {folder.path}"
+        raise resume.Stopped(f"stopped after step {trainer.progress.step} of {config.steps}; {go_on}")
     trainer.flat.keep_full_precision()
+    weights = in_safetensors(checkpoint.arrays_of(model))
+    checkpoint.replace_files(folder.path, {done: weights}, [checkpoint.TRAINER])
     model.eval()
 
 
@@ -275,10 +318,9 @@ def table(lines: list[Measured]) -> Markdown:
     return markdown(rows)
 
 
-def conclude(folder: Path, lines: list[Measured], curves: dict, axis: str, unit: str, title: str) -> None:
+def conclude(folder: checkpoint.Folder, lines: list[Measured], curves: dict, axis: str, unit: str, title: str) -> None:
     """Print the comparison, keep it in comparison.md, and draw the curves into comparison.png."""
     print(text := table(lines))
-    write_text(folder / "comparison.md", text + "\n")
-    picture = folder / "comparison.png"
-    drawn = draw_curves(picture, curves, axis, unit, title)
-    print(f"the run is in {folder}, the picture in {picture}" if drawn else f"the run is in {folder}; {HINT}")
+    write_text(folder.path / "comparison.md", text + "\n")
+    drawn = draw_curves(folder.path / "comparison.png", curves, axis, unit, title)
+    print(f"the run is in {folder.goal}" + ("; the picture is comparison.png" if drawn else f"; {HINT}"))

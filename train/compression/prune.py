@@ -54,7 +54,10 @@ class Pruning:
         if self.movement:
             self.scores = self._zeros()
             self.weights = self._zeros()  # as they are under the masks
-            self.weights[:] = self.flat.data
+            asarray = backend.array_module(self.weights).asarray
+            self.scores[:] = asarray(trainer.extra.get("scores", 0))
+            self.weights[:] = asarray(trainer.extra.get("weights", self.flat.data))
+            trainer.extra = {"scores": self.scores, "weights": self.weights}  # a run that goes on needs them
         self.due, last = {}, amount_at(0)  # step -> the share to have masked after it
         for step in range(1, steps + 1):
             amount = amount_at(step)

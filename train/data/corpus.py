@@ -7,7 +7,6 @@ loss, in nats per character, of a model that knows all about how they were made,
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from models.files import ordinary, read_json, write_json
+from models.files import intact, read_json, replace_file, write_json
 from models.schema import NotNegative, Size, checked
 from models.tokenizers import Tokenizer
-from train.data import stories
 from train.data.documents import SentenceEncoder
 from train.data.text import HELD_OUT, TextFiles
 
@@ -78,31 +76,16 @@ class FileSource:
         return "\n".join([f"held out, not trained on: {held}", *passed_over])
 
 
-class StoriesSource:
-    """The built-in stories. The last tenth is held out, from the start of a story on, so its entropy is exact."""
-
-    def __init__(self, characters: int, seed: int = 0, held_out: float = HELD_OUT):
-        told = stories.corpus(characters, seed)
-        first = bisect.bisect_left(told.starts, len(told.text) * (1 - held_out))
-        cut, nats = told.starts[first], told.nats_before[first]
-        self.texts = told.text[:cut], told.text[cut:]
-        self.nats = (nats, told.nats - nats)
-
-    def parts(self) -> tuple[Iterable[str], Iterable[str]]:
-        """The training text and the held-out text, each as one piece."""
-        return [self.texts[0]], [self.texts[1]]
-
-    def said(self) -> str:
-        """What is held out."""
-        return "held out, not trained on: the last tenth of the stories"
-
-
 def build_corpus(source, tokenizer: Tokenizer | SentenceEncoder, folder: Path) -> Corpus:
     """Encode a source into folder/train.bin and folder/val.bin, with their sizes in folder/corpus.json."""
     splits = {}
     for name, pieces, nats in zip(("train", "val"), source.parts(), source.nats):
-        with open(folder / f"{name}.bin", "wb") as file:
-            splits[name] = asdict(_encode(pieces, tokenizer, lambda ids: ids.tofile(file), nats))
+
+        def write(path: Path, name=name, pieces=pieces, nats=nats) -> None:
+            with open(path, "wb") as file:
+                splits[name] = asdict(encode(pieces, tokenizer, file.write, nats))
+
+        replace_file(folder / f"{name}.bin", write)
     write_json(folder / "corpus.json", splits | {"dtype": np.dtype(tokenizer.dtype).name})
     return open_corpus(folder)
 
@@ -124,7 +107,7 @@ def open_corpus(folder: Path, known: int | None = None) -> Corpus:
     about = checked(About, read_json(folder / "corpus.json", "the sizes of a corpus"), folder / "corpus.json")
     maps = []
     for path, split in ((folder / "train.bin", about.train), (folder / "val.bin", about.val)):
-        if (size := ordinary(path).stat().st_size) != split.tokens * np.dtype(about.dtype).itemsize:
+        if (size := intact(path).stat().st_size) != split.tokens * np.dtype(about.dtype).itemsize:
             raise ValueError(f"{path} is damaged: {split.tokens} tokens do not have {size} bytes")
         tokens = np.memmap(path, about.dtype, "r") if split.tokens else np.zeros(0, about.dtype)
         if known is not None and len(tokens) and (most := tokens.max()) >= known:
@@ -133,14 +116,7 @@ def open_corpus(folder: Path, known: int | None = None) -> Corpus:
     return Corpus(*maps, about.train, about.val)
 
 
-def encode_text(pieces: Iterable[str], tokenizer: Tokenizer | SentenceEncoder) -> tuple[np.ndarray, Split]:
-    """A text that fits in memory as tokens, with its sizes."""
-    arrays = [np.zeros(0, tokenizer.dtype)]
-    split = _encode(pieces, tokenizer, arrays.append)
-    return np.concatenate(arrays), split
-
-
-def _encode(pieces: Iterable[str], tokenizer: Tokenizer | SentenceEncoder, keep: Callable, nats=None) -> Split:
+def encode(pieces: Iterable[str], tokenizer: Tokenizer | SentenceEncoder, keep: Callable, nats=None) -> Split:
     """Give a part's tokens to keep(ids). Its entropy bounds the loss only if the tokens say all that the text says."""
     tokens, characters, size = 0, 0, 0
     for piece in pieces:

@@ -1,5 +1,6 @@
 """Text as records: JSON lines and Parquet, a text each, and of text that is packed with gzip the paragraphs."""
 
+import codecs
 import gzip
 import json
 import zlib
@@ -7,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+LOOKED_AT = 1 << 16  # bytes that tell whether a file holds text
 PACKED = (".jsonl", ".gz", ".parquet")  # the ends of their names
 
 
@@ -104,3 +106,16 @@ def paragraphs(lines: Iterable[str]) -> Iterator[str]:
             held = []
     if held:
         yield "".join(held)
+
+
+def holds_text(path: Path) -> bool:
+    """Whether a file begins like one that can be read: UTF-8 without zeros, or a known kind of packed text."""
+    if path.suffix in (".jsonl", ".parquet") or path.name.endswith((".jsonl.gz", ".txt.gz")):
+        return True
+    with open(path, "rb") as file:
+        begin = file.read(LOOKED_AT)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(begin)
+    except UnicodeDecodeError:
+        return False
+    return 0 not in begin

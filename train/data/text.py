@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models.files import ordinary
-from train.data.records import PACKED, Records
+from train.data.records import PACKED, Records, holds_text
 
 CHUNK = 4 << 20  # bytes, or characters, read at a time
-LOOKED_AT = 1 << 16  # bytes that tell whether a file holds text
 HELD_OUT = 0.1  # the share of every file, at its end, that is not trained on
 
 
@@ -123,16 +122,3 @@ class PlainFile:
 def opened(path: Path) -> PlainFile | Records:
     """A file of text, by the end of its name."""
     return Records(path, CHUNK) if path.suffix in PACKED else PlainFile(path)
-
-
-def holds_text(path: Path) -> bool:
-    """Whether a file begins like one that can be read: UTF-8 without zeros, or a known kind of packed text."""
-    if path.suffix in (".jsonl", ".parquet") or path.name.endswith((".jsonl.gz", ".txt.gz")):
-        return True
-    with open(path, "rb") as file:
-        begin = file.read(LOOKED_AT)
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(begin)
-    except UnicodeDecodeError:
-        return False
-    return 0 not in begin

@@ -54,7 +54,7 @@ BAD = {
     "gpt --resume gpt --stories 9": "leave out --stories",
     "gpt --resume gpt --overwrite": "leave out --overwrite",
     "gpt --resume gpt --steps 4 --optimizer sgd": "the saved state is not SGD's: velocity is missing",
-    "gpt --resume tuned": "tuned holds a model that was fine-tuned for a task; use it with: python -m train ask",
+    "gpt --resume tuned": "tuned is a run of finetune; go on with: python -m train finetune --resume tuned",
     "eval gpt --batch 0": "argument --batch: it must be at least 1, not 0",
     "eval published": "published has no text that it held out; name one with --data",
     "sample published --best --length-penalty 2": "--length-penalty 2.0 is for beams; add --beams, or leave it out",
@@ -73,9 +73,9 @@ BAD = {
     "finetune bert --task sentiment --held-out x.tsv": "--held-out goes with --data",
     "finetune bert --task classify --data moods.tsv --examples 9": "--examples are made where there is no --data",
     "finetune t5 --task coherence --both-orders": "and a T5 has none; leave it out",
-    "finetune --resume bert": "bert has no finetune.json, which says what a run was fine-tuned on",
+    "finetune --resume bert": "bert is a run of bert; go on with: python -m train bert --resume bert",
     "t5 --data text.txt --objective prefix --tokenizer gpt/tokenizer.json": "a T5 needs tokens for padding and the end",
-    "tokenizer --data text.txt --vocab-size 300 --out gpt": "gpt/tokenizer.json exists already; choose another --out",
+    "tokenizer --data text.txt --vocab-size 300 --out gpt": "gpt/tokenizer.json is a file of the run gpt",
     "tokenizer --data text.txt --vocab-size 300 --out t.json --cased": "--cased is for --kind wordpiece, classic, not",
     "tokenizer --data text.txt --vocab-size 300 --out t.json --min-frequency -1":
         "--min-frequency: it must be at least 0, not -1",
@@ -110,6 +110,7 @@ def test_a_published_folder_is_never_overwritten(beside, capsys):
 
 
 def test_settings_that_are_damaged_are_named(beside, capsys):
+    Path("gpt/checksums.list").unlink()  # as whoever changes settings by hand does
     for name, text in (
         ("config.json", {"family": "gpt", "layers": "two"}),
         ("config.json", {"family": "gpt", "depth": 2}),
@@ -127,6 +128,7 @@ def test_settings_that_are_damaged_are_named(beside, capsys):
 
 def test_a_damaged_record_of_a_fine_tuning_is_named(beside, capsys):
     path = Path("tuned/finetune.json")
+    Path("tuned/checksums.list").unlink()
     whole = path.read_text()
     path.write_text(json.dumps({name: value for name, value in json.loads(whole).items() if name != "checksum"}))
     try:

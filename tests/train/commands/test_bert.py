@@ -14,7 +14,7 @@ from train.__main__ import main
 from train.checkpoint import load_model
 from train.commands.fill import fill
 from train.finetune import load
-from train.runs import newest_run
+from train.places import newest_run
 from train.trainer import Trainer
 
 SHAPE = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "48", "--vocab-size", "300"]

@@ -75,12 +75,12 @@ def test_each_workers_rows_carry_what_one_worker_would_have_carried(folder):
 def test_a_step_that_fails_leaves_the_state_that_was_carried_into_it(folder, monkeypatch):
     run = train("run", "--steps", 3)
     before = saved(run)["carried.state_c"]
-    gradient = Loop._gradient
+    gradient = Loop.gradient
 
     def spoiled(self, step, rank):
         return (float("nan"), *gradient(self, step, rank)[1:])
 
-    monkeypatch.setattr(Loop, "_gradient", spoiled)
+    monkeypatch.setattr(Loop, "gradient", spoiled)
     assert main(["elmo", "--resume", "run", "--steps", "6"]) == 2
     np.testing.assert_array_equal(saved(run)["carried.state_c"], before)
 

@@ -49,8 +49,9 @@ def test_wordpiece_and_bpe_are_also_written_in_their_own_files(data, tmp_path):
 def test_places_that_cannot_be_written_are_named_before_learning(data, tmp_path):
     with pytest.raises(ValueError, match=r"--kind unigram is written to a .json file, or to a folder"):
         run("--kind", "unigram", "--data", data, "--vocab-size", 200, "--out", tmp_path / "vocab.txt")
-    with pytest.raises(ValueError, match=r"data.txt/deep cannot be made: Not a directory"):
-        run("--data", data, "--vocab-size", 300, "--out", data / "deep")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ValueError, match=r"file/deep cannot be made: Not a directory"):
+        run("--data", data, "--vocab-size", 300, "--out", tmp_path / "file" / "deep")
 
 
 def test_bad_input_is_one_sentence(data, tmp_path):

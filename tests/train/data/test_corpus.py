@@ -2,7 +2,8 @@ import pytest
 
 from models.tokenizers import ByteLevelBPE, Bytes, Characters, Unigram, WordPiece
 from train.__main__ import main
-from train.data.corpus import StoriesSource, build_corpus, open_corpus
+from train.data.corpus import build_corpus, open_corpus
+from train.data.told import StoriesSource
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tinytensor
-from train.__main__ import COMMANDS
+from train.program import COMMANDS
 
 ROOT = Path(__file__).parents[3]
 SPANS = re.findall(r"`([^`]+)`", (ROOT / "docs" / "lecture.md").read_text(encoding="utf-8"))
