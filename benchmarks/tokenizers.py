@@ -8,6 +8,7 @@ tokenizer of `tokenizers`, an empty cache of ours.
 """
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -21,7 +22,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import tiktoken
 import tokenizers as hf
 
-from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece
+from models.tokenizers import ByteLevelBPE, ClassicBPE, Unigram, WordPiece, load
 from models.tokenizers.split import GPT2
 
 
@@ -106,6 +107,28 @@ def encoding(text, ranks, vocab, repeat):
     return gpt2
 
 
+def encoding_t5(text, repeat):
+    """A vocabulary of 8000 pieces, cut as the tokenizer.json of a T5 says: NFKC, white space squeezed, marks."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        Unigram.train(text, 8000, extra_ids=100).save(path)
+        spec = json.loads(path.read_text())
+        spec["normalizer"] = {"type": "Sequence", "normalizers": [
+            {"type": "Nmt"}, {"type": "NFKC"}, {"type": "Strip", "strip_left": False, "strip_right": True},
+            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "\u2581"}]}
+        path.write_text(json.dumps(spec))
+        ours, fresh = load(path), cold_reader(path)
+
+    def clear():
+        for cache in (*ours.known.values(), *ours.whole.values()):
+            cache.clear()
+
+    assert ours.encode(text) == fresh().encode(text, add_special_tokens=False).ids
+    report("encode with a T5's file, cold", *race(
+        repeat, (clear, lambda _: ours.encode(text)),
+        (fresh, lambda tokenizer: tokenizer.encode(text, add_special_tokens=False))), "tokenizers")
+
+
 def cold_reader(path):
     text = path.read_text()
     return lambda: hf.Tokenizer.from_str(text)
@@ -160,6 +183,7 @@ def main():
     print("| work | ours | theirs | their time / ours | target |\n|---|---|---|---|---|")
     training(text, args.repeat)
     gpt2 = encoding(text, args.ranks, args.vocab, args.repeat)
+    encoding_t5(text, args.repeat)
     print("\n| work | ours | compared |\n|---|---|---|")
     growth(text, gpt2)
     both_cores(text, gpt2)

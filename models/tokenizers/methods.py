@@ -22,7 +22,7 @@ from models.tokenizers.padding import pad
 
 WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 WORD = regex.compile(r"\w")
-CACHED_WORDS = 1 << 18
+CACHED_WORDS, LONG_WORD = 1 << 18, 1000
 PARALLEL_FROM = 2_000_000  # characters in a batch from which starting a second process pays for itself
 
 
@@ -252,7 +252,9 @@ class WordCache(dict):
         self.encode_word = encode_word
 
     def __missing__(self, word):
-        ids = self[word] = self.encode_word(word)
+        ids = self.encode_word(word)
+        if len(word) < LONG_WORD:  # whole texts, where nothing cuts them, come but once
+            self[word] = ids
         return ids
 
     def make_room(self) -> None:

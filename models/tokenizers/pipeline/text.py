@@ -61,6 +61,8 @@ class Piece:
         text = "".join(new)
         if text == self.text:
             return self
+        if len(text) == len(new) and "" not in new:  # one for one
+            return Piece(text, self.spans, self.start)
         return Piece(text, [span for some, span in zip(new, self.spans) for _ in some], self.start)
 
     def replace(self, found: Found, content: str) -> Self:

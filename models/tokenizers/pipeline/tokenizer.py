@@ -23,7 +23,8 @@ from models.tokenizers.pipeline.text import Piece, Regex, String
 from models.tokenizers.split import VISIBLE
 
 SQUEEZE = [normalizers.Replace(Regex(" {2,}"), one) for one in (" ", "▁")]
-STRIP = [(normalizers.Strip(left, True),) for left in (False, True)]
+STRIP = [(step,) for step in (normalizers.Strip(False, True), normalizers.Strip(True, True),
+                              normalizers.Replace(Regex(r"\A +| +\z"), ""))]
 SPACE_IN_GRAPHEME = regex.compile(r"\p{GCB=Prepend}|\s[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]")
 WORD_BY_WORD = (normalizers.NFC, normalizers.NFD, normalizers.NFKC, normalizers.NFKD, normalizers.Lowercase,
                 normalizers.StripAccents, normalizers.Nmt, normalizers.Precompiled)
