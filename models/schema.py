@@ -53,6 +53,7 @@ MANY = 100_000_000  # what is counted here never comes to more: tokens of a voca
 Count = Annotated[int, Range(1, MANY)]
 Whole = Annotated[int, Range(0, MANY)]
 Id = Annotated[int, Range(0, 2**22 - 1)]  # of a token: the longest vocabularies that were published have a million
+Million = Annotated[int, Range(1, 1_000_000)]  # of what is made one by one: tokens that are written, examples, lines
 Few = Annotated[int, Range(1, 10_000)]  # of what takes time or memory each: layers, heads, repetitions
 FewOrNone = Annotated[int, Range(0, 10_000)]
 Size = Annotated[int, Range(0, 2**63 - 1)]  # of files; and any other number that is no count

@@ -25,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if name not in program.COMMANDS:
         return program.overview(called()).parse_args(arguments) and 2  # prints help, or what is wrong; ends
+    if empty := next((word for word in arguments if word.startswith("--") and word.endswith("=--")), None):
+        print(f"error: {empty} has no value", file=sys.stderr)  # argparse would make a list of it
+        return 2
     command = importlib.import_module(f"train.commands.{name}")
     form = dict(description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, exit_on_error=False)
     parser = argparse.ArgumentParser(prog=f"{called()} {name}", **form)

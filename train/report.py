@@ -168,7 +168,7 @@ def picture(path: Path, draw: Callable, x: str, y: str, title: str, size: tuple[
     axes = figure.subplots()
     draw(axes)
     axes.set(xlabel=x, ylabel=y)
-    axes.set_title(title, parse_math=False)  # a folder's name may have a $ in it
+    axes.set_title(title.encode("utf-8", "replace").decode(), parse_math=False)  # a folder's name may be anything
     if axes.lines:
         axes.grid(alpha=0.3)
         axes.legend()

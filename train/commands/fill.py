@@ -50,7 +50,8 @@ def fill(model, tokenizer, text: str, pair: str | None = None, top: int = 5) -> 
     with tt.no_grad():
         logits = model.fill_scores(batch.ids, batch.types, batch.mask)
     p = tt.ops.softmax(tt.Tensor(backend.to_numpy(logits.data)[0, places])).data
-    special = list(tokenizer.special_tokens.values())
+    p = p[:, : len(tokenizer.tokens)]  # a published table may have rows beyond its tokens
+    special = [*tokenizer.special_tokens.values(), *(i for i, token in enumerate(tokenizer.tokens) if token is None)]
     p[:, special] = 0  # they stand for no word
     best = p.argsort(axis=-1)[:, ::-1][:, : min(top, p.shape[1] - len(special))]
     guesses = [[(tokenizer.tokens[i], float(row[i])) for i in some] for row, some in zip(p, best)]

@@ -22,7 +22,7 @@ from pathlib import Path
 import tinytensor as tt
 from models import ELMo, ELMoConfig
 from models.files import write_json
-from models.schema import Count
+from models.schema import Million
 from train import checkpoint, finetune, resume, runs, watching
 from train.data import toys
 from train.data.stories import tasks as stories_tasks
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"one of the stories' sets ({sets}), for a T5 also {toy_sets}, or with --data a kind ({kinds})")
     add("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv or .jsonl")
     add("--held-out", metavar="FILE", type=Path, help="examples to measure on [a tenth of --data]")
-    add("--examples", metavar="N", type=typed(Count),
+    add("--examples", metavar="N", type=typed(Million),
         help="to make from the stories, or of a toy; half as many, at most 500, are held out [1000]")
     add("--out", metavar="RUN", type=Path, help="the new run's folder [runs/finetune-N]")
     add("--overwrite", action="store_true", help="let it take the place of the run that --out is")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.schema import Count
+from models.schema import Count, Million
 from models.sentences import WORD
 from train import checkpoint
 from train.data.stories import corpus
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run or a published model")
     parser.add_argument("sentences", metavar="SENTENCE", nargs="+", help="sentences with *stars* around a word")
     parser.add_argument("--data", metavar="PATH", help="the text to look in [built-in stories]")
-    parser.add_argument("--lines", metavar="N", type=typed(Count), default=2000, help="lines of it to read [2000]")
+    parser.add_argument("--lines", metavar="N", type=typed(Million), default=2000, help="lines of it to read [2000]")
     parser.add_argument("--top", metavar="N", type=typed(Count), default=5, help="words to show [5]")
     parser.add_argument("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
     add_device_flag(parser)
@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
     model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
     body, inputs = reader(model, tokenizer)
     body.to(args.device)
-    text = "".join(TextFiles(args.data).read()) if args.data else corpus(100 * args.lines, seed=3).text
+    text = "".join(TextFiles(args.data).read()) if args.data else corpus(100 * min(args.lines, 10_000), seed=3).text
     lines = [words for line in text.splitlines()[: args.lines] if (words := WORD.findall(line))]
     if not lines:
         raise ValueError(f"{args.data} has no words in its first {args.lines} lines")

@@ -14,7 +14,7 @@ from models.contract import Writer
 from models.generate import Sampling, stream_text, write
 from models.generate.answers import answer
 from models.generate.draft import PAST_CONTEXT
-from models.schema import Count, Few, Positive, Size
+from models.schema import Count, Few, Million, Positive, Size
 from nn import Module
 from train import checkpoint, finetune
 from train.flags import add_config_flags, add_device_flag, given, typed
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("run", metavar="RUN", type=Path, help="the folder of a run, or a published one")
     add("--prompt", help="the text to go on from [a new line]")
     add("--input", metavar="TEXT", help="for a T5: the text to answer")
-    add("--tokens", metavar="N", type=typed(Count), default=500, help="how many to write at most [500]")
+    add("--tokens", metavar="N", type=typed(Million), default=500, help="how many to write at most [500]")
     add("--samples", metavar="N", type=typed(Few), default=1, help="how many texts [1]")
     add("--stop", metavar="TEXT", action="append", help="end before TEXT (may be repeated)")
     add("--past-context", choices=PAST_CONTEXT,

@@ -20,7 +20,7 @@ import safetensors.numpy
 import tinytensor as tt
 from models.contract import Model
 from models.files import checksums, in_json, in_safetensors, intact, write_json, write_text
-from models.schema import Count
+from models.schema import Count, Million
 from nn import evaluating
 from nn.compression import storage
 from nn.compression.quantize import Quantized
@@ -108,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser, how: str) -> None:
     group.add_argument("--task", metavar="TASK", help="one of the stories' sets, or with --data a kind of task")
     group.add_argument("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv or .jsonl")
     group.add_argument("--held-out", metavar="FILE", type=Path, help="examples to measure on")
-    group.add_argument("--examples", metavar="N", type=typed(Count), help="stories' training examples [1000]")
+    group.add_argument("--examples", metavar="N", type=typed(Million), help="stories' training examples [1000]")
 
 
 def begun(args: argparse.Namespace, command: str, add_arguments: Callable) -> argparse.Namespace:
