@@ -11,14 +11,15 @@ from tests.faults.harness import changed, outcome, trials
 from train import finetune, pretrain, resume
 from train.__main__ import main
 from train.checkpoint import load_model
+from train.commands import bert, elmo, gpt, t5
 from train.data.corpus import open_corpus
-from train.recipes import BERT, ELMO, GPT, T5, Recipe
+from train.recipes import Recipe
 from train.report import Report
 
 pytestmark = pytest.mark.slow
 TEXT = "the cat sat on the mat. the dog sat on the log.\nthe hen sat in the pen, and the cat ran.\n\n" * 40
 SMALL = ["--layers", "1", "--width", "8", "--workers", "1", "--steps", "2", "--batch", "2"]
-RECIPES = {"gpt": GPT, "bert": BERT, "t5": T5, "elmo": ELMO}
+RECIPES = {"gpt": gpt.RECIPE, "bert": bert.RECIPE, "t5": t5.RECIPE, "elmo": elmo.RECIPE}
 
 
 def make_runs(folder: Path) -> None:
@@ -63,7 +64,8 @@ def go_on(run: Path, recipe: Recipe) -> None:
     """Everything up to the first step."""
     parser = argparse.ArgumentParser()
     pretrain.add_arguments(parser, recipe)
-    pretrain.start(parser.parse_args(["--resume", str(run), "--steps", "3"]), recipe)
+    job = pretrain.start(parser.parse_args(["--resume", str(run), "--steps", "3"]), recipe)
+    job.trainer.folder.close()
 
 
 def read_metrics(run: Path) -> None:
@@ -81,6 +83,7 @@ def test_changed_fields_of_runs_are_read_or_refused_in_a_sentence(runs):
         name, file, reader = draw.choice(files)
         path = runs / name / file
         whole = path.read_text()
+        path.with_name("checksums.list").unlink(missing_ok=True)  # they would tell of every change
         try:
             if file == "metrics.jsonl":
                 lines = whole.splitlines()
