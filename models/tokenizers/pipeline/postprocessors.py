@@ -112,10 +112,10 @@ class TemplateProcessing:
 
     def __post_init__(self):
         for item in [*self.single, *self.pair]:
-            (kind, place), = item.items()
-            named = self.special_tokens.get(place.id)
-            if kind == "SpecialToken" and (place.id in "AB" or named is None or len(named.ids) != 1):
-                raise ValueError(f"the template's {place.id!r} is not the name of one special token")
+            place = next(iter(item.values()), Place("nothing", 0))
+            text, named = place.id in ("A", "B"), self.special_tokens.get(place.id)
+            if [*item] != (["Sequence"] if text else ["SpecialToken"] if named and len(named.ids) == 1 else []):
+                raise ValueError(f"the template's {place.id!r} is neither a text, A or B, nor the name of one token")
 
     def frame(self) -> Frame | None:
         single, pair = ([next(iter(item.values())) for item in items] for items in (self.single, self.pair))

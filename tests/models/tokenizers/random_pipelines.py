@@ -215,7 +215,8 @@ def model(rng, words, kind=None):
     whole = rng.sample(words, min(5, len(words))) if rng.random() < 0.5 else []
     alphabet = sorted(hf.pre_tokenizers.ByteLevel.alphabet()) if rng.random() < 0.5 else []
     tokens = dict.fromkeys(["<unk>", *alphabet, *sorted(known), *whole, *(bytes_of if not affixed else [])])
-    return {"type": kind, "dropout": None, "unk_token": rng.choice(["<unk>", "<unk>", None]),
+    return {"type": kind, "dropout": rng.choice([None] * 6 + [0.0, 1.0]),
+            "unk_token": rng.choice(["<unk>", "<unk>", None]),
             "continuing_subword_prefix": prefix, "end_of_word_suffix": suffix, "fuse_unk": rng.random() < 0.5,
             "byte_fallback": bool(bytes_of) and not affixed, "ignore_merges": rng.random() < 0.4, "vocab": ids(tokens),
             "merges": merges}

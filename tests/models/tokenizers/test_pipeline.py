@@ -197,6 +197,7 @@ def test_offsets_leave_out_the_space_that_a_token_carries():
     assert postprocessors.ByteLevel().trimmed(["ĠHi"], [(0, 2)]) == [(0, 2)]  # that one was put there
 
 
+BERT = {"type": "BertProcessing", "sep": ["a", 1], "cls": ["b", 2]}
 SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "invert": False}
 
 
@@ -219,6 +220,17 @@ SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "in
     ({"model": {"type": "Unigram", "unk_id": 3, "vocab": [["a", 0.0]]}}, "unk_id 3 is none of the 1 pieces"),
     ({"post_processor": {"type": "BertProcessing", "sep": ["[S]", 1], "cls": ["[C]", 2]}}, "puts '\\[S\\]' \\(id 1\\)"),
     ({"added_tokens": [{"id": 9, "content": "a"}]}, "the added token 'a' has id 9 there, and 1 in the vocabulary"),
+    ({"model": {"type": "BPE", "vocab": ids("a"), "merges": [], "byte_fallback": True, "end_of_word_suffix": "</w>"}},
+     "byte_fallback and marks of a word's parts is not supported"),
+    ({"model": {"type": "BPE", "vocab": ids("a", "b", "ab"), "merges": [["a", "b"]], "unk_token": "ab"}},
+     "a merge makes 'ab', the unk_token; that is not supported"),
+    ({"normalizer": {"type": "Strip"}, "added_tokens": [{"id": 9, "content": " ", "normalized": True}]},
+     "nothing is left of the added token with id 9"),
+    ({"post_processor": {"type": "Sequence", "processors": [BERT, BERT]}}, "two post-processors put special tokens"),
+    ({"post_processor": {"type": "TemplateProcessing", "pair": [],
+                         "single": [{"SpecialToken": {"id": "x", "type_id": 0}}], "special_tokens": {
+                             "x": {"id": "x", "ids": [1, 2], "tokens": ["a", "b"]}}}},
+     "the template's 'x' is neither a text, A or B, nor the name of one token"),
     ({"speed": 3}, "'speed' is not known in a tokenizer.json"),
     ({"padding": {"strategy": "Some"}}, "padding: strategy must be"),
 ])
