@@ -248,7 +248,7 @@ def test_other_families_train_on_the_gpu_with_the_cpus_losses(cuda, tmp_path, wo
         run += ["--steps", "2", "--batch", "2", "--log-every", "1", "--eval-every", "2", "--eval-batches", "1"]
         assert main([*words.split(), *run]) in (None, 0)
         lines = map(json.loads, (tmp_path / device / "metrics.jsonl").read_text().splitlines())
-        curves.append([line.get("loss", line.get("val_loss")) for line in lines])
+        curves.append([line.get("loss", line.get("val_loss")) for line in lines if "joules" not in line])
     assert curves[1] == pytest.approx(curves[0], rel=1e-4)
 
 
