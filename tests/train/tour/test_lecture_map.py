@@ -16,7 +16,7 @@ CALLS = [span.removeprefix("python -m train ").split() for span in SPANS if span
 
 
 def test_the_files_are_there():
-    paths = [span for span in SPANS if re.fullmatch(r"(tinytensor|nn|models|train|docs)/[\w/]*(\.py)?", span)]
+    paths = [span for span in SPANS if re.fullmatch(r"(tinytensor|nn|models|train|docs|notebooks)/[\w/]*(\.py)?", span)]
     assert len(paths) > 35 and [path for path in paths if not (ROOT / path).exists()] == []
 
 
