@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 from pathlib import Path
 
-RAPL = "RAPL, ± 5%"
+RAPL = "RAPL, to 5%"
 
 
 class Zone:
@@ -33,7 +33,7 @@ class Zone:
 class GPU:
     """The counter of the GPU that CuPy computes on."""
 
-    method = "NVML, ± 5%"
+    method = "NVML, to 5%"
 
     def __init__(self):
         self.nvml, self.handle = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_void_p()

@@ -143,7 +143,7 @@ class Meter:
         """What was used so far, as metrics.jsonl has it. To be asked often, as counters that are full begin anew."""
         joules, methods = sum(one.read() for one in self.counters), {one.method for one in self.counters}
         if counters.RAPL not in methods:
-            joules, methods = joules + self._spent() - self.began, methods | {"modelled, ± factor 2"}
+            joules, methods = joules + self._spent() - self.began, methods | {"modelled, to a factor of 2"}
         kwh, by = joules / 3.6e6, " and ".join(sorted(methods))
         return dict(joules=joules, kwh=kwh, co2e_grams=kwh * GRAMS_PER_KWH, energy_by=by)
 

@@ -14,7 +14,7 @@ from train import report
 from train.counters import Zone, find
 from train.report import CORE, MEMORY, Meter
 
-MODEL = "modelled, ± factor 2"
+MODEL = "modelled, to a factor of 2"
 
 
 def zone(powercap: Path, name: str, label: str, microjoules: int, full: int = 10_000_000) -> Path:
@@ -56,8 +56,8 @@ def test_a_meter_reads_the_counters_it_may_read(tmp_path, monkeypatch):
     meter = Meter()
     advance(folder, 2_500_000)
     used = meter.read()
-    assert used["joules"] == pytest.approx(2.5) and used["energy_by"] == "RAPL, ± 5%"
-    assert "RAPL, ± 5%" in report.energy_in_words(used)
+    assert used["joules"] == pytest.approx(2.5) and used["energy_by"] == "RAPL, to 5%"
+    assert "RAPL, to 5%" in report.energy_in_words(used)
 
 
 @pytest.mark.parametrize("missing", ["all", "energy_uj", "package"])
@@ -87,9 +87,9 @@ def test_joules_become_kilowatt_hours_grams_and_water(tmp_path, monkeypatch):
     meter = Meter()
     advance(folder, 3_600_000_000_000)
     used = meter.read()
-    assert used == {"joules": 3.6e6, "kwh": 1.0, "co2e_grams": 475.0, "energy_by": "RAPL, ± 5%"}
+    assert used == {"joules": 3.6e6, "kwh": 1.0, "co2e_grams": 475.0, "energy_by": "RAPL, to 5%"}
     words = report.energy_in_words(used)
-    assert words.startswith("1 kWh (RAPL, ± 5%)") and "475 g of CO2e" in words
+    assert words.startswith("1 kWh (RAPL, to 5%)") and "475 g of CO2e" in words
     assert words.endswith("it boils 10,750.1 ml of water")  # 4186 J warm a kilogram by a degree, 80 degrees
 
 
@@ -131,7 +131,7 @@ def test_a_gpu_is_found_by_its_address_and_counted_beside_the_processor(monkeypa
     monkeypatch.setattr(report, "MEMORY", 0.0)
     used = Meter("cuda").read()
     assert nvml.asked == b"0000:03:00.0"
-    assert used["joules"] == pytest.approx(0.5) and used["energy_by"] == f"NVML, ± 5% and {MODEL}"
+    assert used["joules"] == pytest.approx(0.5) and used["energy_by"] == f"NVML, to 5% and {MODEL}"
 
 
 def test_a_run_writes_what_it_took_and_going_on_adds_a_line(tmp_path, capsys):
@@ -170,5 +170,5 @@ def test_comparisons_name_the_joules_of_a_thousand_tokens(trained, tmp_path):  #
     assert command("quantize", trained, "--out", tmp_path / "small", "--limit", 2) == 0
     header, _, *lines = (tmp_path / "small" / "comparison.md").read_text().splitlines()
     column = next(place for place, cell in enumerate(header.split("|")) if "J/1000 tokens (" in cell)
-    assert "±" in header
+    assert " to " in header
     assert all(float(line.split("|")[column]) > 0 for line in lines)
