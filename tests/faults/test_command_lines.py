@@ -31,7 +31,7 @@ USUAL = {  # what each command is called with, a word a comma apart; RUN becomes
     "sample": "RUN,--prompt,the,--tokens,5", "score": "RUN,--text,the cat", "fill": "the [MASK],--model,RUN",
     "embed": "text.txt,cat,--model,RUN", "neighbours": "RUN,the *cat* sat,--data,text.txt,--lines,5",
     "eval": "RUN,--data,text.txt", "tokenizer": "--data,text.txt,--vocab-size,300,--out,made.json,--overwrite",
-    "prune": "RUN,--limit,1,--steps,1,--workers,1", "quantize": "RUN,--limit,1,--workers,1",
+    "prune": "RUN,--limit,1,--steps,1,--workers,1", "quantize": "gpt,--limit,1,--workers,1",
     "distill": "RUN,--limit,1,--steps,1,--workers,1", "lottery": "RUN,--limit,1,--steps,2,--workers,1",
 }
 
@@ -42,7 +42,7 @@ def flags_of(command: str) -> list[tuple[str, str]]:
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
         main([command, "--help"])
     found = re.findall(r"(?m)^  (?:-h, )?(--[a-z0-9-]+)(?: ([A-Z]+))?", shown.getvalue())
-    return [pair for pair in found if pair[0] not in ("--help", "--workers", "--worker-kind", "--device")]
+    return [pair for pair in found if pair[0] not in ("--help", "--workers", "--worker-kind", "--device", "--tensorboard")]
 
 
 def line(draw: random.Random, flags: dict[str, list[tuple[str, str]]]) -> list[str]:
