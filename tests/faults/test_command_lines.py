@@ -42,7 +42,8 @@ def flags_of(command: str) -> list[tuple[str, str]]:
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
         main([command, "--help"])
     found = re.findall(r"(?m)^  (?:-h, )?(--[a-z0-9-]+)(?: ([A-Z]+))?", shown.getvalue())
-    return [pair for pair in found if pair[0] not in ("--help", "--workers", "--worker-kind", "--device", "--tensorboard")]
+    left_out = ("--help", "--workers", "--worker-kind", "--device", "--tensorboard")
+    return [pair for pair in found if pair[0] not in left_out]
 
 
 def line(draw: random.Random, flags: dict[str, list[tuple[str, str]]]) -> list[str]:
