@@ -223,7 +223,8 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
         path = folder / WEIGHTS[which]
         model = made_for(lambda: family.model(config), read_arrays(path), path)
         tokenizer = load_tokenizer(folder)
-    check_vocabulary(tokenizer, model.config.vocab_size)
+    if model.config.vocab_size:  # a published ELMo predicts no words
+        check_vocabulary(tokenizer, model.config.vocab_size)
     return model.eval(), tokenizer
 
 
