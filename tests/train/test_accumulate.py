@@ -83,7 +83,7 @@ def gradient(model, objective, data, accumulate: int, workers: int, folder) -> t
 
     def work(comm):
         loop = Loop(trainer, comm)
-        loss, *_ = loop._gradient(0, comm.rank)
+        loss, *_ = loop.gradient(0, comm.rank)
         own = loop.optimizer.parts
         comm.reduce_scatter(loop.grad, own)
         return float(comm.all_reduce(np.array([loss]))[0]), comm.all_gather(loop.grad, own).copy()
