@@ -6,6 +6,7 @@ from models import ELMo
 from models.families import PUBLISHED
 from models.files import read_json
 from models.hub import newest_snapshot
+from models.schema import shown
 from models.tokenizers import ElmoCharacters, Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module
@@ -20,6 +21,6 @@ def load(folder: Path) -> tuple[Module, Tokenizer]:
             raise ValueError(f"{folder} has an ELMo's options.json and {n} hdf5 files beside it; it takes one")
         return ELMo.from_pretrained(options, weights[0]), ElmoCharacters()
     kind = read_json(folder / "config.json", "the settings of a model").get("model_type")
-    if kind not in PUBLISHED:
-        raise ValueError(f"{folder} holds a published {kind!r}; known are {', '.join(PUBLISHED)}")
+    if not isinstance(kind, str) or kind not in PUBLISHED:
+        raise ValueError(f"{folder} holds a published {shown(kind)}; known are {', '.join(PUBLISHED)}")
     return PUBLISHED[kind].model.from_pretrained(folder), load_tokenizer(folder)

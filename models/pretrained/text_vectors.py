@@ -5,14 +5,13 @@ perhaps a normalization. sentence_bert_config.json beside the model says at how 
 folders tokenizer_config.json does), config_sentence_transformers.json what stands before a text or a query.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.files import read_json, read_text
+from models.files import JSON_BYTES, parse_json, read_json, read_text
 from models.hub import newest_snapshot
-from models.schema import Count, checked
+from models.schema import Count, check, checked
 
 POOLS = ("mean", "cls", "max")  # what may become of all tokens' vectors: their mean, the first, the largest numbers
 OLD_NAMES = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
@@ -73,10 +72,8 @@ def text_vectors(folder: Path) -> TextVectors:
     folder = newest_snapshot(folder)
     if not (listed := folder / "modules.json").exists():
         return TextVectors(folder)
-    try:
-        steps = [checked(Step, step, listed, others=True) for step in json.loads(read_text(listed))]
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"{listed} is no list of steps: {error}") from None
+    found = check(parse_json(read_text(listed, most=JSON_BYTES), listed), list, f"{listed}: it")
+    steps = [checked(Step, step, listed, others=True) for step in found]
     kinds = [step.type.rpartition(".")[2] for step in steps]
     if kinds not in STEPS:
         raise ValueError(f"{listed} has the steps {', '.join(kinds)}; embed takes Transformer, Pooling and Normalize, "

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from models import BERTForPreTraining
+from models import BERTConfig, BERTForPreTraining
 from models.tokenizers import WordPiece
 from train.__main__ import main
 from train.checkpoint import load_model
@@ -55,6 +55,14 @@ def test_the_relatives_ways_of_pairing_train_too(pairs, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["bert", "--stories", "30000", "--steps", "2", "--pairs", pairs, "--out", str(run), *SMALL]) == 0
     assert ("told right" in capsys.readouterr().out) == (pairs == "order")
+
+
+def test_fill_leaves_out_the_rows_of_a_padded_table_that_no_token_has():
+    tokenizer = WordPiece.train(["Mia had a kite"], 60)
+    model = BERTForPreTraining(BERTConfig(vocab_size=64, context=16, layers=1, heads=1, width=8))
+    model.mlm.bias.data[tokenizer.vocab_size :] = 100.0  # what the table has beyond the tokens seems the most probable
+    filled, (guesses,) = fill(model.eval(), tokenizer, "Mia had a [MASK]", top=100)
+    assert filled.startswith("mia had a") and len(guesses) == tokenizer.vocab_size - len(tokenizer.special_tokens)
 
 
 def test_fill_puts_the_most_probable_tokens_where_the_masks_are(pretrained, capsys):
