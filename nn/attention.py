@@ -106,7 +106,7 @@ class Attention(Module):
     def _split(self, product: Tensor, cache: KVCache | None = None) -> list[Tensor]:
         """[q, k, v] of a product of `qkv`, [k, v] of one of `kv`, (B, H or G, T, D) each."""
         counts = [self.heads, self.kv_heads, self.kv_heads][0 if self.kv is None else 1 :]
-        parts = product.split([count * self.head_width for count in counts])
+        parts = product.split([count * self.head_width for count in counts], -1)
         parts = [split_heads(part, count) for part, count in zip(parts, counts)]
         return [*(self._turned(part, cache) for part in parts[:-1]), parts[-1]]
 

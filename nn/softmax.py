@@ -107,7 +107,7 @@ class AdaptiveSoftmax(Module):
 
     def scores(self, x: Tensor) -> Tensor:
         """(..., classes): log p, a cluster's classes sharing what its entry in the head has."""
-        head, *entries = self.head(x).log_softmax().split([self.cutoffs[0], *[1] * len(self.tail)])
+        head, *entries = self.head(x).log_softmax().split([self.cutoffs[0], *[1] * len(self.tail)], -1)
         parts = [entry + out(into(x)).log_softmax() for entry, (into, out) in zip(entries, self.tail)]
         return ops.concatenate([head, *parts], axis=-1)
 

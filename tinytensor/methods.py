@@ -56,7 +56,7 @@ Tensor.T = property(ops.transpose)
 for op in (ops.sum, ops.mean, ops.var, ops.std, ops.prod, ops.cumsum, ops.max, ops.min, ops.argmax, ops.argmin,
            ops.any, ops.all, ops.logsumexp, ops.softmax, ops.log_softmax, ops.sort, ops.argsort, ops.topk, ops.gather,
            ops.reshape, ops.flatten, ops.transpose, ops.swapaxes, ops.expand_dims, ops.squeeze, ops.broadcast_to,
-           ops.repeat, ops.split, ops.flip, ops.tril, ops.triu, ops.exp, ops.log, ops.log1p, ops.sqrt, ops.sin, ops.cos,
-           ops.abs, ops.tanh, ops.sigmoid, ops.relu, ops.leaky_relu, ops.gelu, ops.silu, ops.softplus, ops.clip,
-           ops.astype, ops.to):
+           ops.repeat, ops.split, ops.chunk, ops.flip, ops.tril, ops.triu, ops.exp, ops.log, ops.log1p, ops.sqrt,
+           ops.sin, ops.cos, ops.abs, ops.tanh, ops.sigmoid, ops.relu, ops.leaky_relu, ops.gelu, ops.silu,
+           ops.softplus, ops.clip, ops.astype, ops.to):
     setattr(Tensor, op.__name__, op)

@@ -30,7 +30,7 @@ def plain(q, k, v, heads, may=True):
 
 
 def self_reference(layer, x, may=True):
-    q, k, v = layer.qkv(x).split(3)
+    q, k, v = layer.qkv(x).chunk(3, -1)
     return layer.out(plain(q, k, v, layer.heads, may))
 
 
@@ -96,7 +96,7 @@ def test_cross_attention_is_a_plain_composition_of_ops(memory_width):
     mask = padding_mask([5, 2], 5)
 
     def reference(x, memory, *_):
-        k, v = layer.kv(memory).split(2)
+        k, v = layer.kv(memory).chunk(2, -1)
         return layer.out(plain(layer.q(x), k, v, 2, mask))
 
     fn = lambda x, memory, *_: layer(x, mask, memory=layer.keys_values(memory))
@@ -174,7 +174,7 @@ def test_a_bias_a_scale_and_a_head_width_of_ones_own_are_a_plain_composition_of_
     assert layer.qkv.weight.shape == (30, 6) and layer.out.weight.shape == (6, 10)
 
     def reference(x, bias, *_):
-        q, k, v = (split_heads(part, 2) for part in layer.qkv(x).split(3))
+        q, k, v = (split_heads(part, 2) for part in layer.qkv(x).chunk(3, -1))
         scores = ops.where(np.tri(4, dtype=bool), q @ k.swapaxes(2, 3) + bias, -1e9)
         return layer.out(merge_heads(scores.softmax() @ v))
 
@@ -240,7 +240,7 @@ def grouped_reference(layer, x, memory=None, may=True):
         product = layer.qkv(x)
         q, k, v = product[..., : -2 * G * D], product[..., -2 * G * D : -G * D], product[..., -G * D :]
     else:
-        q, (k, v) = layer.q(x), layer.kv(memory).split(2)
+        q, (k, v) = layer.q(x), layer.kv(memory).chunk(2, -1)
     each = lambda t: [t[..., head // times * D : (head // times + 1) * D] for head in range(layer.heads)]
     k, v = (ops.concatenate(each(t), axis=-1) for t in (k, v))
     return layer.out(plain(q, k, v, layer.heads, may))
@@ -267,7 +267,7 @@ def test_keys_and_values_may_come_from_different_places():
     layer = double(Attention(4, 2, memory_width=3))
     x, k, v = tensor(2, 4, 4), tensor(2, 5, 3, seed=1), tensor(2, 5, 3, seed=2)
     got = layer(x, memory=layer.keys_values(k, v))
-    expected = layer.out(plain(layer.q(x), layer.kv(k).split(2)[0], layer.kv(v).split(2)[1], 2))
+    expected = layer.out(plain(layer.q(x), layer.kv(k).chunk(2, -1)[0], layer.kv(v).chunk(2, -1)[1], 2))
     assert_close(got.data, expected.data, 1e-12)
 
 

@@ -130,7 +130,7 @@ def test_a_block_with_cross_attention_looks_at_a_memory_too(post_norm):
         return block(Stream(x), memory=block.cross.keys_values(memory), memory_mask=mask).full
 
     def theirs(x, memory, *_):
-        k, v = block.cross.kv(memory).split(2)
+        k, v = block.cross.kv(memory).chunk(2, -1)
         for layer_norm, layer in (
             (block.norm1, lambda y: self_reference(block.attention, y, np.tri(4, dtype=bool))),
             (block.cross_norm, lambda y: block.cross.out(plain(block.cross.q(y), k, v, 3, mask))),

@@ -170,7 +170,7 @@ OURS = {
     "unsqueeze": ops.expand_dims, "broadcast_to": ops.broadcast_to, "expand": expand, "T": lambda x: x.T,
     "cat": lambda tensors, dim=0: ops.concatenate(tensors, dim),
     "stack": lambda tensors, dim=0: ops.stack(tensors, dim),
-    "split_with_sizes": lambda x, lengths, dim=0: ops.split(x, lengths, dim),
+    "split_with_sizes": ops.split, "split": ops.split, "chunk": ops.chunk,
     "flip": lambda x, dims: ops.flip(x, dims), "tril": ops.tril, "triu": ops.triu, "repeat": ops.repeat,
     "nn.functional.pad": pad, "constant_pad_nd": lambda x, widths, value=0: pad(x, widths, value=value),
     "__getitem__": ops.getitem, "gather": ops.gather, "take_along_dim": take_along,

@@ -42,7 +42,7 @@ APART = {
     "softplus": (lambda a, n: a.softplus(), lambda a, n: f.softplus(a)),
     "leaky_relu": (lambda a, n: a.leaky_relu(n / 4), lambda a, n: f.leaky_relu(a, n / 4)),
     "sum": (lambda a, n: a.sum(n, keepdims=True), lambda a, n: a.sum(n, keepdim=True)),
-    "var": (lambda a, n: a.var(n), lambda a, n: a.var(n, correction=0)),
+    "var": (lambda a, n: a.var(n, correction=0), lambda a, n: a.var(n, correction=0)),
     "max": (lambda a, n: a.max(n), lambda a, n: a.amax(n)),
     "T": (lambda a, n: a.T, lambda a, n: a.permute(*reversed(range(a.ndim)))),
     "layer_norm": (lambda a, n: ops.layer_norm(a), lambda a, n: f.layer_norm(a, a.shape[-1:])),

@@ -324,7 +324,7 @@ def test_a_deep_graph_of_wide_ops_is_walked_and_let_go_of():
         x = tensor(2)
         y = x
         for _ in range(DEEP // 10):
-            first, second = y.reshape(2, 1).split(2, axis=0)
+            first, second = y.reshape(2, 1).split(1)
             y = tt.ops.concatenate([second, first]).reshape(2)
         return x, y
 

@@ -10,7 +10,7 @@ from tinytensor.ops.checkpoint import checkpoint
 from tinytensor.ops.conv import conv1d, conv1d_max, toeplitz
 from tinytensor.ops.einsum import einsum
 from tinytensor.ops.layers import add_layer_norm, add_rms_norm, dropout, gelu, layer_norm, rms_norm
-from tinytensor.ops.layout import flatten, repeat, tril, triu
+from tinytensor.ops.layout import chunk, flatten, repeat, tril, triu
 from tinytensor.ops.losses import binary_cross_entropy, cross_entropy, mse_loss
 from tinytensor.ops.maths import abs, clip, cos, exp, log, log1p, maximum, minimum, power, sin, sqrt, where
 from tinytensor.ops.matmul import embedding, linear, matmul

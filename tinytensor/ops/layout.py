@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tinytensor.ops.basic import reshape
 from tinytensor.ops.reduce import axis_of
-from tinytensor.ops.shape import broadcast_to
+from tinytensor.ops.shape import broadcast_to, split
 from tinytensor.tensor import Tensor, record
 
 
@@ -15,6 +15,16 @@ def flatten(a: Tensor, first: int = 0, last: int = -1) -> Tensor:
     if first > last:
         raise ValueError(f"flatten: axis {first} comes after axis {last} of shape {a.shape}")
     return reshape(a, (*a.shape[:first], math.prod(a.shape[first : last + 1]), *a.shape[last + 1 :]))
+
+
+def chunk(a: Tensor, chunks: int, axis: int = 0) -> list[Tensor]:
+    """Cut into at most `chunks` pieces along `axis`, all as long as the first but the last, which has the rest.
+
+    dL/da = the pieces' gradients side by side
+    """
+    if chunks < 1:
+        raise ValueError(f"chunk: there must be at least 1 piece, not {chunks}")
+    return split(a, max(1, -(-a.shape[axis_of("chunk", a.shape, axis)] // chunks)), axis)
 
 
 def repeat(a: Tensor, *times) -> Tensor:

@@ -49,10 +49,10 @@ def mean(a: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return record("mean", y, (a,), lambda g: (xp.broadcast_to(kept(g / n, shape, axes), shape),))
 
 
-def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Tensor:
+def var(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1) -> Tensor:
     """The variance over `axis`, sum((a - mean)^2) / (n - correction).   dL/da = dL/dy * 2 (a - mean) / (n - correction)
 
-    correction=1 gives the unbiased estimate from a sample.
+    correction=1 is the unbiased estimate from a sample; 0 the mean squared distance from the mean.
     """
     shape, axes, dtype = a.shape, axes_of("var", a.shape, axis), floats(a).dtype
     n = math.prod(shape[one] for one in axes) - correction

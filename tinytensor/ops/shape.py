@@ -71,8 +71,8 @@ def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     return concatenate([expand_dims(t, axis) for t in tensors], axis)
 
 
-def split(a: Tensor, parts: int | Sequence[int], axis: int = -1) -> list[Tensor]:
-    """Cut into `parts` equal pieces along `axis`, or into pieces of these lengths.
+def split(a: Tensor, lengths: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+    """Cut into pieces of these lengths along `axis`; a single length: of all pieces but the last, which has the rest.
 
     dL/da = the pieces' gradients side by side
     """
@@ -80,14 +80,12 @@ def split(a: Tensor, parts: int | Sequence[int], axis: int = -1) -> list[Tensor]
         raise ValueError("split: a 0-d tensor has no axis to be cut along")
     along = axis_of("split", a.shape, axis)
     n = a.shape[along]
-    if isinstance(parts, Sequence):
-        lengths = list(parts)
-        if not lengths or min(lengths) < 0 or sum(lengths) != n:
-            raise ValueError(f"split: lengths {lengths} do not add up to the {n} of axis {axis} of shape {a.shape}")
-    else:
-        if parts < 1 or n % parts:
-            raise ValueError(f"split: axis {axis} of shape {a.shape} does not divide into {parts} equal parts")
-        lengths = [n // parts] * parts
+    if not isinstance(lengths, Sequence):
+        if lengths < 1:
+            raise ValueError(f"split: pieces must be at least 1 long, not {lengths}")
+        lengths = [min(lengths, n - start) for start in range(0, n, lengths)] or [0]
+    if not lengths or min(lengths) < 0 or sum(lengths) != n:
+        raise ValueError(f"split: lengths {lengths} do not add up to the {n} of axis {axis} of shape {a.shape}")
     xp, dtype = a.xp, a.dtype
     pieces = xp.split(a.data, np.cumsum(lengths)[:-1].tolist(), along)
     shapes = [piece.shape for piece in pieces]

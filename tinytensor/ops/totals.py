@@ -8,7 +8,7 @@ from tinytensor.ops.reduce import Axis, axes_of, axis_of, kept, var
 from tinytensor.tensor import Tensor, record
 
 
-def std(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Tensor:
+def std(a: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1) -> Tensor:
     """The standard deviation over `axis`, the root of `var`.   Its gradient is 0 where it is 0."""
     dtype, xp = floats(a).dtype, a.xp
     variance = var(astype(a, wide(dtype) or dtype), axis, keepdims, correction)

@@ -15,7 +15,7 @@ OPS = [
     lambda a: a.topk(1, 0, False)[0],
     lambda a: a.gather(1, np.array([[0, 3, 3]])), lambda a: ops.take_along_axis(a, a.argsort(0), 0),
     lambda a: a * a.argmax(1, keepdims=True), lambda a: a.tril(1), lambda a: a.triu(), lambda a: a.repeat(2, 1, 3),
-    lambda a: a.flatten(), lambda a: a.squeeze(), lambda a: a.flip((0, 1)), lambda a: a.split([1, 3])[1],
+    lambda a: a.flatten(), lambda a: a.squeeze(), lambda a: a.flip((0, 1)), lambda a: a.split([1, 2])[1],
     lambda a: a.clip(0.7, 1.2),
     lambda a: ops.einsum("ij,kj->ik", a, a), lambda a: ops.einsum("ij,ij->", a, a),
     lambda a: ops.einsum("ii->i", a[:, :3]),

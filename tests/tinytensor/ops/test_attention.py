@@ -133,7 +133,7 @@ def test_self_attention_is_attention_of_the_three_parts(B, T, H, D, causal, seed
     x = tensor(B, T, 3 * H * D, seed=seed)
 
     def plain(x):
-        q, k, v = (part.reshape(B, T, H, D).swapaxes(1, 2) for part in x.split(3))
+        q, k, v = (part.reshape(B, T, H, D).swapaxes(1, 2) for part in x.chunk(3, -1))
         return ops.attention(q, k, v, causal=causal).swapaxes(1, 2).reshape(B, T, H * D)
 
     packed = lambda x: ops.self_attention(x, H, causal=causal)
@@ -171,7 +171,7 @@ def test_self_attention_takes_a_bias_with_a_gradient_and_a_scale():
     x, bias = tensor(2, 3, 12), tensor(2, 3, 3, seed=1)
 
     def plain(x, bias):
-        q, k, v = (part.reshape(2, 3, 2, 2).swapaxes(1, 2) for part in x.split(3))
+        q, k, v = (part.reshape(2, 3, 2, 2).swapaxes(1, 2) for part in x.chunk(3, -1))
         return ops.attention(q, k, v, bias=bias, scale=1.0, causal=True).swapaxes(1, 2).reshape(2, 3, 4)
 
     packed = lambda x, bias: ops.self_attention(x, 2, bias=bias, scale=1.0, causal=True)

@@ -179,23 +179,29 @@ def test_what_cannot_be_concatenated_is_refused():
         ops.concatenate([tensor()])
 
 
-@given(shape=filled, parts=st.integers(1, 3), data=st.data())
-def test_split_puts_the_pieces_gradients_side_by_side(shape, parts, data):
+@given(shape=filled, length=st.integers(1, 3), data=st.data())
+def test_split_puts_the_pieces_gradients_side_by_side(shape, length, data):
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     shape = list(shape)
-    shape[axis] = parts * data.draw(st.integers(0, 2))
+    shape[axis] = data.draw(st.integers(0, 5))
     x = tensor(*shape)
-    pieces = x.split(parts, axis)
-    for piece, expected in zip(pieces, np.split(x.data, parts, axis), strict=True):
-        assert_close(piece.data, expected, 0)
+    pieces = x.split(length, axis)
+    expected = np.split(x.data, range(length, shape[axis], length), axis)
+    for piece, wanted in zip(pieces, expected, strict=True):
+        assert_close(piece.data, wanted, 0)
     if x.size <= 40:
-        gradcheck(lambda a: a.split(parts, axis), [x])
-        gradcheck(lambda a: a.split(parts, axis)[-1], [x])  # the others get no gradient
+        gradcheck(lambda a: a.split(length, axis), [x])
+        gradcheck(lambda a: a.split(length, axis)[-1], [x])  # the others get no gradient
 
 
-def test_split_names_an_axis_that_does_not_divide():
-    with pytest.raises(ValueError, match=r"axis -1 of shape \(2, 5\) does not divide into 3 equal parts"):
-        tensor(2, 5).split(3)
+def test_chunks_are_as_long_as_the_first_and_the_last_has_the_rest():
+    x = tensor(5, 2)
+    assert [piece.shape for piece in x.chunk(2)] == [(3, 2), (2, 2)]
+    assert [piece.shape for piece in x.chunk(4)] == [(2, 2), (2, 2), (1, 2)]
+    gradcheck(lambda a: a.chunk(2, -1), [x])
+    for wrong, said in ((lambda: x.chunk(0), "at least 1 piece, not 0"), (lambda: x.split(0), "1 long, not 0")):
+        with pytest.raises(ValueError, match=said):
+            wrong()
 
 
 @given(shape=filled, data=st.data())
@@ -232,7 +238,8 @@ def test_values_and_gradients_are_torchs():
         (lambda a: a[:, ids], lambda a: a[:, torch.tensor(ids)]),
         (lambda a: a[1, ..., None, 1:3], lambda a: a[1, ..., None, 1:3]),
         (lambda a: a[a.data > 0], lambda a: a[a > 0]),
-        (lambda a: a.split(2)[1], lambda a: a.chunk(2, -1)[1]),
+        (lambda a: a.split(2)[0], lambda a: a.split(2)[0]), (lambda a: a.split(3, 2)[1], lambda a: a.split(3, 2)[1]),
+        (lambda a: a.chunk(2, -1)[1], lambda a: a.chunk(2, -1)[1]), (lambda a: a.chunk(2)[1], lambda a: a.chunk(2)[1]),
         (lambda a: a.flip(1), lambda a: a.flip(1)),
         (lambda a: ops.pad(a, [(0, 0), (1, 2), (3, 0)]), lambda a: torch.nn.functional.pad(a, (3, 0, 1, 2))),
         (lambda a: ops.stack([a, a * 2], 1), lambda a: torch.stack([a, a * 2], 1)),
