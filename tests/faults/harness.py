@@ -52,7 +52,7 @@ def outcome(call: Callable[[], object], folder: Path) -> str:
             status = call()
         if status is None or status == 0 or not isinstance(status, int):
             return ""
-        sentence = errors.getvalue().removeprefix("error: ").strip()
+        sentence = errors.getvalue().rpartition("error: ")[2].strip()  # argparse puts the usage before it
     except ValueError as error:
         sentence = str(error)
     finally:
