@@ -71,6 +71,8 @@ class Charsmap:
                 break
             unit = units[node]
             node ^= offset(unit)
+            if node >= len(units):
+                raise ValueError("the precompiled_charsmap is damaged: its trie leads out of itself; copy it again")
             if unit >> 8 & 1:
                 yield units[node] & 0x7FFFFFFF, i + 1 - at
 
