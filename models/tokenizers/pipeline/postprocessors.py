@@ -114,7 +114,8 @@ class TemplateProcessing:
         for item in [*self.single, *self.pair]:
             place = next(iter(item.values()), Place("nothing", 0))
             text, named = place.id in ("A", "B"), self.special_tokens.get(place.id)
-            if [*item] != (["Sequence"] if text else ["SpecialToken"] if named and len(named.ids) == 1 else []):
+            kind = "Sequence" if text else "SpecialToken" if named and len(named.ids) == 1 else None
+            if [*item] != [kind]:
                 raise ValueError(f"the template's {place.id!r} is neither a text, A or B, nor the name of one token")
 
     def frame(self) -> Frame | None:
