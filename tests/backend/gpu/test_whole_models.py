@@ -197,7 +197,7 @@ def test_a_run_in_16_bits_keeps_float32_weights_and_comes_near_the_same_losses(c
 
 def test_a_device_or_precision_that_cannot_be_had_is_refused_with_the_fix():
     for words, what in (
-        ({"device": "tpu"}, "unknown device 'tpu'; choose from cpu, cuda"),
+        ({"device": "tpu"}, "device must be one of cpu, cuda, not 'tpu'"),
         ({"dtype": "float16"}, "float16 is slower than float32 on a CPU"),
         ({"device": "cuda", "workers": 2}, "one worker drives the GPU, not 2"),
     ):
