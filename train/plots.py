@@ -73,5 +73,5 @@ def draw_confusion(path: Path, task: Task, examples: list[dict], answers: list) 
 
     some = f", the {len(kept)} most confused of {len(labels)} labels" if len(kept) < len(labels) else ""
     title = f"{path.parent.name}: {metrics.accuracy(truth, said):.1%} right{some}"
-    size = max(4.0, 0.7 * len(kept) + 2)
+    size = max(4.0, 0.5 * len(kept) + 2)
     return picture(path, draw, "the model said", "the truth", title, (size, size))

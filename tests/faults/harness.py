@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-SHARE = float(os.environ.get("TINYTENSOR_FAULTS", "1"))  # of the trials: all; .ci/run makes a third of them
+SHARE = float(os.environ.get("TINYTENSOR_FAULTS", "1"))  # of the trials
 SECONDS, BYTES = 10, 2**30
 OWN = tuple(map(str, (Path(__file__).parents[2], sysconfig.get_paths()["stdlib"], sys.prefix, sys.base_prefix,
                       "/proc", "/sys", "/usr", "/etc", "/dev/")))  # fmt: skip
