@@ -2,8 +2,6 @@
 others hand arrays to one another where they lie, without a copy.
 """
 
-import importlib
-
 import numpy as np
 
 from tinytensor.tensor import Tensor
@@ -27,5 +25,8 @@ def dlpack(tensor: Tensor, *, stream=None, max_version=None, dl_device=None, cop
 
 def from_dlpack(array) -> Tensor:
     """A Tensor that shares the memory of another library's array (PyTorch, CuPy, JAX, ...), on the device it is on."""
-    library = importlib.import_module("cupy") if array.__dlpack_device__()[0] == CUDA else np
-    return Tensor(library.from_dlpack(array))
+    if array.__dlpack_device__()[0] != CUDA:
+        return Tensor(np.from_dlpack(array))
+    import cupy  # here, as most machines have none
+
+    return Tensor(cupy.from_dlpack(array))
