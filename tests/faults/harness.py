@@ -14,7 +14,8 @@ import signal
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,23 @@ def flipped(data: bytes, draw: random.Random) -> bytes:
             case _:
                 data[place : place + 4] = draw.choice([b"\xff" * 4, bytes(4), draw.randbytes(4)])
     return bytes(data)
+
+
+def try_damaged(files: list[Path], draws: Iterable, written: Callable, used: Callable, folder: Path) -> None:
+    """For each draw one of the files holds written(path, draw) while used(path) reads it, and is whole again after.
+
+    Some must be refused in a sentence, and some read.
+    """
+    refused, well = 0, 0
+    for draw in draws:
+        path = draw.choice(files)
+        whole = path.read_bytes()
+        try:
+            path.write_bytes(written(path, draw))
+            if outcome(partial(used, path), folder):
+                refused += 1
+            else:
+                well += 1
+        finally:
+            path.write_bytes(whole)
+    assert well and refused

@@ -1,14 +1,13 @@
 """ELMo's hdf5 files and options, and SentencePiece's models, with bits turned and parts lost."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from models import ELMo, ELMoConfig
 from models.tokenizers import load
-from tests.faults.harness import changed, flipped, outcome, trials
+from tests.faults.harness import changed, flipped, trials, try_damaged
 
 pytestmark = pytest.mark.slow
 TEXT = "The cat sat on the mat. Ünïcode 你好 naïve café!"
@@ -41,16 +40,4 @@ def written(path: Path, draw) -> bytes:
 
 def test_damaged_files_are_used_or_refused_in_a_sentence(tmp_path):
     pytest.importorskip("h5py")
-    files, refused, well = make_files(tmp_path), 0, 0
-    for draw in trials(1000, 4):
-        path = draw.choice(files)
-        whole = path.read_bytes()
-        try:
-            path.write_bytes(written(path, draw))
-            if outcome(partial(used, path), tmp_path):
-                refused += 1
-            else:
-                well += 1
-        finally:
-            path.write_bytes(whole)
-    assert well and refused
+    try_damaged(make_files(tmp_path), trials(1000, 4), written, used, tmp_path)

@@ -1,7 +1,6 @@
 """Tokenizers' files with something changed: fields of JSON, bytes of the others."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from models.tokenizers import (
     Words,
     load,
 )
-from tests.faults.harness import changed, flipped, outcome, trials
+from tests.faults.harness import changed, flipped, trials, try_damaged
 
 pytestmark = pytest.mark.slow
 TEXT = "The cat sat on the mat, and the dog (a big one) sat on 12 logs. Ünïcode 你好 🙂 naïve café!\n"
@@ -62,16 +61,4 @@ def written(path: Path, draw) -> bytes:
 
 
 def test_changed_tokenizers_are_used_or_refused_in_a_sentence(tmp_path):
-    files, refused, well = make_files(tmp_path), 0, 0
-    for draw in trials(2000, 3):
-        path = draw.choice(files)
-        whole = path.read_bytes()
-        try:
-            path.write_bytes(written(path, draw))
-            if outcome(partial(used, path), tmp_path):
-                refused += 1
-            else:
-                well += 1
-        finally:
-            path.write_bytes(whole)
-    assert well and refused
+    try_damaged(make_files(tmp_path), trials(2000, 3), written, used, tmp_path)
