@@ -13,8 +13,7 @@ A reduce_scatter followed by an all_gather is an all_reduce, and in between each
 sum: so an optimizer's state is split among the ranks (ZeRO stage 1, Rajbhandari et al. 2020, arXiv:1910.02054).
 
 Where ranks can read each other's memory all of them are made of one step: show the others an array, meet, read theirs,
-meet again. Here ranks are threads; processes forked on one machine are in processes.py. Threads share an interpreter,
-which only one of them can run Python code in at a time; processes do not, and are faster for small models.
+meet again. How they meet and show differs from kind to kind: threads.py, processes.py. Here a rank is alone.
 
 The kernels use one core each; all cores are used by cutting the batch instead.
 """
@@ -24,7 +23,6 @@ from __future__ import annotations
 import copy
 import functools
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -53,12 +51,13 @@ class Communicator:
     when a call returns the array may be changed.
     parts: one slice of the array's first axis for each rank, in order, together all of it; by default equal shares.
 
-    Ranks are threads of one process here, which see all of each other's arrays. Another kind starts (`run`), meets
-    (`barrier`) and shows its arrays (`zeros`, `_everyones`) in another way.
+    This one is alone. A kind of ranks says how they start (`run`), meet (`barrier`) and show their arrays: each has a
+    slot, in which the others find what it calls, and with what.
     """
 
-    def __init__(self, size: int):
+    def __init__(self, size: int = 1):
         self.rank, self.size = 0, size  # rank 0 leads
+        self._members = list(range(size))  # the ranks' numbers among all that there are
         self._shared: list[np.ndarray] = []
 
     def run(self, work: Callable[[Communicator], object]):
@@ -66,41 +65,27 @@ class Communicator:
 
         If any fails, all end, and its error is raised here.
         """
-        self._meeting = threading.Barrier(self.size)
-        self._calls, self._arrays = [""] * self.size, [None] * self.size  # what each rank calls, and with what
-        errors: list[BaseException] = []
-
-        def guarded(comm: Communicator):
-            try:
-                return work(comm)
-            except threading.BrokenBarrierError:
-                pass  # another rank failed; its error is in the list
-            except BaseException as error:
-                errors.append(error)
-                self._meeting.abort()
-
-        leader, *others = self._ranks()
-        threads = [threading.Thread(target=guarded, args=(comm,), daemon=True) for comm in others]
         with blas_threads(1):
-            for thread in threads:
-                thread.start()
-            result = guarded(leader)
-            for thread in threads:
-                thread.join()
-        if errors:
-            raise errors[0]
-        return result
+            return work(self)
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
-        self._meeting.wait()
 
     def zeros(self, n: int, dtype=np.float32) -> np.ndarray:
-        """An array (n,) of this rank's own that the others can see, so that collectives need not copy it first.
-
-        To be asked for by all ranks alike.
-        """
+        """An array (n,) of this rank's own that the others can see, so that collectives need not copy it first."""
         return np.zeros(n, dtype)
+
+    def split(self, color: int) -> Communicator:
+        """Ranks of one color as a group of their own, in the same order. All ranks must call it, within `run`."""
+        colors = np.zeros(self.size, int)
+        colors[self.rank] = color
+        members = np.flatnonzero(self.all_gather(colors) == color).tolist()
+        group = copy.copy(self)
+        group.rank, group.size = members.index(self.rank), len(members)
+        group._members = [self._members[rank] for rank in members]
+        group._set_up_barrier()
+        self.barrier()
+        return group
 
     @contextmanager
     def _everyones(self, what: str, array: np.ndarray, part=...) -> Iterator[list[np.ndarray]]:
@@ -108,21 +93,10 @@ class Communicator:
 
         Nobody may write where another still reads before the block has ended.
         """
-        self._arrays[self.rank] = array
-        self._meet(what, array)
-        yield self._arrays
-        self.barrier()
+        yield [array]
 
-    def _meet(self, what: str, array: np.ndarray, where: str = "") -> None:
-        """A barrier for ranks that all call the same; ValueError if they do not."""
-        if not array.flags.c_contiguous:
-            raise ValueError(f"a collective needs a C-contiguous array; make one of this {array.shape} with .copy()")
-        self._calls[self.rank] = f"{what} of {array.shape} {array.dtype}{where}"
-        self.barrier()
-        for rank, call in enumerate(self._calls):
-            if call != self._calls[0]:
-                both = f"rank 0 has {self._calls[0]}, rank {rank} {call}"
-                raise ValueError(f"ranks must call the same with equal shapes: {both}")
+    def _set_up_barrier(self) -> None:
+        """What the ranks of a group need to meet among themselves."""
 
     def shared(self, n: int, dtype=np.float32) -> np.ndarray:
         """An array (n,) of zeros for what is to be equal on all ranks, such as parameters: one and the same for all.
@@ -190,10 +164,3 @@ class Communicator:
         if len(parts) != self.size or [part.start for part in parts] != ends[:-1] or ends[-1] != len(array):
             raise ValueError(f"{parts} do not cut {len(array)} rows into a part for each of {self.size} ranks in turn")
         return parts
-
-    def _ranks(self) -> list:
-        """The communicators of all ranks."""
-        members = [copy.copy(self) for _ in range(self.size)]
-        for rank, member in enumerate(members):
-            member.rank = rank
-        return members

@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from tinytensor.distributed import Communicator, blas_threads
+from tinytensor.threads import Neighbours
 
-CALL = 128  # letters at the beginning of a row that say what its rank calls
+CALL = 128  # letters at the beginning of a row that say what its rank calls; then 8 bytes, where its array lies
+SPLITS = 4  # how often ranks can split into groups in a run
 SPINS = 2000  # attempts before a waiting process lets the system put it to sleep
 PATIENCE = 0.2  # seconds of sleep between looks at whether the others still live
 
@@ -35,8 +37,8 @@ class WorkerDied(RuntimeError):
     """A process ended before its work did."""
 
 
-class Processes(Communicator):
-    """Forked processes of one machine. What `zeros` gives lies at the same place of each one's row.
+class Processes(Neighbours):
+    """Forked processes of one machine. What `zeros` gives lies in each one's row.
 
     A row is as long as the machine's memory; only what is written to is really taken.
     """
@@ -55,33 +57,40 @@ class Processes(Communicator):
             os.close(file)
         self._rows = np.frombuffer(self._memory, np.uint8).reshape(size, length)
         self._calls = self._rows[:, : 4 * CALL].view(f"U{CALL}")[:, 0]
-        self._begin = self._end = mmap.PAGESIZE  # where what `zeros` gave to the ranks begins and ends in their rows
+        self._places = self._rows[:, 4 * CALL : 4 * CALL + 8].view(np.int64)[:, 0]
+        self._begin = mmap.PAGESIZE  # where what `zeros` gave to the ranks begins in their rows
+        self._ends = [self._begin]  # and where it ends in this rank's, for all its groups
 
     def zeros(self, n: int, dtype=np.float32) -> np.ndarray:
-        array = np.ndarray(n, dtype, self._rows[self.rank], self._end)
+        array = np.ndarray(n, dtype, self._rows[self._members[self.rank]], self._ends[0])
         array[...] = 0
-        self._end += -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._ends[0] += -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
         return array
 
     @contextlib.contextmanager
     def _everyones(self, what: str, array: np.ndarray, part=...) -> Iterator[list[np.ndarray]]:
-        place = array.ctypes.data - self._rows[self.rank].ctypes.data
-        copied = not self._begin <= place < self._end
+        own, of = self._members[self.rank], lambda m: np.ndarray(array.shape, array.dtype, self._rows[m], places[m])
+        places, place = self._places, array.ctypes.data - self._rows[own].ctypes.data
+        copied = not self._begin <= place < self._ends[0]
+        places[own] = self._ends[0] if copied else place
         if copied:
-            place = self._end
-        arrays = [np.ndarray(array.shape, array.dtype, row, place) for row in self._rows]
-        if copied:
-            arrays[self.rank][part] = array[part]
-        self._meet(what, array, "" if copied else f" at byte {place}")
-        yield arrays
+            of(own)[part] = array[part]
+        self._meet(what, array)
+        yield [of(member) for member in self._members]
         self.barrier()
         if copied and array.nbytes > mmap.PAGESIZE:
-            self._give_back(self.rank, place)
+            self._give_back(own, self._ends[0])
 
     def _give_back(self, rank: int, start: int) -> None:
         """The memory of a rank's row from `start` on, which holds nothing that is still needed."""
         length = self._rows.shape[1]
         self._memory.madvise(mmap.MADV_REMOVE, rank * length + start, length - start)
+
+    def _set_up_barrier(self) -> None:
+        if not self._spare:
+            raise ValueError(f"processes can split into groups no more than {SPLITS} times in a run")
+        arrived, released = self._spare.pop()
+        self._arrived, self._released = arrived[self._members[0]], [released[member] for member in self._members]
 
     def barrier(self) -> None:
         if self.rank == 0:
@@ -108,8 +117,10 @@ class Processes(Communicator):
     def run(self, work: Callable[[Communicator], object]):
         """This process is rank 0, and the parent of the others."""
         fork = multiprocessing.get_context("fork")
-        self._arrived, self._released = fork.Semaphore(0), [fork.Semaphore(0) for _ in range(self.size)]
-        self._begin = self._end  # what was given until now is shared
+        closed = lambda: [fork.Semaphore(0) for _ in range(self.size)]
+        self._arrived, self._released = fork.Semaphore(0), closed()
+        self._spare = [(closed(), closed()) for _ in range(SPLITS)]
+        self._begin = self._ends[0]  # what was given until now is shared
         leader, *others = self._ranks()
         parent, children = os.getpid(), {}
         words, pen = os.pipe()  # a failing rank's last words
@@ -132,6 +143,7 @@ class Processes(Communicator):
                 os.waitpid(pid, 0)
             for comm in others:
                 self._give_back(comm.rank, self._begin)
+            self._ends[0] = self._begin
             os.close(words)
             os.close(pen)
 

@@ -26,6 +26,7 @@ from nn import Module, evaluating
 from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count, share
 from tinytensor.processes import Processes, WorkerDied, available
+from tinytensor.threads import Threads
 from train import anomaly, checkpoint, precision
 from train.adafactor import Adafactor
 from train.optim import SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
@@ -108,7 +109,9 @@ def choose_kind(kind: str, workers: int) -> str:
 
 def communicator(kind: str, workers: int) -> Communicator:
     """What `workers` workers of a kind will meet with."""
-    return (Processes if choose_kind(kind, workers) == "processes" else Communicator)(workers)
+    if workers == 1:
+        return Communicator()
+    return (Processes if choose_kind(kind, workers) == "processes" else Threads)(workers)
 
 
 @dataclass

@@ -7,9 +7,10 @@ import pytest
 
 from tinytensor.distributed import Communicator, share
 from tinytensor.processes import Processes, WorkerDied
+from tinytensor.threads import Threads
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
-KINDS = [Communicator, pytest.param(Processes, marks=linux)]
+KINDS = [Threads, pytest.param(Processes, marks=linux)]
 SHAPES = [(1,), (7,), (13, 3), (0,), (4, 0), (5, 2, 3), (131_077,)]  # the last lies on many pages
 CASES = [(shape, np.float32) for shape in SHAPES] + [((13, 3), dtype) for dtype in (np.float64, np.int64, np.float16)]
 
@@ -217,7 +218,7 @@ def test_different_types_and_different_calls_are_refused(kind):
 
 
 def test_arrays_that_do_not_lie_in_a_row_and_parts_that_do_not_fit_are_refused():
-    comm = Communicator(2)
+    comm = Threads(2)
     with pytest.raises(ValueError, match=r"needs a C-contiguous array; make one of this \(3, 2\) with .copy"):
         comm.run(lambda comm: comm.all_reduce(np.zeros((2, 3)).T))
     for parts in ([slice(0, 3)], [slice(0, 2), slice(3, 4)], [slice(0, 2), slice(2, 5)]):
@@ -229,3 +230,65 @@ def test_shares_cover_everything_once_whether_or_not_they_divide():
     for n in range(20):
         for size in range(1, 8):
             assert [i for rank in range(size) for i in range(n)[share(n, rank, size)]] == list(range(n))
+
+
+@pytest.mark.parametrize("kind", [Communicator, *KINDS])
+def test_a_rank_alone_has_all_the_sums(kind):
+    def work(comm):
+        group, array = comm.split(3), np.arange(6.0).reshape(3, 2)
+        assert (group.rank, group.size) == (0, 1)
+        for one in (comm, group):
+            for got in (one.all_reduce(array.copy()), one.reduce_scatter(array.copy()), one.all_gather(array.copy()),
+                        one.all_to_all(array)[0], one.broadcast(array.copy())):
+                np.testing.assert_array_equal(got, array)
+
+    kind(1).run(work)
+
+
+@kinds
+@places
+def test_groups_exchange_among_themselves_and_with_all_in_turn(kind, place):
+    """Ranks 0 .. 5 as a grid of 2 x 3: each sums over its row, over its column, over all; rows have longer arrays."""
+
+    def work(comm):
+        row, column = comm.split(comm.rank // 3), comm.split(comm.rank % 3)
+        assert (row.rank, row.size, column.rank, column.size) == (comm.rank % 3, 3, comm.rank // 3, 2)
+        along = put(row, array_of(comm.rank, (5 + comm.rank // 3, 3)), place)
+        down, everywhere = put(column, array_of(comm.rank, (2000 * (1 + comm.rank % 3),)), place), np.ones(4)
+        for _ in range(3):
+            row.all_reduce(along)
+            column.all_reduce(down)
+            comm.all_reduce(everywhere)
+        gathered = row.all_gather(np.full(3, comm.rank))
+        return [along, down, everywhere, gathered]
+
+    of = lambda ranks, shape: sum(array_of(rank, shape) for rank in ranks)
+    check(kind, 6, work, [
+        [of(range(rank // 3 * 3, rank // 3 * 3 + 3), (5 + rank // 3, 3)) * 9,
+         of([rank % 3, rank % 3 + 3], (2000 * (1 + rank % 3),)) * 4, np.full(4, 6.0**3),
+         np.arange(3) + rank // 3 * 3]
+        for rank in range(6)
+    ])  # fmt: skip
+
+
+@kinds
+def test_a_failure_ends_also_those_that_wait_in_a_group(kind):
+    def work(comm):
+        group = comm.split(comm.rank % 2)
+        if comm.rank == 3:
+            raise ValueError("no such luck")
+        group.all_reduce(np.ones(1))
+        comm.barrier()
+
+    with pytest.raises((ValueError, WorkerDied), match="no such luck"):
+        kind(4).run(work)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
+def test_processes_split_a_few_times_only():
+    def work(comm):
+        for _ in range(5):
+            comm.split(0)
+
+    with pytest.raises((ValueError, WorkerDied), match="no more than 4 times"):
+        Processes(2).run(work)

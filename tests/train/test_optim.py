@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nn import Linear, Parameter
-from tinytensor.distributed import Communicator
+from tinytensor.threads import Threads
 from train.adafactor import Adafactor
 from train.optim import AdamW, FlatParameters, clip_grad_norm
 from train.sgd import SGD
@@ -175,7 +175,7 @@ def test_a_state_that_was_gathered_is_taken_up_by_any_number_of_workers(make):
         return optimizer.whole_state(comm)
 
     for size in (2, 1, 3):
-        states.append(Communicator(size).run(work))
+        states.append(Threads(size).run(work))
     for state in states[1:]:
         assert state.keys() == states[0].keys() and state
         for name, array in state.items():
