@@ -25,6 +25,7 @@ COMMANDS = {
     "quantize": "store a trained model's weights as integers of 8 bits or fewer",
     "distill": "teach a smaller model what a trained one knows",
     "lottery": "find the small networks inside a large one that train as well",
+    "scale": "cut a model over many GPUs, on paper: memory, bytes sent, days",
     "tour": "recompute the lecture's tables, reckon energy and carbon, and draw the paradox of large models",
 }
 
