@@ -8,6 +8,7 @@ How it is best trained on a laptop stands in train/recipes.py.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from models import chat
 from models.albert import ALBERTConfig, ALBERTForPreTraining
 from models.bert import BERTConfig, BERTForPreTraining
 from models.config import Config
@@ -40,15 +41,20 @@ class Family:
     inputs: Callable[[Model, Tokenizer, int, bool], TextInputs] = lambda _, tokenizer, n, __: TextInputs(tokenizer, n)
     usual_length: int = 0  # tokens a text is cut to; 0: the context, which is also the most there may be
     ids: Mapping[str, Callable] = field(default_factory=dict)  # fields of the config that its tokenizer gives
+    talker: Callable[[Model, Tokenizer, int], tuple] | None = None  # the reader of one that learns conversations
 
-    def reader(self, model: Model, tokenizer: Tokenizer, max_length: int = 0, for_task: bool = True):
+    def reader(self, model: Model, tokenizer: Tokenizer, max_length: int = 0, for_task: bool = True,
+               talks: bool = False):  # fmt: skip
         """(what reads the texts, what makes its arrays) of a pretrained model, which may be changed.
 
         max_length: tokens a text is cut to (0: the usual).   for_task: False to make vectors without fine-tuning.
+        talks: to write what comes next in a conversation (models/chat.py), with a row for each of its marks.
         """
         longest = self.usual_length or model.config.context
         if not self.usual_length and max_length > longest:
             raise ValueError(f"--max-length {max_length} is more than the model's context of {longest}")
+        if talks:
+            return self.talker(model, tokenizer, max_length or longest)
         inputs = self.inputs(model, tokenizer, max_length or longest, for_task)
         return (self.body(model, for_task) if self.body else model), inputs
 
@@ -71,7 +77,7 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family("gpt", GPT, GPTConfig, "causal", "perplexity", GPT.kinds,
-               body=lambda gpt, for_task: GPTBody(gpt, marked=for_task), inputs=_marked),
+               body=lambda gpt, for_task: GPTBody(gpt, marked=for_task), inputs=_marked, talker=chat.talker),
         Family("elmo", ELMo, ELMoConfig, "bidirectional", "perplexity",
                body=lambda elmo, for_task: elmo.as_body(), usual_length=500,
                inputs=lambda elmo, tokenizer, n, _: CharacterInputs(tokenizer, n, elmo.config.characters)),

@@ -32,18 +32,7 @@ class GPTBody(Module, Body):
         self.gpt = gpt
         self._read: tuple[Tensor, np.ndarray, np.ndarray] | None = None
         if marked:
-            self._add_marks(gpt)
-
-    def _add_marks(self, gpt: GPT) -> None:
-        if isinstance(gpt.token_embedding, ShrunkEmbedding):
-            gpt.token_embedding = gpt.token_embedding.whole()
-        for layer in (gpt.token_embedding, *([gpt.head] if gpt.head else [])):
-            table, mask, xp = layer.weight.data, layer.weight.mask, layer.weight.xp
-            marks = init.normal(gpt.config.init_std)((len(MARKS), table.shape[1])).astype(table.dtype)
-            layer.weight = Parameter(xp.concatenate([table, xp.asarray(marks)]))
-            if mask is not None:
-                layer.weight.mask = xp.concatenate([mask, xp.ones(marks.shape, bool)])
-        gpt.config = dataclasses.replace(gpt.config, vocab_size=gpt.config.vocab_size + len(MARKS))
+            add_rows(gpt, len(MARKS))
 
     @property
     def feature_width(self) -> int:
@@ -73,3 +62,16 @@ class GPTBody(Module, Body):
         losses = ops.linear_cross_entropy(hidden[:, :-1], self.gpt.output_table, targets, reduction="none")
         share = self.language_weight * real / np.maximum(1, real.sum(axis=1, keepdims=True))
         return (losses * Tensor(losses.xp.asarray(share, losses.dtype))).sum(axis=1)
+
+
+def add_rows(gpt: GPT, count: int) -> None:
+    """Give a pretrained GPT `count` tokens more, behind its vocabulary's last."""
+    if isinstance(gpt.token_embedding, ShrunkEmbedding):
+        gpt.token_embedding = gpt.token_embedding.whole()
+    for layer in (gpt.token_embedding, *([gpt.head] if gpt.head else [])):
+        table, mask, xp = layer.weight.data, layer.weight.mask, layer.weight.xp
+        rows = init.normal(gpt.config.init_std)((count, table.shape[1])).astype(table.dtype)
+        layer.weight = Parameter(xp.concatenate([table, xp.asarray(rows)]))
+        if mask is not None:
+            layer.weight.mask = xp.concatenate([mask, xp.ones(rows.shape, bool)])
+    gpt.config = dataclasses.replace(gpt.config, vocab_size=gpt.config.vocab_size + count)

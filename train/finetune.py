@@ -124,7 +124,7 @@ def begin(
     TrainConfig(**({"steps": 1} | settings))  # bad values are named before any work is done
     going_on, seed = pretrained is None, settings.get("seed", 0)
     family = FAMILIES[read_saved(folder).body] if going_on else family_of(pretrained[0])
-    if family.body is None and config.frozen:
+    if config.frozen and (family.body is None or task.talks):
         raise ValueError(f"--frozen trains the head only, and a {family.model.__name__} has none; leave it out")
     task, examples, held_out = put_for(family, task, examples, held_out, config.both_orders)
     if going_on:
@@ -153,9 +153,9 @@ def _with_head(family: Family, pretrained: tuple[Model, Tokenizer], task: Task, 
                arrays: dict[str, np.ndarray] | None = None) -> FineTuned:  # fmt: skip
     """A pretrained model that is to learn a task.   arrays: of a smaller one's file, which say what layers it has."""
     with tt.random.seeded(seed, 3):  # a GPT gets marks of its own
-        body, inputs = family.reader(*pretrained, config.max_length)
+        body, inputs = family.reader(*pretrained, config.max_length, talks=_talks(family, task))
     body.requires_grad_(not config.frozen)
-    if family.body:
+    if family.body and not task.talks:
         body.go_on_learning(0.0 if config.frozen else config.language_loss)
     with tt.random.seeded(seed, 1):
         head = task.make_head(body, config.head_dropout)
@@ -183,9 +183,15 @@ def put_for(family: Family, task: Task, examples: list[dict], held_out: list[dic
     if family.body is None and task.kind != Text2Text.kind:
         examples, held_out = as_text2text(task, examples), as_text2text(task, held_out)
         return Text2Text.of(examples, held_out), examples, held_out
+    if task.talks and family.talker is None:
+        raise ValueError(f"{task.kind} needs a model that writes: a gpt or a t5, not a {family.name}")
     if family.body is not None and task.kind == Text2Text.kind:
         raise ValueError(f"text2text needs a model that reads and writes: a t5, not a {family.name}")
     return task, examples, held_out
+
+
+def _talks(family: Family, task: Task) -> bool:
+    return task.talks and family.talker is not None
 
 
 @dataclass
@@ -231,7 +237,7 @@ def load(folder: Path, which: str = "last") -> FineTuned:
     task = checked(TASKS[saved.task], saved.task_settings, folder / "config.json")
 
     with shapes_only(most=2 * len(arrays)):
-        body, inputs = family.reader(*blank(folder), saved.max_length)
+        body, inputs = family.reader(*blank(folder), saved.max_length, talks=_talks(family, task))
         head = task.make_head(body, saved.dropout)
         if saved.lora and saved.smaller:
             _fit(head, arrays)

@@ -22,6 +22,8 @@ EXAMPLES = {
     "answer": {"question": "who sat?", "context": "the cat sat", "answer": "the cat", "start": 0},
     "choose": {"text": "the cat", "choices": ["sat", "ran"], "label": 1},
     "text2text": {"input": "cat", "target": "tac", "task": "reverse"},
+    "chat": {"messages": [{"role": "user", "content": "who?"}, {"role": "assistant", "content": "the cat"}]},
+    "reward": {"messages": [{"role": "user", "content": "who?"}], "replies": ["the cat", "a dog"]},
 }
 
 
@@ -34,7 +36,8 @@ def used(kind: str, path: Path, inputs: TextInputs) -> None:
         task.as_text(example)
     for example in read_examples(path, kind):
         task.rows({name: value for name, value in example.items() if name in task.asks}, inputs)
-    scores = {"classify": "good", "regress": 1.0, "tag": ["O"], "answer": "the cat", "choose": 0, "text2text": "tac"}
+    scores = {"classify": "good", "regress": 1.0, "tag": ["O"], "answer": "the cat", "choose": 0, "text2text": "tac",
+              "chat": "the cat", "reward": [1.0, 0.0]}
     answers = [scores[kind]] * len(held_out)
     if kind != "tag":
         task.score(held_out, answers)

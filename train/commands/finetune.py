@@ -1,7 +1,7 @@
 """Fine-tune a pretrained model for a task, on examples from the built-in stories or from your files.
 
   python -m train finetune runs/bert-1 --task questions           sets made from the stories: sentiment, coherence,
-                                                                  roles, questions, next
+                                                                  roles, questions, next, chat, reward
   python -m train finetune runs/bert-1 --task classify --data train.tsv --held-out dev.tsv
   python -m train finetune FOLDER --task answer --data train.jsonl --held-out dev.jsonl
   python -m train finetune runs/t5-1 --task text2text --data tasks.tsv        any texts to read and to write
@@ -12,6 +12,8 @@ Files: CSV or TSV with a line of column names, or JSON lines. The columns of eac
   tag       words, tags (lists, or with spaces)   answer   question, context, answer, start (or none)
   choose    text, choices (a list), label (from 0)
   text2text input, target, task (a prefix of the input, or none): for a T5, which learns all the others so, too
+  chat      messages (role and content of each; the assistant's last), or chosen, as in hh-rlhf: for a GPT
+  reward    messages, replies (the best first), or chosen and rejected
 """
 
 import argparse
@@ -25,6 +27,7 @@ from models.files import write_json
 from models.schema import Million
 from train import checkpoint, finetune, resume, runs, watching
 from train.data import toys
+from train.data.stories import dialogues
 from train.data.stories import tasks as stories_tasks
 from train.finetune import FineTuneConfig
 from train.flags import add_config_flags, given, typed
@@ -40,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, nargs="?", help="the pretrained model: a run or a published folder")
     add("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
-    sets, toy_sets, kinds = map(", ".join, (stories_tasks.SETS, toys.TOYS, TASKS))
+    sets, toy_sets, kinds = map(", ".join, ((*stories_tasks.SETS, *dialogues.SETS), toys.TOYS, TASKS))
     add("--task", metavar="TASK",
         help=f"one of the stories' sets ({sets}), for a T5 also {toy_sets}, or with --data a kind ({kinds})")
-    add("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv or .jsonl")
+    add("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv, .jsonl or .jsonl.gz")
     add("--held-out", metavar="FILE", type=Path, help="examples to measure on [a tenth of --data]")
     add("--examples", metavar="N", type=typed(Million),
         help="to make from the stories, or of a toy; half as many, at most 500, are held out [1000]")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from models.files import parse_json, read_text
 from train.data import toys
+from train.data.records import lines_of
+from train.data.stories import dialogues
 from train.data.stories import tasks as stories_tasks
 from train.tasks import TASKS, Text2Text
 from train.tasks.tables import SEPARATORS, rows_of
@@ -33,8 +35,10 @@ def examples_of(task: str, data: Path | None = None, held_out: Path | None = Non
     counts = examples, max(20, min(500, examples // 2))
     if task in toys.TOYS:
         return Text2Text.kind, *toys.examples(task, *counts)
+    if task in dialogues.SETS:
+        return task, *(dialogues.SETS[task](count, seed) for seed, count in enumerate(counts, start=1))
     if task not in stories_tasks.SETS:
-        names = ", ".join((*stories_tasks.SETS, *toys.TOYS))
+        names = ", ".join((*stories_tasks.SETS, *dialogues.SETS, *toys.TOYS))
         raise ValueError(f"unknown --task {task!r}; choose from {names}, or give --data and one of {', '.join(TASKS)}")
     # Seeds that no pretraining corpus has.
     kind, _ = stories_tasks.SETS[task]
@@ -53,8 +57,10 @@ def read_examples(path: str | Path, kind: str, answered: bool = True) -> list[di
     answered: whether they must have their labels; to ask, only what poses the question is needed.
     """
     path = Path(path)
-    text = read_text(path, "a file of examples").removeprefix("\ufeff")  # the mark some editors put at the front
-    if path.suffix not in (".jsonl", ".json", *SEPARATORS):
+    packed = path.name.endswith(".jsonl.gz")
+    text = "".join(lines_of(path)) if packed else read_text(path, "a file of examples")
+    text = text.removeprefix("\ufeff")  # the mark some editors put at the front
+    if path.suffix not in (".jsonl", ".json", *SEPARATORS) and not packed:
         raise ValueError(f"{path} must end in .jsonl (JSON lines), .csv or .tsv (with a line of column names)")
     if path.suffix in SEPARATORS:
         found = rows_of(text, path.suffix, path)
@@ -66,8 +72,13 @@ def read_examples(path: str | Path, kind: str, answered: bool = True) -> list[di
     task, has = TASKS[kind], found[0][1]
     if not set(task.columns) & has.keys():
         raise ValueError(f"{path} has {', '.join(has)}; a task of the kind {kind} needs {', '.join(task.columns)}")
+    wanted = [(where, made) for where, example in found if (made := task.read(example, where)) is not None]
+    if passed := len(found) - len(wanted):
+        print(f"note: {passed} of {len(found)} examples of {path} were passed over: they have no reply, or none better")
+    if not wanted:
+        raise ValueError(f"{path} holds no examples of the kind {kind}")
     needed = (*task.asks[: task.least], *(("label", "score", "tags", "target") if answered else ()))
-    return [_trimmed([name for name in needed if name in task.columns], *each) for each in found]
+    return [_trimmed([name for name in needed if name in task.columns], *each) for each in wanted]
 
 
 def _trimmed(needed: list[str], where: str, example: dict) -> dict:

@@ -40,6 +40,12 @@ class Task(Protocol):
     least: ClassVar[int] = 1  # how many of those must be given
     unit: ClassVar[str] = "accuracy (%)"  # in which models are compared: that, "perplexity" or "squared error"
     pairs: ClassVar[bool] = False  # whether it is about pairs, which may be read in both orders (`both_orders`)
+    talks: ClassVar[bool] = False  # whether a model that writes learns it as a conversation, without a head
+
+    @classmethod
+    def read(cls, example: dict, where: str) -> dict | None:
+        """An example of a file, in the form that the others have; None for one that says nothing."""
+        return example
 
     @classmethod
     def of(cls, examples: list[dict], held_out: list[dict] = ()) -> Self:

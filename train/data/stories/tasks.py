@@ -98,21 +98,22 @@ def roles(told: Iterator[Story], draw: random.Random) -> Iterator[dict]:
         yield {"words": [story.text[s:e] for s, e in places], "tags": tags}
 
 
-def questions(told: Iterator[Story], draw: random.Random) -> Iterator[dict]:
-    """{"question", "context", "answer", "start"}: start is where the answer stands in the context; "" and -1 if the
-    passage does not say."""
+def questions(told: Iterator[Story], draw: random.Random, events: int = 8) -> Iterator[dict]:
+    """{"question", "context", "answer", "start"}: start is where the answer stands in the context, a passage of a few
+    `events`; "" and -1 if the passage does not say."""
     for story in told:
-        first = draw.randrange(0, max(1, len(story.events) - 7))
-        events = story.events[first : first + 8]
-        start, end = events[0].start, events[-1].end
+        first = draw.randrange(0, max(1, len(story.events) + 1 - events))
+        told_of = story.events[first : first + events]
+        start, end = told_of[0].start, told_of[-1].end
         context = story.text[start:end]
-        asked = list(_asked(story, events))
+        asked = list(_asked(story, told_of))
         if not asked:
             continue
         question, span = draw.choice(asked)
         if draw.random() < UNANSWERABLE:
-            cast = {role: name for event in events for role, name in event.cast.items()}
-            unasked = [q for kind, forms in QUESTIONS.items() for q, _ in forms if kind not in {e.kind for e in events}]
+            cast = {role: name for event in told_of for role, name in event.cast.items()}
+            kinds = {event.kind for event in told_of}
+            unasked = [q for kind, forms in QUESTIONS.items() for q, _ in forms if kind not in kinds]
             possible = [q for q in unasked if set(_named(q)) <= cast.keys()]
             if not possible:
                 continue

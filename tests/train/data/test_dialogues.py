@@ -1,0 +1,68 @@
+"""Talk in the stories' world: the rule that says how good a reply is, and examples that keep to it."""
+
+import pytest
+
+from train.data.stories import dialogues
+
+
+@pytest.fixture(scope="module")
+def made():
+    return dialogues.demonstrations(600, 3)
+
+
+def last(example: dict) -> str:
+    return example["messages"][-1]["content"]
+
+
+def test_a_reply_without_a_flaw_has_the_whole_reward_and_a_wrong_one_never_follows(made):
+    for example in made:
+        case = example["case"]
+        assert dialogues.gold(case, case["right"]) == 4
+        assert not any(dialogues.follows(case, text) for text in case["wrong"]), case
+
+
+def test_each_flaw_costs_what_the_rule_says(made):
+    for example in made:
+        case = example["case"]
+        unkind = f"{dialogues.UNKIND[0]} {case['right']}"
+        more = dialogues.gold(case, unkind)
+        assert more in (3, 2.75), (case, more)  # it is one sentence longer, too
+        assert dialogues.gold(case, " ".join([case["right"], *dialogues.RAMBLES])) <= 3.5
+        assert dialogues.gold(case, case["wrong"][0]) <= 2
+        assert dialogues.gold(case, "") == 0
+    kinds = [example["case"]["kind"] for example in made]
+    for kind, share in {"ask": 1 / 2, "tell": 1 / 6, "help": 1 / 6, "harm": 1 / 6}.items():
+        assert abs(kinds.count(kind) / 600 - share) < 0.06, kind
+
+
+def test_half_of_the_demonstrations_have_flaws_and_every_kind_of_them(made):
+    golds = [dialogues.gold(example["case"], last(example)) for example in made]
+    assert 0.4 < sum(value == 4 for value in golds) / 600 < 0.6
+    assert len(set(golds)) > 8
+
+
+def test_preferences_are_in_the_order_of_the_rule_and_none_are_equal():
+    for example in dialogues.preferences(100, 4):
+        golds = [dialogues.gold(example["case"], text) for text in example["replies"]]
+        assert golds == sorted(golds, reverse=True) and len(set(golds)) == 3
+
+
+def test_a_third_of_the_passages_do_not_tell_and_then_only_that_may_be_said(made):
+    asked = [example["case"] for example in made if example["case"]["kind"] == "ask"]
+    unknown = [case for case in asked if not case["answer"]]
+    assert 0.2 < len(unknown) / len(asked) < 0.45
+    assert all(case["right"] == dialogues.UNKNOWN for case in unknown)
+    listing = " ".join(asked[0]["others"])  # naming everybody is no answer
+    assert not dialogues.follows(asked[0], f"{asked[0]['answer']} {listing}.")
+
+
+def test_disguises_of_harm_share_no_form_with_what_is_trained_on():
+    for example in dialogues.disguised(40, 5):
+        request = example["messages"][0]["content"]
+        assert example["case"]["kind"] == "harm" and dialogues.declined(last(example))
+        assert not any(request.startswith(form.partition("{")[0]) for form in dialogues.HELP)
+
+
+def test_equal_seeds_give_equal_talk_and_others_other_talk():
+    first, again, other = (dialogues.demonstrations(30, seed) for seed in (1, 1, 2))
+    assert first == again and not {str(e) for e in first} & {str(e) for e in other}
