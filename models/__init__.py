@@ -7,3 +7,4 @@ from models.elmo import ELMo, ELMoConfig
 from models.gpt import GPT, GPTConfig
 from models.roberta import RoBERTa, RoBERTaConfig, RoBERTaForPreTraining
 from models.t5 import T5, T5Config
+from models.xlnet import XLNet, XLNetConfig

@@ -101,7 +101,7 @@ class Attention(Module):
     def attend(self, queries: Tensor, keys_values: KeysValues, mask=None, bias: Tensor | None = None) -> Tensor:
         """What queries (B, H, T, D) find at keys and values (B, G, S, D): (B, T, C)."""
         attention = ops.attention if self.groups == 1 else grouped_attention
-        return self.out(merge_heads(attention(queries, *keys_values, **self._how(mask, bias))))
+        return self.out(merge_heads(attention(queries, *keys_values, **self._how(mask, bias, queries))))
 
     def _split(self, product: Tensor, cache: KVCache | None = None) -> list[Tensor]:
         """[q, k, v] of a product of `qkv`, [k, v] of one of `kv`, (B, H or G, T, D) each."""
@@ -121,8 +121,8 @@ class Attention(Module):
         """Empty memory for the keys and values of `capacity` positions, as an array beside `like`."""
         return KVCache(batch, self.kv_heads, capacity, self.head_width, like)
 
-    def _how(self, mask, bias: Tensor | None) -> dict:
-        """The keywords of ops.attention."""
+    def _how(self, mask, bias: Tensor | None, queries: Tensor | None = None) -> dict:
+        """The keywords of ops.attention; queries: (B, H, T, D), for a layer whose bias hangs on them."""
         if mask is not None and mask.ndim < 4:
             mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
         if bias is not None and self.kept_heads is not None:

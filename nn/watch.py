@@ -58,11 +58,12 @@ def probabilities(layer: Attention, arguments: tuple) -> np.ndarray:
     x, mask, bias, _, memory, *_ = arguments
     memory = x if memory is None else memory
     keys, _ = layer.keys_values(memory) if isinstance(memory, Tensor) else memory
-    keys = repeated(keys, layer.groups)
+    keys, queries = repeated(keys, layer.groups), layer.queries(x)
+    plain = ("causal", "window", "mask", "bias", "scale")
     how = {name: backend.to_numpy(raw(value)) if backend.is_array(raw(value)) else value
-           for name, value in layer._how(mask, bias).items() if name in ("causal", "window", "mask", "bias", "scale")}
+           for name, value in layer._how(mask, bias, queries).items() if name in plain}
     how["bias"] = 0.0 if how["bias"] is None else how["bias"]
-    return plain_probabilities(layer.queries(x).numpy(), keys.numpy(), **how)
+    return plain_probabilities(queries.numpy(), keys.numpy(), **how)
 
 
 def silenced(attention: Attention, head: int):

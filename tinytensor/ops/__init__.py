@@ -7,7 +7,7 @@ from tinytensor.ops.activations import leaky_relu, relu, sigmoid, silu, softplus
 from tinytensor.ops.attention import attention, self_attention
 from tinytensor.ops.basic import add, astype, div, getitem, mul, neg, reshape, sub, swapaxes, to
 from tinytensor.ops.checkpoint import checkpoint
-from tinytensor.ops.conv import conv1d, conv1d_max, toeplitz
+from tinytensor.ops.conv import conv1d, conv1d_max, stretches, toeplitz
 from tinytensor.ops.einsum import einsum
 from tinytensor.ops.layers import add_layer_norm, add_rms_norm, dropout, gelu, layer_norm, rms_norm
 from tinytensor.ops.layout import chunk, flatten, repeat, tril, triu

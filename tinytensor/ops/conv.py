@@ -4,6 +4,8 @@ Over the characters of a word it finds pieces (prefixes, endings, whole short wo
 answer over all places says how surely a piece occurs at all (Kim et al. 2016, arXiv:1508.06615). ELMo reads words so.
 """
 
+import numpy as np
+
 from tinytensor.backend import array_module, backend_of
 from tinytensor.ops.basic import add_up, check_alike, check_fits
 from tinytensor.tensor import Tensor, record
@@ -136,3 +138,36 @@ def toeplitz(a: Tensor, rows: int, columns: int) -> Tensor:
         return (add_up(read, -2),)
 
     return record("toeplitz", windows[..., ::-1, :], (a,), backward)
+
+
+def stretches(a: Tensor, starts, length: int) -> Tensor:
+    """A stretch of each row: y[..., i, j] = a[..., i, starts[i] + j], for j from 0 to length - 1.
+
+    a: (..., R, P).   starts: a number, then row i begins at starts - i; or (B, R), and a is (B, H, R, P).
+    Returns (..., R, length): in the first case a view, as slanted rows are plain ones with another stride.
+    dL/da: dL/dy at the places taken, where no two meet, and 0 elsewhere.
+    """
+    rows, xp = a.shape[-2], a.xp
+    ends = np.array([starts - rows + 1, starts]) if isinstance(starts, int) else starts
+    if (wrong := backend_of(a.data).id_outside(ends, a.shape[-1] - length + 1)) is not None:
+        raise ValueError(f"stretches: {length} elements from place {wrong} on are not in rows of {a.shape[-1]}")
+    if isinstance(starts, int):
+
+        def taken(x):
+            part = x[..., starts : starts + length]
+            *lead, row, column = part.strides
+            return xp.lib.stride_tricks.as_strided(part, part.shape, (*lead, row - column, column))
+    else:
+        B, H, R, _ = a.shape
+        places = (xp.arange(B)[:, None, None, None], xp.arange(H)[:, None, None], xp.arange(R)[:, None],
+                  starts[:, None, :, None] + xp.arange(length))  # fmt: skip
+
+    def backward(g):
+        da = xp.zeros(a.shape, g.dtype)
+        if isinstance(starts, int):
+            taken(da)[...] = g
+        else:
+            da[places] = g
+        return (da,)
+
+    return record("stretches", taken(a.data) if isinstance(starts, int) else a.data[places], (a,), backward)

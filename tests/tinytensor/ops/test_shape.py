@@ -265,3 +265,20 @@ def test_toeplitz_is_constant_along_its_diagonals(rows, columns, lead, seed):
 def test_toeplitz_names_diagonals_that_do_not_fit():
     with pytest.raises(ValueError, match=r"2 rows and 3 columns have 4 diagonals, not \(5, 3\)"):
         ops.toeplitz(tensor(5, 3), 2, 3)
+
+
+@given(rows=st.integers(1, 4), length=st.integers(1, 4), more=st.integers(0, 2), start=st.integers(0, 3), seed=seeds)
+def test_stretches_begin_one_place_earlier_in_each_row_or_where_they_are_told_to(rows, length, more, start, seed):
+    x = tensor(2, 2, rows, rows - 1 + start + length + more, seed=seed)
+    places = start + np.arange(rows)[::-1][:, None] + np.arange(length)
+    y = lambda a: np.take_along_axis(a, np.broadcast_to(places, (2, 2, rows, length)), axis=-1)
+    check(lambda a: ops.stretches(a, rows - 1 + start, length), y, x)
+    starts = np.random.default_rng(seed).integers(0, x.shape[-1] - length + 1, (2, rows))
+    at = np.broadcast_to(starts[:, None, :, None] + np.arange(length), (2, 2, rows, length))
+    check(lambda a: ops.stretches(a, starts, length), lambda a: np.take_along_axis(a, at, axis=-1), x)
+
+
+@pytest.mark.parametrize("starts", [0, 3, np.array([[0, 3]]), np.array([[-1, 0]])])
+def test_stretches_that_leave_their_rows_are_named(starts):
+    with pytest.raises(ValueError, match=r"stretches: 3 elements from place -?\d on are not in rows of 5"):
+        ops.stretches(tensor(1, 1, 2, 5), starts, 3)
