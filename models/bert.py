@@ -242,7 +242,7 @@ class BERTForPreTraining(Module, Model, Filler, pretrained.Published):
             chosen = np.flatnonzero(targets != IGNORED)  # one token in seven: nothing is computed for the others
             x, targets = ops.embedding(x, chosen), targets[chosen]
         x = self.mlm.transform(x)  # (N, E)
-        nats = ops.linear_cross_entropy(x, self.output_table, targets, self.mlm.bias, reduction="sum")
+        nats = self.bert.embeddings.token.cross_entropy(x, targets, self.mlm.bias)
         loss = nats / counts["mlm"]
         if "nsp" in counts:
             loss = loss + ops.cross_entropy(self.nsp(encoded.pooled), batch["next"], reduction="sum") / counts["nsp"]

@@ -155,8 +155,7 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean of -log p(target), in nats per token; batch: "ids", "targets" and, if any, "mask", all (B, T)."""
         hidden, counts = self.hidden(batch["ids"], batch.get("mask")), counts or self.divisors(batch)
-        total = ops.linear_cross_entropy(hidden, self.output_table, batch["targets"], reduction="sum")
-        return total / counts["targets"]
+        return (self.head or self.token_embedding).cross_entropy(hidden, batch["targets"]) / counts["targets"]
 
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of each next token."""

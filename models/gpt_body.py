@@ -14,7 +14,7 @@ from models.contract import Body
 from models.gpt import GPT
 from nn import Module, Parameter, init
 from nn.compression.surgery import ShrunkEmbedding
-from tinytensor import Tensor, ops
+from tinytensor import Tensor
 from tinytensor.ops.softmax import IGNORED
 
 MARKS = ("<start>", "<delimiter>", "<classify>")
@@ -59,7 +59,7 @@ class GPTBody(Module, Body):
         (hidden, ids, mask), self._read = self._read, None
         real = mask[:, 1:]
         targets = np.where(real, ids[:, 1:], IGNORED)
-        losses = ops.linear_cross_entropy(hidden[:, :-1], self.gpt.output_table, targets, reduction="none")
+        losses = (self.gpt.head or self.gpt.token_embedding).cross_entropy(hidden[:, :-1], targets, reduction="none")
         share = self.language_weight * real / np.maximum(1, real.sum(axis=1, keepdims=True))
         return (losses * Tensor(losses.xp.asarray(share, losses.dtype))).sum(axis=1)
 

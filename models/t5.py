@@ -115,8 +115,9 @@ class T5(Module, Model, Writer, pretrained.Published):
     def encode(self, input_ids, mask=None) -> tuple[Tensor, object]:
         """A vector for each token of the input, (B, S, C), and the mask (B, S) for attention to them, or None."""
         _check_ids("input", input_ids)
-        mask = attention_mask(mask, input_ids.shape, self.embedding.weight.data)
-        return self.encoder(self.embedding(input_ids), mask), mask
+        x = self.embedding(input_ids)
+        mask = attention_mask(mask, input_ids.shape, x.data)
+        return self.encoder(x, mask), mask
 
     def memory_of(self, vectors: Tensor) -> list[KeysValues]:
         """What each block of the decoder looks at, made once of the encoder's vectors (B, S, C)."""
@@ -140,8 +141,7 @@ class T5(Module, Model, Writer, pretrained.Published):
         targets, counts = batch["targets"], counts or self.divisors(batch)
         vectors, mask = self.encode(batch["ids"], batch.get("mask"))
         hidden = self.decode(shift_right(targets, self.config.pad_id), self.memory_of(vectors), mask)
-        total = ops.linear_cross_entropy(hidden, self.output_table, targets, reduction="sum")
-        return total / counts["targets"]
+        return (self.head or self.embedding).cross_entropy(hidden, targets) / counts["targets"]
 
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of each token of the output, given the right ones before it."""

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from tinytensor import Tensor, backend
+from tinytensor import Tensor, backend, ops
 
 _shapes_only = ContextVar("shapes_only", default=None)  # what counts the parameters; each thread has its own
 _entering, _evaluated = threading.Lock(), {}  # part -> (how often `evaluating` it is going on, its mode before)
@@ -85,6 +85,10 @@ class Module:
     def activated(self, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
         """activation(self(x)); layers that can do both in one pass over memory do so (Linear)."""
         return activation(self(x))
+
+    def cross_entropy(self, x: Tensor, targets, bias: Tensor | None = None, reduction: str = "sum") -> Tensor:
+        """That of vectors x (..., C), each compared with the rows of `weight` (V, C); of layers that have one."""
+        return ops.linear_cross_entropy(x, self.weight, targets, bias, reduction=reduction)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(attribute name, module) of each direct part, in order of definition; list and dict items as "name.key"."""
