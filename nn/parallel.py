@@ -191,9 +191,9 @@ class CutAttention(Attention):
         with own_stream(self.group, self.training and self.dropout > 0):
             return super().attend(queries, keys_values, mask, bias)
 
-    def _how(self, mask, bias: Tensor | None) -> dict:
+    def _how(self, mask, bias: Tensor | None, queries: Tensor | None = None) -> dict:
         """The mask and the bias, which are of all heads, as they are for this rank's."""
-        how = super()._how(mask, bias)
+        how = super()._how(mask, bias, queries)
         mask, bias = how["mask"], how["bias"]
         if mask is not None and mask.shape[1] > 1:
             how["mask"] = mask[:, share(mask.shape[1], self.group.rank, self.group.size)]
