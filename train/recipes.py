@@ -11,15 +11,10 @@ from models.config import Config
 from models.families import FAMILIES, Family
 from models.tokenizers import Tokenizer
 from train.data.documents import SentenceEncoder
-from train.objectives.made import BothWays, TextToText, both_ways, masked, text_to_text
+from train.objectives.made import BothWays, NoSettings, TextToText, both_ways, masked, text_to_text
 from train.objectives.masked import MaskedConfig
 from train.objectives.windows import Causal
 from train.trainer import TrainConfig
-
-
-@dataclass(frozen=True)
-class NoSettings:
-    """Of an objective that leaves nothing to choose."""
 
 
 def causal(model: Config, training: TrainConfig, settings: NoSettings, tokenizer: Tokenizer) -> Causal:
@@ -32,20 +27,20 @@ class ObjectiveRecipe:
 
     make: (model's config, TrainConfig, settings, tokenizer) -> the objective.   settings: their dataclass.
     encoder: tokenizer -> what encodes a corpus for it.
-    plain: whether it predicts each token of any text once, so that `eval` may measure texts by it.
+    plain: of the objective, makes one that predicts each token of any text once, for `eval`; None if there is none.
     """
 
     make: Callable
     settings: type = NoSettings
     encoder: Callable = lambda tokenizer: tokenizer
-    plain: bool = False
+    plain: Callable | None = None
 
 
 OBJECTIVES = {
-    "causal": ObjectiveRecipe(causal, plain=True),
+    "causal": ObjectiveRecipe(causal, plain=lambda made: made),
     "masked": ObjectiveRecipe(masked, MaskedConfig, SentenceEncoder),
     "text to text": ObjectiveRecipe(text_to_text, TextToText),
-    "bidirectional": ObjectiveRecipe(both_ways, BothWays, plain=True),
+    "bidirectional": ObjectiveRecipe(both_ways, BothWays, plain=lambda made: made),
 }
 
 

@@ -17,9 +17,11 @@ from train.data.corpus import open_corpus
 from train.data.text import TextFiles
 from train.evaluation import encode_text, evaluate_on_all_cores
 from train.flags import add_device_flag, typed
+from train.objectives import Objective
 from train.objectives.bidirectional import Bidirectional
+from train.objectives.permutation import Permutation
 from train.objectives.windows import Causal
-from train.recipes import OBJECTIVES
+from train.recipes import OBJECTIVES, ObjectiveRecipe
 from train.report import describe_loss, perplexity
 from train.resume import load_settings
 from train.trainer import TrainConfig
@@ -39,12 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     model, tokenizer = checkpoint.load_model(args.run, "best" if args.best else "last")
     model.to(args.device)
-    objective = _objective(args, model, tokenizer)
+    recipe, made = _objective(args, model, tokenizer)
+    objective = _plain(args, recipe, made)
     if args.data:
         files = TextFiles(args.data)
         if files.passed_over:
             print(files.passed_over_sentence())
-        tokens, split = encode_text(files.read(), tokenizer)
+        tokens, split = encode_text(files.read(), recipe.encoder(tokenizer))
     elif (args.run / "corpus.json").exists():
         corpus = open_corpus(args.run, len(tokenizer.tokens))
         tokens, split = corpus.val, corpus.val_split
@@ -61,6 +64,8 @@ def main(args: argparse.Namespace) -> None:
         print(f"{count:.0f} words each way: {loss}, both ways' mean")
     else:
         print(f"{count:.0f} of {split.tokens} tokens: {describe_loss(nats / count, split.tokens, split.bytes)}")
+    if isinstance(made, Permutation) and len(tokens) > made.context:
+        print(in_random_orders(*evaluate_on_all_cores(model, made, tokens, made.evaluation_batches(tokens))))
     if nats / count > (guessing := math.log(tokenizer.vocab_size)):
         size = f"{tokenizer.vocab_size:,} entries of the vocabulary"
         print(f"guessing blindly among the {size} would cost {guessing:.4f} nats: of such text the model knows nothing")
@@ -68,19 +73,31 @@ def main(args: argparse.Namespace) -> None:
         print(f"the entropy of this text is {split.floor:.4f} nats per token")
 
 
-def _objective(args: argparse.Namespace, model, tokenizer) -> Causal | Bidirectional:
-    """What the model was trained to predict: the next token, or the words on both sides."""
+def in_random_orders(nats: float, count: int) -> str:
+    """What an XLNet's own objective says of a text."""
+    loss = f"{nats / count:.4f} nats per predicted token, perplexity {perplexity(nats / count):.2f}"
+    return f"in random orders, as it was trained: {loss} ({count:.0f} predictions)"
+
+
+def _objective(args: argparse.Namespace, model, tokenizer) -> tuple[ObjectiveRecipe, Objective]:
+    """What the model was trained to predict, and how that is made."""
     family = family_of(model)
-    objective = OBJECTIVES[family.objective]
-    if not objective.plain:
+    recipe = OBJECTIVES[family.objective]
+    if not recipe.plain:
         holds = f"{args.run} holds a {family.name}, which is measured on tasks: python -m train finetune {args.run}"
-        raise ValueError(f"eval measures models that predict a text, gpt and elmo; {holds}")
-    settings = objective.settings()
+        raise ValueError(f"eval measures models that predict a text, gpt, elmo and xlnet; {holds}")
+    settings = recipe.settings()
     if dataclasses.fields(settings):  # where there are none, a published folder will do
-        _, _, settings = load_settings(args.run, objective.settings)
-    made = objective.make(model.config, TrainConfig(batch=args.batch), settings, tokenizer)
+        _, _, settings = load_settings(args.run, recipe.settings)
+    return recipe, recipe.make(model.config, TrainConfig(batch=args.batch), settings, tokenizer)
+
+
+def _plain(args: argparse.Namespace, recipe: ObjectiveRecipe, made: Objective) -> Causal | Bidirectional:
+    """What predicts each token of a text once: the next one, or the words on both sides."""
+    plain = recipe.plain(made)
     if not args.stride:
-        return made
-    if not isinstance(made, Causal) or not 0 < args.stride <= model.config.context:
-        raise ValueError(f"--stride {args.stride}: windows of a GPT begin from 1 to its context of tokens apart")
-    return dataclasses.replace(made, apart=args.stride)
+        return plain
+    if not isinstance(plain, Causal) or not 0 < args.stride <= plain.context:
+        what = "windows of a GPT (or an XLNet) begin from 1 to its context of tokens apart"
+        raise ValueError(f"--stride {args.stride}: {what}")
+    return dataclasses.replace(plain, apart=args.stride)

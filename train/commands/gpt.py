@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
     split, val_loss = job.corpus.val_split, job.trainer.report.val_loss
     print(f"held-out loss {describe_loss(val_loss, split.tokens, split.bytes)}")
     if split.floor is not None:
-        print(compare_with_entropy(job, val_loss))
+        print(compare_with_entropy(job, val_loss, job.trainer.objective))
     print(pretrain.describe(job.folder))
     word = re.search(r"\w+", text)
     prompt = f' --prompt "{word[0]}"' if word else ""

@@ -1,4 +1,4 @@
-"""How objectives of BERTs, T5s and ELMos are made of what their commands offer; see ObjectiveRecipe (recipes.py)."""
+"""How objectives of BERTs, T5s and ELMos are made of what commands offer; see ObjectiveRecipe (recipes.py)."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -15,6 +15,11 @@ from train.objectives.masked import Masked, MaskedConfig
 from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM, SpanCorruption
 from train.objectives.windows import Windows
 from train.trainer import TrainConfig
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Of an objective that leaves nothing to choose."""
 
 
 @dataclass(frozen=True)
