@@ -137,6 +137,20 @@ def test_a_run_opens_as_the_model_that_was_trained(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_a_run_cut_over_two_workers_learns_the_same_or_is_refused(runs, name, tmp_path):
+    cut = ["--workers", "2", "--tensor", "2", "--worker-kind", "threads"]
+    if name in ("elmo", "xlnet"):
+        with pytest.raises(ValueError, match="--tensor cuts plain attention and feed-forward layers"):
+            begin(name, tmp_path / "cut", *cut)
+        assert not (tmp_path / "cut").exists()
+        return
+    assert pretrain.train(begin(name, tmp_path / "cut", *cut))
+    batch = batch_of(runs(name))
+    mine, whole = (scores_of(checkpoint.load_model(folder)[0], batch) for folder in (tmp_path / "cut", runs(name)))
+    assert_close(mine, whole, 1e-3)  # Adam's first steps are as long for rounding as for a gradient
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_eval_measures_the_held_out_text_or_refuses(runs, name, capsys):
     plain = recipes.OBJECTIVES[FAMILIES[name].objective].plain
     said = works_or_refuses(plain, capsys, "eval", runs(name), "--batch", 4)

@@ -25,7 +25,7 @@ from nn import evaluating, shapes_only
 from nn.compression import storage
 from nn.compression.lora import add_adapters, merge
 from tinytensor import backend
-from train import checkpoint, resume
+from train import checkpoint, cut, resume
 from train.objectives.labelled import Labelled
 from train.report import Report
 from train.tasks import TASKS, Row, Task, Text2Text
@@ -121,7 +121,7 @@ def begin(
     TrainConfig; steps and evaluations follow from the epochs.   smaller: whether the model was pruned or shrunk: its
     files are then read with nn/compression.
     """
-    TrainConfig(**({"steps": 1} | settings))  # bad values are named before any work is done
+    asked = TrainConfig(**({"steps": 1} | settings))  # bad values are named before any work is done
     going_on, seed = pretrained is None, settings.get("seed", 0)
     family = FAMILIES[read_saved(folder).body] if going_on else family_of(pretrained[0])
     if config.frozen and (family.body is None or task.talks):
@@ -135,6 +135,8 @@ def begin(
         checkpoint.load_weights(tuned.model, arrays, folder / checkpoint.TRAINER, assign=True)
     else:
         tuned = _with_head(family, pretrained, task, config, seed)
+    if asked.tensor > 1:
+        cut.check(tuned.model, asked)
     rows, held_out_rows = tuned.rows(examples), tuned.rows(held_out)
     batch = settings.get("batch", 16)
     objective = Labelled(tuned.pad, batch, seed, config.cap)
@@ -146,7 +148,8 @@ def begin(
         write_json(folder / "config.json", about(tuned, smaller))
         tuned.inputs.tokenizer.save(folder)
     report = FineTuneReport(folder, steps, tuned, held_out, per_epoch)
-    return Trainer(tuned.model, objective, rows, held_out_rows, training, folder, report)
+    kind = Trainer if training.tensor == 1 else cut.CutTrainer
+    return kind(tuned.model, objective, rows, held_out_rows, training, folder, report)
 
 
 def _with_head(family: Family, pretrained: tuple[Model, Tokenizer], task: Task, config: FineTuneConfig, seed: int,

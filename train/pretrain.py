@@ -15,8 +15,8 @@ from models.files import write_text
 from models.schema import Count
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
-from nn import Module
-from train import checkpoint, resume, runs, watching
+from nn import Module, shapes_only
+from train import checkpoint, cut, resume, runs, watching
 from train.data.corpus import Corpus, FileSource, all_text, build_corpus
 from train.data.told import StoriesSource
 from train.flags import add_config_flags, given, typed
@@ -105,7 +105,10 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
     first, tokenizer = resume.first_weights(args, recipe) if args.init else (None, None)
     named = args.preset is not None and dataclasses.asdict(record.config.preset(args.preset))
     shape = dataclasses.asdict(first.config) if first else (named or recipe.model) | given(args, record.config)
-    record.config(**shape)  # bad values are named before any file is read
+    blank = record.config(**shape)  # bad values are named before any file is read
+    if config.tensor > 1:
+        with shapes_only():
+            cut.check(first or record.model(blank), config)
     source = _source(args, recipe)
     print(source.said())
     if first is None:
@@ -136,7 +139,8 @@ def _job(recipe: Recipe, model: Module, tokenizer: Tokenizer, corpus: Corpus, co
          folder: checkpoint.Folder) -> Job:  # fmt: skip
     objective = recipe.objective.make(model.config, config, settings, tokenizer)
     report = Report(folder.path, config.steps, corpus.val_split.floor if recipe.floor else None)
-    trainer = Trainer(model, objective, corpus.train, corpus.val, config, folder.path, report)
+    kind = Trainer if config.tensor == 1 else cut.CutTrainer
+    trainer = kind(model, objective, corpus.train, corpus.val, config, folder.path, report)
     trainer.folder = folder
     return Job(recipe, trainer, tokenizer, corpus)
 

@@ -66,6 +66,7 @@ class TrainConfig:
     seed: Size = option(0, "of the first weights, the batches and dropout")
     workers: Annotated[int, Range(0, 1024)] = option(0, "threads or processes that share each batch (0: one per core)")
     worker_kind: Literal[*KINDS] = option("auto", f"what they are: {', '.join(KINDS)} (auto takes the faster)")
+    tensor: Few = option(1, "workers that one model is cut over, each with its part of every large matrix")
     device: Literal[*backend.DEVICES] = option("cpu", f"where the model computes: {', '.join(backend.DEVICES)}")
     dtype: Literal[*DTYPES] = option("float32", f"in what precision: {', '.join(DTYPES)} (the narrow ones on a GPU)")
     graph: bool = option(False, "on a GPU: record a step once and repeat it as a whole, which helps small models")
@@ -73,6 +74,8 @@ class TrainConfig:
     def __post_init__(self):
         check_fields(self)
         choose_kind(self.worker_kind, self.workers)
+        if self.workers % self.tensor:
+            raise ValueError(f"workers {self.workers} must be a multiple of tensor {self.tensor}, which share a model")
         if self.device == "cpu" and (narrow := self.dtype) != "float32":
             raise ValueError(f"dtype {narrow} is slower than float32 on a CPU; leave out --dtype, or add --device cuda")
         if self.device == "cuda" and self.workers > 1:
@@ -128,6 +131,8 @@ class Progress:
 class Trainer:
     """Trains one model on one corpus and keeps its run folder up to date."""
 
+    cuts = False  # whether its workers may have parts of the model; see train/cut.py
+
     def __init__(self, model: Module, objective, train_data, val_data, config: TrainConfig, run: Path, report):
         """objective: what is learned from the data; see train/objectives for what the loop asks of it and of the model.
         report: see train/report.py; told of every logged step and evaluation.
@@ -141,6 +146,8 @@ class Trainer:
         if config.graph and not (model.repeatable and objective.one_shape):
             what = f"the steps of this {type(model).__name__} differ from batch to batch"
             raise ValueError(f"{what}, and --graph repeats a recorded one; leave it out")
+        if config.tensor > 1 and not self.cuts:
+            raise ValueError(f"--tensor {config.tensor} is for pretraining and finetune; leave it out")
         objective.check(train_data, "training")
         objective.check(val_data, "held-out")
         backend.cpu.tune_malloc()
@@ -190,7 +197,7 @@ class Trainer:
         if before.get(signal.SIGHUP) is signal.SIG_IGN:  # nohup
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
-            self.comm.run(lambda comm: Loop(self, comm).train())
+            self.comm.run(self.work)
         except WorkerDied as error:
             saved = (self.run / checkpoint.TRAINER).exists()
             then = f"go on from the last checkpoint with --resume {self.run}" if saved else "nothing was saved yet"
@@ -199,6 +206,10 @@ class Trainer:
             for number, handler in before.items():
                 signal.signal(number, handler)
         return self.progress
+
+    def work(self, comm: Communicator) -> None:
+        """What each worker does."""
+        Loop(self, comm).train()
 
     def _ask_to_stop(self, number, frame) -> None:
         """The first signal asks for a stop after the current step; a second one interrupts at once."""
@@ -211,24 +222,29 @@ class Loop:
     """What one worker does.
 
     After a step grad[optimizer.part] is the gradient summed over all workers, times `scale`; `between` may read it.
+    comm: the workers that have the same parameters, world: all.   uncounted: numbers of those that others count.
     """
 
     def __init__(self, trainer: Trainer, comm: Communicator):
-        self.trainer, self.comm, self.config, self.flat = trainer, comm, trainer.config, trainer.flat
-        self.model, self.parameters = trainer.model, self.flat.parameters
-        if comm.rank:
-            self.model, self.parameters = replica(self.model, self.parameters)
+        self.trainer, self.comm, self.world, self.config, self.uncounted = trainer, comm, comm, trainer.config, set()
+        self.flat, self.model, self.parameters, optimizer_state = self.own_share()
         self.grad = self.flat.grad if comm.size == 1 else comm.zeros(self.flat.size, self.flat.grad.dtype)
         self.flat.collect_gradients_in(self.grad, self.parameters)
         self.optimizer = self.config.make_optimizer(self.flat, comm.rank, comm.size)
-        if trainer.optimizer_state:
-            self.optimizer.load_state(trainer.optimizer_state, trainer.progress.step)
+        if optimizer_state:
+            self.optimizer.load_state(optimizer_state, trainer.progress.step)
         comm.broadcast(self.flat.data)  # all begin with the same parameters
         trainer.optimizer_state = {}
         self.report = trainer.report if comm.rank == 0 else None
         self.losses, self.tokens, self.since = [], 0, time.monotonic()  # since the last line in metrics.jsonl
         step = (self._add_gradient, self.flat, self.parameters)
         self.recorded = precision.RecordedGradient(*step) if self.config.graph else None
+
+    def own_share(self) -> tuple[FlatParameters, Module, list, dict]:
+        """(parameters, model, its parameters, the optimizer's saved state) that this worker computes with."""
+        flat, model = self.trainer.flat, self.trainer.model
+        own = replica(model, flat.parameters) if self.comm.rank else (model, flat.parameters)
+        return flat, *own, self.trainer.optimizer_state
 
     def train(self) -> None:
         """Step after step, with evaluations and checkpoints in between."""
@@ -258,9 +274,8 @@ class Loop:
         arrived = [parameter.grad is not None for parameter in self.parameters]
         # Reduce: `own`, this worker's part of self.grad, becomes the sum over all workers.
         own = comm.reduce_scatter(self.grad, optimizer.parts)
-        squared = float(backend.backend_of(own).squared_norm(own))
-        told = comm.all_reduce(np.array([loss, squared, trainer.stop_asked, *arrived], float)).tolist()
-        loss, squared, stop, *arrived = told  # a parameter moves if a gradient of it arrived at any worker
+        told = np.array([loss, self.squared(own), trainer.stop_asked, *arrived], float)
+        loss, squared, stop, *arrived = self.world.all_reduce(told).tolist()  # a parameter moves if any had a gradient
         # Clip, update this worker's part of the parameters.
         norm = math.sqrt(squared) / self.scale
         optimizer.steps = step + 1
@@ -277,6 +292,10 @@ class Loop:
         # Gather: all workers get all parts.
         comm.all_gather(self.flat.data, optimizer.parts)
         return loss, norm, tokens, stop > 0
+
+    def squared(self, own) -> float:
+        """The squared norm of this worker's part of the gradient."""
+        return float(backend.backend_of(own).squared_norm(own))
 
     def gradient(self, step: int, rank: int) -> tuple[float, int, dict]:
         """Leave the gradient of a worker's share of the step's batches in self.grad, times the loss scale.
@@ -333,7 +352,7 @@ class Loop:
         limit = None if trainer.whole and step == self.config.steps else self.config.eval_batches
         keys = trainer.objective.evaluation_batches(trainer.val_data, limit)
         own = evaluate(self.model, trainer.objective, trainer.val_data, keys[self.comm.rank :: self.comm.size])
-        nats, count = self.comm.all_reduce(np.array(own, float)).tolist()
+        nats, count = self.world.all_reduce(np.array(own, float)).tolist()
         if not count:
             raise ValueError("the held-out part has nothing to predict; give more of it")
         if self.report:

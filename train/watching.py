@@ -45,11 +45,11 @@ def log_gradient_norms(loop, step: int) -> None:
     names = {id(parameter): layer_of(name) for name, parameter in loop.model.named_parameters()}
     layers = list(dict.fromkeys(names[id(parameter)] for parameter in loop.parameters))
     squares, own = np.zeros(len(layers)), loop.optimizer.part
-    for parameter, place in zip(loop.parameters, loop.flat.slices):
+    for number, (parameter, place) in enumerate(zip(loop.parameters, loop.flat.slices)):
         part = loop.grad[max(place.start, own.start) : min(place.stop, own.stop)]
-        if part.size:
+        if part.size and number not in loop.uncounted:
             squares[layers.index(names[id(parameter)])] += float(backend.backend_of(part).squared_norm(part))
-    squares = loop.comm.all_reduce(squares)
+    squares = loop.world.all_reduce(squares)
     if loop.report:
         norms = {f"grad_norm/{name}": math.sqrt(x) / loop.scale for name, x in zip(layers, squares.tolist())}
         loop.report.write(step=step, **norms)

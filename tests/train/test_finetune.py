@@ -92,10 +92,10 @@ def test_a_frozen_body_stays_as_it_was(tokenizer, tmp_path):
 
 
 def test_two_workers_learn_what_one_does(tokenizer, tmp_path):
-    weights = []
-    for workers, kind in ((1, "threads"), (2, "threads"), (2, "processes")):
-        settings = dict(workers=workers, worker_kind=kind)
-        trainer = begin(tmp_path / f"{workers}{kind}", tokenizer, TASKS["classify"].of(COLOURS), COLOURS[:16],
+    weights, scores = [], []
+    for workers, kind, tensor in ((1, "threads", 1), (2, "threads", 1), (2, "processes", 1), (2, "threads", 2)):
+        settings = dict(workers=workers, worker_kind=kind, tensor=tensor)
+        trainer = begin(tmp_path / f"{workers}{kind}{tensor}", tokenizer, TASKS["classify"].of(COLOURS), COLOURS[:16],
                         COLOURS[16:], settings=settings)  # fmt: skip
         for module in trainer.model.modules():  # chance differs between shards
             if hasattr(module, "p"):
@@ -104,7 +104,10 @@ def test_two_workers_learn_what_one_does(tokenizer, tmp_path):
                 module.dropout = 0.0
         run(trainer)
         weights.append(trainer.model.out.weight.data.copy())
+        scores.append(trainer.report.scores)
+    assert scores == [scores[0]] * 4
     np.testing.assert_allclose(weights[1], weights[0], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(weights[3], weights[0], rtol=1e-3, atol=1e-5)
     np.testing.assert_array_equal(weights[1], weights[2])
 
 

@@ -74,7 +74,9 @@ class Source:
         if usual is not None:
             kept = ("batch", "seed", "workers", "worker_kind", "device")
             own = {name: own[name] for name in kept} | usual
-        return TrainConfig(**(own | given(args, TrainConfig)))
+        if given(args, TrainConfig).get("tensor", 1) > 1:
+            raise ValueError("--tensor is for pretraining and finetune; leave it out")
+        return TrainConfig(**(own | {"tensor": 1} | given(args, TrainConfig)))
 
     def loss(self, model: Model, limit: int | None = None) -> float:
         """Nats per prediction on the held-out part, or `limit` batches of it."""

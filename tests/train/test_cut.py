@@ -1,0 +1,185 @@
+"""A model cut over ranks learns what a whole one learns, and its checkpoints are those of a whole one."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinytensor as tt
+from models import GPT, T5, BERTConfig, BERTForPreTraining, GPTConfig, T5Config
+from train import checkpoint, resume
+from train.cut import CutTrainer
+from train.trainer import TrainConfig, Trainer
+from train.watching import log_gradient_norms
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
+KINDS = ["threads", pytest.param("processes", marks=linux)]
+SHAPE = dict(vocab_size=23, layers=2, heads=4, width=16)
+
+
+class Silent:
+    """A Report that nobody reads."""
+
+    def __init__(self):
+        self.losses, self.norms, self.evaluations, self.lines = [], [], [], []
+
+    def advanced(self, step, loss):
+        self.losses.append(loss)
+
+    def logged(self, step, loss, lr, norm, rate, peak):
+        self.norms.append(norm)
+
+    def evaluated(self, step, loss):
+        self.evaluations.append(loss)
+
+    def write(self, **line):
+        self.lines.append(line)
+
+
+class Drawn:
+    """An objective whose batches are drawn anew for each number."""
+
+    one_shape = True
+
+    def __init__(self, kind: str):
+        self.kind = kind
+
+    def check(self, data, name):
+        pass
+
+    def training_batch(self, data, number):
+        draw = np.random.default_rng(number)
+        batch = {"ids": draw.integers(0, 23, (8, 6)), "targets": draw.integers(0, 23, (8, 6))}
+        batch["targets"] = np.where(draw.random((8, 6)) < 0.2, -100, batch["ids"] // 2)  # what can be learned
+        return batch | ({"mask": np.ones((8, 6), bool), "next": draw.integers(0, 2, 8)} if self.kind == "bert" else {})
+
+    def evaluation_batch(self, data, key):
+        return self.training_batch(data, 1000 + key)
+
+    def evaluation_batches(self, data, limit=None):
+        return list(range(5))
+
+
+def model_of(kind: str, dropout: float = 0.0):
+    with tt.random.seeded(3):
+        if kind == "gpt":
+            return GPT(GPTConfig(**SHAPE, context=6, init_std=0.3))
+        if kind == "bert":
+            dropouts = dict(dropout=dropout, attention_dropout=0.0)  # the one outside the cut, the other inside
+            return BERTForPreTraining(BERTConfig(**SHAPE, context=6, init_std=0.3, **dropouts))
+        return T5(T5Config(**SHAPE, head_width=4, hidden=32))
+
+
+def train(folder: Path, kind: str, workers: int, tensor: int, worker_kind: str = "threads", dropout: float = 0.0,
+          goes_on: bool = False, **settings):  # fmt: skip
+    """The trainer after 20 steps."""
+    # Adam divides by the gradient's size: without eps what is 0 but for rounding (keys' biases) would move by chance.
+    usual = dict(steps=20, batch=8, eval_every=10, save_every=10, log_every=1, warmup=2, lr=1e-2, clip=0.5, eps=1e-4)
+    settings = usual | settings
+    config = TrainConfig(workers=workers, tensor=tensor, worker_kind=worker_kind, **settings)
+    folder.mkdir(exist_ok=True)
+    make = CutTrainer if tensor > 1 else Trainer
+    trainer = make(model_of(kind, dropout), Drawn(kind), None, None, config, folder, Silent())
+    if goes_on:
+        resume.restore(trainer)
+    else:
+        checkpoint.save_config(folder, kind, trainer.model.config)
+    trainer.between = log_gradient_norms
+    trainer.train()
+    return trainer
+
+
+def weights(trainer) -> np.ndarray:
+    return trainer.flat.data.copy()
+
+
+def assert_learned_the_same(trainer, other) -> None:
+    """Loss, norm and parameters, within float32's rounding."""
+    np.testing.assert_allclose(trainer.report.losses, other.report.losses, rtol=2e-5)
+    np.testing.assert_allclose(trainer.report.norms, other.report.norms, rtol=2e-4)
+    for mine, whole in zip(trainer.report.lines, other.report.lines, strict=True):
+        np.testing.assert_allclose(list(mine.values()), list(whole.values()), rtol=2e-4)
+    np.testing.assert_allclose(trainer.report.evaluations, other.report.evaluations, rtol=2e-5)
+    np.testing.assert_allclose(weights(trainer), weights(other), atol=2e-5)
+    assert np.abs(weights(other) - model_weights_before(other)).max() > 0.05
+
+
+def model_weights_before(trainer) -> np.ndarray:
+    kind = {GPT: "gpt", BERTForPreTraining: "bert", T5: "t5"}[type(trainer.model)]
+    before = dict(model_of(kind).named_parameters())
+    names = {id(p): name for name, p in trainer.model.named_parameters()}
+    return np.concatenate([before[names[id(p)]].data.reshape(-1) for p in trainer.flat.parameters])
+
+
+@pytest.mark.parametrize("worker_kind", KINDS)
+@pytest.mark.parametrize("kind, workers, tensor", [
+    ("gpt", 2, 2), ("gpt", 4, 2), ("gpt", 4, 4), ("bert", 4, 2), ("t5", 4, 2),
+    *(pytest.param(kind, n, n, marks=pytest.mark.slow) for kind in ("bert", "t5") for n in (2, 4)),
+])  # fmt: skip
+def test_any_mix_of_data_and_tensor_ranks_learns_what_one_worker_learns(tmp_path, kind, workers, tensor, worker_kind):
+    one = train(tmp_path / "one", kind, 1, 1)
+    assert_learned_the_same(train(tmp_path / "cut", kind, workers, tensor, worker_kind), one)
+
+
+@pytest.mark.parametrize("settings", [dict(optimizer="sgd", lr=0.1, clip=0.0), dict(accumulate=2)])
+def test_also_by_other_ways_of_training(tmp_path, settings):
+    one = train(tmp_path / "one", "gpt", 1, 1, **settings)
+    assert_learned_the_same(train(tmp_path / "cut", "gpt", 4, 2, **settings), one)
+
+
+@pytest.mark.parametrize("data, tensor", [(1, 2), (2, 2), (1, 4)])
+def test_dropout_outside_the_cut_is_that_of_as_many_data_ranks(tmp_path, data, tensor):
+    whole = train(tmp_path / "whole", "bert", data, 1, dropout=0.2)
+    plain = train(tmp_path / "plain", "bert", data, 1)
+    assert np.abs(np.subtract(whole.report.losses, plain.report.losses)).max() > 0.01
+    assert_learned_the_same(train(tmp_path / "cut", "bert", data * tensor, tensor, dropout=0.2), whole)
+
+
+@pytest.mark.parametrize("worker_kind", KINDS)
+def test_the_same_cut_resumes_bit_for_bit_and_threads_and_processes_agree_to_the_bit(tmp_path, worker_kind):
+    train(tmp_path / "stopped", "gpt", 4, 2, worker_kind, steps=10, schedule="constant")
+    straight = train(tmp_path / "straight", "gpt", 4, 2, schedule="constant")
+    again = train(tmp_path / "stopped", "gpt", 4, 2, worker_kind, goes_on=True, schedule="constant")
+    np.testing.assert_array_equal(weights(again), weights(straight))
+    assert again.report.losses == straight.report.losses[10:]
+    for name in ("m", "v"):
+        states = [resume.load_trainer(tmp_path / run)[0]["optimizer"][name] for run in ("straight", "stopped")]
+        np.testing.assert_array_equal(*states)
+
+
+@pytest.mark.parametrize("first, then", [((4, 2), (1, 1)), ((1, 1), (4, 4)), ((2, 2), (4, 2))])
+def test_a_run_goes_on_with_any_other_cut(tmp_path, first, then):
+    one = train(tmp_path / "one", "gpt", 1, 1, schedule="constant")
+    train(tmp_path / "run", "gpt", *first, steps=10, schedule="constant")
+    more = train(tmp_path / "run", "gpt", *then, goes_on=True, schedule="constant")
+    np.testing.assert_allclose(more.report.losses, one.report.losses[10:], rtol=2e-5)
+    np.testing.assert_allclose(weights(more), weights(one), atol=2e-5)
+
+
+def test_a_checkpoint_of_a_cut_run_is_that_of_a_whole_one(tmp_path):
+    train(tmp_path / "cut", "gpt", 4, 2)
+    train(tmp_path / "one", "gpt", 1, 1)
+    for name in (checkpoint.WEIGHTS["last"], checkpoint.WEIGHTS["best"], checkpoint.TRAINER):
+        cut, one = (checkpoint.read_arrays(tmp_path / run / name) for run in ("cut", "one"))
+        assert cut.keys() == one.keys() and all(array.dtype == one[key].dtype for key, array in cut.items())
+        for key, array in cut.items():
+            np.testing.assert_allclose(array, one[key], atol=2e-5, err_msg=key)
+
+
+def test_what_does_not_go_with_tensor_is_refused_in_a_sentence():
+    config = TrainConfig(workers=2, tensor=2)
+    for wrong, sentence in ((dict(optimizer="adafactor"), "adafactor needs whole matrices, which --tensor cuts"),
+                            (dict(device="cuda", workers=0), "over workers of a CPU, not cuda")):  # fmt: skip
+        with pytest.raises(ValueError, match=sentence):
+            CutTrainer(model_of("gpt"), Drawn("gpt"), None, None, dataclasses.replace(config, **wrong), None, None)
+    with pytest.raises(ValueError, match="workers 3 must be a multiple of tensor 2"):
+        TrainConfig(workers=3, tensor=2)
+    with pytest.raises(ValueError, match="--tensor 2 is for pretraining and finetune; leave it out"):
+        Trainer(model_of("gpt"), Drawn("gpt"), None, None, config, None, None)
+
+
+def test_a_loss_that_is_no_number_ends_all_ranks_with_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="at step"):
+        train(tmp_path / "run", "gpt", 4, 2, lr=1e30, min_lr=1e30, clip=0, schedule="constant")
