@@ -6,5 +6,6 @@ from models.distilbert import DistilBERT, DistilBERTConfig, DistilBERTForPreTrai
 from models.elmo import ELMo, ELMoConfig
 from models.gpt import GPT, GPTConfig
 from models.roberta import RoBERTa, RoBERTaConfig, RoBERTaForPreTraining
+from models.switch import SwitchConfig, SwitchTransformer
 from models.t5 import T5, T5Config
 from models.xlnet import XLNet, XLNetConfig

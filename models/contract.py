@@ -31,8 +31,8 @@ class Model(Protocol):
     repeatable: bool = False  # whether `loss` computes a StaticBatch in the same way, whatever is in it
 
     def counts(self, batch: dict) -> dict[str, int]:
-        """How many predictions each part of the loss is a mean over, the main part first; there may be none."""
-        return {"targets": ops.count_targets(batch["targets"])}
+        """How many predictions or rows each part of the loss is a mean over, the main part first; there may be none."""
+        return {"targets": ops.count_targets(batch["targets"]), "rows": len(batch["targets"])}
 
     def divisors(self, *batches: dict) -> dict[str, int]:
         """What the sums of several batches are divided by to be the loss of the one batch they make up."""
@@ -40,7 +40,7 @@ class Model(Protocol):
         return {part: max(1, sum(one.get(part, 0) for one in counts)) for part in counts[0]}
 
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
-        """The mean loss, a scalar, with everything that is added to it (penalties, balance of experts).
+        """The mean loss, a scalar; in training with everything that is added to it (penalties, balance of experts).
 
         counts: what to divide the sums by, if not by the batch's own `divisors`: those of the whole it is a part of.
         """

@@ -19,6 +19,7 @@ from models.gpt import GPT, GPTConfig
 from models.gpt_body import GPTBody
 from models.inputs import CharacterInputs, MarkedInputs, TextInputs
 from models.roberta import RoBERTaConfig, RoBERTaForPreTraining
+from models.switch import SwitchConfig, SwitchTransformer
 from models.t5 import T5, T5Config
 from models.tokenizers import Tokenizer
 
@@ -73,6 +74,12 @@ def _encoder(name: str, model: type[Model], config: type[Config]) -> Family:
     return Family(name, model, config, "masked", "accuracy (%)", model.kinds, body, ids=PAD)
 
 
+def _encoder_decoder(name: str, model: type[Model], config: type[Config]) -> Family:
+    """A T5 or one of its kin, which learns every task as text to read and text to write."""
+    ids = PAD | {"eos_id": lambda tokenizer: tokenizer.end_id}
+    return Family(name, model, config, "text to text", "perplexity", model.kinds, usual_length=512, ids=ids)
+
+
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
@@ -85,8 +92,8 @@ FAMILIES: dict[str, Family] = {
         _encoder("roberta", RoBERTaForPreTraining, RoBERTaConfig),
         _encoder("distilbert", DistilBERTForPreTraining, DistilBERTConfig),
         _encoder("albert", ALBERTForPreTraining, ALBERTConfig),
-        Family("t5", T5, T5Config, "text to text", "perplexity", T5.kinds,
-               usual_length=512, ids=PAD | {"eos_id": lambda tokenizer: tokenizer.end_id}),
+        _encoder_decoder("t5", T5, T5Config),
+        _encoder_decoder("switch", SwitchTransformer, SwitchConfig),
     )
 }  # fmt: skip
 PUBLISHED = {kind: family for family in FAMILIES.values() for kind in family.published}

@@ -12,7 +12,8 @@ What changed from one to the next:
 - GPT-2 normalizes what goes into each branch, and once more at the end; the matrices that write to the residual stream
   start smaller by sqrt(2 * layers)
 - GPT-3 is GPT-2 with every second block looking back over the last `window` positions only, a band along the diagonal
-Options beyond these (as in nanoGPT): no biases, an output table of its own, other activations.
+Options beyond these (as in nanoGPT): no biases, an output table of its own, other activations;
+and mixtures of experts (nn/experts.py).
 """
 
 import math
@@ -21,8 +22,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from models import pretrained
-from models.config import Config, option
+from models.config import option
 from models.contract import LeftToRight, Model
+from models.mixture import Mixture
 from models.pretrained import gpt as published
 from models.schema import Count, Few, NotNegative, Share, Whole
 from models.tokenizers import Tokenizer
@@ -56,7 +58,7 @@ PRESETS: dict[str, dict] = {
 
 
 @dataclass(frozen=True)
-class GPTConfig(Config):
+class GPTConfig(Mixture):
     """The shape of a GPT."""
 
     presets: ClassVar[dict[str, dict]] = PRESETS
@@ -90,10 +92,10 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
     """
 
     config_class, kinds = GPTConfig, ("gpt2", "openai-gpt")  # which from_pretrained reads
-    repeatable = True  # a step does the same for every batch of one shape, so a CUDA graph can repeat it (--graph)
 
     def __init__(self, config: GPTConfig):
         self.config = c = config
+        self.repeatable = not c.experts  # whether a step does the same for every batch of one shape (--graph)
         weights = init.normal(c.init_std)
         residual = weights if c.post_norm else init.normal(c.init_std / math.sqrt(2 * c.layers))
         self.token_embedding = Embedding(c.vocab_size, c.width, weights)
@@ -104,14 +106,15 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
         self.head = None if c.tied else Linear(c.width, c.vocab_size, bias=False, weight_init=weights)
 
     def _block(self, layer: int, weights: init.Initializer, residual: init.Initializer) -> Block:
-        c = self.config
-        first = dict(bias=c.bias, weight_init=weights, output_init=residual)
-        window = c.window if c.window and layer % 2 else None
-        how = dict(causal=True, window=window, dropout=c.dropout, recompute=c.recompute)
-        attention = Attention(c.width, c.heads, **how, **first)
-        network = FeedForward(c.width, c.hidden or 4 * c.width, activation=c.activation, **first)
-        norm = lambda: LayerNorm(c.width, c.bias, c.norm_eps)
-        return Block(attention, network, norm, dropout=c.dropout, post_norm=c.post_norm)
+        c, first = self.config, dict(weight_init=weights, output_init=residual)
+        how = dict(causal=True, window=c.window if c.window and layer % 2 else None, recompute=c.recompute)
+        attention = Attention(c.width, c.heads, bias=c.bias, dropout=c.dropout, **how, **first)
+        norm, F = lambda: LayerNorm(c.width, c.bias, c.norm_eps), c.hidden or 4 * c.width
+        branches = dict(dropout=c.dropout, post_norm=c.post_norm)
+        if c.experts and c.mixed(layer):
+            return c.expert_block(attention, norm, F, in_turn=True, **first, **branches)
+        network = FeedForward(c.width, F, activation=c.activation, bias=c.bias, **first)
+        return Block(attention, network, norm, **branches)
 
     @property
     def output_table(self) -> Tensor:
@@ -121,10 +124,10 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
     def __call__(self, ids, mask=None, cache: DecoderCache | None = None) -> Tensor:
         return ops.linear(self.hidden(ids, mask, cache), self.output_table)  # (B, T, V)
 
-    def hidden(self, ids, mask=None, cache: DecoderCache | None = None) -> Tensor:
+    def hidden(self, ids, mask=None, cache: DecoderCache | None = None, loads: list | None = None) -> Tensor:
         """ids (B, T) -> the final vectors (B, T, C), before they are compared with the output table."""
         x, mask = self._embed(ids, mask, cache)  # (B, T, C), (B, S) or None
-        x = Stream(x)
+        x = Stream(x, loads=loads)
         for block, layer in zip(self.blocks, cache.layers if cache else [None] * len(self.blocks)):
             x = block(x, mask, cache=layer)
         return x.normalized(self.norm) if self.norm else x.full
@@ -154,8 +157,10 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
 
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean of -log p(target), in nats per token; batch: "ids", "targets" and, if any, "mask", all (B, T)."""
-        hidden, counts = self.hidden(batch["ids"], batch.get("mask")), counts or self.divisors(batch)
-        return (self.head or self.token_embedding).cross_entropy(hidden, batch["targets"]) / counts["targets"]
+        loads, counts = [] if self.training else None, counts or self.divisors(batch)
+        hidden = self.hidden(batch["ids"], batch.get("mask"), loads=loads)
+        loss = (self.head or self.token_embedding).cross_entropy(hidden, batch["targets"]) / counts["targets"]
+        return loss + self.config.penalty(loads, counts=counts) if loads else loss
 
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of each next token."""
@@ -169,14 +174,13 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
 
     @property
     def steps_alike(self) -> bool:
-        """Not where a window moves along."""
-        return not self.config.window
+        """Not where a window moves along, or experts are chosen."""
+        return not (self.config.window or self.config.experts)
 
     def new_cache(self, batch: int, capacity: int | None = None) -> DecoderCache:
         """Empty memory for decoding `batch` sequences of up to `capacity` tokens (the context, if not said)."""
         capacity, like = capacity or self.config.context, self.token_embedding.weight.data
-        attentions = [block.attention for block in self.blocks]
-        return DecoderCache([one.new_cache(batch, capacity, like) for one in attentions])
+        return DecoderCache([block.attention.new_cache(batch, capacity, like) for block in self.blocks])
 
     def step(self, ids, cache: DecoderCache, mask=None):
         """Read the tokens `ids` (B, T) that follow the cached ones; returns the next token's logits, a raw (B, V)."""
@@ -185,10 +189,7 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
             return ops.linear(last, self.output_table).data
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
-        """Write a folder that `transformers` opens as GPT-1 or GPT-2. A missing bias is written as zeros.
-
-        A model that was made smaller computes the same there; see pretrained.save.
-        """
+        """Write a folder that `transformers` opens as GPT-1 or GPT-2, missing biases as zeros; see pretrained.save."""
         layout = published.LAYOUTS["openai-gpt" if self.config.post_norm else "gpt2"]
         end = tokenizer.end_id if tokenizer else None
         ends = {} if end is None or self.config.post_norm else {"bos_token_id": end, "eos_token_id": end}

@@ -23,9 +23,10 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from models import pretrained
-from models.config import Config, option
+from models.config import option
 from models.contract import Model, Writer
 from models.inputs import attention_mask
+from models.mixture import Mixture
 from models.pretrained import t5 as published
 from models.schema import Count, Few, NotNegative, Range, Share, Whole
 from models.tokenizers import Tokenizer
@@ -52,7 +53,7 @@ PRESETS: dict[str, dict] = {
 
 
 @dataclass(frozen=True)
-class T5Config(Config):
+class T5Config(Mixture):
     """The shape of a T5."""
 
     presets: ClassVar[dict[str, dict]] = PRESETS
@@ -89,11 +90,11 @@ class T5(Module, Model, Writer, pretrained.Published):
     """(ids (B, S), decoder ids (B, T)) -> logits (B, T, V): the scores of the token after each one of the output."""
 
     config_class, kinds = T5Config, ("t5", "mt5")  # which from_pretrained reads
-    repeatable = True  # a step does the same for every batch of one shape, so a CUDA graph can repeat it (--graph)
     reads_source = True
 
     def __init__(self, config: T5Config):
         self.config = config
+        self.repeatable = not config.experts  # whether a step does the same for every batch of one shape (--graph)
         self.embedding = Embedding(config.vocab_size, config.width, init.normal(1.0))
         self.encoder = Stack(config, config.layers)
         self.decoder = Stack(config, config.decoder_layers or config.layers, decoder=True)
@@ -112,25 +113,26 @@ class T5(Module, Model, Writer, pretrained.Published):
         vectors, mask = self.encode(input_ids, mask)
         return ops.linear(self.decode(decoder_input_ids, self.memory_of(vectors), mask), self.output_table)  # (B, T, V)
 
-    def encode(self, input_ids, mask=None) -> tuple[Tensor, object]:
+    def encode(self, input_ids, mask=None, loads: list | None = None) -> tuple[Tensor, object]:
         """A vector for each token of the input, (B, S, C), and the mask (B, S) for attention to them, or None."""
         _check_ids("input", input_ids)
         x = self.embedding(input_ids)
         mask = attention_mask(mask, input_ids.shape, x.data)
-        return self.encoder(x, mask), mask
+        return self.encoder(x, mask, loads=loads), mask
 
     def memory_of(self, vectors: Tensor) -> list[KeysValues]:
         """What each block of the decoder looks at, made once of the encoder's vectors (B, S, C)."""
         return [block.cross.keys_values(vectors) for block in self.decoder.blocks]
 
-    def decode(self, ids, memory: list[KeysValues], memory_mask=None, mask=None, cache=None) -> Tensor:
+    def decode(self, ids, memory: list[KeysValues], memory_mask=None, mask=None, cache=None,
+               loads: list | None = None) -> Tensor:  # fmt: skip
         """The final vectors (B, T, C) of the output's ids (B, T), ready to be compared with the output table.
 
         memory, memory_mask: see above.   cache: of new_cache; ids then follow the cached ones.
-        mask: (B, T), False at padding before the output's first token.
+        mask: (B, T), False at padding before the output's first token.   loads: see nn/experts.py.
         """
         _check_ids("output", ids)
-        x = self.decoder(self.embedding(ids), mask, memory, memory_mask, cache)
+        x = self.decoder(self.embedding(ids), mask, memory, memory_mask, cache, loads)
         return x * self.config.width**-0.5 if self.config.tied else x
 
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
@@ -139,15 +141,22 @@ class T5(Module, Model, Writer, pretrained.Published):
         batch: "ids" (B, S), optionally their "mask" (B, S), and "targets" (B, T), padded with IGNORED.
         """
         targets, counts = batch["targets"], counts or self.divisors(batch)
-        vectors, mask = self.encode(batch["ids"], batch.get("mask"))
-        hidden = self.decode(shift_right(targets, self.config.pad_id), self.memory_of(vectors), mask)
-        return (self.head or self.embedding).cross_entropy(hidden, targets) / counts["targets"]
+        read, written = ([], []) if self.training else (None, None)
+        vectors, mask = self.encode(batch["ids"], batch.get("mask"), read)
+        hidden = self.decode(shift_right(targets, self.config.pad_id), self.memory_of(vectors), mask, loads=written)
+        loss = (self.head or self.embedding).cross_entropy(hidden, targets) / counts["targets"]
+        return loss + self.config.penalty(read, written, counts=counts) if read or written else loss
 
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of each token of the output, given the right ones before it."""
         return self(batch["ids"], shift_right(batch["targets"], self.config.pad_id), batch.get("mask"))
 
     # ---- writing
+
+    @property
+    def steps_alike(self) -> bool:
+        """Not where experts are chosen."""
+        return self.repeatable
 
     def new_cache(self, batch: int, capacity: int = 512, *, source, source_mask=None) -> DecoderCache:
         """What is needed to write outputs of up to `capacity` tokens for `batch` inputs, source (B, S).
@@ -196,11 +205,12 @@ class Stack(Module):
     def __init__(self, config: T5Config, layers: int, decoder: bool = False):
         self.positions = RelativePositions(config, both_ways=not decoder)
         counted_by = "decoder_layers" if decoder else "layers"
-        self.blocks = Blocks((_block(config, decoder) for _ in range(layers)), counted_by)
+        self.blocks = Blocks((_block(config, layer, decoder) for layer in range(layers)), counted_by)
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.dropout = Dropout(config.dropout)
 
-    def __call__(self, x: Tensor, mask=None, memory: list[KeysValues] | None = None, memory_mask=None, cache=None):
+    def __call__(self, x: Tensor, mask=None, memory: list[KeysValues] | None = None, memory_mask=None, cache=None,
+                 loads: list | None = None) -> Tensor:  # fmt: skip
         """x: (B, T, C).   mask: (B, T), of x, if there is padding.   cache: of what the decoder read before x.
         memory, memory_mask: for the decoder, what each block's cross-attention looks at.
         """
@@ -210,23 +220,26 @@ class Stack(Module):
             _, mask = cache.look(T, mask)
         else:
             bias = self.positions(T, T)  # (H, T, T)
-        x = Stream(self.dropout(x))
+        x = Stream(self.dropout(x), loads=loads)
         for block, looked_at, own in zip(self.blocks, memory or nothing, cache.layers if cache else nothing):
             x = block(x, mask, bias, own, looked_at, memory_mask)
         return self.dropout(x.normalized(self.norm))
 
 
-def _block(config: T5Config, decoder: bool) -> Block:
+def _block(config: T5Config, layer: int, decoder: bool) -> Block:
     c, C, inner = config, config.width, config.heads * config.head_width
     q = init.normal((C * c.head_width) ** -0.5)  # smaller than keys' by sqrt(D), in place of dividing the scores by it
     first, last = init.normal(C**-0.5), init.normal(inner**-0.5)
     how = dict(head_width=c.head_width, scale=1.0, bias=False, dropout=c.dropout)
     how |= dict(query_init=q, weight_init=first, output_init=last)
-    network = dict(activation=c.activation, gated=c.gated, bias=False, dropout=c.dropout)
     attention = Attention(C, c.heads, causal=decoder, biased=True, **how)
     cross = Attention(C, c.heads, memory_width=C, **how) if decoder else None
-    feed_forward = FeedForward(C, c.hidden, **network, weight_init=first, output_init=init.normal(c.hidden**-0.5))
-    return Block(attention, feed_forward, lambda: RMSNorm(C, c.norm_eps), cross=cross, dropout=c.dropout)
+    norm, branches = lambda: RMSNorm(C, c.norm_eps), dict(cross=cross, dropout=c.dropout)
+    network = dict(gated=c.gated, weight_init=first, output_init=init.normal(c.hidden**-0.5))
+    if c.mixed(layer):
+        return c.expert_block(attention, norm, c.hidden, in_turn=decoder, **network, **branches)
+    feed_forward = FeedForward(C, c.hidden, activation=c.activation, bias=False, dropout=c.dropout, **network)
+    return Block(attention, feed_forward, norm, **branches)
 
 
 class RelativePositions(Module):

@@ -20,16 +20,16 @@ class Stream:
     """The residual stream, (B, T, C): x + dropout(branch), where the share `dropout` is dropped.
 
     Adding and normalizing are one fused pass over memory, so the sum is put off until a norm reads it. Nobody need
-    know: a Stream means the sum, before and after, and `add` makes a new one.
+    know: a Stream means the sum, before and after, and `add` makes a new one.   loads: see nn/experts.py.
     """
 
-    __slots__ = ("_branch", "_dropout", "_x")
+    __slots__ = ("_branch", "_dropout", "_x", "loads")
 
-    def __init__(self, x: Tensor, branch: Tensor | None = None, dropout: float = 0.0):
-        self._x, self._branch, self._dropout = x, branch, dropout
+    def __init__(self, x: Tensor, branch: Tensor | None = None, dropout: float = 0.0, loads: list | None = None):
+        self._x, self._branch, self._dropout, self.loads = x, branch, dropout, loads
 
     def add(self, branch: Tensor, dropout: Dropout) -> Self:
-        return Stream(self.full, branch, dropout.p if dropout.training else 0.0)
+        return Stream(self.full, branch, dropout.p if dropout.training else 0.0, self.loads)
 
     def normalized(self, norm: Norm) -> Tensor:
         """norm(x + dropout(branch))"""
@@ -65,11 +65,8 @@ class FeedForward(Module):
         self.out = Linear(hidden, width, bias, output_init)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.gate is None:
-            h = self.into.activated(x, self.activation)
-        else:
-            h = self.gate.activated(x, self.activation) * self.into(x)
-        return self.out(self.dropout(h))
+        h = (self.gate or self.into).activated(x, self.activation)
+        return self.out(self.dropout(h * self.into(x) if self.gate else h))
 
 
 class Block(Module):
@@ -104,15 +101,17 @@ class Block(Module):
         if self.cross is not None:
             y = self.cross(self._read(x, self.cross_norm), memory_mask, memory=memory)
             x = self._add(x, y, self.cross_norm, self.dropout1)
-        y = self.feed_forward(self._read(x, self.norm2))
-        return self._add(x, y, self.norm2, self.dropout2)
+        return self._network(x)
+
+    def _network(self, x: Stream) -> Stream:
+        return self._add(x, self.feed_forward(self._read(x, self.norm2)), self.norm2, self.dropout2)
 
     def _read(self, x: Stream, norm: Norm) -> Tensor:
         return x.full if self.post_norm else x.normalized(norm)
 
     def _add(self, x: Stream, branch: Tensor, norm: Norm, dropout: Dropout) -> Stream:
         x = x.add(branch, dropout)
-        return Stream(x.normalized(norm)) if self.post_norm else x
+        return Stream(x.normalized(norm), loads=x.loads) if self.post_norm else x
 
 
 class Blocks(list):

@@ -25,13 +25,14 @@ from nn.compression.quantize import Quantized
 from tests.helpers import assert_close
 from train import checkpoint, finetune, pretrain, recipes
 from train.__main__ import main
-from train.commands import bert, elmo, gpt, t5
+from train.commands import bert, elmo, gpt, switch, t5
 from train.compression import compare
 from train.embedding import embed, reader
 from train.resume import load_trainer
 from train.tasks import TASKS
 
 ENCODER = dict(context=48, layers=2, heads=2, width=16, dropout=0.0, attention_dropout=0.0, init_std=0.2)
+TEXT_TO_TEXT = dict(layers=2, heads=2, head_width=8, width=16, hidden=32)
 ROWS = {  # family: the recipe to train it by, and a shape that takes a moment
     "gpt": (gpt.RECIPE, dict(context=48, layers=2, heads=2, width=16, init_std=0.2)),
     "elmo": (elmo.RECIPE, dict(width=8, hidden=16, char_width=4, filters="1x4,2x8", highways=1, dropout=0.0)),
@@ -39,7 +40,8 @@ ROWS = {  # family: the recipe to train it by, and a shape that takes a moment
     "roberta": (bert.RECIPE, ENCODER | dict(token_types=2)),
     "distilbert": (bert.RECIPE, ENCODER),
     "albert": (bert.RECIPE, ENCODER | dict(embedding_width=8)),
-    "t5": (t5.RECIPE, dict(layers=2, heads=2, head_width=8, width=16, hidden=32)),
+    "t5": (t5.RECIPE, TEXT_TO_TEXT),
+    "switch": (switch.RECIPE, TEXT_TO_TEXT | dict(experts=4, every=1, capacity=8)),
 }
 SETTINGS = {"text to text": ["--context", "24"], "masked": ["--pairs", "none"], "bidirectional": ["--context", "8"]}
 TRAINING = dict(steps=4, batch=4, lr=1e-2, warmup=1, eval_batches=1, workers=1, save_every=2)
@@ -165,7 +167,7 @@ def test_eval_measures_the_held_out_text_or_refuses(runs, name, capsys):
 def test_sample_writes_or_refuses(runs, name, capsys):
     writes = Writer in FAMILIES[name].model.__mro__
     reads = writes and FAMILIES[name].model.reads_source
-    ask = ["--input", "Mia met Tom."] if reads else ["--prompt", "Mia met"]
+    ask = ["--input", "Mia met Tom.", "--temperature", 2] if reads else ["--prompt", "Mia met"]
     both = [works_or_refuses(writes, capsys, "sample", runs(name), *ask, "--tokens", 8, "--seed", 5) for _ in "ab"]
     assert both[0] == both[1] and both[0].strip()
 
@@ -189,7 +191,7 @@ def test_explore_shows_what_the_family_has(runs, name, tmp_path, capsys):
     assert data["family"] == name and sum(size for _, size, _ in data["parameters"]) == model.parameter_count()
     assert len(data["lens"]) == 3 and min(min(layer["own"]) for layer in data["lens"]) >= 0
     heads = sum(len(row["loss"]) for row in data["heads"]["rows"]) if data["heads"] else 0
-    assert heads == {"elmo": 0, "t5": 12, "albert": 2}.get(name, 4)
+    assert heads == {"elmo": 0, "t5": 12, "switch": 12, "albert": 2}.get(name, 4)
     assert bool(data["ahead"]) == (Writer in FAMILIES[name].model.__mro__)
 
 
@@ -337,7 +339,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", ["gpt", "elmo", "bert", "t5"])
+@pytest.mark.parametrize("name", ["gpt", "elmo", "bert", "t5", "switch"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_that_make_a_pretrained_model_smaller_leave_what_they_measured(runs, name, command, tmp_path, capsys):
     works = not (name == "elmo" and command == "distill")

@@ -16,7 +16,7 @@ def add_config_flags(parser: argparse.ArgumentParser, title: str, config_class: 
     defaults: shown in the help where they differ from the fields' own.
     """
     group = parser.add_argument_group(title)
-    for field in dataclasses.fields(config_class):
+    for field in sorted(dataclasses.fields(config_class), key=lambda field: field.kw_only):
         if field.name in skip:
             continue
         default = (defaults or {}).get(field.name, field.default)

@@ -10,6 +10,7 @@ COMMANDS = {
     "gpt": "train a GPT, a model that writes, on any text",
     "bert": "train a BERT, a model that reads, on any text",
     "t5": "train a T5, a model that reads one text and writes another",
+    "switch": "train a Switch Transformer, a T5 whose tokens choose among experts",
     "elmo": "train an ELMo, whose word vectors depend on the sentence",
     "finetune": "fine-tune a pretrained model: classify, regress, tag, answer, choose, text to text",
     "ask": "ask a fine-tuned model",

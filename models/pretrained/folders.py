@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import ClassVar, Self
 
 from models.hub import newest_snapshot
-from models.pretrained import bert, gpt, t5, xlnet
+from models.pretrained import bert, gpt, switch, t5, xlnet
 from models.pretrained.layout import Layout
 from models.pretrained.weights import read_config, read_weights, write_folder
 from models.schema import shown
@@ -16,7 +16,7 @@ from models.tokenizers import Tokenizer
 from nn import Module, check_finite, shapes_only
 from nn.compression import storage
 
-LAYOUTS: dict[str, Layout] = bert.LAYOUTS | gpt.LAYOUTS | t5.LAYOUTS | xlnet.LAYOUTS  # by model_type
+LAYOUTS: dict[str, Layout] = bert.LAYOUTS | gpt.LAYOUTS | t5.LAYOUTS | switch.LAYOUTS | xlnet.LAYOUTS  # by model_type
 
 
 class Published:

@@ -68,7 +68,7 @@ def names(gated: bool) -> Names:
                  tied=TIED)
 
 
-def _read(ours: dict, fields: Mapping, arrays: Arrays) -> Arrays:
+def read(ours: dict, fields: Mapping, arrays: Arrays) -> Arrays:
     """Says whether the output table is the embedding; answers the arrays with the lm_head to use if it is not."""
     gated, _, ours["activation"] = ours["activation"].rpartition(" ")
     ours["gated"] = bool(gated)
@@ -90,7 +90,7 @@ def _read(ours: dict, fields: Mapping, arrays: Arrays) -> Arrays:
     return rest | {"lm_head.weight": head * np.float32(shared.shape[1] ** -0.5) if scaled else head}
 
 
-def _write(fields: dict, config) -> None:
+def write(fields: dict, config) -> None:
     fields |= {"num_decoder_layers": config.decoder_layers or config.layers, "tie_word_embeddings": config.tied,
                "scale_decoder_outputs": config.tied, "decoder_start_token_id": config.pad_id}
 
@@ -100,6 +100,6 @@ LAYOUT = Layout(
     activations=ACTIVATIONS,
     activation_of=lambda config: f"gated {config.activation}" if config.gated else config.activation,
     others={"decoder_start_token_id": Whole, "scale_decoder_outputs": bool, "tie_word_embeddings": bool},
-    constants={"is_encoder_decoder": True, "architectures": ["T5ForConditionalGeneration"]},
-    by_head=("*.positions.weight",), read=_read, write=_write)
+    fixed={"experts": 0}, constants={"is_encoder_decoder": True, "architectures": ["T5ForConditionalGeneration"]},
+    by_head=("*.positions.weight",), read=read, write=write)
 LAYOUTS = {"t5": LAYOUT, "mt5": LAYOUT}  # of one form; what is written is called t5

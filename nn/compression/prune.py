@@ -18,6 +18,7 @@ import numpy as np
 
 from nn.attention import Attention
 from nn.compression import surgery
+from nn.experts import Stacked
 from nn.layers import Embedding, Linear
 from nn.lstm import LSTM
 from nn.module import Module, Parameter, evaluating
@@ -161,7 +162,8 @@ def _units(module: Module, what: str, name: str = "") -> list[Group]:
     same, flat = lambda a: a, lambda a: a.reshape(-1)
     if what in ("weights", "2:4") and isinstance(module, Linear):
         fits = what == "weights" or module.weight.shape[1] % 4 == 0
-        return [Group(f"{name}.weight", module.weight.size, [(module.weight, flat)], module)] if fits else []
+        reader = None if isinstance(module, Stacked) else module
+        return [Group(f"{name}.weight", module.weight.size, [(module.weight, flat)], reader)] if fits else []
     if what == "weights" and isinstance(module, LSTM):
         return [Group(f"{name}.{n}", p.size, [(p, flat)]) for n, p in module.named_parameters() if p.ndim == 2]
     if what == "rows" and isinstance(module, Embedding):
@@ -223,7 +225,7 @@ def _contributions(model: Module, found: list[Group], batches: Sequence[dict]) -
     """For a weight w_ij that reads x_j: |w_ij| * rms(x_j). For a neuron or head: the root of the sum of the squares."""
     readers = {id(group.reader): group.reader for group in found}
     if None in readers.values():
-        raise ValueError("by=\"activation\" needs layers that read the units one by one, which LSTMs are not")
+        raise ValueError("by=\"activation\" needs layers that read the units one by one; LSTMs and experts do not")
     squares, rows = dict.fromkeys(readers, 0.0), dict.fromkeys(readers, 0)
 
     def see(layer: Module, arguments: tuple, result) -> None:
@@ -276,7 +278,7 @@ def shrink(model: Module) -> Module:
 
 
 def _prune_layers(model: Module, amount: float, by: str | dict, batches: Sequence[dict]) -> Module:
-    found = surgery.stacks(model)
+    found, kept = surgery.stacks(model), []
     if not found:
         raise ValueError(f"this {type(model).__name__} has no layers to prune, each a block of its own")
     for blocks in found:
@@ -286,7 +288,8 @@ def _prune_layers(model: Module, amount: float, by: str | dict, batches: Sequenc
             layers = [Group("", 1, [(p, lambda a: a[None]) for p in block.parameters()]) for block in blocks]
             values = np.concatenate(scores(model, layers, by, batches))
         number = min(round(amount * len(blocks)), len(blocks) - 1)
-        surgery.keep_layers(model, blocks, np.flatnonzero(_all_but_lowest(values, number)))
+        kept.append((blocks, np.flatnonzero(_all_but_lowest(values, number))))
+    surgery.keep_layers(model, kept)
     return model
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from nn.compression.integers import encode, levels
 from nn.compression.quantize import INPUT_BITS, QuantizedEmbedding, QuantizedLinear, sample_inputs
 from nn.compression.surgery import replace_modules
+from nn.experts import Stacked
 from nn.layers import Embedding, Linear
 from nn.module import Module, Parameter
 from tinytensor import Tensor, backend, ops
@@ -35,6 +36,8 @@ def prepare(model: Module, bits: int, batches: Sequence[dict], group: int = 32) 
     def change(module: Module) -> Module:
         if type(module) is Linear:
             return TrainedLinear(module, bits, group, samples.get(id(module)))
+        if isinstance(module, Stacked):
+            return TrainedExperts(module, bits, group)
         return TrainedEmbedding(module, bits, group) if type(module) is Embedding else module
 
     replace_modules(model, change)
@@ -95,6 +98,13 @@ class TrainedLinear(TrainedQuantized):
         layer = QuantizedLinear(*self.matrix(), self.bias)
         layer.set_input_range(self.input_step.data.reshape(()).copy(), np.int8(0))
         return layer
+
+
+class TrainedExperts(TrainedQuantized):
+    """Experts' matrices, quantized; what they read stays as it is."""
+
+    def quantized(self) -> QuantizedLinear:
+        return QuantizedLinear(*self.matrix())
 
 
 class TrainedEmbedding(TrainedQuantized):

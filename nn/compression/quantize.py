@@ -39,8 +39,8 @@ def quantize(model: Module, bits: int = 8, *, per: str = "channel", group: int =
     per: "channel" or "tensor", what shares a scale; with 4 bits and fewer it is `group` neighbours in a row, and two
     values are packed into a byte.   symmetric: ranges from -m to m; else from the lowest to the highest value.
     ranges: minmax (nothing is clipped), percentile (99.9% are not), mse (least squared error).
-    activations: of linear layers. dynamic: 8 bits, a scale per row found from the row. static: 8 bits, affine, a range
-    found by `ranges` on the batches. none: they stay float, and so does the arithmetic.
+    activations: of linear layers, but experts'. dynamic: 8 bits, a scale per row found from the row. static: 8 bits,
+    affine, a range found by `ranges` on the batches. none: they stay float, and so does the arithmetic.
     rounding: nearest, or gptq, which makes up for each rounding in the weights that are still to be rounded.
     batches: what model.loss reads, for static activations and gptq.
     Returns the model, changed in place; it can be used and saved, and is no longer trained.
@@ -60,7 +60,7 @@ def quantize(model: Module, bits: int = 8, *, per: str = "channel", group: int =
         if not isinstance(module, REPLACED if embeddings else (Linear, FullSoftmax)):
             return module
         layer = _replacement(module, to_integers(module.weight.data, products.get(id(module)), **how))
-        if isinstance(module, Linear) and activations != "none":
+        if type(module) is Linear and activations != "none":
             layer.quantize_inputs(samples.get(id(module)), ranges)
         return layer
 

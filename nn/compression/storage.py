@@ -17,6 +17,7 @@ from nn.compression.lora import LoRALinear
 from nn.compression.qat import TrainedQuantized
 from nn.compression.quantize import Quantized, QuantizedLinear, QuantizedLSTM, fit_quantized
 from nn.compression.surgery import ShrunkEmbedding, first_layers, projections, stretches
+from nn.experts import Networks
 from nn.layers import Embedding
 from nn.module import Module, Parameter
 from nn.transformer import FeedForward
@@ -152,8 +153,9 @@ def _spread(weights: dict[str, np.ndarray], first: Sequence[str], last: str, pla
 
 
 def most_neurons(model: Module) -> int:
-    """The most neurons that any feed-forward network has."""
-    return max(first_layers(module)[0].weight.shape[0] for module in model.modules() if isinstance(module, FeedForward))
+    """The most neurons that any feed-forward network has, an expert's among them."""
+    return max(first_layers(module)[0].weight.shape[0] if isinstance(module, FeedForward) else module.hidden
+               for module in model.modules() if isinstance(module, (FeedForward, Networks)))
 
 
 def heads_alike(model: Module) -> np.ndarray | None:

@@ -104,13 +104,21 @@ def keep_neurons(feed_forward: FeedForward, kept: np.ndarray) -> None:
     feed_forward.out.weight = part_of(feed_forward.out.weight, kept, axis=1)
 
 
-def keep_layers(model: Module, blocks: Blocks, kept: Sequence[int]) -> None:
-    """Only the blocks numbered `kept` of a stack; the configs of the model and of its parts follow."""
-    blocks[:] = [blocks[number] for number in kept]
-    for module in model.modules():
-        config = vars(module).get("config")
-        if config is not None and blocks.counted_by in {field.name for field in dataclasses.fields(config)}:
-            module.config = dataclasses.replace(config, **{blocks.counted_by: len(blocks)})
+def keep_layers(model: Module, choices: Sequence[tuple[Blocks, Sequence[int]]]) -> None:
+    """Only the blocks with these numbers of each stack; the configs of the model and of its parts follow.
+
+    They say by numbers which blocks have a mixture of experts: ValueError if those that stay are of other kinds.
+    """
+    for blocks, kept in choices:
+        if [type(blocks[number]) for number in kept] != [type(block) for block in blocks[: len(kept)]]:
+            raise ValueError(f"this {type(model).__name__} has no layers {', '.join(map(str, kept))} that go alone: by "
+                             "its config its mixtures of experts would be in others of them")
+    for blocks, kept in choices:
+        blocks[:] = [blocks[number] for number in kept]
+        for module in model.modules():
+            config = vars(module).get("config")
+            if config is not None and blocks.counted_by in {field.name for field in dataclasses.fields(config)}:
+                module.config = dataclasses.replace(config, **{blocks.counted_by: len(blocks)})
 
 
 class ShrunkEmbedding(Module):

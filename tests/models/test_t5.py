@@ -166,7 +166,7 @@ def test_the_loss_is_the_cross_entropy_of_the_logits(name):
 
 def test_losses_of_shards_divided_by_the_whole_count_add_up():
     model, batch = randomized(CONFIGS["v1.0"]), some_batch(CONFIGS["v1.0"])
-    assert model.counts(batch) == {"targets": 11 + 4 + 10}
+    assert model.counts(batch) == {"targets": 11 + 4 + 10, "rows": 3}
     shards = [{name: array[rows] for name, array in batch.items()} for rows in (slice(0, 1), slice(1, 3))]
     parts = [model.loss(shard, model.counts(batch)).item() for shard in shards]
     assert_close(sum(parts), model.loss(batch).item(), 1e-6)

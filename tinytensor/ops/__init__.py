@@ -9,6 +9,7 @@ from tinytensor.ops.basic import add, astype, div, getitem, mul, neg, reshape, s
 from tinytensor.ops.checkpoint import checkpoint
 from tinytensor.ops.conv import conv1d, conv1d_max, stretches, toeplitz
 from tinytensor.ops.einsum import einsum
+from tinytensor.ops.experts import combine, dispatch, expert_linear
 from tinytensor.ops.layers import add_layer_norm, add_rms_norm, dropout, gelu, layer_norm, rms_norm
 from tinytensor.ops.layout import chunk, flatten, repeat, tril, triu
 from tinytensor.ops.losses import binary_cross_entropy, cross_entropy, mse_loss

@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    job = pretrain.start(args, RECIPE)
+    train(pretrain.start(args, RECIPE))
+
+
+def train(job: pretrain.Job) -> None:
     if not pretrain.train(job):
         return
     print(f"\n{write_samples(job)}\n")

@@ -241,8 +241,7 @@ def alternate_layers(teacher: int, student: int) -> list[int]:
 def make_student(teacher: Module, layers: int, keep: float = 1.0) -> Module:
     """A copy of some of the teacher's layers, with the share `keep` of their neurons, those of the largest weights."""
     student = copy.deepcopy(teacher)
-    for blocks in stacks(student):
-        keep_layers(student, blocks, alternate_layers(len(blocks), layers))
+    keep_layers(student, [(blocks, alternate_layers(len(blocks), layers)) for blocks in stacks(student)])
     if keep < 1:
         shrink(prune(student, 1 - keep, "neurons"))
     return student

@@ -86,7 +86,7 @@ def test_padded_targets_do_not_count():
     rows = [task.rows({"input": "a" * n, "target": "b" * n}, inputs)[0] for n in (1, 3)]
     batch = inputs.pad([row.arrays for row in rows])
     assert batch["targets"].tolist() == [[101, 1, -100, -100], [101, 101, 101, 1]]
-    assert batch["mask"].sum(axis=1).tolist() == [2, 4] and tiny().counts(batch) == {"targets": 6}
+    assert batch["mask"].sum(axis=1).tolist() == [2, 4] and tiny().counts(batch) == {"targets": 6, "rows": 2}
 
 
 def test_a_cap_mixes_tasks_in_proportion_up_to_so_many_examples():

@@ -8,6 +8,7 @@ says how a kernel is compiled and started, and how all of this is tested where t
 from tinytensor.backend.gpu.arrays import embedding, embedding_backward, id_outside, tune_malloc
 from tinytensor.backend.gpu.attention import attention, attention_backward, attention_step
 from tinytensor.backend.gpu.cublas import matmul
+from tinytensor.backend.gpu.experts import expert_linear, expert_linear_backward
 from tinytensor.backend.gpu.layers import dropout, dropout_backward, gelu, gelu_backward, normalize, normalize_backward
 from tinytensor.backend.gpu.lstm import lstm, lstm_backward
 from tinytensor.backend.gpu.optimizer import adamw, sgd, squared_norm

@@ -35,7 +35,8 @@ def in_float32(kernel, written=(0,)):
 
 AS_THEY_ARE = {"adamw", "sgd", "squared_norm", "tune_malloc", "dropout", "dropout_backward", "embedding", "id_outside",
                "int4_matmul", "int8_matmul", "pack_int4", "unpack_int4"}  # fmt: skip
-WRITTEN = {"attention_backward": (0, 1, 2), "linear_cross_entropy_backward": (1,)}
+WRITTEN = {"attention_backward": (0, 1, 2), "linear_cross_entropy_backward": (1,),
+           "expert_linear_backward": (1,)}
 
 for _name, _kernel in vars(cpu).items():
     if inspect.isfunction(_kernel):
