@@ -115,7 +115,7 @@ class Tokenizer:
     @property
     def separator_id(self) -> int | None:
         """Stands behind a text in the frame ([SEP], </s>), and so between one text and the next."""
-        return self.special_tokens.get(self.frame.single[-1])
+        return self.special_tokens.get(dict(zip(self.frame.single, self.frame.single[1:])).get("A"))
 
     @property
     def end_id(self) -> int | None:

@@ -79,18 +79,20 @@ class Unigram(Tokenizer):
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = T5_TOKENS,
-              extra_ids: int = 0, progress=None) -> Self:
+              extra_ids: int = 0, progress=None, steps: list[dict] = OWN_STEPS, frame: Frame | None = None) -> Self:
         """Learns pieces by expectation maximization and pruning; vocab_size counts all tokens.
 
         extra_ids: T5's sentinels <extra_id_0>, <extra_id_1>, ... at the end of the vocabulary, the first one last.
+        steps: of the normalizer.   frame: around texts, if not the one that the special tokens tell.
         """
         special_tokens, sentinels = distinct(special_tokens, "<unk>"), sentinel_names(extra_ids)
-        normalize = normalizer(OWN_STEPS)
+        normalize = normalizer(steps)
         wanted = vocab_size - len(special_tokens) - len(sentinels)
         pieces = learn_pieces(texts, lambda text: marked_words(normalize(text)), wanted, progress)
         pieces = [*((token, 0.0) for token in special_tokens), *pieces, *((token, 0.0) for token in sentinels)]
         ids = {piece: i for i, (piece, _) in enumerate(pieces)}
-        return cls(pieces, {token: Special(ids[token]) for token in [*special_tokens, *sentinels]})
+        special = {token: Special(ids[token]) for token in [*special_tokens, *sentinels]}
+        return cls(pieces, special, steps=steps, frame=frame)
 
     # ---- encoding and decoding
 

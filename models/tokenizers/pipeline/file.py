@@ -196,7 +196,7 @@ def write_published(path: str | Path, tokenizer: Tokenizer, model: Model, steps:
         steps = dataclasses.replace(steps, post_processor=template)
     found_again = usual_pad_token(added) if padding is None else padding.pad_token
     if tokenizer.pad_token and not (tokenizer.steps and tokenizer.pad_token == found_again):
-        padding = Padding(pad_id=tokenizer.pad_id, pad_token=tokenizer.pad_token)
+        padding = dataclasses.replace(padding or Padding(), pad_id=tokenizer.pad_id, pad_token=tokenizer.pad_token)
     tokens = [AddedToken(token.id, name, token.single_word, token.lstrip, token.rstrip, token.normalized, token.special)
               for name, token in sorted(added.items(), key=lambda entry: entry[1].id)]
     table = {one.name: getattr(model, one.name) for one in dataclasses.fields(model)}

@@ -131,7 +131,7 @@ def attention_backward(dy, saved, out=None, need_bias=False):
             if need_bias:
                 target = part(four_axes(dbias), heads, i, j)
                 shared = tuple(axis for axis in range(4) if target.shape[axis] == 1 and ds.shape[axis] != 1)
-                target += ds.sum(axis=shared, keepdims=True)
+                target += ds.sum(axis=shared, keepdims=True) if shared else ds
         dq[heads] *= scale
     return dq, dk, dv, dbias
 
