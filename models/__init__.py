@@ -4,6 +4,7 @@ from models.albert import ALBERT, ALBERTConfig, ALBERTForPreTraining
 from models.bert import BERT, BERTConfig, BERTForPreTraining
 from models.distilbert import DistilBERT, DistilBERTConfig, DistilBERTForPreTraining
 from models.elmo import ELMo, ELMoConfig
+from models.ernie_gen import ERNIEGen, ERNIEGenConfig
 from models.gpt import GPT, GPTConfig
 from models.roberta import RoBERTa, RoBERTaConfig, RoBERTaForPreTraining
 from models.switch import SwitchConfig, SwitchTransformer

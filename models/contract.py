@@ -15,10 +15,8 @@ from tinytensor.ops.softmax import IGNORED
 
 
 class StaticBatch(dict):
-    """A batch whose arrays have the same shapes and places in every step, so that a CUDA graph can repeat the step.
-
-    Its values are not known while the step is recorded: whoever chooses by them (which rows have a target, which words
-    differ) must take all instead.
+    """A batch whose arrays have the same shapes and places in every step, so that a CUDA graph can repeat the step. Its
+    values are not known while it is recorded: whoever chooses by them (which rows have a target) must take all instead.
     """
 
 
@@ -56,11 +54,13 @@ class Model(Protocol):
         """(...), booleans: which scores a student should learn from its teacher; those of all questions asked."""
         return self.right(batch) != IGNORED
 
-    def new_state(self, rows: int) -> dict:
-        """What is carried on from batch to batch (ELMo's LSTM states): arrays by name with a row per sequence.
+    def real(self, batch: dict):
+        """(B, T), booleans: which of the vectors between its blocks are of tokens, not of padding; None: all."""
+        return batch.get("mask")
 
-        `loss` finds them beside the batch and overwrites them. Most models carry nothing.
-        """
+    def new_state(self, rows: int) -> dict:
+        """What is carried on from batch to batch (ELMo's LSTM states), arrays by name with a row per sequence: `loss`
+        finds them beside the batch and overwrites them."""
         return {}
 
 
@@ -96,11 +96,12 @@ class Body(Protocol):
 class Writer(Protocol):
     """What writes token by token (models/generate): a decoder, or an encoder-decoder, which reads a source first.
 
-    config: has vocab_size; of a writer that reads a source also pad_id, which every output starts from, and eos_id.
+    config: has vocab_size; of one that reads a source also start_id, which every output starts from, pad_id and eos_id.
     """
 
     config: Any
     reads_source: ClassVar[bool] = False  # whether new_cache takes source= and source_mask=
+    label_smoothing: float = 0.0  # of one that reads a source: the share of a target spread over all, in training
 
     @property
     def longest(self) -> int | None:

@@ -15,9 +15,10 @@ from models.config import Config
 from models.contract import Body, Model
 from models.distilbert import DistilBERTConfig, DistilBERTForPreTraining
 from models.elmo import ELMo, ELMoConfig
+from models.ernie_gen import ERNIEGen, ERNIEGenConfig
 from models.gpt import GPT, GPTConfig
 from models.gpt_body import GPTBody
-from models.inputs import CharacterInputs, MarkedInputs, TextInputs
+from models.inputs import CharacterInputs, MarkedInputs, SharedInputs, TextInputs
 from models.roberta import RoBERTaConfig, RoBERTaForPreTraining
 from models.switch import SwitchConfig, SwitchTransformer
 from models.t5 import T5, T5Config
@@ -43,6 +44,7 @@ class Family:
     usual_length: int = 0  # tokens a text is cut to; 0: the context, which is also the most there may be
     ids: Mapping[str, Callable] = field(default_factory=dict)  # fields of the config that its tokenizer gives
     talker: Callable[[Model, Tokenizer, int], tuple] | None = None  # the reader of one that learns conversations
+    begins: Mapping[str, Callable] = field(default_factory=dict)  # other family -> (its model, tokenizer) -> this one's
 
     def reader(self, model: Model, tokenizer: Tokenizer, max_length: int = 0, for_task: bool = True,
                talks: bool = False):  # fmt: skip
@@ -61,6 +63,22 @@ class Family:
 
 
 PAD = {"pad_id": lambda tokenizer: tokenizer.pad_id}
+END = PAD | {"eos_id": lambda tokenizer: tokenizer.end_id}
+INFILLING = END | {"start_id": lambda tokenizer: _named(tokenizer, "[CLS]"),
+                   "attn_id": lambda tokenizer: _named(tokenizer, "[ATTN]", "[MASK]")}  # fmt: skip
+
+
+def _named(tokenizer: Tokenizer, *names: str) -> int:
+    """The id of the first of these special tokens that there is."""
+    found = [tokenizer.special_tokens[name] for name in names if name in tokenizer.special_tokens]
+    if not found or tokenizer.separator_id is None or tokenizer.pad_id is None:
+        raise ValueError(f"an ERNIE-GEN needs {' or '.join(names)}, [SEP] and [PAD]; this {type(tokenizer).__name__} "
+                         "lacks one")
+    return found[0]
+
+
+def _from_bert(bert: BERTForPreTraining, tokenizer: Tokenizer) -> ERNIEGen:
+    return ERNIEGen.from_bert(bert, {name: of(tokenizer) for name, of in INFILLING.items()})
 
 
 def _marked(gpt: GPT, tokenizer: Tokenizer, n: int, for_task: bool) -> TextInputs:
@@ -76,8 +94,7 @@ def _encoder(name: str, model: type[Model], config: type[Config]) -> Family:
 
 def _encoder_decoder(name: str, model: type[Model], config: type[Config]) -> Family:
     """A T5 or one of its kin, which learns every task as text to read and text to write."""
-    ids = PAD | {"eos_id": lambda tokenizer: tokenizer.end_id}
-    return Family(name, model, config, "text to text", "perplexity", model.kinds, usual_length=512, ids=ids)
+    return Family(name, model, config, "text to text", "perplexity", model.kinds, usual_length=512, ids=END)
 
 
 FAMILIES: dict[str, Family] = {
@@ -94,6 +111,9 @@ FAMILIES: dict[str, Family] = {
         _encoder("albert", ALBERTForPreTraining, ALBERTConfig),
         _encoder_decoder("t5", T5, T5Config),
         _encoder_decoder("switch", SwitchTransformer, SwitchConfig),
+        Family("ernie-gen", ERNIEGen, ERNIEGenConfig, "infilling", "perplexity", ids=INFILLING,
+               inputs=lambda model, tokenizer, n, _: SharedInputs(tokenizer, n, model.config.context),
+               begins={"bert": _from_bert}),
     )
 }  # fmt: skip
 PUBLISHED = {kind: family for family in FAMILIES.values() for kind in family.published}

@@ -34,6 +34,10 @@ class TextInputs:
         second = None if b is None else self.tokenizer.encode(b)
         return self._arrays(*self.tokenizer.dress(*self.tokenizer.truncate(first, second, self.max_length)))
 
+    def target(self, text: str, source: dict[str, np.ndarray]) -> np.ndarray:
+        """The ids of a text to be written for a source's arrays: with the mark that ends it, without any before it."""
+        return self.text(text)["ids"][self.tokenizer.frame.single.index("A") :]
+
     def words(self, words: list[str]) -> tuple[dict[str, np.ndarray], list[int]]:
         """The arrays of a text given as words, and the place of each word's first token.
 
@@ -89,6 +93,20 @@ class TextInputs:
 
     def _arrays(self, ids: list[int], types: list[int]) -> dict[str, np.ndarray]:
         return {"ids": np.array(ids), "token_types": np.array(types), "mask": np.ones(len(ids), bool)}
+
+
+@dataclass
+class SharedInputs(TextInputs):
+    """Of a model whose sources and outputs share its context (ERNIE-GEN): a source leaves a quarter of it."""
+
+    context: int
+
+    def __post_init__(self):
+        self.max_length = min(self.max_length, self.context - self.context // 4)
+
+    def target(self, text: str, source: dict[str, np.ndarray]) -> np.ndarray:
+        ids, room = super().target(text, source), self.context - 1 - len(source["ids"])
+        return ids if len(ids) <= room else np.append(ids[: room - 1], ids[-1])
 
 
 @dataclass

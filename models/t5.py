@@ -75,6 +75,11 @@ class T5Config(Mixture):
     pad_id: Whole = option(0, "the token that fills up short rows, and that every output starts from")
     eos_id: Whole = option(1, "the token that ends inputs and outputs")
 
+    @property
+    def start_id(self) -> int:
+        """What every output starts from."""
+        return self.pad_id
+
     def __post_init__(self):
         super().__post_init__()
         if self.buckets % 2:
@@ -91,6 +96,7 @@ class T5(Module, Model, Writer, pretrained.Published):
 
     config_class, kinds = T5Config, ("t5", "mt5")  # which from_pretrained reads
     reads_source = True
+    label_smoothing = 0.0
 
     def __init__(self, config: T5Config):
         self.config = config
@@ -138,18 +144,22 @@ class T5(Module, Model, Writer, pretrained.Published):
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """The mean of -log p(target), in nats per token.
 
-        batch: "ids" (B, S), optionally their "mask" (B, S), and "targets" (B, T), padded with IGNORED.
+        batch: "ids" (B, S), optionally their "mask" (B, S), and "targets" (B, T), padded with IGNORED; optionally
+        "read" (B, T), what the decoder reads in place of the right tokens.
+        In training `label_smoothing` of each target is spread evenly over the vocabulary.
         """
         targets, counts = batch["targets"], counts or self.divisors(batch)
-        read, written = ([], []) if self.training else (None, None)
-        vectors, mask = self.encode(batch["ids"], batch.get("mask"), read)
-        hidden = self.decode(shift_right(targets, self.config.pad_id), self.memory_of(vectors), mask, loads=written)
-        loss = (self.head or self.embedding).cross_entropy(hidden, targets) / counts["targets"]
-        return loss + self.config.penalty(read, written, counts=counts) if read or written else loss
+        read = batch["read"] if "read" in batch else shift_right(targets, self.config.start_id)
+        loads, written = ([], []) if self.training else (None, None)
+        vectors, mask = self.encode(batch["ids"], batch.get("mask"), loads)
+        hidden = self.decode(read, self.memory_of(vectors), mask, loads=written)
+        smoothing = self.label_smoothing * self.training
+        loss = (self.head or self.embedding).cross_entropy(hidden, targets, smoothing=smoothing) / counts["targets"]
+        return loss + self.config.penalty(loads, written, counts=counts) if loads or written else loss
 
     def scores(self, batch: dict) -> Tensor:
         """(B, T, V): of each token of the output, given the right ones before it."""
-        return self(batch["ids"], shift_right(batch["targets"], self.config.pad_id), batch.get("mask"))
+        return self(batch["ids"], shift_right(batch["targets"], self.config.start_id), batch.get("mask"))
 
     # ---- writing
 

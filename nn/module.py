@@ -86,9 +86,9 @@ class Module:
         """activation(self(x)); layers that can do both in one pass over memory do so (Linear)."""
         return activation(self(x))
 
-    def cross_entropy(self, x: Tensor, targets, bias: Tensor | None = None, reduction: str = "sum") -> Tensor:
+    def cross_entropy(self, x: Tensor, targets, bias: Tensor | None = None, reduction="sum", smoothing=0.0) -> Tensor:
         """That of vectors x (..., C), each compared with the rows of `weight` (V, C); of layers that have one."""
-        return ops.linear_cross_entropy(x, self.weight, targets, bias, reduction=reduction)
+        return ops.linear_cross_entropy(x, self.weight, targets, bias, reduction=reduction, label_smoothing=smoothing)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(attribute name, module) of each direct part, in order of definition; list and dict items as "name.key"."""

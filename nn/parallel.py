@@ -215,7 +215,9 @@ class Table(Module):
         """The whole table, for whoever reads it as such: right, but not cheap."""
         return collective.gather(self.part, self.group, 0, self.rows)
 
-    def cross_entropy(self, x: Tensor, targets, bias: Tensor | None = None, reduction: str = "sum") -> Tensor:
+    def cross_entropy(self, x: Tensor, targets, bias: Tensor | None = None, reduction="sum", smoothing=0.0) -> Tensor:
+        if smoothing:
+            raise ValueError("label smoothing is for whole tables; train this model uncut, or leave it out")
         bias = None if bias is None else collective.part(bias, self.group)
         logits = ops.linear(collective.enter(x, self.group), self.part, bias)
         return collective.cut_cross_entropy(logits, targets, self.group, self.rows, reduction=reduction)

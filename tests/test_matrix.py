@@ -25,7 +25,7 @@ from nn.compression.quantize import Quantized
 from tests.helpers import assert_close
 from train import checkpoint, finetune, pretrain, recipes
 from train.__main__ import main
-from train.commands import bert, elmo, gpt, switch, t5
+from train.commands import bert, elmo, ernie_gen, gpt, switch, t5
 from train.compression import compare
 from train.embedding import embed, reader
 from train.resume import load_trainer
@@ -42,8 +42,10 @@ ROWS = {  # family: the recipe to train it by, and a shape that takes a moment
     "albert": (bert.RECIPE, ENCODER | dict(embedding_width=8)),
     "t5": (t5.RECIPE, TEXT_TO_TEXT),
     "switch": (switch.RECIPE, TEXT_TO_TEXT | dict(experts=4, every=1, capacity=8)),
+    "ernie-gen": (ernie_gen.RECIPE, ENCODER | dict(context=64)),
 }
 SETTINGS = {"text to text": ["--context", "24"], "masked": ["--pairs", "none"], "bidirectional": ["--context", "8"]}
+UNPUBLISHED = {"ernie-gen"}  # families that were never published in a form that can be read
 TRAINING = dict(steps=4, batch=4, lr=1e-2, warmup=1, eval_batches=1, workers=1, save_every=2)
 
 
@@ -213,6 +215,12 @@ def test_embed_makes_vectors_or_refuses(runs, name, tmp_path, capsys):
 def test_a_published_folder_gives_the_model_back(runs, name, tmp_path):
     model, _ = checkpoint.load_model(runs(name))
     batch = batch_of(runs(name))
+    if name in UNPUBLISHED:
+        for refuses in (model.save_pretrained, type(model).from_pretrained):
+            with pytest.raises(ValueError, match="no layout of an ERNIE-GEN in PyTorch was ever published"):
+                refuses(tmp_path / "published")
+        assert not (tmp_path / "published").exists()
+        return
     again = published(name, model, tmp_path / "published")
     assert_close(outputs(name, again, batch), outputs(name, model, batch), 1e-5)
 
@@ -301,7 +309,7 @@ def test_a_smaller_model_computes_what_its_masks_and_integers_say_also_from_its_
     assert done >= 7
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in UNPUBLISHED])
 def test_a_smaller_model_is_published_as_what_it_computes_or_refused(runs, name, tmp_path):
     model, _ = checkpoint.load_model(runs(name))
     batch = batch_of(runs(name))
@@ -339,7 +347,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", ["gpt", "elmo", "bert", "t5", "switch"])
+@pytest.mark.parametrize("name", ["gpt", "elmo", "bert", "t5", "switch", "ernie-gen"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_that_make_a_pretrained_model_smaller_leave_what_they_measured(runs, name, command, tmp_path, capsys):
     works = not (name == "elmo" and command == "distill")

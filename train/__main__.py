@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     if empty := next((word for word in arguments if word.startswith("--") and word.endswith("=--")), None):
         print(f"error: {empty} has no value", file=sys.stderr)  # argparse would make a list of it
         return 2
-    command = importlib.import_module(f"train.commands.{name}")
+    command = importlib.import_module(f"train.commands.{name.replace('-', '_')}")
     form = dict(description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, exit_on_error=False)
     parser = argparse.ArgumentParser(prog=f"{called()} {name}", **form)
     command.add_arguments(parser)

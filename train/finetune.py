@@ -6,6 +6,7 @@ are. A fine-tuned model's folder is a run's, with the task and the body's family
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from models.families import FAMILIES, Family, family_of
 from models.files import read_json, write_json
 from models.inputs import TextInputs
 from models.schema import Count, Few, NotNegative, Share, Size, Whole, check_fields, checked
+from models.t5 import shift_right
 from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import evaluating, shapes_only
@@ -26,6 +28,7 @@ from nn.compression import storage
 from nn.compression.lora import add_adapters, merge
 from tinytensor import backend
 from train import checkpoint, cut, resume
+from train.objectives.infilling import misread
 from train.objectives.labelled import Labelled
 from train.report import Report
 from train.tasks import TASKS, Row, Task, Text2Text
@@ -103,6 +106,8 @@ class FineTuneConfig:
     lora: Whole = option(0, "train low-rank adapters of this rank and the head, and nothing else (0: train all)")
     language_loss: NotNegative = option(0.5, "the share of a GPT's own loss that goes on counting")
     cap: Whole = option(0, "text2text: the most examples of one task in an epoch, drawn anew each time (0: all)")
+    noise: Share = option(0.0, "text2text: share of the words so far that are read as random others (ERNIE-GEN: 0.5)")
+    label_smoothing: Share = option(0.0, "text2text: the part of each target that is spread over all tokens (0.1)")
     both_orders: bool = option(False, "read pairs in both orders: for likeness, which has no direction")
 
     def __post_init__(self):
@@ -126,6 +131,7 @@ def begin(
     family = FAMILIES[read_saved(folder).body] if going_on else family_of(pretrained[0])
     if config.frozen and (family.body is None or task.talks):
         raise ValueError(f"--frozen trains the head only, and a {family.model.__name__} has none; leave it out")
+    _check_writing(family, config, asked)
     task, examples, held_out = put_for(family, task, examples, held_out, config.both_orders)
     if going_on:
         arrays = resume.load_trainer(folder)[0]["model"]
@@ -139,7 +145,7 @@ def begin(
         cut.check(tuned.model, asked)
     rows, held_out_rows = tuned.rows(examples), tuned.rows(held_out)
     batch = settings.get("batch", 16)
-    objective = Labelled(tuned.pad, batch, seed, config.cap)
+    objective = Labelled(tuned.pad, batch, seed, config.cap, _noise(tuned, config.noise) if config.noise else None)
     per_epoch = objective.steps_per_epoch(rows) / settings.get("accumulate", 1)
     steps, whole = math.ceil(config.epochs * per_epoch), max(1, int(per_epoch))
     every = dict(steps=steps, batch=batch, eval_every=whole, save_every=whole, warmup=max(1, steps // 10))
@@ -160,6 +166,8 @@ def _with_head(family: Family, pretrained: tuple[Model, Tokenizer], task: Task, 
     body.requires_grad_(not config.frozen)
     if family.body and not task.talks:
         body.go_on_learning(0.0 if config.frozen else config.language_loss)
+    else:
+        body.label_smoothing = config.label_smoothing
     with tt.random.seeded(seed, 1):
         head = task.make_head(body, config.head_dropout)
     if arrays is not None:
@@ -168,6 +176,23 @@ def _with_head(family: Family, pretrained: tuple[Model, Tokenizer], task: Task, 
         with tt.random.seeded(seed, 2):
             add_adapters(head, config.lora, trained=HEAD)
     return FineTuned(head, task, inputs, family, config.head_dropout, config.lora)
+
+
+def _check_writing(family: Family, config: FineTuneConfig, asked: TrainConfig) -> None:
+    """Noise and label smoothing are for models that write, and the latter for whole tables of words."""
+    for name in ("noise", "label_smoothing"):
+        if family.body is not None and (value := vars(config)[name]):
+            what = f"--{name.replace('_', '-')} {value} is for what writes its answers"
+            raise ValueError(f"{what}, and a {family.name} has a head that chooses them; leave it out")
+    if config.label_smoothing and asked.tensor > 1:
+        raise ValueError(f"--label-smoothing needs the whole table of words, which --tensor {asked.tensor} cuts")
+
+
+def _noise(tuned: FineTuned, share: float) -> Callable[[dict, np.random.Generator], dict]:
+    """Adds to a batch of training what is read of its targets, some of it wrong (Xiao et al. 2020)."""
+    start, vocab_size = tuned.model.config.start_id, tuned.inputs.tokenizer.vocab_size
+    wrong = lambda targets, draw: misread(shift_right(targets, start), share, vocab_size, draw)
+    return lambda batch, draw: batch | {"read": wrong(batch["targets"], draw)}
 
 
 def put_for(family: Family, task: Task, examples: list[dict], held_out: list[dict],
@@ -189,7 +214,8 @@ def put_for(family: Family, task: Task, examples: list[dict], held_out: list[dic
     if task.talks and family.talker is None:
         raise ValueError(f"{task.kind} needs a model that writes: a gpt or a t5, not a {family.name}")
     if family.body is not None and task.kind == Text2Text.kind:
-        raise ValueError(f"text2text needs a model that reads and writes: a t5, not a {family.name}")
+        those = ", ".join(one.name for one in FAMILIES.values() if one.body is None)
+        raise ValueError(f"text2text needs a model that reads and writes ({those}), not {family.name}")
     return task, examples, held_out
 
 

@@ -11,6 +11,7 @@ COMMANDS = {
     "bert": "train a BERT, a model that reads, on any text",
     "t5": "train a T5, a model that reads one text and writes another",
     "switch": "train a Switch Transformer, a T5 whose tokens choose among experts",
+    "ernie-gen": "train an ERNIE-GEN, a BERT that writes, by filling in pieces of a text",
     "elmo": "train an ELMo, whose word vectors depend on the sentence",
     "finetune": "fine-tune a pretrained model: classify, regress, tag, answer, choose, text to text",
     "ask": "ask a fine-tuned model",

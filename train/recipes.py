@@ -11,7 +11,8 @@ from models.config import Config
 from models.families import FAMILIES, Family
 from models.tokenizers import Tokenizer
 from train.data.documents import SentenceEncoder
-from train.objectives.made import BothWays, NoSettings, TextToText, both_ways, masked, text_to_text
+from train.objectives.infilling import InfillingConfig
+from train.objectives.made import BothWays, NoSettings, TextToText, both_ways, infilling, masked, text_to_text
 from train.objectives.masked import MaskedConfig
 from train.objectives.windows import Causal
 from train.trainer import TrainConfig
@@ -40,6 +41,7 @@ OBJECTIVES = {
     "causal": ObjectiveRecipe(causal, plain=lambda made: made),
     "masked": ObjectiveRecipe(masked, MaskedConfig, SentenceEncoder),
     "text to text": ObjectiveRecipe(text_to_text, TextToText),
+    "infilling": ObjectiveRecipe(infilling, InfillingConfig),
     "bidirectional": ObjectiveRecipe(both_ways, BothWays, plain=lambda made: made),
 }
 

@@ -18,7 +18,7 @@ from models.schema import checked
 from models.tokenizers import load as load_tokenizer
 from nn import Module
 from nn.compression import is_quantized
-from tinytensor import backend
+from tinytensor import backend, random
 from train import checkpoint, repair
 from train.checkpoint import TRAINER, WEIGHTS, Folder, read_arrays, read_config
 from train.data.corpus import open_corpus
@@ -124,7 +124,12 @@ def first_weights(args: argparse.Namespace, recipe: Recipe):
         raise ValueError(f"--init goes on with the tokenizer and the shape of {args.init}; leave out {flag}")
     model, tokenizer = checkpoint.load_model(args.init)
     check_learns(model, args.init)
-    if (family := family_of(model).name) != recipe.family:
+    if (family := family_of(model).name) in recipe.record.begins:
+        if checkpoint.is_smaller(args.init):
+            raise ValueError(f"{args.init} was made smaller; begin with the {family} it was made from")
+        with random.seeded(given(args, TrainConfig).get("seed", 0)):
+            return recipe.record.begins[family](model, tokenizer), tokenizer
+    if family != recipe.family:
         raise ValueError(f"{args.init} holds a {family}; learn new text with: python -m train {family} --init")
     return model, tokenizer
 

@@ -60,7 +60,7 @@ def answer(
         temperature = 0.0 if samples == beams == 1 and sampling == Sampling() else 1.0
     batch, config = tokenizer.prepare(list(inputs), special=True), model.config
     written = generate(
-        model, np.full((len(batch.ids), 1), config.pad_id), max_new_tokens,
+        model, np.full((len(batch.ids), 1), config.start_id), max_new_tokens,
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p,
         repetition_penalty=repetition_penalty, presence_penalty=presence_penalty, no_repeat_ngram=no_repeat_ngram,
         samples=samples, beams=beams, length_penalty=length_penalty, early_stopping=early_stopping,
@@ -70,8 +70,8 @@ def answer(
 
 
 def answer_ids(model: Writer, source: np.ndarray, mask: np.ndarray | None, max_new_tokens: int) -> np.ndarray:
-    """The most probable token at each step.   source, mask: (B, S).  Returns (B, n), without the first, pad_id."""
-    starts, end = np.full((len(source), 1), model.config.pad_id), model.config.eos_id
+    """The most probable token at each step.   source, mask: (B, S).  Returns (B, n), without the first, start_id."""
+    starts, end = np.full((len(source), 1), model.config.start_id), model.config.eos_id
     return generate(model, starts, max_new_tokens, temperature=0, end=end, source=source, source_mask=mask)[:, 1:]
 
 

@@ -15,25 +15,24 @@ class Draft:
     scores() reads what is new and answers for the next token; append() adds the tokens chosen.
     """
 
-    def __init__(
-        self, model: Writer, ids: np.ndarray, mask: np.ndarray | None, max_new_tokens: int, past_context: str = "slide",
-        source: np.ndarray | None = None, source_mask: np.ndarray | None = None, graph: bool = False,
-    ):  # fmt: skip
+    def __init__(self, model: Writer, ids: np.ndarray, mask: np.ndarray | None, max_new_tokens: int,
+                 past_context: str = "slide", source: np.ndarray | None = None, source_mask: np.ndarray | None = None,
+                 graph: bool = False):  # fmt: skip
         """past_context: "slide": where the context is full, the later half of it is read anew and writing goes on;
             "fail": refuse, before anything is written, what would not fit.
         source, source_mask: (B, S), what an encoder-decoder reads before it writes.
         graph: on a GPU, record the step from one token to the next and repeat it as a whole.
         """
-        check_prompt(model, ids, mask, max_new_tokens, past_context)
+        read = 0 if source is None else source.shape[1]
+        check_prompt(model, ids, mask, max_new_tokens, past_context, read)
         self.model, self.ids, self.mask, self.step = model, ids, mask, model.step
         if graph:
             from models.generate.graph import RecordedStep
-
             self.step = RecordedStep(model, mask)
         self.prompts, self.prompt = ids.shape  # how many, how long
         self.source = {} if source is None else {"source": source, "source_mask": source_mask}
         longest = self.prompt + max_new_tokens
-        self.capacity = longest if model.longest is None else min(model.longest, longest)
+        self.capacity = longest if model.longest is None else min(model.longest - read, longest)
         self._start_at(max(0, self.prompt - self.capacity))
 
     def _start_at(self, column: int) -> None:
@@ -68,11 +67,11 @@ class Draft:
         self.cache.select(rows)
 
 
-def check_prompt(model: Writer, ids: np.ndarray, mask, max_new_tokens: int, past_context: str) -> None:
+def check_prompt(model: Writer, ids: np.ndarray, mask, max_new_tokens: int, past_context: str, read: int) -> None:
     """One sentence about the first thing that makes no sense, before any work is done."""
     if ids.ndim != 2 or ids.size == 0 or ids.dtype.kind not in "iu":
         raise ValueError(f"generation starts from rows of at least one id each, not {ids.dtype} of shape {ids.shape}")
-    vocab_size, longest = model.config.vocab_size, model.longest
+    vocab_size, longest = model.config.vocab_size, model.longest and model.longest - read
     if ids.min() < 0 or ids.max() >= vocab_size:
         wrong = ids.min() if ids.min() < 0 else ids.max()
         raise ValueError(f"the prompt holds id {wrong}; the model knows ids 0..{vocab_size - 1}")
@@ -85,7 +84,5 @@ def check_prompt(model: Writer, ids: np.ndarray, mask, max_new_tokens: int, past
     if past_context not in PAST_CONTEXT:
         raise ValueError(f"unknown past_context {past_context!r}; choose from {', '.join(PAST_CONTEXT)}")
     if past_context == "fail" and longest is not None and ids.shape[1] + max_new_tokens > longest:
-        raise ValueError(
-            f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones are more than the context of {longest}; "
-            'ask for fewer, or let it slide with past_context="slide"'
-        )
+        more = f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones are more than the context of {longest}"
+        raise ValueError(f'{more}; ask for fewer, or let it slide with past_context="slide"')

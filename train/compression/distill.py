@@ -71,7 +71,8 @@ class Distillation(Module, Model):
 
     def counts(self, batch: dict) -> dict[str, int]:
         """Those of the student, and how many tokens and answers there are to agree with the teacher on."""
-        tokens = int(batch["mask"].sum()) if "mask" in batch else batch["ids"].size
+        real = self.student.real(batch)
+        tokens = batch["ids"].size if real is None else int(real.sum())
         return self.student.counts(batch) | {"tokens": tokens, "answers": int(self.student.meaningful(batch).sum())}
 
     def scores(self, batch: dict) -> Tensor:
@@ -88,7 +89,8 @@ class Distillation(Module, Model):
             wanted = trace(self.teacher.model, batch)
         seen = trace(self.student, batch)
         c, tokens = self.config, counts["tokens"]
-        mask = batch["mask"].reshape(-1, batch["mask"].shape[-1]) if "mask" in batch else None  # a row for each text
+        real = self.student.real(batch)
+        mask = None if real is None else real.reshape(-1, real.shape[-1])  # a row for each text
         pairs = layer_pairs(len(seen.streams), len(wanted.streams))
         right, each, number = self.student.right(batch), self.student.meaningful(batch), next(iter(counts.values()))
         parts = []  # (weight, sum, number of things it is the sum over)
@@ -269,7 +271,7 @@ class TeacherWritten(Objective):
     def training_batch(self, data, number: int) -> dict[str, np.ndarray]:
         batch, config = self.objective.training_batch(data, number), self.teacher.config
         rows, length = batch["targets"].shape
-        start = np.full((rows, 1), config.pad_id)
+        start = np.full((rows, 1), config.start_id)
         reads = dict(source=batch["ids"], source_mask=batch.get("mask"))
         written = generate(self.teacher, start, length, end=config.eos_id, temperature=0, **reads)[:, 1:]
         targets = np.full((rows, length), IGNORED)

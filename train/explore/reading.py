@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.contract import Filler, Model, Writer
+from models.ernie_gen import ERNIEGen
 from models.generate.answers import answer_ids
 from models.inputs import dress
 from models.sentences import words_of_sentences
@@ -105,6 +106,22 @@ def text_to_text(model: Writer, tokenizer: Tokenizer, text: str, answer: str | N
                    start=(read[:, :1], row.ids))  # fmt: skip
 
 
+def infilling(model: ERNIEGen, tokenizer: Tokenizer, text: str, answer: str | None, most: int) -> Reading:
+    """Source, contextual flow and word queries stand side by side; the queries point to the words of the answer."""
+    row, end = tokenizer.prepare([text], max_length=min(most, model.longest // 2), special=True), model.config.eos_id
+    room = min(24, model.longest - row.ids.shape[1])
+    if answer is None:
+        targets = answer_ids(model, row.ids, row.mask, room)
+    else:
+        targets = np.array([[*tokenizer.encode(answer, special=True)[: room - 1], end]])
+    batch = {"ids": row.ids, "mask": row.mask, "targets": targets}
+    ids = model.rows(batch).ids[0].tolist()
+    truth = np.concatenate([np.full(len(ids) - targets.size, IGNORED), targets[0]])
+    start = shift_right(targets, model.config.start_id)[:, :1], row.ids
+    return Reading({"": [name_of(tokenizer, i) for i in ids]}, {"": ids}, lambda: model.logits(model.flows(batch)[0]),
+                   ("", "the word that an [ATTN] stands for"), truth, batch, start=start)  # fmt: skip
+
+
 def bidirectional(model: Model, tokenizer: Tokenizer, text: str, answer: str | None, most: int) -> Reading:
     words = dress(words_of_sentences(text))[0][:most]
     if not words:
@@ -125,4 +142,5 @@ def bidirectional(model: Model, tokenizer: Tokenizer, text: str, answer: str | N
 
 
 READINGS: dict[str, Callable[..., Reading]] = {
-    "causal": causal, "masked": masked, "text to text": text_to_text, "bidirectional": bidirectional}
+    "causal": causal, "masked": masked, "text to text": text_to_text, "infilling": infilling,
+    "bidirectional": bidirectional}

@@ -23,12 +23,14 @@ class Labelled(Objective):
 
     cap: the most rows of a group that are used in an epoch, drawn anew each time (0: all), so that a task with many
     examples does not crowd out the others it is mixed with.
+    change: (batch, generator) -> what the model gets of a batch in training, where it is not the batch itself.
     """
 
     pad: Callable[[list[dict]], dict[str, np.ndarray]]
     batch: int
     seed: int = 0
     cap: int = 0
+    change: Callable[[dict, np.random.Generator], dict] | None = None
     _plans: dict = field(default_factory=dict, repr=False)  # epoch -> its batches; only the last one is kept
     _counted: tuple = field(default=(None, 0), repr=False)  # rows, and their steps per epoch: asked for at every step
 
@@ -50,7 +52,11 @@ class Labelled(Objective):
                 chosen = self._mixture(rows, draw)
                 batches = bucketed([rows[i].length for i in chosen], self.batch, draw)
                 self._plans[epoch] = [chosen[places] for places in batches]
-        return self.evaluation_batch(rows, self._plans[epoch][place])
+        batch = self.evaluation_batch(rows, self._plans[epoch][place])
+        if self.change is None:
+            return batch
+        with random.seeded(self.seed, epoch, place) as draw:
+            return self.change(batch, draw)
 
     def _mixture(self, rows: list[Row], draw: np.random.Generator) -> np.ndarray:
         """The numbers of the rows of an epoch: of each group all, or `cap` at random."""

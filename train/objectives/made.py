@@ -1,4 +1,4 @@
-"""How objectives of BERTs, T5s and ELMos are made of what commands offer; see ObjectiveRecipe (recipes.py)."""
+"""How most objectives are made of what their commands offer; see ObjectiveRecipe (recipes.py)."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -7,10 +7,12 @@ import numpy as np
 
 from models.config import Config, option
 from models.elmo import ELMoConfig
+from models.ernie_gen import ERNIEGenConfig
 from models.schema import Count, Portion, Range, check_fields
 from models.t5 import T5Config
 from models.tokenizers import ElmoCharacters, Tokenizer, Words
 from train.objectives.bidirectional import Bidirectional
+from train.objectives.infilling import Infilling, InfillingConfig
 from train.objectives.masked import Masked, MaskedConfig
 from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM, SpanCorruption
 from train.objectives.windows import Windows
@@ -63,6 +65,11 @@ def text_to_text(model: T5Config, training: TrainConfig, settings: TextToText, t
     if settings.objective == "prefix":
         return PrefixLM(**size, pad=model.pad_id, eos=model.eos_id, one_shape=training.graph)
     return Deshuffling(**size, eos=model.eos_id)
+
+
+def infilling(model: ERNIEGenConfig, training: TrainConfig, settings: InfillingConfig, tokenizer: Tokenizer) -> Windows:
+    marks, continues = (model.start_id, model.eos_id), tokenizer.continues_word()
+    return Infilling(model.context, training.batch, training.seed, marks, continues, settings)
 
 
 def both_ways(model: ELMoConfig, training: TrainConfig, settings: BothWays, tokenizer: Tokenizer) -> Bidirectional:

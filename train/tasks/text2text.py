@@ -53,6 +53,9 @@ class TextWriter(Module, Model):
     def right(self, batch: dict):
         return self.body.right(batch)
 
+    def real(self, batch: dict):
+        return self.body.real(batch)
+
 
 @dataclass(frozen=True)
 class Text2Text(Task):
@@ -72,7 +75,7 @@ class Text2Text(Task):
     def rows(self, example: dict, inputs) -> list[Row]:
         arrays = inputs.text(source_of(example))
         if "target" in example:
-            arrays = arrays | {"targets": inputs.text(example["target"])["ids"]}
+            arrays = arrays | {"targets": inputs.target(example["target"], arrays)}
         return [Row(arrays, inputs.tokenizer, group_of(example))]
 
     def make_head(self, body: Writer, dropout: float) -> TextWriter:
