@@ -1,8 +1,7 @@
 """Text to ids and back. The file of each scheme opens with the algorithm it follows.
 
 All tokenizers share one surface: `train(texts, vocab_size)`, `encode`, `encode_batch`, `encode_array`,
-`encode_with_offsets`, `decode`, `prepare`, `save`, `load`, `from_pretrained`, `vocab_size`, `special_tokens`, `id_of`,
-and the ids that mean something: `pad_id`, `end_id`, `separator_id`, `mask_id`, `unk_id`.
+`encode_with_offsets`, `decode`, `prepare`, `save`, `load`, `from_pretrained`, `vocab_size`, `special_tokens`, `id_of`.
 """
 
 from pathlib import Path
@@ -22,8 +21,9 @@ from models.tokenizers.spiece import SentencePiece
 from models.tokenizers.unigram import Unigram
 from models.tokenizers.wordpiece import WordPiece
 from models.tokenizers.words import Words
+from models.tokenizers.xlnet import XLNetPieces
 
-OWN = {scheme.__name__: scheme for scheme in (Bytes, Characters, ElmoCharacters, SentencePiece, Words)}
+OWN = {scheme.__name__: scheme for scheme in (Bytes, Characters, ElmoCharacters, SentencePiece, Words, XLNetPieces)}
 for scheme in (*OWN.values(), ByteLevelBPE, ClassicBPE, Pipeline, Unigram, WordPiece):
     scheme.from_pretrained = scheme.load  # a published folder is opened like one of ours
 

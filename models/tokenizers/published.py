@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from models.files import read_json
+from models.tokenizers import xlnet
 from models.tokenizers.base import Tokenizer, file_to_read
 from models.tokenizers.bytelevel import ByteLevelBPE, read_gpt2
 from models.tokenizers.classic import ClassicBPE, read_gpt1
@@ -23,7 +24,10 @@ def read_vocabulary(folder: Path) -> Tokenizer:
     if folder.is_dir() and not path.exists():
         raise ValueError(f"{folder} has no tokenizer.json, {', '.join(OLDER[:-1])} or {OLDER[-1]}")
     if path.suffix == ".model":
-        return (Unigram if read_model(path).plain else SentencePiece).load(path)
+        model = read_model(path)
+        if set(xlnet.TOKENS) <= {piece for piece, _, _ in model.pieces}:
+            return xlnet.XLNetPieces.load(path)
+        return (Unigram if model.plain else SentencePiece).load(path)
     if path.suffix == ".tiktoken":
         return ByteLevelBPE.load(path)
     if path.suffix == ".txt":

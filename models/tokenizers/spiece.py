@@ -12,9 +12,10 @@ what they were read from.
 import base64
 import heapq
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -43,19 +44,21 @@ ALBERT_FRAME = Frame(["[CLS]", "A", "[SEP]"], ["[CLS]", "A", "[SEP]", "B", "[SEP
 
 @dataclass(frozen=True)
 class Saved:
-    """What `save` writes: the model's file in base64, and what stood beside it."""
+    """What `save` writes: the model's file in base64, what stood beside it, and the options of its class."""
 
     model: str
     added: dict[str, Special] = field(default_factory=dict)
     truncation: Truncation | None = None
     padding: Padding | None = None
     longest: Whole | None = None
+    options: dict[str, bool] = field(default_factory=dict)
 
 
 class SentencePiece(Tokenizer):
     """data: of a model's file.   added: tokens besides its own special ones, which are its control pieces and <unk>."""
 
     opening = MARK
+    options: Mapping[str, bool] = MappingProxyType({})  # keywords that a class of its kind takes besides
 
     def __init__(self, data: bytes, added: dict[str, Special] | None = None, path: str | Path = "the model"):
         self.data, self.rules, added = data, parsed(data, path), added or {}
@@ -225,8 +228,13 @@ class SentencePiece(Tokenizer):
     def save(self, path: str | Path) -> None:
         """Writes tokenizer.json into a folder, or to a path ending in .json."""
         model = base64.b64encode(self.data).decode()
-        saved = Saved(model, self.added, self.truncation, self.padding, self.longest)
-        write_own(path, "SentencePiece", asdict(saved))
+        saved = Saved(model, self.added, self.truncation, self.padding, self.longest, dict(self.options))
+        write_own(path, type(self).__name__, asdict(saved))
+
+    @classmethod
+    def options_beside(cls, path: Path) -> dict[str, bool]:
+        """What the files beside a model's say of the options."""
+        return {}
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -234,15 +242,17 @@ class SentencePiece(Tokenizer):
         path = file_to_read(path, "tokenizer.model", "spiece.model")
         if path.suffix == ".model":
             data = read_bytes(path)
-            saved = added_to(parsed(data, path), path)
+            saved, options = added_to(parsed(data, path), path), cls.options_beside(path)
         else:
-            saved = read_own(path, "SentencePiece", Saved)
+            saved = read_own(path, cls.__name__, Saved)
+            options = {name: one for name, one in saved.options.items() if name in cls.options}
             try:
                 data = base64.b64decode(saved.model, validate=True)
             except ValueError as error:
                 raise ValueError(f"{path}: its model is not in base64: {error}") from None
-        tokenizer = cls(data, saved.added, path)
-        tokenizer.truncation, tokenizer.padding, tokenizer.longest = saved.truncation, saved.padding, saved.longest
+        tokenizer = cls(data, saved.added, path, **options)
+        tokenizer.truncation, tokenizer.longest = saved.truncation, saved.longest
+        tokenizer.padding = saved.padding or tokenizer.padding
         return tokenizer
 
 
