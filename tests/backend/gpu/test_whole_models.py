@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinytensor as tt
-from models import GPT, T5, BERTConfig, BERTForPreTraining, ELMo, ELMoConfig, GPTConfig, T5Config
+from models import GPT, T5, BERTConfig, BERTForPreTraining, ELMo, ELMoConfig, GPTConfig, T5Config, XLNet, XLNetConfig
 from models.generate import generate
 from tests.backend.gpu.reference import assert_close, normal
 from tinytensor import Tensor, backend, ops
@@ -90,8 +90,32 @@ def test_elmo_has_the_same_loss_and_gradients_on_both_devices(cuda, softmax):
     check_model(model, batch)
 
 
-def test_gpt_writes_the_same_text_on_both_devices(cuda):
+def test_xlnet_has_the_same_losses_gradients_and_memory_on_both_devices(cuda):
+    config = XLNetConfig(vocab_size=23, layers=2, heads=2, width=16, dropout=0.0, memory=4, init_std=0.1)
+    draw = np.random.default_rng(5)
+    ids, places = draw.integers(0, 23, (3, 6)), np.stack([draw.permutation(6)[:2] for _ in range(3)])
+    turn = draw.permuted(np.tile(np.arange(6), (3, 1)), axis=1)
+    batch = {"ids": ids, "places": places, "targets": draw.integers(0, 23, (3, 2)), "mask": ids > 1,
+             "token_types": draw.integers(0, 3, (3, 6)), "sees": turn[:, None] < turn[:, :, None],
+             "backwards": np.array([False, True, True])}  # fmt: skip
+    model = XLNet(config)
+    check_model(model.to("cpu"), batch)
+    states = []
+    for device in ("cpu", "cuda"):
+        model.to(device)
+        states.append(model.new_state(3))
+        losses = [model.loss(batch | states[-1]).item() for _ in range(2)]
+        states[-1] = {name: backend.to_numpy(array) for name, array in states[-1].items()} | {"losses": losses}
+    assert states[0]["remembered"].tolist() == states[1]["remembered"].tolist() == [4, 4, 4]
+    assert_close(states[1]["memory"], states[0]["memory"], factor=3)
+    assert states[1]["losses"] == pytest.approx(states[0]["losses"], rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt", "xlnet"])
+def test_a_model_writes_the_same_text_on_both_devices(cuda, family):
     model = GPT(GPTConfig(**TINY, init_std=0.5))
+    if family == "xlnet":
+        model = XLNet(XLNetConfig(vocab_size=23, layers=2, heads=2, width=16, init_std=0.5))
     ids = np.array([[1, 2, 3], [4, 5, 6]])
     texts = []
     for device in ("cpu", "cuda"):
