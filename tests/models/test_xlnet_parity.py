@@ -124,16 +124,21 @@ def assert_same_gradients(ours, theirs, folder, tolerance: float) -> None:
         assert np.abs(got - want[name].data).max() <= tolerance * max(largest, 1), name
 
 
-@pytest.mark.parametrize("backwards", [False, True])
-def test_the_loss_and_every_gradient_of_two_streams_are_those_of_transformers(backwards, tmp_path):
-    theirs, ours = both(tmp_path)
-    batch = batch_of(two_streams=True)
+@pytest.mark.parametrize("case", ["alone", "backwards", "remembering"])
+def test_the_loss_and_every_gradient_of_two_streams_are_those_of_transformers(case, tmp_path):
+    theirs, ours = both(tmp_path, mem_len=6, reuse_len=5)
+    batch, state, mems = batch_of(two_streams=True), {}, None
     batch["targets"][1, 2] = -100
-    if backwards:
+    if case == "backwards":
         theirs.transformer.bi_data, batch["backwards"] = True, np.arange(B) >= B // 2
-    want = theirs(**their_inputs(batch), labels=torch.tensor(batch["targets"])).loss
+    if case == "remembering":
+        before, state = batch_of(1, two_streams=True), ours.new_state(B)
+        mems = [layer.detach() for layer in theirs(**their_inputs(before)).mems]
+        with no_grad():
+            ours.loss(before | state)
+    want = theirs(**their_inputs(batch), labels=torch.tensor(batch["targets"]), mems=mems).loss
     want.backward()
-    loss = ours.loss(batch)
+    loss = ours.loss(batch | state)
     loss.backward()
     assert loss.item() == pytest.approx(want.item(), rel=1e-5)
     theirs.transformer.bi_data = False
