@@ -11,6 +11,7 @@ from models import (
     BERTForPreTraining,
     DistilBERTForPreTraining,
     RoBERTaForPreTraining,
+    XLNet,
 )
 from models.pretrained import write_folder
 from tests.models.pretrained.test_smaller_models import IDS, outputs
@@ -25,6 +26,7 @@ SMALL = dict(vocab_size=41, hidden_size=24, num_hidden_layers=2, num_attention_h
              max_position_embeddings=20)  # fmt: skip
 GPT_SMALL = dict(vocab_size=41, n_positions=12, n_embd=16, n_layer=2, n_head=4, bos_token_id=None, eos_token_id=None)
 T5_SMALL = dict(vocab_size=41, d_model=16, d_kv=6, d_ff=24, num_layers=2, num_heads=4, decoder_start_token_id=0)
+XLNET_SMALL = dict(vocab_size=41, d_model=24, n_layer=2, n_head=4, d_inner=40)
 DISTIL_SMALL = dict(vocab_size=41, dim=24, n_layers=2, n_heads=4, hidden_dim=40, max_position_embeddings=20)
 # name: (our class, their class of the whole model, its config)
 KINDS = {
@@ -35,6 +37,7 @@ KINDS = {
     "roberta": (RoBERTaForPreTraining, "RobertaForMaskedLM", ("RobertaConfig", SMALL)),
     "distilbert": (DistilBERTForPreTraining, "DistilBertForMaskedLM", ("DistilBertConfig", DISTIL_SMALL)),
     "albert": (ALBERTForPreTraining, "AlbertForPreTraining", ("AlbertConfig", SMALL | dict(embedding_size=8))),
+    "xlnet": (XLNet, "XLNetLMHeadModel", ("XLNetConfig", XLNET_SMALL)),
     "t5": (T5, "T5ForConditionalGeneration", ("T5Config", T5_SMALL)),
     "t5 v1.1": (T5, "T5ForConditionalGeneration",
                 ("T5Config", T5_SMALL | dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False))),
@@ -70,7 +73,7 @@ def their_outputs(model, **more) -> list[np.ndarray]:
 def our_outputs(model) -> list[np.ndarray]:
     """The same of ours."""
     found = outputs(model)
-    return found if isinstance(model, (GPT, T5)) else [part for part in found if part.shape[-1] in (41, 2)]
+    return found if isinstance(model, (GPT, T5, XLNet)) else [part for part in found if part.shape[-1] in (41, 2)]
 
 
 def assert_same(got: list[np.ndarray], want: list[np.ndarray]) -> None:
@@ -140,6 +143,8 @@ HEADS = [
     ("bert", "BertForSequenceClassification", r"classifier.bias, classifier.weight"),
     ("roberta", "RobertaForSequenceClassification", r"classifier.dense.bias, .*, classifier.out_proj.weight"),
     ("distilbert", "DistilBertForSequenceClassification", r"classifier.bias, .*, pre_classifier.weight"),
+    ("xlnet", "XLNetForSequenceClassification", r"logits_proj.bias, .*, sequence_summary.summary.weight"),
+    ("xlnet", "XLNetForTokenClassification", r"classifier.bias, classifier.weight"),
     ("albert", "AlbertForQuestionAnswering", r"qa_outputs.bias, qa_outputs.weight"),
 ]
 
@@ -152,7 +157,13 @@ def test_the_body_of_a_model_with_another_head_is_read_and_the_head_named(kind, 
         ours = KINDS[kind][0].from_pretrained(tmp_path)
     with torch.no_grad():
         hidden = theirs.base_model(input_ids=torch.tensor(IDS)).last_hidden_state.numpy()
-    assert_same([ours.hidden(IDS).data if kind in ("gpt2", "openai-gpt") else ours.body(IDS).hidden.data], [hidden])
+    assert_same([hidden_of(ours)], [hidden])
+
+
+def hidden_of(model) -> np.ndarray:
+    if isinstance(model, XLNet):
+        return model.features({"ids": IDS}).data
+    return model.hidden(IDS).data if isinstance(model, GPT) else model.body(IDS).hidden.data
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "albert"])

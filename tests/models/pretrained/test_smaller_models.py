@@ -22,6 +22,8 @@ from models import (
     RoBERTaConfig,
     RoBERTaForPreTraining,
     T5Config,
+    XLNet,
+    XLNetConfig,
 )
 from models.pretrained import read_weights
 from nn import Attention
@@ -34,6 +36,8 @@ from tests.models.published_elmo import PublishedELMo
 
 IDS = np.random.default_rng(0).integers(2, 41, (3, 9))
 BATCH = {"ids": IDS, "targets": IDS}
+PLACES = np.arange(6).reshape(3, 2)
+PERMUTED = {"ids": IDS, "places": PLACES, "targets": np.take_along_axis(IDS, PLACES, axis=1)}
 SMALL = dict(vocab_size=41, context=12, layers=4, heads=4, width=16)
 T5_SMALL = dict(vocab_size=41, layers=4, heads=4, head_width=6, width=16, hidden=24)
 FAMILIES = {
@@ -45,6 +49,7 @@ FAMILIES = {
     "roberta": lambda: RoBERTaForPreTraining(RoBERTaConfig(**SMALL, pooler=False)),
     "distilbert": lambda: DistilBERTForPreTraining(DistilBERTConfig(**SMALL)),
     "albert": lambda: ALBERTForPreTraining(ALBERTConfig(**SMALL, embedding_width=8, groups=2, inner=2)),
+    "xlnet": lambda: XLNet(XLNetConfig(**SMALL)),
     "t5": lambda: T5(T5Config(**T5_SMALL)),
     "t5 v1.1": lambda: T5(T5Config(**T5_SMALL, decoder_layers=2, gated=True, tied=False, activation="gelu_tanh")),
 }
@@ -122,13 +127,15 @@ REFUSED = {
 
 
 def batch_of(model) -> dict:
+    if isinstance(model, XLNet):
+        return PERMUTED
     return BATCH | ({"next": np.array([0, 1, 1])} if not isinstance(model, (GPT, T5)) else {})
 
 
 def outputs(model) -> list[np.ndarray]:
     """What ours computes."""
     with tt.no_grad():
-        if isinstance(model, GPT):
+        if isinstance(model, (GPT, XLNet)):
             return [model(IDS).data]
         if isinstance(model, T5):
             return [model(IDS, IDS[:, :5]).data]
@@ -147,7 +154,7 @@ def their_outputs(folder) -> list[np.ndarray]:
     with torch.no_grad():
         if name.startswith("T5"):
             return [model.eval()(input_ids=ids, decoder_input_ids=ids[:, :5]).logits.numpy()]
-        if "GPT" in name:
+        if "GPT" in name or "XLNet" in name:
             return [model.eval()(ids).logits.numpy()]
         found = model.eval()(ids, output_hidden_states=True)
     body = getattr(model, model.base_model_prefix, model)
