@@ -56,6 +56,10 @@ def as_text(messages: list[dict]) -> str:
 class ChatInputs(TextInputs):
     """Conversations as rows of at most `max_length` tokens; what is too long loses its oldest messages."""
 
+    def room(self, longest: int) -> int:
+        """How many tokens of its own a reply of up to `longest` may have: half of a row at most."""
+        return min(longest, self.max_length // 2)
+
     def prompt(self, messages: list[dict], room: int = 0) -> list[int]:
         """The ids of what was said, and the mark at which the assistant is to speak.
 

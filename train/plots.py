@@ -75,3 +75,22 @@ def draw_confusion(path: Path, task: Task, examples: list[dict], answers: list) 
     title = f"{path.parent.name}: {metrics.accuracy(truth, said):.1%} right{some}"
     size = max(4.0, 0.5 * len(kept) + 2)
     return picture(path, draw, "the model said", "the truth", title, (size, size))
+
+
+def draw_panels(path: Path, panels: list[tuple[dict[str, list[tuple]], str]], x: str, title: str) -> bool:
+    """Panels of curves of (x, y), two beside one another, each with a y axis of its own name."""
+    rows = -(-len(panels) // 2)
+
+    def draw(axes) -> None:
+        places = axes.figure.add_gridspec(rows, 2)
+        axes.set_subplotspec(places[0, 0])
+        others = [axes.figure.add_subplot(places[i // 2, i % 2]) for i in range(1, len(panels))]
+        for panel, (curves, y) in zip([axes, *others], panels):
+            for name, points in curves.items():
+                panel.plot(*zip(*points), label=name)
+            panel.set(xlabel=x, ylabel=y)
+            panel.grid(alpha=0.3)
+            panel.legend()
+        axes.figure.suptitle(title)
+
+    return picture(path, draw, x, panels[0][1], "", (10, 3 * rows))

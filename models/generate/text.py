@@ -15,13 +15,13 @@ UNFINISHED = "\ufffd"  # what bytes decode to before the rest of their character
 
 
 def stream_text(
-    model: Writer, tokenizer: Tokenizer, prompt: str, max_new_tokens: int = 50, *,
+    model: Writer, tokenizer: Tokenizer, prompt: str | Sequence[int], max_new_tokens: int = 50, *,
     temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
     typical_p: float | None = None, repetition_penalty: float = 1.0, presence_penalty: float = 0.0,
     no_repeat_ngram: int | None = None, stop: str | Sequence[str] = (), end: int | tuple[int, ...] | None = None,
     past_context: str = "slide", graph: bool = False, constraints: Constraints | None = None,
 ) -> Iterator[str]:  # fmt: skip
-    """The continuation of one prompt, piece by piece, as soon as it is certain.
+    """The continuation of one prompt, a text or its ids, piece by piece, as soon as it is certain.
 
     A piece is held back while its last bytes are no whole character, or while its end may be the beginning of a stop
     string. The keywords are those of `generate`.
@@ -74,8 +74,8 @@ def stop_strings(stop: str | Sequence[str]) -> list[str]:
     return stop
 
 
-def encoded(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    ids = tokenizer.encode(prompt)
+def encoded(tokenizer: Tokenizer, prompt: str | Sequence[int]) -> list[int]:
+    ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
     if not ids:
         raise ValueError(f"the prompt {prompt!r} is empty; give at least one character to go on from")
     return ids

@@ -4,8 +4,9 @@ Supervised fine-tuning, the first of the three steps from a language model to an
 arXiv:2203.02155): a GPT goes on learning to predict tokens, but only those that the assistant says.
 """
 
+import copy
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from models.chat import as_text, check_messages, replies
 from models.contract import Model
 from models.gpt import GPT
 from models.schema import Few
-from nn import Module
+from nn import Linear, Module, init
 from tinytensor import Tensor
 from tinytensor.ops.softmax import IGNORED
 from train.data.stories import dialogues
@@ -23,11 +24,20 @@ from train.tasks.task import Row, Task, field
 MOST = 512  # tokens of a reply
 
 
-class Talker(Module, Model):
-    """No head at all: a GPT, which writes replies of up to `longest` tokens;  targets: "targets" (B, T)"""
+CRITICS = ("none", "shared", "separate")
 
-    def __init__(self, body: GPT, longest: int):
+
+class Talker(Module, Model):
+    """No head at all: a GPT, which writes replies of up to `longest` tokens;  targets: "targets" (B, T)
+
+    critic: what foretells the reward that a reply will get, where one was learned (train/preference/ppo.py): a layer
+    over the GPT's vectors ("shared"), or over those of a GPT of its own, which begins as a copy ("separate").
+    """
+
+    def __init__(self, body: GPT, longest: int, critic: str = "none"):
         self.body, self.longest = body, longest
+        self.critic = copy.deepcopy(body) if critic == "separate" else None
+        self.value = Linear(body.config.width, 1, weight_init=init.zeros) if critic != "none" else None
 
     @property
     def config(self):
@@ -53,7 +63,7 @@ class Talker(Module, Model):
 
 @dataclass(frozen=True)
 class Chat(Task):
-    """longest: the most tokens of a reply."""
+    """longest: the most tokens of a reply.   critic: see Talker."""
 
     kind: ClassVar[str] = "chat"
     columns: ClassVar[tuple[str, ...]] = ("messages", "replies", "chosen")
@@ -62,6 +72,7 @@ class Chat(Task):
     talks: ClassVar[bool] = True
 
     longest: Few = 64
+    critic: Literal[*CRITICS] = "none"
 
     @classmethod
     def read(cls, example: dict, where: str) -> dict | None:
@@ -76,11 +87,11 @@ class Chat(Task):
         messages = check_messages(field(example, "messages", list, self.kind))
         if messages[-1]["role"] == "assistant":
             return [Row(inputs.learned(messages), inputs.tokenizer)]
-        ids = np.array(inputs.prompt(messages, min(self.longest, inputs.max_length // 2)))
+        ids = np.array(inputs.prompt(messages, inputs.room(self.longest)))
         return [Row({"ids": ids, "mask": np.ones(len(ids), bool), "prompt": np.int64(len(ids))}, inputs.tokenizer)]
 
     def make_head(self, body: GPT, dropout: float) -> Talker:
-        return Talker(body, self.longest)
+        return Talker(body, self.longest, self.critic)
 
     def decode(self, row: Row, ids: np.ndarray) -> str:
         tokenizer = row.notes
