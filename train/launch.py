@@ -1,0 +1,136 @@
+"""A training on MPI's ranks: `--ranks N` starts them on this machine; one that mpiexec or srun started notices it.
+
+    python -m train gpt --ranks 4                           N ranks on this machine
+    mpiexec -n 4 python -m mpi4py -m train gpt              the same, or on as many machines as mpiexec knows of
+    srun --mpi=pmi2 python -m mpi4py -m train gpt           in a job of Slurm's
+
+Rank 0 runs the command; the others wait for their part of its training (tinytensor/mpi.py). Whether all went well is
+not told by mpiexec's exit status, which is 0 also where a rank has gone without a word: rank 0 notes down how the
+command ended, as the last thing that it does.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tinytensor.processes import end_with_parent
+
+NOTE = "TINYTENSOR_NOTE"  # the file in which rank 0 says who it is and, at last, how the command ended
+SIZE = "TINYTENSOR_RANKS"  # how many ranks there are, for all that trains in rank 0
+FLAG = "--ranks"
+# Of Open MPI, as it is (4 and 5): it may run in a container, more ranks than cores, and is not to talk about UCX.
+OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_osc": "^ucx",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PRTE_MCA_hwloc_default_binding_policy": "none", "OMPI_MCA_hwloc_base_binding_policy": "none",
+}  # fmt: skip
+
+
+def launched(environ: Mapping[str, str]) -> tuple[int, int] | None:
+    """(rank, size) by a launcher's variables, without MPI: mpiexec's of Open MPI, of MPICH and Intel, srun's.
+
+    Slurm also sets SLURM_PROCID in a script of sbatch, which is no rank of anything: only a step has a number.
+    """
+    for rank, size in (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE")):
+        if rank in environ and int(environ.get(size, 1)) > 1:
+            return int(environ[rank]), int(environ[size])
+    if {"SLURM_PROCID", "SLURM_STEP_ID"} <= environ.keys() and int(environ.get("SLURM_NTASKS", 1)) > 1:
+        return int(environ["SLURM_PROCID"]), int(environ["SLURM_NTASKS"])
+    return None
+
+
+def begin(main: Callable[[list[str]], int], words: list[str]) -> int:
+    """Be one of the ranks, or start them. The exit status of the command main(words)."""
+    place = launched(os.environ)
+    try:
+        asked = _asked(words)
+        if place and asked not in (None, place[1]):
+            raise ValueError(f"{FLAG} {asked} does not fit: {place[1]} ranks were started; leave out {FLAG}")
+        if place is None:
+            return _start(asked, words)
+        from tinytensor import mpi  # here, as a plain run has no MPI
+
+        mpi.check_world(place[1])
+    except ValueError as error:
+        if place is None or place[0] == 0:
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+    if place[0]:
+        return mpi.follow()
+    return _lead(main, words, mpi)
+
+
+def _asked(words: list[str]) -> int | None:
+    """The number behind --ranks."""
+    given = [word.removeprefix(f"{FLAG}=") for word in words if word.startswith(f"{FLAG}=")]
+    given += [after for word, after in zip(words, [*words[1:], ""]) if word == FLAG] or words[-1:] * (words[-1:] == [FLAG])
+    for flag in ("--workers", "--worker-kind"):
+        if any(word.partition("=")[0] == flag for word in words):
+            raise ValueError(f"the ranks are the workers; leave out {flag}")
+    if not given:
+        return None
+    if not given[-1].isdecimal() or not 1 <= int(given[-1]) <= 1024:
+        raise ValueError(f"{FLAG} must be a whole number from 1 to 1024, not {given[-1] or 'nothing'}")
+    return int(given[-1])
+
+
+def _lead(main: Callable[[list[str]], int], words: list[str], mpi) -> int:
+    """Run the command at rank 0, and send the others home."""
+    note = Path(os.environ.get(NOTE, os.devnull))
+    os.environ[SIZE] = str(mpi.world().size)
+    note.write_text(f"{os.getpid()}")
+    try:
+        status = main(words)
+    except SystemExit as end:  # argparse's
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    note.write_text(f"{os.getpid()} {status}")
+    mpi.dismiss(status)
+    return 0 if NOTE in os.environ else status  # mpiexec makes a long story of any other
+
+
+def _start(ranks: int, words: list[str]) -> int:
+    """Start the ranks with the mpiexec that belongs to this Python's MPI, wait, and say how it ended."""
+    beside = Path(sys.executable).parent / "mpiexec"
+    program = [str(beside) if beside.exists() else "mpiexec", "-n", str(ranks)]
+    program += [sys.executable, "-m", "mpi4py", "-m", "train", *words]
+    here = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}  # not the job's machines
+    with tempfile.TemporaryDirectory() as folder:
+        note = Path(folder) / "note"
+        how = dict(env=OPEN_MPI | here | {NOTE: str(note)}, stdin=subprocess.DEVNULL, start_new_session=True)
+        try:
+            process = subprocess.Popen(program, preexec_fn=end_with_parent, **how)  # noqa: PLW1509
+        except FileNotFoundError:
+            raise ValueError(f"{FLAG} needs mpiexec and mpi4py; in the checkout: pip install -e '.[mpi]'") from None
+
+        def pass_on(number: int, frame) -> None:
+            """To rank 0, which saves and ends in order; mpiexec would end all at once."""
+            said = _read(note)
+            os.kill(int(said[0]) if said else process.pid, number if said else signal.SIGTERM)
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, pass_on)
+        status, said = process.wait(), _read(note)
+    if len(said) == 2:
+        return int(said[1])
+    if not said:
+        print(f"error: no rank has begun (mpiexec ended with status {status})", file=sys.stderr)
+    else:
+        then = "go on from the last checkpoint, if there is one, with --resume"
+        print(f"error: a rank died before the command was done; {then}", file=sys.stderr)
+    return 2
+
+
+def _read(note: Path) -> list[str]:
+    """[process id of rank 0, exit status of the command], as far as it has come."""
+    return note.read_text().split() if note.exists() else []
