@@ -24,7 +24,7 @@ from nn import LSTM, Attention, Block, FeedForward, LayerNorm, Stream
 from tinytensor import Tensor
 from tinytensor.backend import cpu
 from tinytensor.distributed import Communicator, core_count, share
-from train.trainer import communicator
+from tinytensor.workers import communicator
 
 BATCH, STEPS, INPUTS, HIDDEN, LAYERS = 16, 64, 128, 256, 2
 WIDTH, ROWS, LENGTHS = 256, 4, (64, 128, 256, 512, 1024, 2048)

@@ -24,9 +24,10 @@ import numpy as np
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, GPTConfig, T5Config
 from tinytensor.distributed import Communicator, core_count
+from tinytensor.workers import KINDS, choose_kind
 from train.objectives.sequences import SpanCorruption
 from train.objectives.windows import Causal
-from train.trainer import KINDS, Loop, TrainConfig, Trainer, choose_kind
+from train.trainer import Loop, TrainConfig, Trainer
 
 # name: (config, batch). small is nanoGPT's documented CPU run, baby its character-level GPU run.
 SHAPES = {

@@ -55,6 +55,8 @@ class Communicator:
     slot, in which the others find what it calls, and with what.
     """
 
+    kind = "threads"
+
     def __init__(self, size: int = 1):
         self.rank, self.size = 0, size  # rank 0 leads
         self._members = list(range(size))  # the ranks' numbers among all that there are
@@ -88,8 +90,8 @@ class Communicator:
         return group
 
     @contextmanager
-    def _everyones(self, what: str, array: np.ndarray, part=...) -> Iterator[list[np.ndarray]]:
-        """Inside this block: the arrays of all ranks, of which each shows the `part` that it gives.
+    def _everyones(self, what: str, array: np.ndarray, parts: list | None = None) -> Iterator[list[np.ndarray]]:
+        """Inside this block: the arrays of all ranks, of which each shows its part of `parts`, or all.
 
         Nobody may write where another still reads before the block has ended.
         """
@@ -131,7 +133,7 @@ class Communicator:
         if self._is_shared(array):
             self.barrier()
             return array
-        with self._everyones("all_gather", array, parts[self.rank]) as arrays:
+        with self._everyones("all_gather", array, parts) as arrays:
             for rank, (part, other) in enumerate(zip(parts, arrays)):
                 if rank != self.rank:
                     array[part] = other[part]

@@ -34,13 +34,16 @@ class Neighbours(Communicator):
         """A barrier for ranks that all call the same; ValueError if they do not."""
         if not array.flags.c_contiguous:
             raise ValueError(f"a collective needs a C-contiguous array; make one of this {array.shape} with .copy()")
-        self._calls[self._members[self.rank]] = f"{what} of {array.shape} {array.dtype}"
+        self._say(what, array)
         self.barrier()
         calls = [str(self._calls[member]) for member in self._members]
         for rank, call in enumerate(calls):
             if call != calls[0]:
                 both = f"rank 0 has {calls[0]}, rank {rank} {call}"
                 raise ValueError(f"ranks must call the same with equal shapes: {both}")
+
+    def _say(self, what: str, array: np.ndarray) -> None:
+        self._calls[self._members[self.rank]] = f"{what} of {array.shape} {array.dtype}"
 
 
 class Threads(Neighbours):
@@ -80,7 +83,7 @@ class Threads(Neighbours):
         self._meeting = self._meetings.setdefault(tuple(self._members), threading.Barrier(self.size))
 
     @contextmanager
-    def _everyones(self, what: str, array: np.ndarray, part=...) -> Iterator[list[np.ndarray]]:
+    def _everyones(self, what: str, array: np.ndarray, parts: list | None = None) -> Iterator[list[np.ndarray]]:
         self._arrays[self._members[self.rank]] = array
         self._meet(what, array)
         yield [self._arrays[member] for member in self._members]

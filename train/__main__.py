@@ -17,8 +17,7 @@ OURS = Path(__file__).resolve().parent.parent  # where tinytensor, nn, models an
 
 def main(arguments: list[str] | None = None) -> int:
     if arguments is None:  # as a program
-        program.prepare()
-        arguments = sys.argv[1:]
+        arguments = program.prepare(main)
     name = arguments[0] if arguments else ""
     if foreign := not_ours():
         print(f"error: {foreign}", file=sys.stderr)

@@ -7,9 +7,10 @@ import numpy as np
 from models.tokenizers import Tokenizer
 from nn import Module
 from tinytensor.distributed import core_count
+from tinytensor.workers import communicator
 from train.data.corpus import Split, encode
 from train.data.documents import SentenceEncoder
-from train.trainer import communicator, evaluate
+from train.trainer import evaluate
 
 
 def evaluate_on_all_cores(model: Module, objective, data, keys: list, workers: int = 0, of=evaluate):

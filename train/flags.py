@@ -2,10 +2,12 @@
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Callable
 
 from models.schema import check, fields_of, plain_of
 from tinytensor import backend
+from tinytensor.workers import STARTED
 
 
 def add_config_flags(parser: argparse.ArgumentParser, title: str, config_class: type, defaults: dict | None = None,
@@ -44,6 +46,17 @@ def typed(kind: object) -> Callable[[str], object]:
 def add_device_flag(parser: argparse.ArgumentParser) -> None:
     """--device, for commands that compute without training."""
     parser.add_argument("--device", choices=backend.DEVICES, default="cpu", help="where to compute: cpu, cuda [cpu]")
+
+
+def add_ranks_flag(parser: argparse.ArgumentParser) -> None:
+    """--ranks, which is read before a command begins (train/launch.py)."""
+    parser.add_argument("--ranks", metavar="N", type=_started, help="MPI ranks to start on this machine as its workers")
+
+
+def _started(text: str) -> int:
+    if STARTED not in os.environ:
+        raise argparse.ArgumentTypeError("only a program that is called with --ranks, written out, can start them")
+    return int(text)
 
 
 def given(args: argparse.Namespace, config_class: type) -> dict:

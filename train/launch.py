@@ -19,10 +19,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tinytensor.processes import end_with_parent
+from tinytensor.workers import STARTED
 
 NOTE = "TINYTENSOR_NOTE"  # the file in which rank 0 says who it is and, at last, how the command ended
-SIZE = "TINYTENSOR_RANKS"  # how many ranks there are, for all that trains in rank 0
-FLAG = "--ranks"
+INSTALL = "pip install -e '.[mpi]'"
 # Of Open MPI, as it is (4 and 5): it may run in a container, more ranks than cores, and is not to talk about UCX.
 OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_osc": "^ucx",
@@ -48,41 +48,45 @@ def begin(main: Callable[[list[str]], int], words: list[str]) -> int:
     """Be one of the ranks, or start them. The exit status of the command main(words)."""
     place = launched(os.environ)
     try:
-        asked = _asked(words)
-        if place and asked not in (None, place[1]):
-            raise ValueError(f"{FLAG} {asked} does not fit: {place[1]} ranks were started; leave out {FLAG}")
+        asked = asked_for(words)
         if place is None:
-            return _start(asked, words)
-        from tinytensor import mpi  # here, as a plain run has no MPI
-
+            return _start(asked, words) if asked else main(words)
+        if asked not in (None, place[1]):
+            raise ValueError(f"--ranks {asked} does not fit: {place[1]} were started; leave it out")
+        _check_words(words)
+        try:
+            from tinytensor import mpi
+        except ImportError as error:
+            raise ValueError(f"{place[1]} ranks need mpi4py ({error}); in the checkout: {INSTALL}") from None
         mpi.check_world(place[1])
     except ValueError as error:
         if place is None or place[0] == 0:
             print(f"error: {error}", file=sys.stderr)
         return 2
-    if place[0]:
-        return mpi.follow()
-    return _lead(main, words, mpi)
+    return mpi.follow() if place[0] else _lead(main, words, mpi)
 
 
-def _asked(words: list[str]) -> int | None:
+def asked_for(words: list[str]) -> int | None:
     """The number behind --ranks."""
-    given = [word.removeprefix(f"{FLAG}=") for word in words if word.startswith(f"{FLAG}=")]
-    given += [after for word, after in zip(words, [*words[1:], ""]) if word == FLAG] or words[-1:] * (words[-1:] == [FLAG])
+    given = [word.removeprefix("--ranks=") for word in words if word.startswith("--ranks=")]
+    given += [after for word, after in zip(words, [*words[1:], "nothing"]) if word == "--ranks"]
+    if given and not (given[-1].isdecimal() and 1 <= int(given[-1]) <= 1024):
+        raise ValueError(f"--ranks must be a whole number from 1 to 1024, not {given[-1] or 'nothing'}")
+    if given:
+        _check_words(words)
+    return int(given[-1]) if given else None
+
+
+def _check_words(words: list[str]) -> None:
     for flag in ("--workers", "--worker-kind"):
         if any(word.partition("=")[0] == flag for word in words):
-            raise ValueError(f"the ranks are the workers; leave out {flag}")
-    if not given:
-        return None
-    if not given[-1].isdecimal() or not 1 <= int(given[-1]) <= 1024:
-        raise ValueError(f"{FLAG} must be a whole number from 1 to 1024, not {given[-1] or 'nothing'}")
-    return int(given[-1])
+            raise ValueError(f"MPI's ranks are the workers; leave out {flag}")
 
 
 def _lead(main: Callable[[list[str]], int], words: list[str], mpi) -> int:
     """Run the command at rank 0, and send the others home."""
     note = Path(os.environ.get(NOTE, os.devnull))
-    os.environ[SIZE] = str(mpi.world().size)
+    os.environ[STARTED] = str(mpi.world().size)
     note.write_text(f"{os.getpid()}")
     try:
         status = main(words)
@@ -103,14 +107,14 @@ def _start(ranks: int, words: list[str]) -> int:
     beside = Path(sys.executable).parent / "mpiexec"
     program = [str(beside) if beside.exists() else "mpiexec", "-n", str(ranks)]
     program += [sys.executable, "-m", "mpi4py", "-m", "train", *words]
-    here = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}  # not the job's machines
+    here = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}  # on this machine
     with tempfile.TemporaryDirectory() as folder:
         note = Path(folder) / "note"
         how = dict(env=OPEN_MPI | here | {NOTE: str(note)}, stdin=subprocess.DEVNULL, start_new_session=True)
         try:
-            process = subprocess.Popen(program, preexec_fn=end_with_parent, **how)  # noqa: PLW1509
+            process = subprocess.Popen(program, preexec_fn=end_with_parent, **how)
         except FileNotFoundError:
-            raise ValueError(f"{FLAG} needs mpiexec and mpi4py; in the checkout: pip install -e '.[mpi]'") from None
+            raise ValueError(f"--ranks needs mpiexec and mpi4py; in the checkout: {INSTALL}") from None
 
         def pass_on(number: int, frame) -> None:
             """To rank 0, which saves and ends in order; mpiexec would end all at once."""

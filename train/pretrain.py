@@ -19,7 +19,7 @@ from nn import Module, shapes_only
 from train import checkpoint, cut, resume, runs, watching
 from train.data.corpus import Corpus, FileSource, all_text, build_corpus
 from train.data.told import StoriesSource
-from train.flags import add_config_flags, given, typed
+from train.flags import add_config_flags, add_ranks_flag, given, typed
 from train.recipes import Recipe
 from train.report import HINT, Report
 from train.trainer import TrainConfig, Trainer
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
         help="begin with the weights and the tokenizer of this run or published folder, and learn new text")
     add("--tensorboard", action="store_true", help="write events for TensorBoard, too (say so again with --resume)")
     add("--grad-norms", action="store_true", help="log the norm of each layer's gradient, too")
+    add_ranks_flag(parser)
     known = ", ".join(recipe.record.config.presets)
     add("--preset", metavar="NAME", help=f"start from a known shape: {known}")
     shown = recipe.model | {"vocab_size": "the tokenizer's"}

@@ -4,7 +4,10 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+LAUNCHERS = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_STEP_ID"}  # one of these is set by what starts MPI's ranks
 
 COMMANDS = {
     "gpt": "train a GPT, a model that writes, on any text",
@@ -36,15 +39,24 @@ COMMANDS = {
 }
 
 
-def prepare() -> None:
+def prepare(main: Callable[[list[str]], int]) -> list[str]:
     """Streams that lead nowhere for those that were closed from the start, so that no file gets their numbers; and
-    SIGTERM, or SIGHUP from a terminal that is closed, end the program as Ctrl-C does, unless they are ignored."""
+    SIGTERM, or SIGHUP from a terminal that is closed, end the program as Ctrl-C does, unless they are ignored.
+
+    Returns the arguments for main, but where there are MPI's ranks, or are to be: they call it, and end the program.
+    """
     for name in ("stdin", "stdout", "stderr"):
         if vars(sys)[name] is None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, interrupt)
+    words = sys.argv[1:]
+    if "--ranks" in [word.partition("=")[0] for word in words] or os.environ.keys() & LAUNCHERS:
+        from train.launch import begin
+
+        sys.exit(begin(main, words))
+    return words
 
 
 def interrupt(number: int, frame) -> None:

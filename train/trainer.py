@@ -9,8 +9,8 @@ repeats, bit for bit, what it would have done without the interruption.
 
 import copy
 import math
+import os
 import signal
-import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -25,14 +25,13 @@ from models.schema import Count, Few, NotNegative, Positive, Range, Share, Size,
 from nn import Module, evaluating
 from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count, share
-from tinytensor.processes import Processes, WorkerDied, available
-from tinytensor.threads import Threads
+from tinytensor.processes import WorkerDied
+from tinytensor.workers import KINDS, STARTED, choose_kind, of_a_training
 from train import anomaly, checkpoint, precision
 from train.adafactor import Adafactor
 from train.optim import SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
 from train.sgd import SGD
 
-KINDS = ("auto", "threads", "processes")
 OPTIMIZERS = ("adamw", "sgd", "adafactor", "adafactor-relative")
 DTYPES = ("float32", "bfloat16", "float16")
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a system that shuts down, a terminal that is closed
@@ -73,7 +72,8 @@ class TrainConfig:
 
     def __post_init__(self):
         check_fields(self)
-        choose_kind(self.worker_kind, self.workers)
+        if self.worker_kind != "auto":
+            choose_kind(self.worker_kind, self.workers)
         if self.workers % self.tensor:
             raise ValueError(f"workers {self.workers} must be a multiple of tensor {self.tensor}, which share a model")
         if self.device == "cpu" and (narrow := self.dtype) != "float32":
@@ -97,24 +97,6 @@ class TrainConfig:
         if self.optimizer.startswith("adafactor"):
             return Adafactor(flat, self.lr, relative=self.optimizer == "adafactor-relative", **common)
         return AdamW(flat, self.lr, (self.beta1, self.beta2), self.eps, **common)
-
-
-def choose_kind(kind: str, workers: int) -> str:
-    """"auto" becomes processes where the system has them, threads elsewhere and for a single worker."""
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind of worker {kind!r}; choose from {', '.join(KINDS)}")
-    if kind == "processes" and sys.platform != "linux":
-        raise ValueError("worker processes need Linux; use --worker-kind threads")
-    if kind == "auto":
-        return "processes" if workers > 1 and available() else "threads"
-    return kind
-
-
-def communicator(kind: str, workers: int) -> Communicator:
-    """What `workers` workers of a kind will meet with."""
-    if workers == 1:
-        return Communicator()
-    return (Processes if choose_kind(kind, workers) == "processes" else Threads)(workers)
 
 
 @dataclass
@@ -153,9 +135,10 @@ class Trainer:
         backend.cpu.tune_malloc()
         self.model, self.objective, self.train_data, self.val_data = model, objective, train_data, val_data
         self.config, self.run, self.report, self.schedule = config, run, report, config.learning_rates()
-        self.workers = config.workers or (1 if config.device == "cuda" else min(core_count(), config.batch))
-        self.kind = choose_kind(config.worker_kind, self.workers)
-        self.comm = comm = communicator(self.kind, self.workers)
+        workers = config.workers or (1 if config.device == "cuda" else min(core_count(), config.batch))
+        alone = workers == 1 and STARTED not in os.environ
+        self.comm = comm = Communicator() if alone else of_a_training(config.worker_kind, workers, config.device)
+        self.workers, self.kind = comm.size, comm.kind
         allocate, dtype, self.loss_scale = (comm.shared if self.workers > 1 else None), None, None
         if config.device == "cuda":
             model.to("cuda")
@@ -168,6 +151,9 @@ class Trainer:
         self.optimizer_state: dict = {}  # of a checkpoint, until the workers have taken their parts
         self.progress, self.stop_asked = Progress(), False
         self.between, self.whole, self.usable, self.folder, self.extra = None, True, True, None, {}
+
+    def __getstate__(self) -> dict:  # what ranks elsewhere get: only the leader reports and writes
+        return vars(self) | {"report": None, "folder": None}
 
     def save_best(self) -> None:
         """Keep the weights as they are now, those of the lowest loss."""

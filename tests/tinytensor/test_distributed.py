@@ -282,13 +282,3 @@ def test_a_failure_ends_also_those_that_wait_in_a_group(kind):
 
     with pytest.raises((ValueError, WorkerDied), match="no such luck"):
         kind(4).run(work)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
-def test_processes_split_a_few_times_only():
-    def work(comm):
-        for _ in range(5):
-            comm.split(0)
-
-    with pytest.raises((ValueError, WorkerDied), match="no more than 4 times"):
-        Processes(2).run(work)

@@ -11,8 +11,9 @@ import tinytensor as tt
 from models import GPT, GPTConfig
 from tinytensor.distributed import share
 from tinytensor.processes import WorkerDied
+from tinytensor.workers import choose_kind, communicator
 from train.optim import FlatParameters
-from train.trainer import choose_kind, communicator, replica
+from train.trainer import replica
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
 KINDS = ["threads", pytest.param("processes", marks=linux)]

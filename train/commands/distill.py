@@ -17,7 +17,7 @@ from models.schema import Chance, Count, Few, Whole
 from nn.compression.surgery import stacks
 from train.compression import compare
 from train.compression.distill import Distillation, DistillConfig, TeacherWritten, make_student, written_by
-from train.flags import add_config_flags, given, typed
+from train.flags import add_config_flags, add_ranks_flag, given, typed
 from train.trainer import TrainConfig
 
 TRAINING = dict(steps=1000, lr=1e-3, warmup=50)
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--alone", action=argparse.BooleanOptionalAction, default=True,
         help="also train the same student without the teacher [on]")
     add_config_flags(parser, "what the student follows", DistillConfig)
+    add_ranks_flag(parser)
     add_config_flags(parser, "the training", TrainConfig, TRAINING)
 
 

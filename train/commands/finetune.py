@@ -30,7 +30,7 @@ from train.data import toys
 from train.data.stories import dialogues
 from train.data.stories import tasks as stories_tasks
 from train.finetune import FineTuneConfig
-from train.flags import add_config_flags, given, typed
+from train.flags import add_config_flags, add_ranks_flag, given, typed
 from train.plots import draw_confusion
 from train.tasks import TASKS
 from train.tasks.examples import checksum, examples_of
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     others = tuple(field.name for field in dataclasses.fields(ELMoConfig) if not field.name.startswith("mix_"))
     add_config_flags(parser, "the mix of an ELMo's layers", ELMoConfig, skip=others)
     shown = finetune.TRAINING | {"warmup": "a tenth of the steps"}
+    add_ranks_flag(parser)
     add_config_flags(parser, "the training", TrainConfig, shown, skip=FOLLOWS)
 
 

@@ -12,7 +12,7 @@ from models.files import write_text
 from models.schema import Few, Portion, Whole
 from train.compression import compare
 from train.compression.lottery import Experiment, Outcome
-from train.flags import add_config_flags, typed
+from train.flags import add_config_flags, add_ranks_flag, typed
 from train.trainer import TrainConfig
 
 
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--take", metavar="X", type=typed(Portion), default=0.4, help="share of what is left that a round takes [0.4]")
     add("--rewind", metavar="N", type=typed(Whole), help="the step that weights go back to; 0: the first [a tenth]")
     add("--seeds", metavar="N", type=typed(Few), default=3, help="repetitions, for error bars [3]")
+    add_ranks_flag(parser)
     add_config_flags(parser, "the training of each network", TrainConfig, {"steps": "the run's own, like all others"})
 
 

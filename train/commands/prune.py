@@ -17,7 +17,7 @@ from models.schema import Few, Part
 from nn.compression.prune import BY, WHAT, prune, rounds, shrink
 from train.compression import compare
 from train.compression.prune import SCHEDULES, Pruning, gradually
-from train.flags import add_config_flags, typed
+from train.flags import add_config_flags, add_ranks_flag, typed
 from train.trainer import TrainConfig
 
 TRAINING = dict(steps=500, lr=1e-3, warmup=20, eval_every=250)
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--recovery", metavar="X", type=typed(Part), default=0.7,
         help="cubic: the share of the steps, at the end, in which nothing more goes [0.7]")
     add("--batches", metavar="N", type=typed(Few), default=8, help="batches for scores by gradient and activation [8]")
+    add_ranks_flag(parser)
     add_config_flags(parser, "the training of what is left", TrainConfig, TRAINING)
 
 
