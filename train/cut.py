@@ -42,6 +42,8 @@ class CutTrainer(Trainer):
         most = min(core_count(), config.batch * config.tensor) // config.tensor
         config = dataclasses.replace(config, workers=config.workers or max(1, most) * config.tensor)
         super().__init__(model, objective, train_data, val_data, config, *where)
+        if self.workers % config.tensor:  # of MPI's ranks
+            raise ValueError(f"{self.workers} ranks must be a multiple of tensor {config.tensor}, which share a model")
 
     def work(self, comm: Communicator) -> None:
         CutLoop(self, comm).train()

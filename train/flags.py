@@ -2,12 +2,11 @@
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Callable
 
 from models.schema import check, fields_of, plain_of
 from tinytensor import backend
-from tinytensor.workers import STARTED
+from train.program import started
 
 
 def add_config_flags(parser: argparse.ArgumentParser, title: str, config_class: type, defaults: dict | None = None,
@@ -50,13 +49,7 @@ def add_device_flag(parser: argparse.ArgumentParser) -> None:
 
 def add_ranks_flag(parser: argparse.ArgumentParser) -> None:
     """--ranks, which is read before a command begins (train/launch.py)."""
-    parser.add_argument("--ranks", metavar="N", type=_started, help="MPI ranks to start on this machine as its workers")
-
-
-def _started(text: str) -> int:
-    if STARTED not in os.environ:
-        raise argparse.ArgumentTypeError("only a program that is called with --ranks, written out, can start them")
-    return int(text)
+    parser.add_argument("--ranks", metavar="N", type=started, help="MPI ranks to start on this machine as its workers")
 
 
 def given(args: argparse.Namespace, config_class: type) -> dict:

@@ -63,6 +63,15 @@ def interrupt(number: int, frame) -> None:
     raise KeyboardInterrupt(number)
 
 
+def started(text: str) -> int:
+    """The number behind --ranks, where they were started before the command began (train/launch.py)."""
+    from tinytensor.workers import STARTED
+
+    if STARTED not in os.environ:
+        raise argparse.ArgumentTypeError("only a program that is called with --ranks, written out, can start them")
+    return int(text)
+
+
 def reader_gone() -> None:
     """Whoever read the output, such as `head`, is gone: end as by Ctrl-C, and say so in the other stream."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

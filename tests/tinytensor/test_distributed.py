@@ -1,5 +1,9 @@
-"""Collectives: over threads and over forked processes they give what NumPy gives when it has everybody's arrays."""
+"""Collectives: over all kinds of ranks they give what NumPy gives when it has everybody's arrays.
 
+Over MPI where these tests run at one of its ranks (tests/on_ranks.py, started by test_mpi.py).
+"""
+
+import os
 import sys
 
 import numpy as np
@@ -8,9 +12,21 @@ import pytest
 from tinytensor.distributed import Communicator, share
 from tinytensor.processes import Processes, WorkerDied
 from tinytensor.threads import Threads
+from tinytensor.workers import STARTED
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
-KINDS = [Threads, pytest.param(Processes, marks=linux)]
+
+
+def ranks(size: int):
+    """MPI's, if there are so many."""
+    from tinytensor import mpi
+
+    if size != mpi.world().size:
+        pytest.skip(f"there are {mpi.world().size} ranks")
+    return mpi.Ranks()
+
+
+KINDS = [ranks] if STARTED in os.environ else [Threads, pytest.param(Processes, marks=linux)]
 SHAPES = [(1,), (7,), (13, 3), (0,), (4, 0), (5, 2, 3), (131_077,)]  # the last lies on many pages
 CASES = [(shape, np.float32) for shape in SHAPES] + [((13, 3), dtype) for dtype in (np.float64, np.int64, np.float16)]
 
@@ -29,6 +45,8 @@ def everyones(kind, size: int, work, nbytes: int) -> list[np.ndarray]:
         got = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in work(comm)]
         got = np.concatenate(got)
         answers[comm.rank][: got.size] = got
+        for rank, answer in enumerate(answers):  # other machines have theirs
+            comm.broadcast(answer, rank)
 
     comm.run(keep)
     return answers
