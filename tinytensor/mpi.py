@@ -78,6 +78,8 @@ def _part() -> bool:
     meeting, end = world().Ibarrier(), time.monotonic() + LAST
     while not (met := meeting.Test()) and time.monotonic() < end:
         time.sleep(IDLE)
+    while world().iprobe(tag=NEWS):
+        world().recv(tag=NEWS)  # that nobody had to hear any more
     if met:
         MPI.Finalize()  # from here on a status other than 0 is no reason to abort
     return met
@@ -94,13 +96,13 @@ class Ranks(Processes):
     def __init__(self):
         super().__init__(world().size)
         self.rank, self._first = world().rank, self._begin
-        self._work = 0  # the number of the work that is being done
+        self._work = 0  # a number of the work that is being done
 
     def run(self, work: Callable[[Communicator], object]):
         """To be called by rank 0, while the others follow."""
         begin = self._begin = self._ends[0]  # what was given until now is shared
         packed = pack(work, self, self._place_of)
-        self._work += 1
+        self._work = time.monotonic_ns()
         for rank in range(1, self.size):
             world().send((type(self), self._work, self._rows.shape[1], begin), rank, COMMAND)
         self._join(begin)
@@ -109,6 +111,7 @@ class Ranks(Processes):
             with blas_threads(1):
                 result = work(self)
             self.barrier()
+            self._network.Free()
             return result
         except BaseException:
             self._tell(range(1, self.size), "")
@@ -125,6 +128,7 @@ class Ranks(Processes):
             with blas_threads(1):
                 unpack(packed, self, self._memory)(self)
                 self.barrier()
+                self._network.Free()
         except (Stopped, WorkerDied):
             pass
         except BaseException as error:
@@ -155,7 +159,7 @@ class Ranks(Processes):
         firsts = world().Split(near.rank == 0)
         if near.rank == 0:  # all machines begin with what rank 0 has
             firsts.Bcast([self._shared[0], MPI.BYTE])
-        near.Barrier()
+        self._network = world().Dup()  # its own, as messages of work that failed may be left in another
         near.Free()
         firsts.Free()
 
@@ -199,13 +203,13 @@ class Ranks(Processes):
 
     def _wake(self, rank: int) -> None:
         if self._elsewhere(rank):
-            world().Send([b"", MPI.BYTE], rank, WAKE)
+            self._network.Send([b"", MPI.BYTE], rank, WAKE)
         else:
             super()._wake(rank)
 
     def _wait_for(self, rank: int) -> None:
         if self._elsewhere(rank):
-            self._until(world().Irecv([bytearray(), MPI.BYTE], rank, WAKE).Test)
+            self._complete([self._network.Irecv([bytearray(), MPI.BYTE], rank, WAKE)], [])
         else:
             super()._wait_for(rank)
 
@@ -223,9 +227,19 @@ class Ranks(Processes):
     def _exchange(self, sent: list[tuple[np.ndarray, int]], received: list[tuple[np.ndarray, int]]) -> None:
         """Messages to and from ranks of this group: (array, rank)."""
         raw = lambda array: [array.reshape(-1).view(np.uint8), MPI.BYTE]
-        requests = [world().Irecv(raw(array), self._members[rank], ARRAY) for array, rank in received if array.size]
-        requests += [world().Isend(raw(array), self._members[rank], ARRAY) for array, rank in sent if array.size]
-        self._until(lambda: MPI.Request.Testall(requests))
+        network, members = self._network, self._members
+        arriving = [network.Irecv(raw(array), members[rank], ARRAY) for array, rank in received if array.size]
+        leaving = [network.Isend(raw(array), members[rank], ARRAY) for array, rank in sent if array.size]
+        self._complete(arriving, leaving)
+
+    def _complete(self, arriving: list[MPI.Request], leaving: list[MPI.Request]) -> None:
+        try:
+            self._until(lambda: MPI.Request.Testall(arriving + leaving))
+        except BaseException:
+            for request in arriving:  # what will not come any more
+                request.Cancel()
+                request.Wait()
+            raise
 
     def _meet(self, what: str, array: np.ndarray) -> None:
         if len(self._homes) > 1:
