@@ -1,4 +1,4 @@
-"""MPI's ranks: the same collectives, on one machine and on several; work that travels; launchers and their variables."""
+"""MPI's ranks: the same collectives on one machine and on several; work that travels; launchers' variables."""
 
 import functools
 import importlib.util
