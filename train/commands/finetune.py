@@ -5,13 +5,14 @@
   python -m train finetune runs/bert-1 --task classify --data train.tsv --held-out dev.tsv
   python -m train finetune FOLDER --task answer --data train.jsonl --held-out dev.jsonl
   python -m train finetune runs/t5-1 --task text2text --data tasks.tsv        any texts to read and to write
+  python -m train finetune runs/ernie-gen-1 --task questions --noise 0.5 --label-smoothing 0.1     as published
   python -m train finetune runs/t5-1 --task reverse               a toy: reverse, sort, add; or one of the stories' sets
   python -m train finetune --resume runs/finetune-1               go on where a run was stopped
 Files: CSV or TSV with a line of column names, or JSON lines. The columns of each kind of task:
   classify  text, pair (or none), label          regress  text, pair (or none), score
   tag       words, tags (lists, or with spaces)   answer   question, context, answer, start (or none)
   choose    text, choices (a list), label (from 0)
-  text2text input, target, task (a prefix of the input, or none): for a T5, which learns all the others so, too
+  text2text input, target, task (a prefix of the input, or none): for a T5 or an ERNIE-GEN, which learn the others so
   chat      messages (role and content of each; the assistant's last), or chosen, as in hh-rlhf: for a GPT
   reward    messages, replies (the best first), or chosen and rejected
 """
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
     sets, toy_sets, kinds = map(", ".join, ((*stories_tasks.SETS, *dialogues.SETS), toys.TOYS, TASKS))
     add("--task", metavar="TASK",
-        help=f"one of the stories' sets ({sets}), for a T5 also {toy_sets}, or with --data a kind ({kinds})")
+        help=f"one of the stories' sets ({sets}), for what writes also {toy_sets}, or with --data a kind ({kinds})")
     add("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv, .jsonl or .jsonl.gz")
     add("--held-out", metavar="FILE", type=Path, help="examples to measure on [a tenth of --data]")
     add("--examples", metavar="N", type=typed(Million),

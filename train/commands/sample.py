@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("run", metavar="RUN", type=Path, help="the folder of a run, or a published one")
     add("--prompt", help="the text to go on from [a new line]")
-    add("--input", metavar="TEXT", help="for a T5: the text to answer")
+    add("--input", metavar="TEXT", help="for a T5 or an ERNIE-GEN: the text to answer")
     add("--tokens", metavar="N", type=typed(Million), default=500, help="how many to write at most [500]")
     add("--samples", metavar="N", type=typed(Few), default=1, help="how many texts [1]")
     add("--stop", metavar="TEXT", action="append", help="end before TEXT (may be repeated)")
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--length-penalty", metavar="X", type=typed(float), help="of beams: above 0 favours long texts [1.0]")
     add("--min-tokens", metavar="N", type=typed(Count), help="how many to write at least, before a text may end")
     add("--bad-words", metavar="TEXT", action="append", help="never write TEXT (may be repeated)")
-    add("--begin", metavar="TEXT", help="for a T5: how every answer begins")
+    add("--begin", metavar="TEXT", help="behind --input: how every answer begins")
     add("--written-penalty", metavar="X", type=typed(Positive),
         help="a repetition penalty for what is written, prompt aside")
     add("--seed", metavar="N", type=typed(Size), default=0, help="equal seeds write equal texts [0]")

@@ -24,7 +24,7 @@ def test_the_files_are_there():
 def test_the_commands_are_there_and_take_these_flags(words):
     assert words[0] in COMMANDS
     parser = argparse.ArgumentParser()
-    importlib.import_module(f"train.commands.{words[0]}").add_arguments(parser)
+    importlib.import_module(f"train.commands.{words[0].replace('-', '_')}").add_arguments(parser)
     if words[0] == "tour":
         parser = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices[words[1]]
     assert [flag for flag in words if flag.startswith("--") and flag not in parser._option_string_actions] == []
