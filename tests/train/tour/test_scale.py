@@ -7,7 +7,7 @@ import pytest
 
 from models.gpt import GPT, GPTConfig
 from tests.train.test_compress import command
-from tinytensor.distributed import Communicator
+from tinytensor.threads import Threads
 from train import trainer as training
 from train.objectives.windows import Causal
 from train.tour import scale, trend
@@ -162,7 +162,7 @@ class Read:
         return self.array.copy()
 
 
-class Counting(Communicator):
+class Counting(Threads):
     """Ranks that count the bytes they read of each other's memory, and have no memory in common."""
 
     def __init__(self, size: int):
@@ -173,11 +173,11 @@ class Counting(Communicator):
         return False
 
     @contextmanager
-    def _everyones(self, what, array, part=...):
+    def _everyones(self, what, array, parts=None):
         def count(bytes):
             self.read[self.rank][what] += bytes
 
-        with super()._everyones(what, array, part) as arrays:
+        with super()._everyones(what, array, parts) as arrays:
             yield [one if rank == self.rank else Read(one, count) for rank, one in enumerate(arrays)]
 
 
@@ -187,7 +187,7 @@ def test_ranks_of_our_own_move_the_bytes_that_are_reckoned(ranks, tmp_path, monk
     config, read = GPTConfig(vocab_size=31, context=8, layers=2, heads=2, width=16), []
     for steps in (2, 3):
         comm = Counting(ranks)
-        monkeypatch.setattr(training, "communicator", lambda kind, workers, comm=comm: comm)
+        monkeypatch.setattr(training, "of_a_training", lambda kind, workers, device, comm=comm: comm)
         how = training.TrainConfig(steps=steps, batch=4, workers=ranks, worker_kind="threads", eval_batches=1, warmup=0)
         data = np.arange(400, dtype=np.int64) % 31
         training.Trainer(GPT(config), Causal(8, 4), data, data, how, tmp_path / f"{steps}", None).train()
