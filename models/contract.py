@@ -125,6 +125,7 @@ class LeftToRight(Writer, Protocol):
     """A writer that reads every text from left to right, so that a pass scores all its tokens (models/score.py)."""
 
     output_table: Tensor  # (V, C): a row per token, to be compared with a position's final vector
+    output_bias: Tensor | None = None  # (V,): added to what that gives
 
     def hidden(self, ids, mask=None, cache: DecoderCache | None = None) -> Tensor:
         """ids (B, T) -> the final vectors (B, T, C), each made of the tokens up to there."""

@@ -23,6 +23,7 @@ from models.roberta import RoBERTaConfig, RoBERTaForPreTraining
 from models.switch import SwitchConfig, SwitchTransformer
 from models.t5 import T5, T5Config
 from models.tokenizers import Tokenizer
+from models.xlnet import XLNet, XLNetConfig
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ FAMILIES: dict[str, Family] = {
         _encoder("roberta", RoBERTaForPreTraining, RoBERTaConfig),
         _encoder("distilbert", DistilBERTForPreTraining, DistilBERTConfig),
         _encoder("albert", ALBERTForPreTraining, ALBERTConfig),
+        Family("xlnet", XLNet, XLNetConfig, "permutation", "perplexity", XLNet.kinds,
+               body=lambda xlnet, for_task: xlnet, ids=PAD | {"mask_id": lambda tokenizer: tokenizer.mask_id}),
         _encoder_decoder("t5", T5, T5Config),
         _encoder_decoder("switch", SwitchTransformer, SwitchConfig),
         Family("ernie-gen", ERNIEGen, ERNIEGenConfig, "infilling", "perplexity", ids=INFILLING,

@@ -23,11 +23,12 @@ def score(model: LeftToRight, ids) -> Scores:
     """Score a text of T >= 2 ids; the results have length T - 1.
 
     Past the context a window moves on by half of it, so every token is seen with at least half a context before it.
+    Of a model that could read more, the context is how much it usually reads.
     """
     ids = np.asarray(ids)
     if ids.ndim != 1 or len(ids) < 2:
         raise ValueError(f"scoring needs a text of at least two tokens, not {len(ids) if ids.ndim == 1 else ids.shape}")
-    context, table = model.longest or len(ids), model.output_table
+    context, table = model.longest or model.config.context, model.output_table
     log_probs, ranks, done = [], [], 1
     with evaluating(model), no_grad():
         while done < len(ids):
@@ -36,7 +37,7 @@ def score(model: LeftToRight, ids) -> Scores:
             hidden = model.hidden(window[None])[0]  # (T, C)
             for place in range(done - 1 - start, min(len(window), len(ids) - 1 - start), ROWS):
                 stop = min(place + ROWS, len(window), len(ids) - 1 - start)
-                logits = backend.to_numpy(ops.linear(hidden[place:stop], table).data)
+                logits = backend.to_numpy(ops.linear(hidden[place:stop], table, model.output_bias).data)
                 target = ids[start + place + 1 : start + stop + 1, None]
                 own = np.take_along_axis(logits, target, axis=1)
                 log_probs.append(np.take_along_axis(log_softmax(logits), target, axis=1)[:, 0])

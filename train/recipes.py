@@ -12,8 +12,9 @@ from models.families import FAMILIES, Family
 from models.tokenizers import Tokenizer
 from train.data.documents import SentenceEncoder
 from train.objectives.infilling import InfillingConfig
-from train.objectives.made import BothWays, NoSettings, TextToText, both_ways, infilling, masked, text_to_text
+from train.objectives.made import BothWays, NoSettings, TextToText, both_ways, infilling, masked, permuted, text_to_text
 from train.objectives.masked import MaskedConfig
+from train.objectives.permutation import Lines, Permutation, PermutationConfig
 from train.objectives.windows import Causal
 from train.trainer import TrainConfig
 
@@ -43,6 +44,7 @@ OBJECTIVES = {
     "text to text": ObjectiveRecipe(text_to_text, TextToText),
     "infilling": ObjectiveRecipe(infilling, InfillingConfig),
     "bidirectional": ObjectiveRecipe(both_ways, BothWays, plain=lambda made: made),
+    "permutation": ObjectiveRecipe(permuted, PermutationConfig, Lines, plain=Permutation.in_order),
 }
 
 

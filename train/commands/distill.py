@@ -45,6 +45,8 @@ def main(args: argparse.Namespace) -> None:
     teacher = source.model
     if not stacks(teacher):
         raise ValueError(f"a student follows blocks of a transformer; a {source.family} has none")
+    if any(block.attention.qkv is None for block in stacks(teacher)[0]):
+        raise ValueError(f"a student follows one stream through the blocks of a transformer; a {source.family} has two")
     follow = DistillConfig(**given(args, DistillConfig))
     config = source.training(args, TRAINING)
     student = _student(args, source, config.seed)

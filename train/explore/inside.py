@@ -32,12 +32,15 @@ def look(model: Model, reading: Reading, run) -> tuple[list[dict], dict[str, np.
 
     def see(layer, arguments: tuple, result) -> None:
         side = side_of(names[id(layer)], reading)
+        stream = reading.streams[count[id(layer)] % len(reading.streams)]
+        count[id(layer)] += 1
         if isinstance(layer, Block):
-            streams.setdefault(side, [arguments[0].full.numpy()]).append(result.full.numpy())
+            if stream == reading.streams[0]:
+                streams.setdefault(side, [arguments[0].full.numpy()]).append(result.full.numpy())
             return
-        crossed = arguments[4] is not None
+        crossed = arguments[4] is not None and len(reading.sides) > 1
         looked_at = next(iter(reading.sides)) if crossed else side
-        kind = f"{side or 'self'}{', looking at the ' + looked_at if crossed else ''}"
+        kind = f"{stream or side or 'self'}{', looking at the ' + looked_at if crossed else ''}"
         count[kind] += 1
         calls.append(dict(kind=kind, layer=count[kind], name=names[id(layer)], rows=side, columns=looked_at,
                           p=probabilities(layer, arguments)[0]))  # fmt: skip

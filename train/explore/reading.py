@@ -16,7 +16,7 @@ from models.inputs import dress
 from models.sentences import words_of_sentences
 from models.t5 import shift_right
 from models.tokenizers import ElmoCharacters, Tokenizer, Words
-from tinytensor import Tensor
+from tinytensor import Tensor, ops
 from tinytensor.ops.softmax import IGNORED
 
 MASKED_EVERY = 7  # about as many as in BERT's training
@@ -33,6 +33,7 @@ class Reading:
     lens: None, or vectors (T, C) -> scores (T, V), where that is not what the layers above would make of them.
     layers: None, or what stands behind each layer of each side, (L + 1, T, C), where there are no blocks to watch.
     batch: what its loss is taken of, if it has one.   start: of a writer, the ids it goes on from, and its source's.
+    streams: what each layer is called for in turn, where that is more than one thing; the first points to tokens.
     """
 
     sides: dict[str, list[str]]
@@ -45,6 +46,7 @@ class Reading:
     lens: Callable[[np.ndarray], np.ndarray] | None = None
     layers: Callable[[], dict[str, np.ndarray]] | None = None
     start: tuple[np.ndarray, np.ndarray | None] | None = None
+    streams: tuple[str, ...] = ("",)
 
 
 def name_of(tokenizer: Tokenizer, token: int) -> str:
@@ -141,6 +143,25 @@ def bidirectional(model: Model, tokenizer: Tokenizer, text: str, answer: str | N
                    layers, ("forward", "the next word"), truth, lens=lens, layers=layers)  # fmt: skip
 
 
+def permutation(model: Filler, tokenizer: Tokenizer, text: str, answer: str | None, most: int) -> Reading:
+    row = tokenizer.prepare([text], max_length=min(most, model.config.context), special=True)
+    ids, places = row.ids, np.arange(row.ids.shape[1])
+    open_ = np.flatnonzero(~np.isin(ids[0], list(tokenizer.special_tokens.values())))
+    if not len(open_):
+        raise ValueError(f"--text {text[:40]!r}, cut to --tokens {most}, has no token that could be guessed")
+    several = lambda a: np.repeat(a, len(places), axis=0)
+    blotted, some, truth = several(ids), open_[None, ::MASKED_EVERY], np.full(len(places), IGNORED)
+    blotted[open_, open_], truth[open_] = tokenizer.mask_id, ids[0, open_]
+    sees = np.broadcast_to(~np.isin(places, some), (1, len(places), len(places)))  # what is predicted nobody sees
+    batch = {"ids": ids, "token_types": row.types, "sees": sees, "places": some, "targets": ids[:, some[0]]}
+    lens = lambda x: ops.linear(Tensor(x), model.output_table, model.output_bias).numpy()
+    look = lambda: model(ids, row.types, places=places[None])
+    return Reading({"": [name_of(tokenizer, i) for i in ids[0]]}, {"": ids[0].tolist()},
+                   look, ("", "the token that stands here, by the others"), truth, batch,
+                   lambda: model.fill_scores(blotted, several(row.types), several(row.mask)), lens,
+                   start=(ids[:, open_], None), streams=("query stream", "content stream"))  # fmt: skip
+
+
 READINGS: dict[str, Callable[..., Reading]] = {
     "causal": causal, "masked": masked, "text to text": text_to_text, "infilling": infilling,
-    "bidirectional": bidirectional}
+    "bidirectional": bidirectional, "permutation": permutation}

@@ -11,9 +11,11 @@ from models.ernie_gen import ERNIEGenConfig
 from models.schema import Count, Portion, Range, check_fields
 from models.t5 import T5Config
 from models.tokenizers import ElmoCharacters, Tokenizer, Words
+from models.xlnet import XLNetConfig
 from train.objectives.bidirectional import Bidirectional
 from train.objectives.infilling import Infilling, InfillingConfig
 from train.objectives.masked import Masked, MaskedConfig
+from train.objectives.permutation import Permutation, PermutationConfig
 from train.objectives.sequences import Deshuffling, NextSequence, PrefixLM, SpanCorruption
 from train.objectives.windows import Windows
 from train.trainer import TrainConfig
@@ -77,3 +79,10 @@ def both_ways(model: ELMoConfig, training: TrainConfig, settings: BothWays, toke
         raise ValueError(f"ELMo predicts whole words; a {type(tokenizer).__name__} tokenizer has none")
     spelling = ElmoCharacters(model.characters).encode_words(tokenizer.tokens).astype(np.int16)
     return Bidirectional(settings.context, training.batch, spelling, tokenizer.vocab_size)
+
+
+def permuted(model: XLNetConfig, training: TrainConfig, settings: PermutationConfig, tokenizer: Tokenizer):
+    if model.memory and not model.reuse:
+        raise ValueError("what is remembered must be plain text, which goes on: add --reuse, a part of the context")
+    reuse = model.reuse or model.context // 2
+    return Permutation(tokenizer, model.context, training.batch, reuse, settings, training.seed)

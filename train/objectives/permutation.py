@@ -111,9 +111,6 @@ class Permutation(Objective):
         if self.reuse < 1 or self.room < 2:
             raise ValueError(f"a context of {self.context} has no room for {self.reuse} tokens of memory, two segments "
                              f"and their 3 marks; use a larger --context or a smaller --reuse")  # fmt: skip
-        if self.config.both_ways and self.batch % 2:
-            odd = f"half of a batch is read backwards, so --batch {self.batch} must be even"
-            raise ValueError(f"{odd}, or add --no-both-ways")
         predicted = self.context // self.config.partial
         if not predicted:
             raise ValueError(f"--partial {self.config.partial} predicts nothing of a context of {self.context}")
@@ -131,6 +128,9 @@ class Permutation(Objective):
         self.odds = np.cumsum(odds / odds.sum())
 
     def check(self, tokens: np.ndarray, what: str) -> None:
+        if what == "training" and self.config.both_ways and self.batch % 2:
+            odd = f"half of a batch is read backwards, so --batch {self.batch} must be even"
+            raise ValueError(f"{odd}, or add --no-both-ways")
         if len(tokens) <= self.context:
             few = f"the {what} part has {len(tokens)} tokens, no more than one row of {self.context}"
             raise ValueError(f"{few}; give more --data or a smaller --context")

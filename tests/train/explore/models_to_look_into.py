@@ -7,6 +7,8 @@ from models import GPT, T5, ELMo, GPTConfig, T5Config
 from models.elmo import ELMoConfig
 from models.families import FAMILIES
 from models.tokenizers import ByteLevelBPE, Unigram, WordPiece, Words
+from models.tokenizers.xlnet import train
+from models.xlnet import XLNet, XLNetConfig
 
 TEXT = "The quick brown fox jumps over the lazy dog. The dog sleeps, and the quick fox runs over the hill to the den."
 SHORT = "The lazy fox runs to the hill."
@@ -31,6 +33,11 @@ def t5():
     return T5(T5Config(vocab_size=70, layers=2, heads=2, head_width=8, width=16, hidden=32)), tokenizer
 
 
+def xlnet():
+    tokenizer = train([TEXT], 60)
+    return XLNet(XLNetConfig(vocab_size=60, context=32, layers=2, heads=2, width=16, init_std=0.3)), tokenizer
+
+
 def elmo(**changes):
     tokenizer = Words.train([TEXT], 12)
     shape = dict(vocab_size=12, width=8, hidden=16, char_width=4, filters="1x4,2x8", highways=1, dropout=0.0)
@@ -41,7 +48,7 @@ MODELS = {
     "gpt": gpt, "gpt with windows": lambda: gpt(window=3), "gpt-1": lambda: gpt(post_norm=True),
     "bert": lambda: encoder("bert"), "distilbert": lambda: encoder("distilbert"),
     "roberta": lambda: encoder("roberta", token_types=2), "albert": lambda: encoder("albert", embedding_width=8),
-    "t5": t5, "elmo": elmo, "elmo without words": lambda: elmo(vocab_size=0),
+    "t5": t5, "xlnet": xlnet, "elmo": elmo, "elmo without words": lambda: elmo(vocab_size=0),
 }  # fmt: skip
 
 

@@ -80,6 +80,19 @@ def test_the_lens_of_an_encoder_is_asked_at_places_that_are_blotted_out(name):
     assert sum(reading.truth == IGNORED) == 2  # [CLS] and [SEP]
 
 
+def test_xlnets_lens_ends_in_what_the_query_stream_predicts_where_nobody_has_seen_the_token():
+    model, tokenizer, reading = read("xlnet")
+    data, (ids,) = page.collect(model, tokenizer, SHORT), reading.ids.values()
+    asked, types = np.flatnonzero(reading.truth != IGNORED), reading.batch["token_types"]
+    assert types[0].tolist() == [0] * (len(ids) - 1) + [2] and len(asked) == len(ids) - 2 and len(data["lens"]) == 3
+    for place in asked:
+        others = np.arange(len(ids)) != place
+        with tt.no_grad():
+            row = model(np.array([ids]), types, sees=np.tile(others, (1, len(ids), 1)), places=np.array([[place]]))
+        p = softmax(row.numpy()[0, 0])
+        assert data["lens"][-1]["own"][place] == pytest.approx(p[ids[place]], abs=1e-5)
+
+
 def test_elmos_lens_reads_each_layer_by_its_softmax():
     model, tokenizer, _ = read("elmo")
     data = page.collect(model, tokenizer, SHORT)
@@ -99,7 +112,7 @@ def test_elmos_lens_reads_each_layer_by_its_softmax():
 def test_every_call_of_attention_is_shown_between_its_sides(name):
     model, _, reading = read(name)
     calls, _ = inside.look(model, reading, reading.look)
-    blocks = {"gpt": 3, "gpt with windows": 3, "gpt-1": 3, "t5": 6}.get(name, 2)
+    blocks = {"gpt": 3, "gpt with windows": 3, "gpt-1": 3, "t5": 6, "xlnet": 3}.get(name, 2)
     assert len(calls) == blocks
     for call in calls:
         T, S = len(reading.sides[call["rows"]]), len(reading.sides[call["columns"]])
@@ -109,6 +122,9 @@ def test_every_call_of_attention_is_shown_between_its_sides(name):
         kinds = [call["kind"] for call in calls]
         assert kinds == ["encoder"] * 2 + ["decoder", "decoder, looking at the encoder"] * 2
         assert (np.triu(calls[2]["p"], 1) == 0).all() and (np.triu(calls[0]["p"], 1) > 0).any()
+    if name == "xlnet":  # nobody reads what the last layer's content stream would say
+        assert [call["kind"] for call in calls] == ["query stream", "content stream", "query stream"]
+        assert all((np.diagonal(call["p"], axis1=1, axis2=2) == 0).all() == ("query" in call["kind"]) for call in calls)
     if name == "gpt with windows":
         assert calls[0]["p"][:, 5, 0].min() > 0 and (calls[1]["p"][:, 5, :3] == 0).all()
 

@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.tokenizers import Unigram, WordPiece
+from models.tokenizers import WordPiece
+from models.tokenizers.xlnet import train
 from tinytensor import random
 from train.data.corpus import encode
 from train.data.told import StoriesSource
 from train.objectives.permutation import InOrder, Lines, Permutation, PermutationConfig, visible
 from train.objectives.windows import Causal
 
-MARKS = ["<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>", "<eod>", "<eop>"]
 STORIES = StoriesSource(40_000)
 TEXT = STORIES.texts[0]
-TOKENIZER = Unigram.train(TEXT, 300, MARKS)
+TOKENIZER = train(TEXT, 300)
 TOKENS = Lines(TOKENIZER).encode_array(TEXT)
 SEP, CLS = TOKENIZER.id_of("<sep>"), TOKENIZER.id_of("<cls>")
 
@@ -242,7 +242,7 @@ def test_a_text_can_be_read_from_its_ids_so_the_entropy_of_the_stories_is_that_o
 
 def test_what_cannot_be_done_is_said_before_any_work():
     with pytest.raises(ValueError, match="--batch 5 must be even"):
-        objective(batch=5)
+        objective(batch=5).check(TOKENS, "training")
     with pytest.raises(ValueError, match="a context of 64 has no room for 60 tokens"):
         objective(reuse=60)
     with pytest.raises(ValueError, match="--partial 65 predicts nothing"):
