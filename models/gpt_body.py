@@ -31,6 +31,7 @@ class GPTBody(Module, Body):
         self.language_weight = language_weight
         self.gpt = gpt
         self._read: tuple[Tensor, np.ndarray, np.ndarray] | None = None
+        self._loads: list | None = None  # of its experts, in training
         if marked:
             add_rows(gpt, len(MARKS))
 
@@ -40,7 +41,8 @@ class GPTBody(Module, Body):
 
     def features(self, batch: dict) -> Tensor:
         """(B, T, C). Padding stands on the right, where a causal model's tokens do not look: no mask is needed."""
-        hidden = self.gpt.hidden(batch["ids"])
+        self._loads = [] if self.training else None
+        hidden = self.gpt.hidden(batch["ids"], loads=self._loads)
         self._read = hidden, batch["ids"], batch["mask"]
         return hidden
 
@@ -51,6 +53,11 @@ class GPTBody(Module, Body):
 
     def go_on_learning(self, share: float) -> None:
         self.language_weight = share
+
+    def penalty(self) -> Tensor | None:
+        """The balance of the experts' loads, if there are experts: the mean over the texts read last."""
+        loads, self._loads = self._loads, None
+        return self.gpt.config.penalty(loads, counts={"rows": len(loads[0].p)}) if loads else None
 
     def own_loss(self) -> Tensor | None:
         """language_weight times the mean of -log p(next token) of each text read last, (B,); its pass is used again."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import tinytensor as tt
-from models import GPTConfig
+from models import GPT, GPTConfig
 from models.gpt_body import MARKS, GPTBody
 from tests.helpers import assert_close
 from tests.models.test_gpt import SMALL, randomized
@@ -68,6 +68,22 @@ def test_a_classifiers_loss_is_the_tasks_and_half_the_language_models():
     own = [-0.5 * log_p(head.body.gpt, batch["ids"][row, :n]).mean() for row, n in enumerate(LENGTHS)]
     assert head.counts(batch) == alone.counts(batch) == {"label": 3, "examples": 3}
     assert_close(head.loss(batch).item(), alone.loss(batch).item() + np.mean(own), 1e-5)
+
+
+def test_a_classifiers_loss_has_the_balance_of_its_experts_in_training():
+    with tt.random.seeded(1):
+        gpt = GPT(GPTConfig(vocab_size=20, context=12, layers=2, heads=2, width=8, experts=3, balance=0.5, jitter=0.0,
+                            capacity=12))  # fmt: skip
+    head, batch = Classifier(GPTBody(gpt), 3, dropout=0.0), texts(3) | {"label": np.array([1, 0, 2])}
+    loads = []
+    gpt.hidden(batch["ids"], loads=loads)
+    penalty = gpt.config.penalty(loads, counts={"rows": 3}).item()
+    trained = head.loss(batch).item()
+    assert_close(trained, head.eval().loss(batch).item() + penalty, 1e-5)
+    assert penalty > 0.4 and head.body.penalty() is None
+    counts, parts = head.train().counts(batch), (slice(0, 1), slice(1, 3))
+    shards = [head.loss({name: array[rows] for name, array in batch.items()}, counts).item() for rows in parts]
+    assert_close(sum(shards), trained, 1e-5)
 
 
 def test_pairs_in_both_orders_add_up_their_summaries():

@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 
 import tinytensor as tt
 from models import GPT, T5, GPTConfig, SwitchConfig, SwitchTransformer, T5Config
-from nn.experts import Experts, Networks, Router, plain_experts, take_seats
+from nn.compression import quantize
+from nn.compression.prune import prune, shrink
+from nn.compression.surgery import keep_layers
+from nn.experts import ExpertBlock, Experts, Networks, Router, plain_experts, take_seats
+from nn.module import shapes_only
 from nn.watch import observe, watch
 from tests.helpers import assert_close, seeds, tensor
 from tinytensor import Tensor, gradcheck, ops
@@ -270,8 +274,6 @@ def test_in_evaluation_the_loss_is_what_the_model_predicts_and_nothing_else():
 
 
 def test_which_blocks_have_a_mixture():
-    from nn.experts import ExpertBlock
-
     for every, blocks in ((2, [1, 3]), (1, [0, 1, 2, 3]), (3, [1])):
         for model in (tiny_gpt(layers=4, every=every), tiny_switch(layers=4, every=every).decoder):
             assert [n for n, block in enumerate(model.blocks) if isinstance(block, ExpertBlock)] == blocks
@@ -349,6 +351,77 @@ def test_gated_experts_multiply_two_projections():
         Networks(2, C, F, activation="swish")
 
 
+# ---- made smaller, and written
+
+
+def mixed(**changes) -> SwitchTransformer:
+    """In float32, with one dense network and one mixture in each stack."""
+    with tt.random.seeded(3):
+        shape = dict(vocab_size=40, layers=2, heads=2, head_width=4, width=16, hidden=32, experts=3, capacity=8)
+        return SwitchTransformer(SwitchConfig(**shape | changes)).eval()
+
+
+def test_neurons_go_from_the_dense_networks_and_the_folder_has_the_experts_size(tmp_path):
+    model, batch = mixed(), batch_of()
+    small = shrink(prune(model, 0.5, "neurons"))
+    assert small.encoder.blocks[0].feed_forward.into.weight.shape == (16, 16)
+    assert small.encoder.blocks[1].feed_forward.networks.into.weight.shape == (3 * 32, 16)
+    small.save_pretrained(tmp_path)
+    again = SwitchTransformer.from_pretrained(tmp_path)
+    assert again.config.hidden == 32
+    assert_close(again.scores(batch).data, small.scores(batch).data, 1e-5)
+    with pytest.raises(ValueError, match="has no neurons to prune"):
+        prune(mixed(every=1), 0.5, "neurons")
+
+
+def test_weights_of_experts_are_pruned_and_their_use_is_not_seen():
+    model = mixed()
+    prune(model, 0.75, "weights", "gradient", batches=[batch_of()])
+    mask = model.decoder.blocks[1].feed_forward.networks.out.weight.mask
+    assert mask.mean() == pytest.approx(0.25, abs=0.01)
+    assert model.decoder.blocks[1].feed_forward.router.weight.mask is None
+    with pytest.raises(ValueError, match="LSTMs and experts do not"):
+        prune(mixed(), 0.5, "weights", "activation", batches=[batch_of()])
+
+
+def test_routers_stay_floats_and_experts_become_integers():
+    model, batch = mixed(), batch_of()
+    right = model.scores(batch).data
+    quantize(model, 8, activations="dynamic")
+    network = model.encoder.blocks[1].feed_forward
+    assert network.router.weight.dtype == np.float32 and network.networks.into.codes.dtype == np.int8
+    dense = model.encoder.blocks[0].feed_forward
+    assert network.networks.into.input_scale is None and dense.into.input_scale is not None
+    assert np.abs(model.scores(batch).data - right).max() < 0.1 * np.abs(right).max()
+
+
+def test_layers_go_where_the_config_can_still_say_which_have_a_mixture():
+    model = mixed(layers=4)
+    with pytest.raises(ValueError, match="has no layers 1, 2 that go alone"):
+        keep_layers(model, [(model.encoder.blocks, [0, 1]), (model.decoder.blocks, [1, 2])])
+    assert len(model.encoder.blocks) == model.config.layers == 4  # nothing was done
+    keep_layers(model, [(model.encoder.blocks, [2, 3]), (model.decoder.blocks, [0, 3])])
+    again = SwitchTransformer(model.config)
+    again.load_state_dict(model.state_dict())
+    assert_close(again.eval().scores(batch_of()).data, model.scores(batch_of()).data, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [(lambda: mixed(capacity=0), r"reckons them by a factor; make it with --capacity N"),
+     (lambda: mixed(top=2), "a published switch_transformers always has top 1, not 2"),
+     (lambda: mixed(layers=5, every=3), "cannot have mixtures of experts in 2 of 5 blocks, every 3th"),
+     (lambda: T5(T5Config(vocab_size=20, layers=2, heads=2, head_width=4, width=8, hidden=16, experts=2)),
+      "a published t5 always has experts 0, not 2"),
+     (lambda: GPT(GPTConfig(vocab_size=20, context=8, layers=2, heads=2, width=8, experts=4)),
+      "a published gpt2 always has experts 0, not 4")],
+)  # fmt: skip
+def test_what_transformers_would_read_as_another_model_is_not_written(make, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        make().save_pretrained(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
 # ---- sizes
 
 
@@ -361,7 +434,5 @@ def test_gated_experts_multiply_two_projections():
 def test_presets_have_the_number_of_parameters_that_their_shapes_give(preset, count):
     """Checked against transformers' classes; of Switch-C 1,571,308,810,240 is often said, without its norms' 160,160
     and the 2,048 numbers of its positions."""
-    from nn import shapes_only
-
     with shapes_only():
         assert SwitchTransformer(SwitchConfig.preset(preset)).parameter_count() == count

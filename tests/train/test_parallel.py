@@ -1,5 +1,6 @@
 """Workers: N of them compute what one does, and when one dies all end with a clear sentence."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -18,12 +19,13 @@ from train.trainer import replica
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
 KINDS = ["threads", pytest.param("processes", marks=linux)]
 CONFIG = GPTConfig(vocab_size=11, context=8, layers=2, heads=2, width=8)
+EXPERTS = dataclasses.replace(CONFIG, experts=3, top=2, capacity=2, balance=0.5, z_loss=0.1, jitter=0.0)
 
 
-def gradient_of(kind: str, workers: int, batch: dict) -> np.ndarray:
+def gradient_of(kind: str, workers: int, batch: dict, config: GPTConfig = CONFIG) -> np.ndarray:
     """The summed gradient of one batch, each worker having its share of the rows."""
     with tt.random.seeded(5):
-        model = GPT(CONFIG)
+        model = GPT(config)
     comm = communicator(kind, workers)
     flat = FlatParameters(model.parameters(), allocate=comm.shared)
 
@@ -49,6 +51,14 @@ def test_any_number_of_workers_finds_the_gradient_that_one_finds(kind, workers):
     batch = {"ids": draw.integers(0, 11, (6, 8)), "targets": draw.integers(0, 11, (6, 8))}
     one = gradient_of("threads", 1, batch)
     np.testing.assert_allclose(gradient_of(kind, workers, batch), one, rtol=1e-4, atol=1e-7)  # float32 sums
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_balance_experts_as_one_does_and_drop_the_same_tokens(workers):
+    draw = np.random.default_rng(0)
+    batch = {"ids": draw.integers(0, 11, (6, 8)), "targets": draw.integers(0, 11, (6, 8))}
+    one = gradient_of("threads", 1, batch, EXPERTS)
+    np.testing.assert_allclose(gradient_of("threads", workers, batch, EXPERTS), one, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,7 +16,7 @@ import dataclasses
 from train import pretrain
 from train.commands import t5
 
-RECIPE = dataclasses.replace(t5.RECIPE, family="switch", model=t5.RECIPE.model | dict(experts=8))
+RECIPE = dataclasses.replace(t5.RECIPE, family="switch", model=t5.RECIPE.model | dict(experts=8, every=1))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """The lecture's table of growing models, counted anew (Bender et al. 2021, "On the Dangers of Stochastic Parrots").
 
 What that table and the papers print stands here; what is computed does not: parameters are counted from a config of
-ours, built under shapes_only(), or, where the family is none of ours, by the formula of its paper. From them follow
+ours, built under shapes_only(). From them follow
 
     bytes    parameters x 4 (float32), x 2 (bfloat16), x 1 (int8)
     FLOPs    6 N D (Kaplan et al. 2020, arXiv:2001.08361): two operations per parameter and token forward, four
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import GPT, T5, GPTConfig, T5Config
+from models import GPT, T5, GPTConfig, SwitchConfig, SwitchTransformer, T5Config
 from models.albert import ALBERTConfig, ALBERTForPreTraining
 from models.bert import PRESETS as BERTS
 from models.bert import BERTConfig, BERTForPreTraining
@@ -29,6 +29,7 @@ from models.ernie_gen import ERNIEGen, ERNIEGenConfig
 from models.roberta import RoBERTaConfig, RoBERTaForPreTraining
 from models.xlnet import XLNet, XLNetConfig
 from nn import Embedding, Module, shapes_only
+from nn.experts import Experts
 from train.report import picture
 from train.tables import markdown
 
@@ -43,24 +44,13 @@ def passed(model: type[Module], config: Config) -> float:
     """N: the parameters that a token passes through, counted as often as it does."""
     if "groups" in vars(config):  # layers that share
         config = dataclasses.replace(config, groups=config.layers)
-    return count(model, config) / (2 if Writer in model.__mro__ and model.reads_source else 1)
+    with shapes_only():
+        made = model(config)
+    mixtures = [(part.networks, part.router.top) for part in made.modules() if isinstance(part, Experts)]
+    idle = sum(networks.parameter_count() // networks.experts * (networks.experts - top) for networks, top in mixtures)
+    return (made.parameter_count() - idle) / (2 if Writer in model.__mro__ and model.reads_source else 1)
 
 
-# Families that are none of ours, by the formulas of their papers. Weights and biases, C width, F inner width, L layers.
-
-
-def mixture(C: int, F: int, L: int, inner: int, experts: int, every: int, V: int = 0, routed: int = 0) -> int:
-    """An encoder and a decoder of L layers each, without biases; each `every`-th network is a choice of experts.
-
-    inner: heads x their width.   routed: count only so many experts of each choice, as one token meets them.
-    """
-    chosen = 2 * L // every
-    attention, networks = 3 * L * 4 * C * inner, (2 * L - chosen + chosen * (routed or experts)) * 2 * C * F
-    return V * C + attention + networks + chosen * C * experts + (5 * L + 2) * C
-
-
-GSHARD = dict(C=1024, F=8192, L=18, inner=16 * 128, experts=2048, every=2)
-SWITCH_C = dict(C=2080, F=6144, L=15, inner=32 * 64, experts=2048, every=1, V=32128)
 MEGATRON = GPTConfig(vocab_size=51200, context=1024, layers=72, heads=32, width=3072)
 T_NLG = GPTConfig(vocab_size=50257, context=1024, layers=78, heads=28, width=4256)
 
@@ -78,7 +68,6 @@ class Row:
     tokens: float | None = None  # read in training
     passed: Callable[[], float] | None = None  # parameters that one token passes through, if not all, once
     flops: float | None = None  # published
-    formula: bool = False  # counted by formula, as the family is none of ours
 
 
 BYTES = (" B", " KB", " MB", " GB", " TB")
@@ -89,6 +78,7 @@ def ours(model: type[Module], config: Config) -> Callable[[], int]:
 
 
 ALBERT, T5_11B = (ALBERTForPreTraining, ALBERTConfig.preset("xxlarge")), (T5, T5Config.preset("t5-11b"))
+GSHARD, SWITCH_C = ((SwitchTransformer, SwitchConfig.preset(name)) for name in ("gshard-600b", "switch-c-2048"))
 TREND = (
     Row("BERT", "2018-10", 3.4e8, ours(BERTForPreTraining, BERTConfig.preset("large")),
         "340M rounds up; FLOPs: table D.1 takes 250B tokens, more than the paper's steps x batch x length",
@@ -117,12 +107,12 @@ TREND = (
     Row("GPT-3", "2020-05", 1.75e11, ours(GPT, GPTConfig.preset("gpt3-175b")),
         "rounds up: the paper's appendix prints 174,600M; FLOPs agree",
         570, 300e9, flops=3.14e23),
-    Row("GShard", "2020-06", 6e11, lambda: mixture(**GSHARD),
-        "600B is a name: the experts alone are more (Patterson et al. say 619B); tokens are not published",
-        None, None, lambda: mixture(**GSHARD, routed=2) / 2, 1.33e22, formula=True),
-    Row("Switch-C", "2021-01", 1.57e12, lambda: mixture(**SWITCH_C),
+    Row("GShard", "2020-06", 6e11, ours(*GSHARD),
+        "600B is a name: the experts alone are more (Patterson et al. say 619B); the vocabulary and the tokens are "
+        "not published, T5's vocabulary is taken", None, None, lambda: passed(*GSHARD), 1.33e22),
+    Row("Switch-C", "2021-01", 1.57e12, ours(*SWITCH_C),
         "agree to rounding; published FLOPs are chips x speed x days, with padding, routing and copies",
-        745, 500e3 * 2**20, lambda: mixture(**SWITCH_C, routed=1) / 2, 8.22e22, formula=True),
+        745, 500e3 * 2**20, lambda: passed(*SWITCH_C), 8.22e22),
 )  # fmt: skip
 SMALL = (
     Row("word2vec, 200,000 x 768", "2013-01", None, lambda: count(Embedding, 200_000, 768),
@@ -146,11 +136,9 @@ def table(rows: tuple[Row, ...]) -> str:
         apart = f"{n / row.published - 1:+.1%}" if row.published else "-"
         text = f"{row.gigabytes} GB" if row.gigabytes else "-"
         sizes = [in_words(n * width, BYTES) for width in (4, 2, 1)]
-        printed = row.name + " *" * row.formula, row.month, text, number(row.published)
+        printed = row.name, row.month, text, number(row.published)
         lines.append((*printed, f"{n:,}", apart, number(row.tokens), number(work), number(row.flops), *sizes))
     notes = [f"- {row.name}: {row.why}" for row in rows]
-    if any(row.formula for row in rows):
-        notes.append("* counted by the formula of its paper, as the family is not among ours")
     return "\n".join([markdown(lines), "", *notes])
 
 
@@ -176,10 +164,10 @@ def draw(path: Path) -> bool:
             dates = [int(row.month[:4]) + (int(row.month[5:]) - 0.5) / 12 for row in rows]
             axes.plot(dates, [row.count() for row in rows], "o", color=colour, label=label)
             for row, x in zip(rows, dates):
-                text = f"{row.name} {in_words(row.count(), ('', 'K', 'M', 'B', 'T'))}{' *' * row.formula}"
+                text = f"{row.name} {in_words(row.count(), ('', 'K', 'M', 'B', 'T'))}"
                 place = places.get(row.name, right)
                 axes.annotate(text, (x, row.count()), textcoords="offset points", fontsize=9, **place)
         axes.set(yscale="log", xlim=(2018.5, 2021.3), xticks=range(2019, 2022), ylim=(3e7, 5e12))
 
-    title = "Language models grow: parameters, counted from configs or (*) by formula"
+    title = "Language models grow: parameters, counted from configs"
     return picture(path, points, "year of publication", "parameters", title)

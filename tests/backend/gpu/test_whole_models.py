@@ -78,6 +78,19 @@ def test_t5_has_the_same_loss_and_gradients_on_both_devices(cuda):
     check_model(T5(config), {"ids": draw(2, 23, (2, 9)), "mask": mask, "targets": draw(2, 23, (2, 6))})
 
 
+@pytest.mark.parametrize("top", [1, 2])
+def test_experts_have_the_same_loss_and_gradients_on_both_devices(cuda, top):
+    """With tokens dropped; and a product with empty rows on the GPU, without them on the CPU."""
+    more = dict(experts=3, top=top, capacity=2, balance=0.5, z_loss=0.1, balance_over="block")
+    check_model(GPT(GPTConfig(**TINY, **more)), gpt_batch())
+
+
+def test_experts_write_the_same_text_on_both_devices(cuda):
+    model, starts = GPT(GPTConfig(**TINY, experts=3, init_std=0.5)), np.array([[1, 2, 3], [4, 5, 6]])
+    texts = [generate(model.to(device), starts, 8, temperature=0).tolist() for device in ("cpu", "cuda")]
+    assert texts[0] == texts[1] and not model.steps_alike
+
+
 @pytest.mark.parametrize("softmax", ["full", "sampled", "adaptive"])
 def test_elmo_has_the_same_loss_and_gradients_on_both_devices(cuda, softmax):
     config = ELMoConfig(vocab_size=23, width=8, hidden=12, layers=1, char_width=4, filters="1x4,2x4", highways=1,
