@@ -41,14 +41,16 @@ from nn.transformer import Stream
 from tinytensor import Tensor, backend, no_grad, ops
 from tinytensor.ops.softmax import IGNORED
 
+BERTS_MARKS = dict(start_id=101, eos_id=102, attn_id=103)  # in its published vocabulary, where [MASK] has to be [ATTN]
+
 
 @dataclass(frozen=True)
 class ERNIEGenConfig(BERTConfig):
     """The shape of an ERNIE-GEN, and the tokens that mean something to it."""
 
     presets: ClassVar[dict[str, dict]] = {
-        "toy": PRESETS["tiny"] | dict(vocab_size=1024, context=200, start_id=2, eos_id=3, attn_id=5),
-        "base": PRESETS["base"], "large": PRESETS["large"],
+        "toy": PRESETS["tiny"] | dict(vocab_size=1024, context=200),
+        "base": PRESETS["base"] | BERTS_MARKS, "large": PRESETS["large"] | BERTS_MARKS,
     }  # fmt: skip
 
     context: Count = option(1024, "the longest source and output together, in tokens")
@@ -56,9 +58,9 @@ class ERNIEGenConfig(BERTConfig):
     pooler: bool = option(False, "a layer that makes one vector of the first token's; nothing here reads it")
     norm_eps: NotNegative = option(1e-5, "the layer norms' guard against division by zero")
     target_type: Whole = option(3, "the segment of what is written; the source's is 0")
-    start_id: Id = option(101, "the token that every output starts from, [CLS]")
-    eos_id: Id = option(102, "the token that ends sources and outputs, [SEP]")
-    attn_id: Id = option(103, "the token that stands for a word to be predicted, [ATTN] (or [MASK])")
+    start_id: Id = option(2, "the token that every output starts from, [CLS]")
+    eos_id: Id = option(3, "the token that ends sources and outputs, [SEP]")
+    attn_id: Id = option(5, "the token that stands for a word to be predicted, [ATTN] (or [MASK])")
 
     def __post_init__(self):
         super().__post_init__()
@@ -139,7 +141,7 @@ class ERNIEGen(Module, Model, Writer):
 
     def _check_room(self, lengths, targets) -> None:
         """Every row must fit into the context; what lies on a GPU is not looked at, which would be to wait for it."""
-        if isinstance(targets, np.ndarray):
+        if backend.device_of(targets) == "cpu":
             needed = int((lengths[:, 0] + (targets != IGNORED).sum(axis=1)).max(initial=0)) + 1
             if needed > self.config.context:
                 what = f"a source and its output take {needed} positions"

@@ -86,7 +86,8 @@ class FineTuneReport(Report):
 
     def answer(self) -> None:
         self.answers = self.tuned.answers(self.held_out)
-        self.scores = self.tuned.task.score(self.held_out, self.answers)
+        right = self.tuned.task.told(self.held_out, self.tuned.inputs.tokenizer)
+        self.scores = self.tuned.task.score(right, self.answers)
 
     def evaluated(self, step: int, val_loss: float) -> None:
         self.answer()

@@ -13,6 +13,7 @@ import numpy as np
 from models.contract import Body, Model
 from models.inputs import TextInputs
 from models.schema import shown
+from models.tokenizers import Tokenizer
 
 NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
 
@@ -66,6 +67,10 @@ class Task(Protocol):
 
     def score(self, examples: list[dict], answers: list) -> dict[str, float]:
         """Metrics by name, the main one first."""
+
+    def told(self, examples: list[dict], tokenizer: Tokenizer) -> list[dict]:
+        """The examples with right answers as a model with this tokenizer can give them."""
+        return examples
 
     def as_text(self, example: dict) -> tuple[str, str]:
         """(source, target) for a model that reads and writes texts."""

@@ -118,6 +118,8 @@ FAMILIES = {  # command and shape, the task's kind, two examples, what to ask
             ("text\tlabel", "the fox runs\tyes", "the dog sleeps\tno"), "the fox sleeps"),
     "t5": ("--tokenizer bytes --layers 1 --heads 2 --head-width 8 --width 16 --hidden 32", "text2text",
            ("input\ttarget", "the fox\txof", "a dog\tgod"), "the dog"),
+    "ernie-gen": ("--layers 1 --heads 2 --width 16 --context 32 --dropout 0 --attention-dropout 0 --vocab-size 70",
+                  "text2text", ("input\ttarget", "the fox\tfox the", "a dog\tdog a"), "the dog"),
     "elmo": ("--layers 1 --width 8 --hidden 12 --char-width 4 --filters 1x4,2x4 --dropout 0", "tag",
              ("words\ttags", "the fox runs\tD N V", "a dog sleeps\tD N V"), "the fox sleeps"),
 }
@@ -140,7 +142,8 @@ def losses_of_fine_tuning(family, runs) -> list[list[float]]:
     return losses
 
 
-@pytest.mark.parametrize("family, more", [("gpt", []), ("gpt", ["--lora", "2"]), ("t5", []), ("elmo", ["--frozen"])])
+@pytest.mark.parametrize("family, more", [("gpt", []), ("gpt", ["--lora", "2"]), ("t5", []), ("elmo", ["--frozen"]),
+                                          ("ernie-gen", ["--noise", "0.3", "--label-smoothing", "0.1"])])
 def test_each_family_is_fine_tuned_and_asked_on_the_gpu_as_on_the_cpu(cuda, tmp_path, monkeypatch, capsys, family,
                                                                       more):
     monkeypatch.chdir(tmp_path)

@@ -135,6 +135,7 @@ ELMO_SHAPE = "--layers 2 --width 8 --hidden 12 --char-width 4 --filters 1x4,2x4 
     f"t5 {T5_SHAPE} --dropout 0.1",
     f"t5 {T5_SHAPE} --objective prefix",
     "bert --layers 1 --heads 2 --width 16 --context 24 --dropout 0 --attention-dropout 0",
+    "ernie-gen --layers 1 --heads 2 --width 16 --context 24 --dropout 0 --attention-dropout 0",
     f"elmo {ELMO_SHAPE}",
 ])
 def test_other_families_runs_with_a_recorded_step_have_the_losses_of_those_without(cuda, tmp_path, words):

@@ -78,6 +78,15 @@ def test_noise_is_in_what_is_read_in_training_and_nowhere_else(name, tmp_path):
     assert_close(smooth, 0.9 * nats + 0.1 * evenly, 1e-5)
 
 
+def test_one_without_capitals_is_measured_without_them(tmp_path):
+    """As where it began from an uncased BERT: what it can write is held against what it could have written."""
+    examples = [{"input": name, "target": name} for name in ("Mia", "Tom", "Ben", "Ann")] * 8
+    words = WordPiece.train([" ".join(e["input"] for e in examples)], 60)
+    trainer = begin(tmp_path / "a", small(attn_id=4), examples, examples[:4], words, epochs=60)
+    run(trainer)
+    assert trainer.report.answers[0] == "mia" and trainer.report.scores["exact_match"] == 1
+
+
 def test_noise_is_refused_for_what_has_a_head(tmp_path):
     bert = BERTForPreTraining(BERTConfig(vocab_size=60, context=32, layers=1, heads=1, width=8))
     for option in ("noise", "label_smoothing"):
