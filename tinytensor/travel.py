@@ -3,6 +3,7 @@
 It is pickled by a rank for the others of the same program, and read by nobody else. Beside what pickle can do:
 - a function that cannot be found by its name (a lambda, one defined within another) goes as its code and what it uses;
 - an array in memory that the ranks share arrives as that memory, and one that is a file as that file;
+- arrays on a GPU that are parts of one arrive as parts of one, on the reader's own GPU;
 - the communicator arrives as that of the rank which reads.
 What only one process can have, such as an open file, cannot travel.
 """
@@ -16,6 +17,9 @@ import sys
 import types
 
 import numpy as np
+
+from tinytensor import backend
+from tinytensor.backend.gpu.arrays import address
 
 
 def pack(work, comm, place_of) -> bytes:
@@ -37,17 +41,34 @@ class _Packer(pickle.Pickler):
     def __init__(self, file, comm, place_of):
         super().__init__(file, protocol=5)
         self.comm, self.place_of = comm, place_of
+        self.on_gpu: dict[int, tuple] = {}  # address of a whole array on the GPU -> (it, what is sent of it)
 
     def persistent_id(self, thing):
         if thing is self.comm:
             return "comm", None
         if isinstance(thing, np.ndarray) and (place := self.place_of(thing)) is not None:
             return "array", (thing.shape, thing.dtype, place, thing.strides)
+        if backend.is_array(thing) and backend.device_of(thing) == "cuda":
+            return "part", self._part(thing)
         return None
+
+    def _part(self, array) -> tuple:
+        """(the whole that an array is a part of, its place there, its shape)"""
+        whole = array
+        while backend.is_array(whole.base):
+            whole = whole.base
+        place = address(array) - address(whole)
+        if not array.flags.c_contiguous or not whole.flags.c_contiguous or array.dtype != whole.dtype:
+            whole, place = array, 0
+        if address(whole) not in self.on_gpu:
+            self.on_gpu[address(whole)] = whole, [backend.to_numpy(whole).reshape(-1)]
+        return self.on_gpu[address(whole)][1], place // array.dtype.itemsize, array.size, array.shape
 
     def reducer_override(self, thing):
         if isinstance(thing, np.memmap) and thing.flags.c_contiguous:
             return np.memmap, (thing.filename, thing.dtype, "r", _place_in_file(thing), thing.shape)
+        if isinstance(thing, types.ModuleType):
+            return importlib.import_module, (thing.__name__,)
         if isinstance(thing, types.FunctionType) and not _has_a_name(thing):
             cells = thing.__closure__ or ()
             state = thing.__defaults__, thing.__kwdefaults__, [cell.cell_contents for cell in cells]
@@ -62,8 +83,16 @@ class _Unpacker(pickle.Unpickler):
         self.comm, self.memory = comm, memory
 
     def persistent_load(self, said):
-        what, (shape, dtype, place, strides) = said if said[1] else (said[0], (None,) * 4)
-        return self.comm if what == "comm" else np.ndarray(shape, dtype, self.memory, place, strides)
+        what, how = said
+        if what == "comm":
+            return self.comm
+        if what == "array":
+            shape, dtype, place, strides = how
+            return np.ndarray(shape, dtype, self.memory, place, strides)
+        whole, place, size, shape = how
+        if backend.device_of(whole[0]) == "cpu":
+            whole[0] = backend.to_device(whole[0], "cuda")
+        return whole[0][place : place + size].reshape(shape)
 
 
 def _place_in_file(array: np.memmap) -> int:

@@ -235,7 +235,7 @@ class Optimizer:
             return self.state | whole
         for name, own in self.state.items():
             array = np.zeros(self.state_parts[-1].stop, own.dtype)
-            array[self.state_parts[self.rank]] = own
+            array[self.state_parts[self.rank]] = backend.to_numpy(own)
             comm.all_gather(array, self.state_parts)
             if comm.rank == 0:
                 whole[name] = array

@@ -79,7 +79,7 @@ class TrainConfig:
         if self.device == "cpu" and (narrow := self.dtype) != "float32":
             raise ValueError(f"dtype {narrow} is slower than float32 on a CPU; leave out --dtype, or add --device cuda")
         if self.device == "cuda" and self.workers > 1:
-            raise ValueError(f"one worker drives the GPU, not {self.workers}; leave out --workers")
+            raise ValueError(f"one worker drives the GPU, not {self.workers}; leave it out, or take --ranks")
         if self.graph and self.device != "cuda":
             raise ValueError("--graph records what a GPU does; add --device cuda, or leave it out")
         if self.graph and self.accumulate > 1:
@@ -277,6 +277,8 @@ class Loop:
             trainer.carried[name][share(self.config.batch, comm.rank, comm.size)] = array
         # Gather: all workers get all parts.
         comm.all_gather(self.flat.data, optimizer.parts)
+        if self.flat.rounded and comm.size > 1:
+            self.flat.rounded.data[...] = self.flat.data
         return loss, norm, tokens, stop > 0
 
     def squared(self, own) -> float:

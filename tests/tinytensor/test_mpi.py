@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tinytensor.travel import pack, unpack
-from train.launch import asked_for, launched
+from train.launch import OPEN_MPI, asked_for, launched
 
 ROOT = Path(__file__).parent.parent.parent
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -19,9 +19,7 @@ mpi = pytest.mark.skipif(importlib.util.find_spec("mpi4py") is None or not MPIEX
 
 
 def mpiexec(size: int, *words, **more) -> subprocess.CompletedProcess:
-    """A program at so many ranks, which must end within a minute."""
-    from train.launch import OPEN_MPI
-
+    """A program at so many ranks, which must come to an end."""
     program = [MPIEXEC, "-n", size, sys.executable, "-m", "mpi4py", *words]
     how = dict(cwd=ROOT, env=OPEN_MPI | os.environ | more, capture_output=True, text=True, timeout=100)
     return subprocess.run([str(word) for word in program], **how)
@@ -31,10 +29,7 @@ def mpiexec(size: int, *words, **more) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("size, machines", [
     (3, None),
     (3, "0,0,1"),
-    pytest.param(4, None, marks=pytest.mark.slow),
     pytest.param(4, "0,1,1,0", marks=pytest.mark.slow),
-    pytest.param(4, "0,1,2,3", marks=pytest.mark.slow),
-    pytest.param(2, "0,1", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_collectives_over_mpi_give_what_those_of_processes_give(size, machines):
     pretended = {} if machines is None else {"TINYTENSOR_MACHINES": machines}

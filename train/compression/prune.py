@@ -87,11 +87,14 @@ class Pruning:
         if self.movement:
             self._move(loop)
         if step in self.due:
-            loop.comm.barrier()  # all have moved
+            for moved in (self.scores, self.weights) if self.movement else ():
+                loop.comm.all_gather(moved, loop.optimizer.parts)
+            loop.comm.barrier()
             if loop.comm.rank == 0:
                 with self.flat.full_precision():
                     self._choose(self.due[step])
-            loop.comm.barrier()
+            for chosen in (self.kept, self.flat.data):
+                loop.comm.broadcast(chosen)
 
     def _move(self, loop) -> None:
         """Follow the weights of this worker's part."""
