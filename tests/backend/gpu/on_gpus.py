@@ -96,7 +96,8 @@ def collectives() -> int:
             own = np.arange(21).reshape(7, 3).astype(dtype)
             total = sum((own + np.asarray(rank, dtype)).astype(np.float64) for rank in range(n)).astype(dtype)
             fresh = lambda own=own, dtype=dtype: backend.to_device(own + np.asarray(comm.rank, dtype), "cuda")
-            same = lambda got, want: np.testing.assert_array_equal(backend.to_numpy(got).astype(float), want.astype(float))
+            number = lambda array: backend.to_numpy(array).astype(float)
+            same = lambda got, want: np.testing.assert_array_equal(number(got), want.astype(float))  # noqa: B023
             same(comm.all_reduce(fresh()), total)
             for how in (parts, None):
                 cut = comm._checked(how, own)

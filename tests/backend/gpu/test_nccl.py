@@ -1,4 +1,4 @@
-"""Ranks with a GPU each, as far as that can be tested without one: CuPy, NCCL and kernels are stand-ins (on_gpus.py)."""
+"""Ranks with a GPU each, as far as can be tested without one: CuPy, NCCL and kernels are stand-ins (on_gpus.py)."""
 
 import importlib.util
 import json
