@@ -6,6 +6,7 @@ from models.distilbert import DistilBERT, DistilBERTConfig, DistilBERTForPreTrai
 from models.elmo import ELMo, ELMoConfig
 from models.ernie_gen import ERNIEGen, ERNIEGenConfig
 from models.gpt import GPT, GPTConfig
+from models.opening import load
 from models.roberta import RoBERTa, RoBERTaConfig, RoBERTaForPreTraining
 from models.switch import SwitchConfig, SwitchTransformer
 from models.t5 import T5, T5Config

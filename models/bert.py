@@ -103,6 +103,7 @@ class BERT(Module, Body, pretrained.Published):
     """ids (B, T), token_types (B, T), mask (B, T) -> Encoded. The mask is False (or 0) on padding."""
 
     config_class, kinds = BERTConfig, ("bert",)  # which from_pretrained reads
+    inside = "bert."
 
     def __init__(self, config: BERTConfig):
         self.config = config

@@ -13,6 +13,7 @@ BOUNDARY = re.compile(r"""(?<=[.!?])(["'”’)\]]*)\s+(?=["'“‘(\[]?[A-Z0-9�
 SENTENCE = re.compile(r"[^\n]*?[.!?]+[\"'’”)]*(?=\s|$)|[^\n]+")  # to a full stop, or to the end of the line
 WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
 FULL_STOPS, CLOSING = set(".!?"), set("\"'”’)")
+WIDTHS = range(40, 133)  # characters that hard-wrapped lines have at most
 
 
 def split_sentences(paragraph: str) -> list[str]:
@@ -22,6 +23,25 @@ def split_sentences(paragraph: str) -> list[str]:
         pieces.append(paragraph[start : match.start()] + match[1])
         start = match.end()
     return [piece for piece in (*pieces, paragraph[start:]) if piece.strip()]
+
+
+def unwrapped(lines: list[str]) -> Iterator[str]:
+    """Lines of text, those joined that were one before a mail program or an editor wrapped it.
+
+    A line was wrapped if the first word of the next would not have fit. How much fits is told by the longest lines,
+    but for a tenth, which may hold what cannot be wrapped.
+    """
+    lengths = sorted(len(line.rstrip()) for line in lines if line.strip())
+    width = lengths[len(lengths) * 9 // 10] if lengths else 0
+    held = ""
+    for line, following in zip(lines, [*lines[1:], ""]):
+        held = f"{held} {line.strip()}" if held else line.strip()
+        first = following.split(maxsplit=1)[:1]
+        if not first or width not in WIDTHS or len(line.rstrip()) + 1 + len(first[0]) <= width:
+            yield held
+            held = ""
+    if held:
+        yield held
 
 
 def find_words(text: str) -> Iterator[list[re.Match]]:

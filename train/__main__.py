@@ -27,9 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     if empty := next((word for word in arguments if word.startswith("--") and word.endswith("=--")), None):
         print(f"error: {empty} has no value", file=sys.stderr)  # argparse would make a list of it
         return 2
+    if "--quiet" in arguments:
+        return program.quietly(lambda: main([word for word in arguments if word != "--quiet"]))
     command = importlib.import_module(f"train.commands.{name.replace('-', '_')}")
     form = dict(description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, exit_on_error=False)
     parser = argparse.ArgumentParser(prog=f"{called()} {name}", **form)
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, and no lines while it trains")
     command.add_arguments(parser)
     parsed = lambda words: parser.parse_args(words, argparse.Namespace(words=words))
     return status_of(lambda words: command.main(parsed(words)), arguments[1:])

@@ -25,7 +25,7 @@ from typing import Self
 
 import numpy as np
 
-from models import files
+from models import files, opening
 from models.families import FAMILIES, Family
 from models.files import in_json, in_safetensors, read_json, read_safetensors
 from models.schema import checked
@@ -34,7 +34,7 @@ from models.tokenizers import load as load_tokenizer
 from nn import Module, check_finite, shapes_only
 from nn.compression import storage
 from tinytensor import backend
-from train import foreign, repair
+from train import repair
 
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 TRAINER = "trainer.safetensors"
@@ -217,7 +217,7 @@ def load_model(folder: Path, which: str = "last") -> tuple[Module, Tokenizer]:
     """
     others = any((folder / name).exists() for name in ("snapshots", "options.json"))
     if others or "model_type" in read_config(folder):
-        model, tokenizer = foreign.load(folder)
+        model, tokenizer = opening.load(folder)
     else:
         family, config = load_config(folder)
         path = folder / WEIGHTS[which]

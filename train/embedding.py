@@ -16,6 +16,7 @@ from models.pretrained.text_vectors import POOLS
 from models.tokenizers import Tokenizer
 from nn import evaluating
 from tinytensor import backend
+from train.report import bar
 
 
 def reader(model: Model, tokenizer: Tokenizer, max_length: int = 0) -> tuple[Body, TextInputs]:
@@ -34,7 +35,7 @@ def features(body: Body, inputs: TextInputs, rows: list[dict], batch: int = 32) 
     """(number of the row, its tokens' vectors (T, C)) of all rows. Rows of like length are read together."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["mask"]))  # so that there is hardly any padding
     with evaluating(body), tt.no_grad():
-        for start in range(0, len(order), batch):
+        for start in bar(range(0, len(order), batch), "reading"):
             chosen = order[start : start + batch]
             found = backend.to_numpy(body.features(inputs.pad([rows[i] for i in chosen])).data)  # (B, T, C)
             yield from ((i, vectors[: len(rows[i]["mask"])]) for i, vectors in zip(chosen, found))
@@ -49,7 +50,7 @@ def embed(body: Body, inputs: TextInputs, texts: list[str], pool: str = "mean", 
     """
     if pool not in POOLS:
         raise ValueError(f"unknown pool {pool!r}; choose from {', '.join(POOLS)}")
-    rows = [inputs.text(text) for text in texts]
+    rows = [inputs.text(text) for text in bar(texts, "cutting into tokens")]
     if empty := [text for text, row in zip(texts, rows) if not len(row["mask"])]:
         raise ValueError(f"the text {empty[0]!r} has no token to make a vector of")
     vectors = np.zeros((len(texts), body.feature_width), np.float32)

@@ -30,7 +30,7 @@ from tinytensor import backend
 from train import checkpoint, cut, resume
 from train.objectives.infilling import misread
 from train.objectives.labelled import Labelled
-from train.report import Report
+from train.report import Report, bar
 from train.tasks import TASKS, Row, Task, Text2Text
 from train.tasks.text2text import as_text2text
 from train.trainer import TrainConfig, Trainer
@@ -59,18 +59,23 @@ class FineTuned:
         """Arrays of (tokens,), or (texts, tokens) where an example has several, as one batch."""
         return self.inputs.pad(arrays, axis=arrays[0]["mask"].ndim - 1)
 
-    def answers(self, examples: list[dict], batch: int = 32) -> list:
-        """What the model answers to each example."""
+    def read(self, examples: list[dict], batch: int = 32) -> list[tuple[list[Row], list[np.ndarray]]]:
+        """(its rows, what the model's head says of each) of all examples."""
         of_each = [self.task.rows(example, self.inputs) for example in examples]
         rows, objective = [row for some in of_each for row in some], Labelled(self.pad, batch)
         said: list = [None] * len(rows)
         with evaluating(self.model), tt.no_grad():
-            for group in objective.evaluation_batches(rows):
+            for group in bar(objective.evaluation_batches(rows), "answering"):
                 scores = backend.to_numpy(self.model(objective.evaluation_batch(rows, group)).data)
                 for i, row_scores in zip(group, scores):
-                    said[i] = self.task.decode(rows[i], row_scores)
-        decoded = iter(said)
-        return [self.task.answer(example, [next(decoded) for _ in some]) for example, some in zip(examples, of_each)]
+                    said[i] = row_scores
+        each = iter(said)
+        return [(some, [next(each) for _ in some]) for some in of_each]
+
+    def answers(self, examples: list[dict], batch: int = 32) -> list:
+        """What the model answers to each example."""
+        decoded = [list(map(self.task.decode, *read)) for read in self.read(examples, batch)]
+        return list(map(self.task.answer, examples, decoded))
 
 
 class FineTuneReport(Report):

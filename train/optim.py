@@ -174,6 +174,10 @@ class Optimizer:
         self.part = self.parts[rank]
         self.state: dict = {}
 
+    def __repr__(self) -> str:
+        said = [f"{name}={value}" for name, value in vars(self).items() if isinstance(value, (int, float, tuple))]
+        return f"{type(self).__name__}({', '.join(said)}; {self.flat.size:,} values)"
+
     def _cut(self, size: int) -> tuple[list[slice], list[slice]]:
         """(parts, state_parts); here the state has a number for each element."""
         parts = [share(self.flat.size, rank, size) for rank in range(size)]

@@ -21,7 +21,7 @@ from train.data.corpus import Corpus, FileSource, all_text, build_corpus
 from train.data.told import StoriesSource
 from train.flags import add_config_flags, add_ranks_flag, given, typed
 from train.recipes import Recipe
-from train.report import HINT, Report
+from train.report import HINT, Report, bar
 from train.trainer import TrainConfig, Trainer
 
 
@@ -80,16 +80,15 @@ def train(job: Job) -> bool:
         step, name = job.trainer.progress.step, job.recipe.family
         print(f"stopped after step {step}; go on with: python -m train {name} --resume {job.folder}")
     elif not (job.folder / "loss.png").exists():
-        print(HINT)
+        print(f"{HINT}, then: python -m train plot {job.folder}")
     return finished
 
 
 def save_samples(job: Job, how: str, texts: list[str]) -> None:
-    """Write what the trained model wrote into samples.txt."""
-    rule = f"\n\n{'-' * 30}\n\n"
+    """Write what the trained model wrote into samples.txt, behind what it wrote while it learned."""
+    first = f"after {job.trainer.progress.step} steps{how}:\n\n{texts[0]}"
     with contextlib.closing(checkpoint.Folder(job.folder)):
-        text = f"after {job.trainer.progress.step} steps{how}:\n\n{rule.join(texts)}\n"
-        write_text(job.folder / "samples.txt", text)
+        write_text(job.folder / "samples.txt", job.trainer.report.all_samples(first, *texts[1:]))
 
 
 def describe(folder: Path) -> str:
@@ -150,7 +149,8 @@ def _tokenizer(args: argparse.Namespace, recipe: Recipe, source) -> Tokenizer:
     """The tokenizer asked for with --tokenizer, learned from the source unless it is a path."""
     how = args.tokenizer or recipe.usual[1 if args.data else 0]
     if how in recipe.tokenizers:
-        return recipe.tokenizers[how](all_text(source), vars(args).get("vocab_size", recipe.vocab_size))
+        texts = bar(all_text(source), "learning a vocabulary", unit=" pieces")
+        return recipe.tokenizers[how](texts, vars(args).get("vocab_size", recipe.vocab_size))
     return load_tokenizer(how)
 
 

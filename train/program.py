@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 LAUNCHERS = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_STEP_ID"}  # one of these is set by what starts MPI's ranks
+QUIET = "TQDM_DISABLE"  # tqdm's own name for it, in the environment
 
 COMMANDS = {
     "gpt": "train a GPT, a model that writes, on any text",
@@ -31,6 +32,7 @@ COMMANDS = {
     "reward": "train a model to tell which of several replies people prefer",
     "ppo": "let a talker learn from a reward model by reinforcement",
     "dpo": "let a talker learn from replies of which people prefer one",
+    "plot": "draw again what a run can show: its losses, and which label was taken for which",
     "prune": "leave out of a trained model what it can do without",
     "quantize": "store a trained model's weights as integers of 8 bits or fewer",
     "distill": "teach a smaller model what a trained one knows",
@@ -71,6 +73,16 @@ def started(text: str) -> int:
     if STARTED not in os.environ:
         raise argparse.ArgumentTypeError("only a program that is called with --ranks, written out, can start them")
     return int(text)
+
+
+def quietly(work: Callable[[], int]) -> int:
+    """What work() answers; meanwhile no bars are shown, by nobody who asks tqdm, nor lines on how a training goes."""
+    before = os.environ.get(QUIET, "")
+    os.environ[QUIET] = "1"
+    try:
+        return work()
+    finally:
+        os.environ[QUIET] = before
 
 
 def reader_gone() -> None:

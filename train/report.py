@@ -9,17 +9,17 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from models.files import naming, parse_json, read_text, replace_file, write_text
 from models.schema import Range, Size, checked
 from train import counters
-from train.program import reader_gone
+from train.program import QUIET, reader_gone
 
 HINT = "for pictures: pip install matplotlib"
 CORE, MEMORY = 5.0, 3 / 8  # watts of a core, of a GB
@@ -35,6 +35,13 @@ class Line:
     step: Size
     loss: Annotated[float, Range(high=math.inf)] | None = None
     val_loss: Annotated[float, Range(high=math.inf)] | None = None
+    sample: str | None = None
+
+
+def bar(items: Iterable | None = None, what: str = "", hidden: bool = False, **how) -> tqdm:
+    """A progress bar over items, or to a `total`, in a terminal or a notebook: after a second, until it is done."""
+    hidden = hidden or os.environ.get(QUIET) or not (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    return tqdm(items, what, disable=bool(hidden), **(dict(delay=1, leave=False, dynamic_ncols=True) | how))
 
 
 class Report:
@@ -42,6 +49,7 @@ class Report:
 
     axis: what the losses in the picture are; a pretraining's may be a sum of several means, so no "per" is said.
     floor: the entropy of the held-out part in nats per token, where it is known; drawn in the picture.
+    `sample`, if set, lets the model write at each evaluation; samples.txt has it, `samples` as (step, text).
     """
 
     axis = "loss (nats)"
@@ -51,7 +59,7 @@ class Report:
         self.bar: tqdm | None = None
         self.shown: dict[str, str] = {}
         self.file = None
-        self.val_loss = math.nan  # the last one measured
+        self.val_loss, self.sample, self.samples = math.nan, None, []  # val_loss: the last one measured
         self.through = lambda file: file  # what metrics.jsonl is written through; see train/watching.py
 
     def start(self, step: int, device: str = "cpu") -> None:
@@ -59,11 +67,11 @@ class Report:
         self.meter = Meter(device)
         kept = [(line, said) for line, said in self.lines() if said.step <= step]
         self.val_loss = next((said.val_loss for _, said in kept[::-1] if said.val_loss is not None), math.nan)
+        self.samples = [(said.step, said.sample) for _, said in kept if said.sample is not None]
         write_text(self.path, "".join(line + "\n" for line, _ in kept))
         self.file = self.through(open(self.path, "a", encoding="utf-8"))  # noqa: SIM115  closed in close()
         shown = "{percentage:3.0f}%|{bar}| {n}/{total} steps [{elapsed}<{remaining}]{postfix}"
-        how = dict(unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True, bar_format=shown)
-        self.bar = tqdm(total=self.steps, initial=step, **how)
+        self.bar = bar(total=self.steps, initial=step, bar_format=shown, leave=True, delay=0)
 
     def advanced(self, step: int, loss: float) -> None:
         self.bar.update(step - self.bar.n)
@@ -81,6 +89,16 @@ class Report:
         self._show(val=f"{val_loss:.3f}")
         if self.bar.disable:  # not a terminal: a line now and then instead of a bar
             self._say("  ".join([f"step {step}/{self.steps}", *(f"{k} {v}" for k, v in self.shown.items())]))
+        if self.sample:  # not where each worker has but a part of the model
+            self.samples.append((step, text := self.sample()))
+            self.write(step=step, sample=text)
+            write_text(self.path.with_name("samples.txt"), self.all_samples())
+            self._say(f"at step {step} it writes: {' '.join(text.split())}")
+
+    def all_samples(self, *last: str) -> str:
+        """What samples.txt holds: what was written at each evaluation, and then other texts."""
+        texts = [*(f"after {step} steps:\n\n{text}" for step, text in self.samples), *last]
+        return f"\n\n{'-' * 30}\n\n".join(texts) + "\n"
 
     def close(self) -> None:
         if self.file:
@@ -95,7 +113,9 @@ class Report:
 
     def _say(self, line: str) -> None:
         try:
-            print(line, flush=True)
+            if not os.environ.get(QUIET):
+                self.bar.write(line)  # above the bar
+            sys.stdout.flush()
         except OSError:
             reader_gone()  # which ends the run as Ctrl-C does
 
@@ -117,7 +137,6 @@ class Report:
 
     def draw(self, path: Path) -> bool:
         """Draw both losses over the steps into a PNG; False if matplotlib is not installed."""
-        self.path = path.with_name(self.path.name)  # a run that replaced another has moved
         lines = [vars(said) for _, said in self.lines()]
         held_out = dict(color="#08519c", linewidth=2, marker="o", markersize=3, label="held out")
         training = dict(color="#9ecae1", linewidth=1, label="training")

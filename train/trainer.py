@@ -30,6 +30,7 @@ from tinytensor.workers import KINDS, STARTED, choose_kind, of_a_training
 from train import anomaly, checkpoint, precision
 from train.adafactor import Adafactor
 from train.optim import SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
+from train.report import bar
 from train.sgd import SGD
 
 OPTIMIZERS = ("adamw", "sgd", "adafactor", "adafactor-relative")
@@ -174,6 +175,7 @@ class Trainer:
             checkpoint.save(self.run, self.model, parts, asdict(self.progress), self.usable)
         if self.folder:
             self.run = self.folder.appear()
+            self.report.path = self.run / self.report.path.name
 
     def train(self) -> Progress:
         """Train up to config.steps, or until a signal of STOPS; either way the last step is saved."""
@@ -339,7 +341,8 @@ class Loop:
         trainer, progress, pause = self.trainer, self.trainer.progress, time.monotonic()
         limit = None if trainer.whole and step == self.config.steps else self.config.eval_batches
         keys = trainer.objective.evaluation_batches(trainer.val_data, limit)
-        own = evaluate(self.model, trainer.objective, trainer.val_data, keys[self.comm.rank :: self.comm.size])
+        keys = bar(keys[self.comm.rank :: self.comm.size], "evaluating", hidden=self.report is None)
+        own = evaluate(self.model, trainer.objective, trainer.val_data, keys)
         nats, count = self.world.all_reduce(np.array(own, float)).tolist()
         if not count:
             raise ValueError("the held-out part has nothing to predict; give more of it")

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import ClassVar, Self
 
 from models.hub import newest_snapshot
-from models.pretrained import bert, gpt, switch, t5, xlnet
+from models.pretrained import bert, gpt, run, switch, t5, xlnet
 from models.pretrained.layout import Layout
 from models.pretrained.weights import read_config, read_weights, write_folder
 from models.schema import shown
@@ -23,6 +23,7 @@ class Published:
     """A model that is read from such folders. A class says of which kinds, and inherits how.
 
     kinds: each model_type that it reads.   needs: fields of the config that it has, whatever a file says.
+    inside: where it stands in the model of a run, if that has more.
     heads: patterns of its parameters that a file may lack, a head as a whole; they then start at random.
     untrained: the heads that the file did lack.
     """
@@ -30,6 +31,7 @@ class Published:
     config_class: ClassVar[type]
     kinds: ClassVar[tuple[str, ...]]
     needs: ClassVar[Mapping[str, object]] = {}
+    inside: ClassVar[str] = ""
     heads: ClassVar[tuple[str, ...]] = ()
     untrained: tuple[str, ...] = ()
 
@@ -37,8 +39,10 @@ class Published:
     def from_pretrained(cls, folder: str | Path, **changes) -> Self:
         """The model of a folder with config.json and weights, in evaluation mode; changes: config fields, as dropout.
 
-        The folder may be one of the hub's cache, of which the newest snapshot is read.
+        The folder may be a run's, of which the last weights are read, or one of the hub's cache: its newest snapshot.
         """
+        if run.family_in(Path(folder)):
+            return run.opened(cls, cls.config_class, Path(folder), inside=cls.inside, **changes)
         names, ours, arrays = opened(folder, cls.kinds, cls.config_class)
         config = cls.config_class(**(ours | cls.needs | changes))
         with shapes_only(most=2 * len(arrays) + 16):  # of the heads, which may be missing

@@ -69,6 +69,9 @@ class Tokenizer:
                 raise ValueError(f"the frame or padding uses {token!r}, which is not a special token; add it, "
                                  f"or choose one of {sorted(self.special)}")
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.vocab_size:,} tokens, special: {', '.join([*self.special][:5]) or 'none'})"
+
     # ---- text -> ids
 
     def encode(self, text: str, special: bool = False) -> list[int]:

@@ -92,6 +92,9 @@ class ElmoCharacters:
             raise ValueError(f"a word of {characters} characters has no room for a byte between its two marks")
         self.characters = characters
 
+    def __repr__(self) -> str:
+        return f"ElmoCharacters(characters={self.characters})"
+
     def encode(self, sentence: str | list[str]) -> np.ndarray:
         """(T, 50) ids of a sentence: its words, or a text to be split at white space. T counts both sentence marks."""
         words = sentence.split() if isinstance(sentence, str) else sentence

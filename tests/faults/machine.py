@@ -84,7 +84,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(report, "picture", picture)
     monkeypatch.setattr(plots, "picture", picture)
     monkeypatch.setattr(compare, "time_forward", lambda model, batch: 1.0)
-    monkeypatch.setattr(gpt._write_samples, "__defaults__", (1, 4))
+    monkeypatch.setattr(gpt._written, "__defaults__", (1, 4))
 
 
 def chosen(calls: int, number: int, seed: int) -> list[int]:

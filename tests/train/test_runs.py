@@ -93,16 +93,18 @@ def test_a_small_run_learns_a_small_text(finished):
 def test_a_run_on_the_stories_ends_with_its_loss_beside_their_entropy(tmp_path):
     done = train("gpt", "--stories", 60_000, "--out", "run", *TINY, "--steps", 20, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    entropy, above, loss, more = re.search(
+    entropy, above, further = re.search(
         r"the entropy of this text is (\S+): the loss is (\S+)% above .*\n"
-        r"read with at least 8 tokens before each, as the entropy is meant, it is (\S+): (\S+)% above",
+        r".* with 8 tokens at least: python -m train (eval run --stride 8)",
         done.stdout,
     ).groups()
     held_out = float(re.search(r"held-out loss (\S+) nats", done.stdout)[1])
     assert float(above) == pytest.approx(100 * (held_out / float(entropy) - 1), abs=0.1)
+    measured = train(*further.split(), cwd=tmp_path).stdout
+    told = re.search(r"(\S+) nats per token, .*\nthe entropy of .* is (\S+) .*: (\S+)% above", measured)
+    loss, said, more = told.groups()
+    assert said == entropy and float(loss) == pytest.approx(held_out, rel=0.01)
     assert float(more) == pytest.approx(100 * (float(loss) / float(entropy) - 1), abs=0.1)
-    measured = train("eval", "run", "--stride", 8, cwd=tmp_path).stdout
-    assert f"{loss} nats per token" in measured and f"the entropy of this text is {entropy} " in measured
 
 
 def test_a_run_leaves_all_it_promises(finished):
@@ -471,3 +473,25 @@ def test_every_field_of_the_configs_is_a_flag(tmp_path):
     for config in (GPTConfig, TrainConfig):
         for field in fields(config):
             assert f"--{field.name.replace('_', '-')}" in help
+
+
+def test_every_evaluation_has_a_sample_which_a_resumed_run_neither_loses_nor_repeats(folder):
+    often = ("--eval-every", 2, "--save-every", 4)
+    done = train("gpt", "--data", "text.txt", "--out", "run", *TINY, *often, "--steps", 6, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    said = re.findall(r"^at step (\d+) it writes: .", done.stdout, re.MULTILINE)
+    assert said == ["2", "4", "6"]
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    samples = {line["step"]: line["sample"] for line in lines if "sample" in line}
+    assert list(samples) == [2, 4, 6]
+    assert train("gpt", "--resume", "run", *often, "--steps", 8, cwd=folder).returncode == 0
+    text = (folder / "run" / "samples.txt").read_text()
+    assert re.findall(r"^after (\d+) steps", text, re.MULTILINE) == ["2", "4", "6", "8", "8"]
+    assert all(f"after {step} steps:\n\n{sample}\n" in text for step, sample in samples.items())
+
+
+def test_a_quiet_run_says_nothing_while_it_trains_and_all_at_its_end(folder):
+    done = train("gpt", "--quiet", "--data", "text.txt", "--out", "run", *TINY, "--steps", 4, cwd=folder)
+    assert done.returncode == 0 and done.stderr == ""
+    assert "step 4/4" not in done.stdout and "it writes" not in done.stdout and "held-out loss" in done.stdout
+    assert "after 4 steps:" in (folder / "run" / "samples.txt").read_text()

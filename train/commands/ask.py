@@ -36,9 +36,14 @@ def main(args: argparse.Namespace) -> None:
     if args.data:
         known = (*task.asks, "task")
         asked = [{n: v for n, v in e.items() if n in known} for e in read_examples(args.data, task.kind, False)]
-        for answer in tuned.answers(asked):
-            print(json.dumps({"answer": answer}, ensure_ascii=False))
+        for example, read in zip(asked, tuned.read(asked)):
+            said = {"answer": task.answer(example, list(map(task.decode, *read)))}
+            if chances := task.chances(example, *read):
+                said["probabilities"] = [[name, round(p, 4)] for name, p in chances]
+            print(json.dumps(said, ensure_ascii=False))
         return
     example = task.example(args.texts)
-    (answer,) = tuned.answers([example])
-    print(task.shown(example, answer))
+    (read,) = tuned.read([example])
+    print(task.shown(example, task.answer(example, list(map(task.decode, *read)))))
+    for name, p in task.chances(example, *read):
+        print(f"  {p:6.1%}  {name}")

@@ -11,6 +11,7 @@ Then: python -m train fill, finetune, embed
 """
 
 import argparse
+import shlex
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from tinytensor.ops.softmax import IGNORED
 from train import pretrain
 from train.objectives.masked import Masked
 from train.recipes import Recipe
-from train.report import perplexity
+from train.report import bar, perplexity
 
 RECIPE = Recipe(
     family="bert", tokenizers={"wordpiece": WordPiece.train}, usual=("wordpiece", "wordpiece"), vocab_size=1024,
@@ -43,15 +44,25 @@ def main(args: argparse.Namespace) -> None:
         return
     print(describe(measure(job.trainer.model, job.trainer.objective, job.corpus.val)))
     print(pretrain.describe(job.folder))
-    print(f'to fill in words: python -m train fill --model {job.folder} "Once upon a time there was a [MASK] girl."')
+    print(f"to fill in words: python -m train fill --model {job.folder} {shlex.quote(_with_a_gap(job))}")
     print(f"to fine-tune it: python -m train finetune {job.folder} --task questions")
+
+
+def _with_a_gap(job: pretrain.Job) -> str:
+    """The first held-out sentence of a few words, with a mask in place of the longest."""
+    ends = np.flatnonzero(job.corpus.val[:1000] == job.tokenizer.separator_id)
+    sentences = (job.tokenizer.decode(ids[ids != job.tokenizer.separator_id]).split()[:12]
+                 for ids in np.split(job.corpus.val[:1000], ends))  # fmt: skip
+    words = next((words for words in sentences if len(words) > 4), ["the", "word"])
+    words[words.index(max(words, key=len))] = job.tokenizer.tokens[job.tokenizer.mask_id]
+    return " ".join(words)
 
 
 def measure(model: Module, objective: Masked, tokens: np.ndarray, batches: int = 100) -> dict[str, float]:
     """On the held-out part: the mean -log p of a masked token, and the shares of words and pairs guessed right."""
     sums = dict.fromkeys(("words", "nats", "right", "pairs", "told"), 0.0)
     with evaluating(model), tt.no_grad():
-        for key in objective.evaluation_batches(tokens, batches):
+        for key in bar(objective.evaluation_batches(tokens, batches), "guessing words"):
             batch = objective.evaluation_batch(tokens, key)
             encoded = model(batch["ids"], batch["token_types"], batch["mask"])
             targets = batch["targets"]

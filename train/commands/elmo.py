@@ -10,6 +10,7 @@ Then put it to use: python -m train finetune runs/elmo-1 --task tag --data FILE.
 """
 
 import argparse
+import shlex
 
 from models.elmo import PRESETS
 from models.tokenizers import Words
@@ -34,4 +35,8 @@ def main(args: argparse.Namespace) -> None:
     loss = job.trainer.report.val_loss
     print(f"held-out loss {loss:.4f} nats per word, perplexity {perplexity(loss):.2f}, the mean of both directions")
     print(pretrain.describe(job.folder))
+    words = [job.tokenizer.tokens[i] for i in job.corpus.val[:12]]
+    words[words.index(max(words, key=len))] = f"*{max(words, key=len)}*"
+    text = f" --data {shlex.quote(args.data)}" if args.data else ""
+    print(f"to look at it: python -m train neighbours {job.folder} {shlex.quote(' '.join(words))}{text}")
     print(f"to use it: python -m train finetune {job.folder} --task tag --data FILE.tsv")

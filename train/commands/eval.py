@@ -14,7 +14,9 @@ from models.families import family_of
 from models.schema import Count, Whole
 from train import checkpoint
 from train.data.corpus import open_corpus
+from train.data.records import passed_over
 from train.data.text import TextFiles
+from train.entropy import above
 from train.evaluation import encode_text, evaluate_on_all_cores
 from train.flags import add_device_flag, typed
 from train.objectives import Objective
@@ -46,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
     if args.data:
         files = TextFiles(args.data)
         if files.passed_over:
-            print(files.passed_over_sentence())
+            print(passed_over(files.path, files.passed_over))
         tokens, split = encode_text(files.read(), recipe.encoder(tokenizer))
     elif (args.run / "corpus.json").exists():
         corpus = open_corpus(args.run, len(tokenizer.tokens))
@@ -70,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
         size = f"{tokenizer.vocab_size:,} entries of the vocabulary"
         print(f"guessing blindly among the {size} would cost {guessing:.4f} nats: of such text the model knows nothing")
     if split.floor is not None:
-        print(f"the entropy of this text is {split.floor:.4f} nats per token")
+        print(f"the entropy of this text is {split.floor:.4f} nats per token: {above(nats / count, split.floor)} it")
 
 
 def in_random_orders(nats: float, count: int) -> str:

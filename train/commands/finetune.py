@@ -20,6 +20,9 @@ Files: CSV or TSV with a line of column names, or JSON lines. The columns of eac
 import argparse
 import contextlib
 import dataclasses
+import shlex
+import tempfile
+import textwrap
 from pathlib import Path
 
 import tinytensor as tt
@@ -33,6 +36,7 @@ from train.data.stories import tasks as stories_tasks
 from train.finetune import FineTuneConfig
 from train.flags import add_config_flags, add_ranks_flag, given, typed
 from train.plots import draw_confusion
+from train.report import HINT
 from train.tasks import TASKS
 from train.tasks.examples import checksum, examples_of
 from train.trainer import TrainConfig, Trainer
@@ -54,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="RUN", type=Path, help="the new run's folder [runs/finetune-N]")
     add("--overwrite", action="store_true", help="let it take the place of the run that --out is")
     add("--fresh", action="store_true", help="forget the pretraining, to see what it was worth")
+    add("--compare-fresh", action="store_true", help="at the end do the same without the pretraining, and compare")
     add("--tensorboard", action="store_true", help="write events for TensorBoard, too (say so again with --resume)")
     add("--grad-norms", action="store_true", help="log the norm of each layer's gradient, too")
     add_config_flags(parser, "how the model is adapted", FineTuneConfig)
@@ -78,9 +83,36 @@ def main(args: argparse.Namespace) -> None:
             report.answer()
         drawn = draw_confusion(folder / "confusion.png", report.tuned.task, report.held_out, report.answers)
     print("held out: " + ", ".join(f"{name} {value:.4f}" for name, value in report.scores.items()))
+    if args.compare_fresh:
+        print(_compare_fresh(trainer))
     if drawn:
         print(f"which label was taken for which: {folder / 'confusion.png'}")
-    print(f'to ask it: python -m train ask {folder} "..."')
+    elif not (folder / "loss.png").exists():
+        print(f"{HINT}, then: python -m train plot {folder}")
+    texts = report.tuned.task.texts(report.held_out[0])
+    asked = " ".join(shlex.quote(textwrap.shorten(text, 60, placeholder="")) for text in texts)
+    print(f"to ask it: python -m train ask {folder} {asked}")
+
+
+def _compare_fresh(trainer: Trainer) -> str:
+    """What a body with new weights learns from the same examples in as many steps: a short pretraining may be worth
+    little."""
+    record, scores = finetune.read_record(trainer.run), trainer.report.scores
+    kind, *examples = examples_of(**record)
+    config = FineTuneConfig(**{field.name: record[field.name] for field in dataclasses.fields(FineTuneConfig)})
+    print("the same with a fresh body:")
+    with tempfile.TemporaryDirectory() as place, tt.random.seeded(trainer.config.seed):
+        body, tokenizer = finetune.blank(trainer.run)
+        with runs.new_run(Path(place, "fresh"), "finetune", False) as folder:
+            task, settings = TASKS[kind].of(*examples), dataclasses.asdict(trainer.config)
+            fresh = finetune.begin(folder.path, (body, tokenizer), task, *examples, config, settings)
+            fresh.folder = folder
+        with contextlib.closing(folder):
+            if not runs.train(fresh):
+                return "stopped before its end, so nothing is compared"
+    name, value = next(iter(scores.items()))
+    other = fresh.report.scores[name]
+    return f"held out: {name} {value:.4f}, with a fresh body {other:.4f}: the pretraining is worth {value - other:+.4f}"
 
 
 def _begin(args: argparse.Namespace) -> Trainer:
@@ -89,6 +121,8 @@ def _begin(args: argparse.Namespace) -> Trainer:
         raise ValueError("say which model to fine-tune and on what: python -m train finetune MODEL --task TASK")
     config = FineTuneConfig(**given(args, FineTuneConfig))
     settings = finetune.TRAINING | given(args, TrainConfig)
+    if args.fresh and args.compare_fresh:
+        raise ValueError("--compare-fresh compares with --fresh; leave out one of the two")
     if args.data is None and args.held_out:
         raise ValueError("--held-out goes with --data; the stories' sets and the toys hold out examples of their own")
     if args.data and args.examples is not None:

@@ -34,26 +34,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     job = pretrain.start(args, RECIPE)
+    job.trainer.report.sample = job.trainer.config.tensor == 1 and (lambda: _written(job, 1, 60)[0])
     if not pretrain.train(job):
         return
-    text = _write_samples(job)
-    print(f"\n{text}\n")
+    texts = _written(job)
+    pretrain.save_samples(job, ", temperature 0.8", texts)
+    print(f"\n{texts[0]}\n")
     split, val_loss = job.corpus.val_split, job.trainer.report.val_loss
     print(f"held-out loss {describe_loss(val_loss, split.tokens, split.bytes)}")
     if split.floor is not None:
         print(compare_with_entropy(job, val_loss, job.trainer.objective))
     print(pretrain.describe(job.folder))
-    word = re.search(r"\w+", text)
+    word = re.search(r"\w+", texts[0])
     prompt = f' --prompt "{word[0]}"' if word else ""
     print(f"to write more: python -m train sample {job.folder}{prompt}")
 
 
-def _write_samples(job: pretrain.Job, count: int = 3, tokens: int = 600) -> str:
-    """Let the trained model write a few texts into samples.txt; returns the first."""
+def _written(job: pretrain.Job, count: int = 3, tokens: int = 300) -> list[str]:
+    """What the model writes."""
     trainer = job.trainer
     start = trainer.val_data[:1].astype(int)  # a token that texts of this kind begin with
     with tt.random.seeded(trainer.config.seed):
         ids = generate(trainer.model, [start] * count, tokens, temperature=0.8)
-    texts = [job.tokenizer.decode(row[row < job.tokenizer.vocab_size]).strip() for row in ids]
-    pretrain.save_samples(job, ", temperature 0.8", texts)
-    return texts[0]
+    return [job.tokenizer.decode(row[row < job.tokenizer.vocab_size]).strip() for row in ids]

@@ -18,6 +18,7 @@ from nn.compression.prune import BY, WHAT, prune, rounds, shrink
 from train.compression import compare
 from train.compression.prune import SCHEDULES, Pruning, gradually
 from train.flags import add_config_flags, add_ranks_flag, typed
+from train.report import bar
 from train.trainer import TrainConfig
 
 TRAINING = dict(steps=500, lr=1e-3, warmup=20, eval_every=250)
@@ -93,7 +94,7 @@ def _curves(source: compare.Source, what: list[str], batches: list, args: argpar
     start = (0.0, source.score(source.model, args.limit))
     curves = {f"by {by}, not trained": [start], "by chance, not trained": [start]}
     for points, score in zip(curves.values(), (by, "random")):
-        for amount in amounts:
+        for amount in bar(amounts, f"the curve by {score}"):
             model = copy.deepcopy(source.model)
             with tt.random.seeded(source.config.seed):
                 for each in what:

@@ -14,6 +14,7 @@ from nn.compression import qat
 from nn.compression.quantize import ACTIVATIONS, RANGES, quantize
 from train.compression import compare
 from train.flags import add_config_flags, given, typed
+from train.report import bar
 from train.trainer import TrainConfig
 
 CURVE = (8, 6, 5, 4, 3, 2)
@@ -58,7 +59,8 @@ def main(args: argparse.Namespace) -> None:
         before = source.score(source.model, args.limit)
         curves = {"before": [(bits, before) for bits in CURVE]}
         for how in ("nearest", "gptq"):
-            curves[how] = [(bits, source.score(made(bits, how), args.limit)) for bits in CURVE]
+            several = bar(CURVE, f"the curve of {how}")
+            curves[how] = [(bits, source.score(made(bits, how), args.limit)) for bits in several]
         if trained:
             curves["trained"] = [(args.bits, lines[-1].score)]
         compare.conclude(folder, lines, curves, "bits of a weight", source.unit, f"{source.folder.name} quantized")

@@ -12,11 +12,10 @@ from pathlib import Path
 import tinytensor as tt
 from models.contract import Writer
 from models.generate import Sampling, stream_text, write
-from models.generate.answers import answer
 from models.generate.draft import PAST_CONTEXT
 from models.schema import Count, Few, Million, Positive, Size
 from nn import Module
-from train import checkpoint, finetune
+from train import answering, checkpoint
 from train.flags import add_config_flags, add_device_flag, given, typed
 
 
@@ -51,32 +50,15 @@ def main(args: argparse.Namespace) -> None:
     Sampling(**given(args, Sampling))  # bad values are named before any file is read
     model, tokenizer = load(args.run, "best" if args.best else "last")
     model.to(args.device)
-    name = type(model).__name__
-    holds = f"{args.run} holds {'an' if name[0] in 'AEO' else 'a'} {name}"
-    if not isinstance(model, Writer):
-        raise ValueError(f"{holds}, which reads but does not write")
-    reads = model.reads_source
-    if reads and args.input is None:
-        raise ValueError(f"{holds}, which answers: give the text to read with --input")
-    if not reads and (args.input is not None or args.begin is not None):
-        raise ValueError(f"{holds}, which goes on from a --prompt; --input and --begin are for a T5")
-    if reads and (args.stop or args.past_context or args.prompt is not None):
-        raise ValueError("--prompt, --stop and --past-context are for a GPT; a T5 reads an --input and ends by itself")
-    if not reads:
-        return write_on(model, tokenizer, args)
-    tt.manual_seed(args.seed)
-    how = chosen(args, 0.0, tokenizer)
-    for text in answer(model, tokenizer, [args.input], args.tokens, samples=args.samples, **how):
-        print(text)
+    if not isinstance(model, Writer) or model.reads_source or args.input is not None or args.begin is not None:
+        return answering.main(args, model, tokenizer, lambda: chosen(args, 0.0, tokenizer))
+    write_on(model, tokenizer, args)
 
 
 def load(folder: Path, which: str) -> tuple[Module, object]:
-    """The model and tokenizer of a run, of a published folder, or of a T5 that was fine-tuned."""
+    """The model and tokenizer of a run, or of a published folder."""
     if checkpoint.family_in(folder) == "finetuned":
-        tuned = finetune.load(folder, which)
-        if not isinstance(tuned.model.body, Writer):
-            raise ValueError(f"{folder} was fine-tuned to {tuned.task.kind}; ask it with: python -m train ask {folder}")
-        return tuned.model.body, tuned.inputs.tokenizer
+        return answering.fine_tuned(folder, which)
     model, tokenizer = checkpoint.load_model(folder, which)
     return model.for_inference(), tokenizer
 
@@ -86,12 +68,8 @@ def chosen(args: argparse.Namespace, temperature: float, tokenizer) -> dict:
     how = {"temperature": temperature}
     if args.beams > 1:
         how = dict(beams=args.beams, length_penalty=1.0 if args.length_penalty is None else args.length_penalty)
-    rules = {"min_new_tokens": args.min_tokens, "written_penalty": args.written_penalty,
-             "bad_words": args.bad_words, "begin": args.begin}  # fmt: skip
-    if rules := {name: value for name, value in rules.items() if value is not None}:
-        from models.generate.constraints import of_texts  # most texts are free
-
-        how["constraints"] = of_texts(tokenizer, **rules)
+    if any(flag is not None for flag in (args.min_tokens, args.written_penalty, args.bad_words, args.begin)):
+        how["constraints"] = answering.constraints(args, tokenizer)  # most texts are free
     return how | ({"graph": True} if args.graph else {}) | given(args, Sampling)
 
 

@@ -11,6 +11,8 @@ Then teach it tasks: python -m train finetune runs/t5-1 --task text2text --data 
 """
 
 import argparse
+import shlex
+import textwrap
 
 from models.generate.answers import answer_ids, answer_text
 from models.tokenizers import Bytes, Unigram
@@ -38,17 +40,21 @@ def main(args: argparse.Namespace) -> None:
 
 
 def train(job: pretrain.Job) -> None:
+    job.trainer.report.sample = job.trainer.config.tensor == 1 and (lambda: answers(job, 1)[0])
     if not pretrain.train(job):
         return
-    print(f"\n{write_samples(job)}\n")
+    texts = answers(job, 5)
+    pretrain.save_samples(job, "", texts)
+    print(f"\n{texts[0]}\n")
     loss = job.trainer.report.val_loss
     print(f"held-out loss {loss:.4f} nats per token of the output, perplexity {perplexity(loss):.2f}")
     print(pretrain.describe(job.folder))
-    print(f'to see what it writes: python -m train sample {job.folder} --input "..."')
+    read = textwrap.shorten(texts[0].splitlines()[0].removeprefix("input: "), 80, placeholder="")
+    print(f"to see what it writes: python -m train sample {job.folder} --input {shlex.quote(read)}")
 
 
-def write_samples(job: pretrain.Job, count: int = 5) -> str:
-    """What the model makes of a few held-out inputs, beside what was wanted, into samples.txt; returns the first."""
+def answers(job: pretrain.Job, count: int) -> list[str]:
+    """What the model makes of a few held-out inputs, beside what was wanted."""
     trainer, tokenizer = job.trainer, job.tokenizer
     objective, model = trainer.objective, trainer.model
     batch = objective.evaluation_batch(trainer.val_data, objective.evaluation_batches(trainer.val_data)[0])
@@ -58,5 +64,4 @@ def write_samples(job: pretrain.Job, count: int = 5) -> str:
     for rows in zip(batch["ids"], written, batch["targets"]):
         said = (answer_text(row, tokenizer, model.config.eos_id) for row in rows)
         texts.append("\n".join(f"{what} {text}" for what, text in zip(("input: ", "output:", "wanted:"), said)))
-    pretrain.save_samples(job, "", texts)
-    return texts[0]
+    return texts

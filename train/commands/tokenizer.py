@@ -10,13 +10,13 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from models.schema import Count, Whole
 from models.tokenizers import ByteLevelBPE, Characters, ClassicBPE, Tokenizer, Unigram, WordPiece, Words
+from train.data.records import passed_over
 from train.data.text import TextFiles
 from train.flags import typed
 from train.places import check_output
+from train.report import bar
 
 KINDS = {"bpe": ByteLevelBPE, "classic": ClassicBPE, "wordpiece": WordPiece, "unigram": Unigram,
          "characters": Characters, "words": Words}
@@ -49,7 +49,7 @@ def add_arguments(parser) -> None:
 def main(args) -> None:
     files = TextFiles(args.data)
     if files.passed_over:
-        print(files.passed_over_sentence())
+        print(passed_over(files.path, files.passed_over))
     if args.vocab_size is None and args.kind != "characters":
         raise ValueError(f"--kind {args.kind} needs --vocab-size; 4096 is a good start for a few megabytes of text")
     options = options_of(args)
@@ -91,14 +91,14 @@ def train(args, files: TextFiles, options: dict) -> Tokenizer:
     scheme, pieces = KINDS[args.kind], reading(files)
     if args.kind in ("characters", "words"):
         return scheme.train(pieces, args.vocab_size, **options)
-    with tqdm(total=args.vocab_size, desc="learning", unit="token", disable=None) as bar:
-        progress = lambda done: bar.update(done - bar.n)
+    with bar(what="learning", total=args.vocab_size, unit="token", leave=True) as shown:
+        progress = lambda done: shown.update(done - shown.n)
         return scheme.train(pieces, args.vocab_size, **options, progress=progress)
 
 
 def reading(files: TextFiles) -> Iterator[str]:
     """The pieces of the text, with a bar that shows how far it was read."""
-    with tqdm(total=files.size, desc="reading", unit="B", unit_scale=True, disable=None) as bar:
+    with bar(what="reading", total=files.size, unit="B", unit_scale=True, leave=True) as shown:
         for piece in files.read():
-            bar.update(len(piece.encode()))
+            shown.update(len(piece.encode()))
             yield piece

@@ -33,10 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     job = pretrain.start(args, RECIPE)
+    job.trainer.report.sample = job.trainer.config.tensor == 1 and (lambda: _written(job, 1, 60)[0])
     if not pretrain.train(job):
         return
     trainer, split, tokens = job.trainer, job.corpus.val_split, job.corpus.val
-    print(f"\n{_write_samples(job)}\n")
+    texts = _written(job)
+    pretrain.save_samples(job, ", temperature 0.8", texts)
+    print(f"\n{texts[0]}\n")
     loss = trainer.report.val_loss
     print(f"held-out loss {loss:.4f} nats per predicted token, perplexity {perplexity(loss):.2f}, in random orders")
     in_order = trainer.objective.in_order()
@@ -49,13 +52,11 @@ def main(args: argparse.Namespace) -> None:
     print(f"to fine-tune it: python -m train finetune {job.folder} --task questions")
 
 
-def _write_samples(job: pretrain.Job, count: int = 3, tokens: int = 300) -> str:
-    """Let the trained model write a few texts into samples.txt, from left to right; returns the first."""
+def _written(job: pretrain.Job, count: int = 3, tokens: int = 300) -> list[str]:
+    """What the model writes, from left to right."""
     trainer = job.trainer
     start = trainer.val_data[:1].astype(int)  # a token that texts of this kind begin with
     with tt.random.seeded(trainer.config.seed):
         ids = generate(trainer.model, [start] * count, tokens, temperature=0.8)
     lines = trainer.objective.lines
-    texts = [lines.decode(row[row < job.tokenizer.vocab_size]).strip() for row in ids]
-    pretrain.save_samples(job, ", temperature 0.8", texts)
-    return texts[0]
+    return [lines.decode(row[row < job.tokenizer.vocab_size]).strip() for row in ids]

@@ -18,7 +18,9 @@ from models.files import intact, read_json, replace_file, write_json
 from models.schema import NotNegative, Size, checked
 from models.tokenizers import Tokenizer
 from train.data.documents import SentenceEncoder
+from train.data.records import passed_over
 from train.data.text import HELD_OUT, TextFiles
+from train.report import bar
 
 LOOKED_AT = 10_000  # characters that tell whether a tokenizer gives the text back
 
@@ -72,8 +74,9 @@ class FileSource:
         """What is held out, and which files were no text, a sentence a line."""
         many = f"each of {len(self.cuts)} files" if len(self.cuts) > 1 else str(self.files.files[0].path)
         held = f"all of {self.val.path}" if self.val else f"the last tenth of {many}, from the start of a paragraph"
-        passed_over = [text.passed_over_sentence() for text in (self.files, self.val) if text and text.passed_over]
-        return "\n".join([f"held out, not trained on: {held}", *passed_over])
+        texts = (text for text in (self.files, self.val) if text and text.passed_over)
+        told = [passed_over(text.path, text.passed_over) for text in texts]
+        return "\n".join([f"held out, not trained on: {held}", *told])
 
 
 def build_corpus(source, tokenizer: Tokenizer | SentenceEncoder, folder: Path) -> Corpus:
@@ -119,7 +122,7 @@ def open_corpus(folder: Path, known: int | None = None) -> Corpus:
 def encode(pieces: Iterable[str], tokenizer: Tokenizer | SentenceEncoder, keep: Callable, nats=None) -> Split:
     """Give a part's tokens to keep(ids). Its entropy bounds the loss only if the tokens say all that the text says."""
     tokens, characters, size = 0, 0, 0
-    for piece in pieces:
+    for piece in bar(pieces, "encoding", unit=" pieces"):
         nats = nats if nats is not None and tokenizer.gives_back(piece[:LOOKED_AT]) else None
         ids = tokenizer.encode_array(piece).astype(tokenizer.dtype, copy=False)
         keep(ids)

@@ -108,6 +108,19 @@ def paragraphs(lines: Iterable[str]) -> Iterator[str]:
         yield "".join(held)
 
 
+def files_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(the files that hold text, all others) in a folder and those below it, in order of their names."""
+    inside = (f for f in folder.rglob("*") if not any(n.startswith(".") for n in f.relative_to(folder).parts))
+    found = {file: holds_text(file) for file in sorted(inside) if file.is_file()}
+    return [file for file, text in found.items() if text], [file for file, text in found.items() if not text]
+
+
+def passed_over(folder: Path, files: list[Path]) -> str:
+    """A sentence about the files that were passed over."""
+    names = ", ".join(file.name for file in files[:5]) + (", ..." if files[5:] else "")
+    return f"passed over, as no UTF-8 text: {len(files)} files of {folder} ({names})"
+
+
 def holds_text(path: Path) -> bool:
     """Whether a file begins like one that can be read: UTF-8 without zeros, or a known kind of packed text."""
     if path.suffix in (".jsonl", ".parquet") or path.name.endswith((".jsonl.gz", ".txt.gz")):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models.files import ordinary
-from train.data.records import PACKED, Records, holds_text
+from train.data.records import PACKED, Records, files_in
 
 CHUNK = 4 << 20  # bytes, or characters, read at a time
 HELD_OUT = 0.1  # the share of every file, at its end, that is not trained on
@@ -20,8 +20,7 @@ HELD_OUT = 0.1  # the share of every file, at its end, that is not trained on
 class TextFiles:
     """The files behind a path, in order of their names, as one long text.
 
-    A folder is searched with all its subfolders; names beginning with a dot are left out. Of what else lies there,
-    pictures for instance, `passed_over` is the list.
+    A folder is searched with all its subfolders, but for names with a dot in front. passed_over: what is no text there.
 
     ValueError: nothing is there, or no text; a single file is not text.
     """
@@ -30,14 +29,7 @@ class TextFiles:
         self.path = path = Path(path)
         if not path.exists():
             raise ValueError(f"{path} does not exist; --data takes a text file or a folder of them")
-        self.passed_over: list[Path] = []
-        if path.is_dir():
-            inside = (f for f in path.rglob("*") if not any(n.startswith(".") for n in f.relative_to(path).parts))
-            found = sorted(f for f in inside if f.is_file())
-            self.passed_over = [file for file in found if not holds_text(file)]
-            found = [file for file in found if file not in set(self.passed_over)]
-        else:
-            found = [ordinary(path)]
+        found, self.passed_over = files_in(path) if path.is_dir() else ([ordinary(path)], [])
         self.files = [opened(file) for file in found]
         self.size = sum(file.path.stat().st_size for file in self.files)  # bytes on the disk
         if not any(file.size for file in self.files):
@@ -48,11 +40,6 @@ class TextFiles:
         """All of the text, a few megabytes at a time."""
         for file in self.files:
             yield from file.read(0, file.size)
-
-    def passed_over_sentence(self) -> str:
-        """Which files were passed over."""
-        names = ", ".join(file.name for file in self.passed_over[:5]) + (", ..." if self.passed_over[5:] else "")
-        return f"passed over, as no UTF-8 text: {len(self.passed_over)} files of {self.path} ({names})"
 
 
 class PlainFile:

@@ -1,11 +1,9 @@
 """A model is watched while it reads: who looks at whom, what the stream says behind each layer, what a head is for."""
 
 import itertools
-import sys
 from collections import Counter
 
 import numpy as np
-from tqdm import tqdm
 
 import tinytensor as tt
 from models.contract import Model
@@ -16,6 +14,7 @@ from nn.watch import answering, probabilities, silenced, watch
 from tinytensor.draw import Picture, draw
 from tinytensor.ops.softmax import IGNORED
 from train.explore.reading import Reading
+from train.report import bar
 
 TOP = 5  # tokens that the lens shows
 
@@ -83,7 +82,7 @@ def heads(model: Model, reading: Reading) -> dict | None:
     blocks, passed = [layer for layer in layers.values() if isinstance(layer, Block)], []
     with watch(blocks, lambda block, _, result: passed.append((block, result))):
         before = model.loss(reading.batch).item()
-    for group in tqdm(found, "each head silenced", leave=False, disable=not sys.stderr.isatty()):
+    for group in bar(found, "each head silenced"):
         inside = [layer for layer in blocks if any(part is layers[group.name] for part in layer.modules())]
         changed = next(n for n, (block, _) in enumerate(passed) if block in inside)
         without = [_loss_from(model, reading, passed, changed, silenced(layers[group.name], head))

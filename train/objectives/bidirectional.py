@@ -10,7 +10,7 @@ What a row reads is a function of the batch's number alone, so a resumed run goe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Bidirectional(Objective):
 
     context: int
     batch: int
-    spelling: np.ndarray
+    spelling: np.ndarray = field(repr=False)
     vocab_size: int
 
     one_shape = True

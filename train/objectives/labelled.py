@@ -26,7 +26,7 @@ class Labelled(Objective):
     change: (batch, generator) -> what the model gets of a batch in training, where it is not the batch itself.
     """
 
-    pad: Callable[[list[dict]], dict[str, np.ndarray]]
+    pad: Callable[[list[dict]], dict[str, np.ndarray]] = field(repr=False)
     batch: int
     seed: int = 0
     cap: int = 0

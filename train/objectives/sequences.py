@@ -19,7 +19,7 @@ of that paper (section 3.3.1): a prefix language model (Liu et al. 2018) and des
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class SpanCorruption(Windows):
     A batch is {"ids": (B, context), "targets": (B, T)}: nothing is padded, as every window loses equally much.
     """
 
-    sentinels: tuple[int, ...] = ()
+    sentinels: tuple[int, ...] = field(default=(), repr=False)
     eos: int = 1
     density: float = 0.15
     mean_span: float = 3.0

@@ -16,7 +16,7 @@ from models.heads import Head
 from models.schema import Few, shown
 from tinytensor import Tensor
 from train.tasks import metrics
-from train.tasks.task import Row, Task, field, whole_number
+from train.tasks.task import Row, Task, field, probabilities, whole_number
 
 FAR_BELOW = -1e4  # added to the scores of places that must not be chosen
 
@@ -85,6 +85,11 @@ class Answer(Task):
     def answer(self, example: dict, decoded: list[tuple[str, float]]) -> str:
         text, margin = max(decoded, key=lambda said: said[1])
         return text if margin > 0 else ""
+
+    def chances(self, example: dict, rows: list[Row], scores: list[np.ndarray]) -> list[tuple[str, float]]:
+        """Of the best answer, against none: exp(margin) is how many times as probable it is."""
+        text, margin = max((self.decode(row, each) for row, each in zip(rows, scores)), key=lambda said: said[1])
+        return probabilities([text, "(no answer)"], np.array([margin, 0.0]))
 
     def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
         truth = [str(e["answer"]) for e in examples]

@@ -114,6 +114,9 @@ class Chat(Task):
         said = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
         return f"chat: {as_text(messages[:-1] if said else messages)}", said
 
+    def texts(self, example: dict) -> list[str]:
+        return [message["content"] for message in example["messages"][:-1]]
+
     def example(self, texts: list[str]) -> dict:
         """What user and assistant said in turns; the user last."""
         if len(texts) % 2 == 0:

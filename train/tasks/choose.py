@@ -10,7 +10,7 @@ from models.heads import Head
 from models.schema import Few
 from tinytensor import Tensor
 from train.tasks import metrics
-from train.tasks.task import Row, Task, field, whole_number
+from train.tasks.task import Row, Task, field, probabilities, whole_number
 
 
 class Chooser(Head):
@@ -55,6 +55,9 @@ class Choose(Task):
 
     def decode(self, row: Row, scores: np.ndarray) -> int:
         return int(scores.argmax())
+
+    def chances(self, example: dict, rows: list[Row], scores: list[np.ndarray]) -> list[tuple[str, float]]:
+        return probabilities(map(str, example["choices"]), scores[0])
 
     def score(self, examples: list[dict], answers: list[int]) -> dict[str, float]:
         return {"accuracy": metrics.accuracy([int(e["label"]) for e in examples], answers)}

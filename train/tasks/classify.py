@@ -9,7 +9,7 @@ from models.contract import Body
 from models.heads import Head
 from tinytensor import Tensor
 from train.tasks import metrics
-from train.tasks.task import Row, Task, field, known, text_or_pair
+from train.tasks.task import Row, Task, field, known, probabilities, text_or_pair
 
 
 class Classifier(Head):
@@ -50,6 +50,9 @@ class Classify(Task):
 
     def decode(self, row: Row, scores: np.ndarray) -> str:
         return self.labels[int(scores.argmax())]
+
+    def chances(self, example: dict, rows: list[Row], scores: list[np.ndarray]) -> list[tuple[str, float]]:
+        return probabilities(self.labels, scores[0])
 
     def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
         labels, truth, answers = self.labelled(examples, answers)

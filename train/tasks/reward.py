@@ -88,6 +88,9 @@ class Reward(Task):
         choices = "".join(f" choice {i}: {reply}" for i, reply in enumerate(listed))
         return f"prefer: {as_text(example['messages'])}{choices}", str(listed.index(example["replies"][0]))
 
+    def texts(self, example: dict) -> list[str]:
+        return [example["messages"][-1]["content"], *example["replies"]]
+
     def example(self, texts: list[str]) -> dict:
         if len(texts) < 2:
             raise ValueError("a reward model reads what the user says and one or more replies")

@@ -14,7 +14,7 @@ from models.heads import Head
 from tinytensor import Tensor
 from tinytensor.ops.softmax import IGNORED
 from train.tasks import metrics
-from train.tasks.task import Row, Task, field, known
+from train.tasks.task import Row, Task, field, known, probabilities
 
 
 class Tagger(Head):
@@ -59,6 +59,14 @@ class Tag(Task):
     def answer(self, example: dict, decoded: list[list[str]]) -> list[str]:
         """A tag a word; words beyond the longest input get O."""
         return decoded[0] + ["O"] * (len(listed(example, "words")) - len(decoded[0]))
+
+    def texts(self, example: dict) -> list[str]:
+        return [" ".join(listed(example, "words"))]
+
+    def chances(self, example: dict, rows: list[Row], scores: list[np.ndarray]) -> list[tuple[str, float]]:
+        """Of each word its tag, in the order of the words."""
+        best = [probabilities(self.tags, of_word)[0] for of_word in scores[0][rows[0].notes]]
+        return [(f"{word}/{tag}", p) for word, (tag, p) in zip(listed(example, "words"), best)]
 
     def score(self, examples: list[dict], answers: list[list[str]]) -> dict[str, float]:
         _, truth, said = self.labelled(examples, answers)

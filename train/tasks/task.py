@@ -81,6 +81,15 @@ class Task(Protocol):
             raise ValueError(f"a model for {self.kind} reads {' and '.join(self.asks)}; {len(texts)} texts were given")
         return dict(zip(self.asks, texts))
 
+    def texts(self, example: dict) -> list[str]:
+        """The texts that stand for an example's question, as `example` reads them."""
+        values = [example[name] for name in self.asks if example.get(name) is not None]
+        return [str(text) for value in values for text in (value if isinstance(value, list) else [value])]
+
+    def chances(self, example: dict, rows: list[Row], scores: list[np.ndarray]) -> list[tuple[str, float]]:
+        """(what might be answered, how probable that is to the model), best first, by its rows and their scores."""
+        return []
+
     def shown(self, example: dict, answer) -> str:
         """An answer as a person reads it."""
         return str(answer) or "(no answer)"
@@ -99,6 +108,12 @@ def text_or_pair(inputs, example: dict, what: str, both_orders: bool = False) ->
     if b is None:
         raise ValueError(f"both orders were asked for, but {a[:40]!r} has no pair")
     return inputs.pad([inputs.text(a, b), inputs.text(b, a)])
+
+
+def probabilities(names: Iterable[str], scores: np.ndarray) -> list[tuple[str, float]]:
+    """(name, probability), best first, of choices with these scores."""
+    p = np.exp(scores - scores.max(), dtype=np.float64)
+    return sorted(zip(names, (p / p.sum()).tolist()), key=lambda one: -one[1])
 
 
 def field(example: dict, name: str, kind: type | tuple[type, ...], what: str):

@@ -85,6 +85,9 @@ class Text2Text(Task):
     def decode(self, row: Row, ids: np.ndarray) -> str:
         return answer_text(ids, row.notes)
 
+    def texts(self, example: dict) -> list[str]:
+        return [source_of(example)]
+
     def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
         """Over all examples, and the share of exact matches of each task if there are several."""
         truth = [example["target"] for example in examples]

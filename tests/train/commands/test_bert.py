@@ -1,7 +1,10 @@
 """The commands around BERT, one after another as a user would type them, on a model of a few thousand parameters."""
 
 import json
+import re
+import shlex
 import string
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -163,11 +166,21 @@ def test_a_fine_tuned_model_answers_what_it_is_asked(pretrained, tmp_path, capsy
         run = tmp_path / name
         quick = ["--epochs", "1", "--workers", "1", "--examples", "20"]
         main(["finetune", str(pretrained), "--task", name, "--out", str(run), *quick])
+        hint = re.search(r"^to ask it: python -m train (.*)$", capsys.readouterr().out, re.MULTILINE)[1]
+        assert main(shlex.split(hint)) == 0
         tuned = load(run)
         (answer,) = tuned.answers([tuned.task.example(texts)])
         capsys.readouterr()
         assert main(["ask", str(run), *texts]) == 0
-        said = capsys.readouterr().out.strip()
+        said, *chances = capsys.readouterr().out.strip().splitlines()
+        p = [float(line.split("%")[0]) / 100 for line in chances]
+        ((_, scores),) = tuned.read([tuned.task.example(texts)])
+        if name in ("sentiment", "next"):
+            best = np.exp(scores[0] - np.logaddexp.reduce(scores[0])).max()
+            assert chances[0].endswith(said) and p[0] == pytest.approx(best, abs=1e-3)
+            assert sum(p) == pytest.approx(1, abs=0.01)
+        else:
+            assert len(p) == (len(answer) if name == "roles" else 2) and all(0 <= one <= 1 for one in p)
         if name == "sentiment":
             assert said == answer and answer in tuned.task.labels
         elif name == "roles":
@@ -178,7 +191,8 @@ def test_a_fine_tuned_model_answers_what_it_is_asked(pretrained, tmp_path, capsy
             assert said == texts[1 + answer]
     (tmp_path / "asked.tsv").write_text("text\nMia lost her kite.\nBen was glad.\n")
     assert main(["ask", str(tmp_path / "sentiment"), "--data", str(tmp_path / "asked.tsv")]) == 0
-    assert [json.loads(line).keys() for line in capsys.readouterr().out.splitlines()] == [{"answer"}] * 2
+    for line in map(json.loads, capsys.readouterr().out.splitlines()):
+        assert line.keys() == {"answer", "probabilities"} and line["probabilities"][0][0] == line["answer"]
     assert main(["ask", str(tmp_path / "questions"), "Who?"]) == 2
     assert "a model for answer reads question and context; 1 texts were given" in capsys.readouterr().err
 
@@ -208,3 +222,40 @@ def test_the_newest_run_is_the_one_with_the_highest_number(tmp_path):
     assert newest_run("bert", tmp_path).name == "bert-10"
     with pytest.raises(ValueError, match=r"there is no run in .*t5-N; make one with: python -m train t5"):
         newest_run("t5", tmp_path)
+
+
+def test_a_hint_after_pretraining_is_about_the_text_that_was_learned(tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("The mount command attaches a filesystem to the tree. Its type may be given.\n\n" * 80)
+    assert main(["bert", "--data", str(text), "--out", str(tmp_path / "run"), *SMALL, "--steps", "1"]) == 0
+    hint = re.search(r"^to fill in words: python -m train (.*)$", capsys.readouterr().out, re.MULTILINE)[1]
+    assert "the mount command attaches a [MASK] to the tree." in hint
+    assert main(shlex.split(hint)) == 0
+
+
+def test_a_fresh_body_learns_the_same_for_a_comparison(pretrained, tmp_path, capsys):
+    flags = ["--task", "sentiment", "--examples", "30", "--epochs", "1", "--workers", "1"]
+    assert main(["finetune", str(pretrained), *flags, "--compare-fresh", "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    told = r"accuracy (\S+), with a fresh body (\S+): the pretraining is worth (\S+)"
+    ours, fresh, worth = re.search(told, said).groups()
+    assert f"held out: accuracy {ours}" in said and float(worth) == pytest.approx(float(ours) - float(fresh), abs=2e-4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    assert main(["finetune", str(pretrained), *flags, "--compare-fresh", "--fresh"]) == 2
+    assert "leave out one of the two" in capsys.readouterr().err
+
+
+def test_plot_draws_again_what_a_run_can_show(pretrained, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    flags = ["--task", "sentiment", "--examples", "20", "--epochs", "1", "--workers", "1"]
+    assert main(["finetune", str(pretrained), *flags, "--out", str(run)]) == 0
+    assert f"python -m train plot {run}" in capsys.readouterr().out and not list(run.glob("*.png"))
+    assert main(["plot", str(run)]) == 2 and "pip install matplotlib" in capsys.readouterr().err
+    monkeypatch.undo()
+    pytest.importorskip("matplotlib")
+    assert main(["plot", str(run)]) == 0
+    assert capsys.readouterr().out == f"drawn: {run}/loss.png, {run}/confusion.png\n"
+    assert {path.name for path in run.glob("*.png")} == {"loss.png", "confusion.png"}
+    assert main(["plot", str(pretrained)]) == 0 and (pretrained / "loss.png").exists()
+    assert main(["plot", str(tmp_path)]) == 2

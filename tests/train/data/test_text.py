@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from train.__main__ import main
 from train.data import text as reading
 from train.data.corpus import FileSource
+from train.data.records import passed_over
 from train.data.text import TextFiles
 
 letters = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), min_size=1, max_size=60)
@@ -115,7 +116,8 @@ def test_pictures_in_a_folder_are_passed_over_and_named(tmp_path):
     (tmp_path / "c.txt").write_bytes("Bücher".encode("latin-1"))
     files = TextFiles(tmp_path)
     assert "".join(files.read()) == "text"
-    assert files.passed_over_sentence() == f"passed over, as no UTF-8 text: 2 files of {tmp_path} (b.png, c.txt)"
+    told = f"passed over, as no UTF-8 text: 2 files of {tmp_path} (b.png, c.txt)"
+    assert passed_over(files.path, files.passed_over) == told
     (tmp_path / "a.txt").unlink()
     with pytest.raises(ValueError, match="holds no text: none of its 2 files is UTF-8 text"):
         TextFiles(tmp_path)

@@ -13,6 +13,7 @@ compared with. What happened stands beside the text as events with character spa
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -72,14 +73,20 @@ def stories(seed: int = 0) -> Iterator[Story]:
                     {x.name: x.holder.name if x.holder else None for x in teller.world.things})
 
 
-def corpus(characters: int, seed: int = 0) -> Corpus:
-    """Whole stories, at least the given number of characters of them."""
+def enough(characters: int, seed: int = 0) -> Iterator[Story]:
+    """Whole stories, until their texts, each with the blank line behind it, have at least so many characters."""
     if characters < 1:
         raise ValueError(f"corpus: wants at least 1 character, not {characters}")
-    told, starts, nats = [], [0], [0.0]
     for story in stories(seed):
-        told.append(story)
-        starts.append(starts[-1] + len(story.text) + len(SEPARATOR))
-        nats.append(nats[-1] + story.nats)
-        if starts[-1] >= characters:
-            return Corpus("".join(story.text + SEPARATOR for story in told), tuple(told), starts, nats)
+        yield story
+        characters -= len(story.text) + len(SEPARATOR)
+        if characters <= 0:
+            return
+
+
+def corpus(characters: int, seed: int = 0) -> Corpus:
+    """Whole stories, at least the given number of characters of them."""
+    told = tuple(enough(characters, seed))
+    texts = [story.text + SEPARATOR for story in told]
+    starts, nats = accumulate(map(len, texts), initial=0), accumulate((story.nats for story in told), initial=0.0)
+    return Corpus("".join(texts), told, list(starts), list(nats))

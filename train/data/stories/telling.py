@@ -43,13 +43,16 @@ class Choices:
     def __init__(self, options: list, weights: list[int] | None = None):
         self.options, self.weights = options, weights or [1] * len(options)
         self.cumulative = list(accumulate(self.weights))
+        self.rest: dict[frozenset, Choices] = {}
 
     def without(self, used) -> Choices:
         """The same choices, except those already used."""
         if not used:
             return self
-        left = [(option, weight) for option, weight in zip(self.options, self.weights) if option not in used]
-        return Choices(*zip(*left))
+        if (used := frozenset(used)) not in self.rest:
+            left = [(option, weight) for option, weight in zip(self.options, self.weights) if option not in used]
+            self.rest[used] = Choices(*zip(*left))
+        return self.rest[used]
 
 
 def choices(text: str) -> Choices:
@@ -110,14 +113,15 @@ class Teller:
 
     def choose(self, choices: Choices):
         """One of the options, counted."""
-        total = choices.cumulative[-1]
-        i = bisect(choices.cumulative, self.random() * total)
+        cumulative = choices.cumulative
+        total = cumulative[-1]
+        i = bisect(cumulative, self.random() * total)
         self.nats += log(total / choices.weights[i])
         return choices.options[i]
 
     def event(self) -> None:
         """Choose what happens next, say it, and let it happen."""
-        world, possible = self.world, list(moves(self.world))
+        world, possible = self.world, moves(self.world)
         _, kind, *cast = self.choose(Choices(possible, [move[0] for move in possible]))
         people = [member for member in cast if isinstance(member, Person)]
         self.roles = dict(zip("ab", people)) | dict(zip("xy", cast[len(people) :]))
@@ -134,13 +138,9 @@ class Teller:
         world.topic = self.roles.get("a")
         world.focus = self.roles.get("x") if "y" not in self.roles else None
 
-    def emit(self, text: str) -> None:
-        self.parts.append(text)
-        self.length += len(text)
-
     def write(self, text: str) -> int:
         """Add text to the story, with the space, article and capital it needs; returns where it starts."""
-        if text.startswith(" "):
+        if text[:1] == " ":
             self.gap, text = self.gap or " ", text[1:]
         if not text:
             return self.length
@@ -149,7 +149,9 @@ class Teller:
         if self.capital and text != '"':
             text, self.capital = text[0].upper() + text[1:], False
         body = text.rstrip(" ")
-        self.emit(body if body[0] in ".,!?" else self.gap + body)
+        said = body if body[0] in ".,!?" else self.gap + body
+        self.parts.append(said)
+        self.length += len(said)
         self.gap = text[len(body):]
         self.capital = self.capital or body[-1] in ".!?"
         return self.length - len(body)
@@ -161,7 +163,8 @@ class Teller:
     def fill(self, form: list[tuple[str, str, str]], roles: dict[str, Person | Thing]) -> None:
         """Write a form with people and things in its slots."""
         for text, slot, part in form:
-            self.write(text)
+            if text:
+                self.write(text)
             if slot in WORDS:
                 word = self.choose(WORDS[slot].without(self.used[slot]))
                 self.used[slot].append(word)

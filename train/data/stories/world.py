@@ -53,20 +53,17 @@ class World:
         return [thing for thing in self.things if thing.holder is person]
 
 
-def moves(world: World) -> Iterator[Move]:
+def moves(world: World) -> list[Move]:
     """Everything that can happen next."""
     if world.next:
-        yield from world.next
-    elif not world.people:
-        yield 1, "open", Person()
-    elif not world.things:
-        yield 1, "own", world.people[0], Thing()
-    elif not world.place:
-        yield 1, "outing", world.people[0], Person()
-    elif world.trouble:
-        yield from troubled(world, *world.trouble)
-    else:
-        yield from calm(world)
+        return world.next
+    if not world.people:
+        return [(1, "open", Person())]
+    if not world.things:
+        return [(1, "own", world.people[0], Thing())]
+    if not world.place:
+        return [(1, "outing", world.people[0], Person())]
+    return list(troubled(world, *world.trouble) if world.trouble else calm(world))
 
 
 def calm(world: World) -> Iterator[Move]:
