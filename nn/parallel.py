@@ -1,4 +1,4 @@
-"""Tensor parallelism: a model cut over ranks, each of which has a part of every large matrix (Megatron-LM).
+"""A model cut over ranks: each has a part of every large matrix (tensor parallelism), or some of the experts.
 
 Shoeybi et al. 2019, arXiv:1909.08053. A feed-forward network and an attention are each two products. The first is cut
 by its outputs, so a rank has some of the neurons, or some of the heads (those of q, of k and of v); the second is cut
@@ -7,11 +7,14 @@ mirror image once before the first. The table of tokens is cut by its rows: an i
 and a vector is compared with each rank's tokens by that rank (ops.cut_cross_entropy). Norms, and whatever is small, all
 ranks have alike; as their gradients are alike too, so they stay.
 
+Experts (GShard, Lepikhin et al. 2020, arXiv:2006.16668) are not cut: each lives on one rank. Here ranks read different
+texts, so the seats of an expert travel to it, and back, by an exchange of all with all.
+
 A model file knows nothing of this. The model is built whole; `plan` says which parameters are cut and where, and `cut`
 makes of it the model of one rank:
 
-    ranks = plan(model, tensor=2)        id of a parameter -> Cut
-    own = cut(model, ranks, group)       same loss(batch) at all ranks of the group, same gradients, in part
+    cuts = plan(model, tensor=2)                    id of a parameter -> Cut
+    own = cut(model, cuts, {"tensor": group})       same loss(batch) at all ranks of the group, same gradients, in part
 
 Dropout of what all have alike is drawn from the common stream, which must be the same on all ranks; inside, where each
 has heads or neurons of its own, from one of the rank's own.
@@ -26,6 +29,7 @@ import numpy as np
 
 from nn.attention import Attention
 from nn.compression.surgery import first_layers, part_of, projections, replace_modules, stretches
+from nn.experts import Networks, Stacked
 from nn.layers import Embedding, Linear
 from nn.module import Module, Parameter
 from nn.transformer import FeedForward
@@ -40,11 +44,32 @@ class Cut:
 
     axis: int
     parts: list[np.ndarray]
+    group: str = "tensor"  # or "experts"
     table: bool = False  # whether these are rows for tokens
 
 
-def plan(model: Module, tensor: int) -> dict[int, Cut]:
-    """id of each parameter that is cut -> how. ValueError for a model that cannot be cut over so many ranks."""
+def plan(model: Module, tensor: int = 1, experts: int = 1) -> dict[int, Cut]:
+    """id of each parameter that is cut -> how. ValueError for a model that cannot be cut over so many ranks.
+
+    tensor: ranks that share each matrix; experts: those that share out the experts.
+    """
+    return (_cut_matrices(model, tensor) if tensor > 1 else {}) | (_cut_experts(model, experts) if experts > 1 else {})
+
+
+def _cut_experts(model: Module, ranks: int) -> dict[int, Cut]:
+    found = [module for module in model.modules() if isinstance(module, Networks)]
+    layers = [layer for module in found for layer in (module.gate, module.into, module.out) if layer]
+    plain = all(type(layer) is Stacked for layer in layers)
+    if not (found and plain):
+        name, what = type(model).__name__, "others" if found else "none"
+        raise ValueError(f"--experts-over {ranks} shares out plain experts, and this {name} has {what}; leave it out")
+    if odd := [module.experts for module in found if module.experts % ranks]:
+        raise ValueError(f"{odd[0]} experts cannot be shared equally by --experts-over {ranks}; change one of them")
+    rows = lambda n: [np.arange(n)[share(n, rank, ranks)] for rank in range(ranks)]
+    return {id(p): Cut(0, rows(len(p)), "experts") for module in found for p in module.parameters()}
+
+
+def _cut_matrices(model: Module, tensor: int) -> dict[int, Cut]:
     cuts: dict[int, Cut] = {}
     found = [module for module in model.modules() if isinstance(module, (Attention, FeedForward))]
     known = {Attention, FeedForward, Linear, Embedding}
@@ -97,14 +122,18 @@ def _cut_pair(cuts: dict[int, Cut], module: Attention | FeedForward, shares: lis
     cuts[id(module.out.weight)] = Cut(1, q)
 
 
-def cut(model: Module, cuts: dict[int, Cut], group: Communicator) -> Module:
-    """The model of one rank of the group: a copy that has its part of what is cut."""
-    parts = {id(p): _part(p, cuts.get(id(p)), group.rank) for p in model.parameters()}
+def cut(model: Module, cuts: dict[int, Cut], groups: dict[str, Communicator]) -> Module:
+    """The model of one rank of each of the groups: a copy that has its part of what is cut."""
+    parts = {id(p): _part(p, cuts.get(id(p)), groups) for p in model.parameters()}
     tables = {id(parts[key]): one for key, one in cuts.items() if one.table}
-    own = copy.deepcopy(model, dict(parts))
+    own, group, over = copy.deepcopy(model, dict(parts)), groups.get("tensor"), groups.get("experts")
 
     def changed(module: Module) -> Module:
-        if isinstance(module, Attention):
+        if over and isinstance(module, Networks):
+            module = _as(SharedOut, module, group=over, experts=module.experts // over.size)
+        elif not group:
+            pass
+        elif isinstance(module, Attention):
             module = _as(CutAttention, module, group=group, heads=module.heads // group.size)
             module.qkv, module.q, module.kv = (
                 layer and _as(ColumnLinear, layer, group=group) for layer in (module.qkv, module.q, module.kv)
@@ -124,9 +153,9 @@ def cut(model: Module, cuts: dict[int, Cut], group: Communicator) -> Module:
     return own
 
 
-def _part(parameter: Parameter, one: Cut | None, rank: int) -> Parameter:
+def _part(parameter: Parameter, one: Cut | None, groups: dict[str, Communicator]) -> Parameter:
     if one is not None:
-        return part_of(parameter, one.parts[rank], one.axis)
+        return part_of(parameter, one.parts[groups[one.group].rank], one.axis)
     same = Parameter(parameter.data if 0 in parameter.data.strides else parameter.data.copy(), parameter.requires_grad)
     same.mask = parameter.mask
     return same
@@ -216,11 +245,10 @@ class Table(Module):
         return collective.gather(self.part, self.group, 0, self.rows)
 
     def cross_entropy(self, x: Tensor, targets, bias: Tensor | None = None, reduction="sum", smoothing=0.0) -> Tensor:
-        if smoothing:
-            raise ValueError("label smoothing is for whole tables; train this model uncut, or leave it out")
         bias = None if bias is None else collective.part(bias, self.group)
         logits = ops.linear(collective.enter(x, self.group), self.part, bias)
-        return collective.cut_cross_entropy(logits, targets, self.group, self.rows, reduction=reduction)
+        how = dict(reduction=reduction, label_smoothing=smoothing)
+        return collective.cut_cross_entropy(logits, targets, self.group, self.rows, **how)
 
 
 class CutEmbedding(Table, Embedding):
@@ -238,3 +266,22 @@ class CutEmbedding(Table, Embedding):
 
 class CutHead(Table, Linear):
     """Scores of all tokens are made of the whole table; a loss needs only a part."""
+
+
+class SharedOut(Networks):
+    """Some of the experts; their seats come from all ranks and go back there. Dropout is drawn as by CutAttention."""
+
+    group: Communicator
+
+    def __call__(self, x: Tensor, filled) -> Tensor:
+        """x (E, S, C), filled (E,), of all experts -> (E, S, C). Other ranks may have other numbers of seats."""
+        (E, S, C), n = x.shape, self.group.size
+        most = np.zeros(n, int)
+        most[self.group.rank] = S
+        most = int(self.group.all_gather(most).max())
+        x = ops.pad(x, ((0, 0), (0, most - S), (0, 0))).reshape(n, E // n, most, C)
+        x = collective.exchange(x, self.group).swapaxes(0, 1).reshape(E // n, n * most, C)
+        with own_stream(self.group, self.training and self.dropout.p > 0):
+            y = super().__call__(x, x.xp.full(E // n, n * most))  # seats that nobody took are 0, and stay so
+        y = collective.exchange(y.reshape(E // n, n, most, C).swapaxes(0, 1), self.group)
+        return y.reshape(E, most, C)[:, :S]

@@ -15,7 +15,7 @@ def give_up(loop, step: int, lr: float, loss: float, norm: float) -> None:
     what = f"the loss became {loss}" if not math.isfinite(loss) else f"the gradient's norm became {norm}"
     try:  # the parameters are still those before the step: go through it again, looking at every op
         with tt.detect_anomaly():
-            for rank in range(loop.comm.size):
+            for rank in range(loop.readers):
                 loop.gradient(step, rank)
     except FloatingPointError as error:
         what += f" ({error})"

@@ -147,7 +147,9 @@ def begin(
         checkpoint.load_weights(tuned.model, arrays, folder / checkpoint.TRAINER, assign=True)
     else:
         tuned = _with_head(family, pretrained, task, config, seed)
-    if asked.tensor > 1:
+    if asked.experts_over > 1:  # an epoch's last batch may have no rows for some of them, who could not keep step
+        raise ValueError("--experts-over is for pretraining; leave it out")
+    if asked.cuts > 1:
         cut.check(tuned.model, asked)
     rows, held_out_rows = tuned.rows(examples), tuned.rows(held_out)
     batch = settings.get("batch", 16)
@@ -160,7 +162,7 @@ def begin(
         write_json(folder / "config.json", about(tuned, smaller))
         tuned.inputs.tokenizer.save(folder)
     report = FineTuneReport(folder, steps, tuned, held_out, per_epoch)
-    kind = Trainer if training.tensor == 1 else cut.CutTrainer
+    kind = Trainer if training.cuts == 1 else cut.CutTrainer
     return kind(tuned.model, objective, rows, held_out_rows, training, folder, report)
 
 

@@ -106,7 +106,7 @@ def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
     named = args.preset is not None and dataclasses.asdict(record.config.preset(args.preset))
     shape = dataclasses.asdict(first.config) if first else (named or recipe.model) | given(args, record.config)
     blank = record.config(**shape)  # bad values are named before any file is read
-    if config.tensor > 1:
+    if config.cuts > 1:
         with shapes_only():
             cut.check(first or record.model(blank), config)
     source = _source(args, recipe)
@@ -139,7 +139,7 @@ def _job(recipe: Recipe, model: Module, tokenizer: Tokenizer, corpus: Corpus, co
          folder: checkpoint.Folder) -> Job:  # fmt: skip
     objective = recipe.objective.make(model.config, config, settings, tokenizer)
     report = Report(folder.path, config.steps, corpus.val_split.floor if recipe.floor else None)
-    kind = Trainer if config.tensor == 1 else cut.CutTrainer
+    kind = Trainer if config.cuts == 1 else cut.CutTrainer
     trainer = kind(model, objective, corpus.train, corpus.val, config, folder.path, report)
     trainer.folder = folder
     return Job(recipe, trainer, tokenizer, corpus)

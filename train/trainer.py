@@ -67,6 +67,7 @@ class TrainConfig:
     workers: Annotated[int, Range(0, 1024)] = option(0, "threads or processes that share each batch (0: one per core)")
     worker_kind: Literal[*KINDS] = option("auto", f"what they are: {', '.join(KINDS)} (auto takes the faster)")
     tensor: Few = option(1, "workers that one model is cut over, each with its part of every large matrix")
+    experts_over: Few = option(1, "workers that the experts of a model live on, each with an equal share of them")
     device: Literal[*backend.DEVICES] = option("cpu", f"where the model computes: {', '.join(backend.DEVICES)}")
     dtype: Literal[*DTYPES] = option("float32", f"in what precision: {', '.join(DTYPES)} (the narrow ones on a GPU)")
     graph: bool = option(False, "on a GPU: record a step once and repeat it as a whole, which helps small models")
@@ -75,8 +76,8 @@ class TrainConfig:
         check_fields(self)
         if self.worker_kind != "auto":
             choose_kind(self.worker_kind, self.workers)
-        if self.workers % self.tensor:
-            raise ValueError(f"workers {self.workers} must be a multiple of tensor {self.tensor}, which share a model")
+        if self.workers % self.cuts:
+            raise ValueError(f"workers {self.workers} must be a multiple of the {self.cuts} that share a model's parts")
         if self.device == "cpu" and (narrow := self.dtype) != "float32":
             raise ValueError(f"dtype {narrow} is slower than float32 on a CPU; leave out --dtype, or add --device cuda")
         if self.device == "cuda" and self.workers > 1:
@@ -86,6 +87,11 @@ class TrainConfig:
         if self.graph and self.accumulate > 1:
             raise ValueError(f"--graph records one batch, not {self.accumulate} to an update; leave out --accumulate")
         self.learning_rates()
+
+    @property
+    def cuts(self) -> int:
+        """How many workers share the parts of one model (train/cut.py)."""
+        return self.tensor * self.experts_over
 
     def learning_rates(self) -> Schedule:
         return Schedule(self.lr, self.steps, self.warmup, self.min_lr, self.schedule, self.power, self.cycles)
@@ -114,7 +120,7 @@ class Progress:
 class Trainer:
     """Trains one model on one corpus and keeps its run folder up to date."""
 
-    cuts = False  # whether its workers may have parts of the model; see train/cut.py
+    cuts = False  # whether its workers may have parts of the model, see train/cut.py
 
     def __init__(self, model: Module, objective, train_data, val_data, config: TrainConfig, run: Path, report):
         """objective: what is learned from the data; see train/objectives for what the loop asks of it and of the model.
@@ -129,8 +135,8 @@ class Trainer:
         if config.graph and not (model.repeatable and objective.one_shape):
             what = f"the steps of this {type(model).__name__} differ from batch to batch"
             raise ValueError(f"{what}, and --graph repeats a recorded one; leave it out")
-        if config.tensor > 1 and not self.cuts:
-            raise ValueError(f"--tensor {config.tensor} is for pretraining and finetune; leave it out")
+        if config.cuts > 1 and not self.cuts:
+            raise ValueError("--tensor and --experts-over are for pretraining and finetune; leave them out")
         objective.check(train_data, "training")
         objective.check(val_data, "held-out")
         backend.cpu.tune_malloc()
@@ -211,10 +217,12 @@ class Loop:
 
     After a step grad[optimizer.part] is the gradient summed over all workers, times `scale`; `between` may read it.
     comm: the workers that have the same parameters, world: all.   uncounted: numbers of those that others count.
+    reader, readers: which of how many shares of a batch this worker has.
     """
 
     def __init__(self, trainer: Trainer, comm: Communicator):
         self.trainer, self.comm, self.world, self.config, self.uncounted = trainer, comm, comm, trainer.config, set()
+        self.reader, self.readers = comm.rank, comm.size
         self.flat, self.model, self.parameters, optimizer_state = self.own_share()
         self.grad = self.flat.grad if comm.size == 1 else comm.zeros(self.flat.size, self.flat.grad.dtype)
         self.flat.collect_gradients_in(self.grad, self.parameters)
@@ -258,7 +266,7 @@ class Loop:
         """One update. Returns (loss, gradient norm before clipping, tokens seen, whether to stop after it)."""
         trainer, comm, optimizer, self.scale = self.trainer, self.comm, self.optimizer, self._loss_scale()
         # Batch, loss, backward: the gradient of this worker's share of the rows is in self.grad.
-        loss, tokens, state = self.gradient(step, comm.rank)
+        loss, tokens, state = self.gradient(step, self.reader)
         arrived = [parameter.grad is not None for parameter in self.parameters]
         # Reduce: `own`, this worker's part of self.grad, becomes the sum over all workers.
         own = comm.reduce_scatter(self.grad, optimizer.parts)
@@ -276,7 +284,7 @@ class Loop:
         else:
             optimizer.update(self.grad, lr, arrived=[False] * len(arrived))  # a step that nothing takes part in
         for name, array in state.items():  # only now: a step that was given up has carried nothing on
-            trainer.carried[name][share(self.config.batch, comm.rank, comm.size)] = array
+            trainer.carried[name][share(self.config.batch, self.reader, self.readers)] = array
         # Gather: all workers get all parts.
         comm.all_gather(self.flat.data, optimizer.parts)
         if self.flat.rounded and comm.size > 1:
@@ -293,7 +301,7 @@ class Loop:
         Returns (its part of the loss, all tokens read, the state to carry on in its rows).
         """
         config, objective, loss, tokens = self.config, self.trainer.objective, 0.0, 0
-        part = share(config.batch, rank, self.comm.size)
+        part = share(config.batch, rank, self.readers)
         state = {name: array[part].copy() for name, array in self.trainer.carried.items()}
         for parameter in self.parameters:
             parameter.grad = None
@@ -303,7 +311,7 @@ class Loop:
         for number, batch in zip(numbers, batches):
             rows, T = batch["ids"].shape[:2]
             tokens += rows * T
-            own = share(rows, rank, self.comm.size)
+            own = share(rows, rank, self.readers)
             if own.start < own.stop:
                 mine = {name: array[own] for name, array in batch.items()}
                 with tt.random.seeded(config.seed, number, rank + 1):

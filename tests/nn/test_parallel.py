@@ -80,7 +80,7 @@ def losses_and_gradients(model, size: int, loss) -> list[tuple[float, list]]:
     cuts, answers = plan(model, size), [None] * size
 
     def work(group):
-        own = cut(model, cuts, group)
+        own = cut(model, cuts, {"tensor": group})
         value = loss(own)
         value.backward()
         answers[group.rank] = value.item(), [parameter.grad for parameter in own.parameters()]
@@ -172,7 +172,7 @@ def test_ranks_draw_different_masks_inside_the_cut():
 
     def work(group):
         with tt.random.seeded(3):
-            own = cut(model, plan(model, 2), group).layer
+            own = cut(model, plan(model, 2), {"tensor": group}).layer
             own.out.group = Communicator()  # do not add up
             answers[group.rank] = own(x).data
 
@@ -185,7 +185,7 @@ def test_a_table_that_is_read_as_a_whole_is_whole():
     scores = body(batch_for(body)["ids"]).data
 
     def work(group):
-        own = cut(body, plan(body, 2), group).eval()
+        own = cut(body, plan(body, 2), {"tensor": group}).eval()
         assert_close(own.output_table.data, body.output_table.data, 0)
         assert_close(own(batch_for(body)["ids"]).data, scores, 1e-12)
 
@@ -210,7 +210,7 @@ def test_the_parts_of_published_models_are_counted_without_memory():
         with shapes_only():
             model = GPT(GPTConfig(context=1024, **shape))
             group = Communicator(ranks)
-            own = cut(model, plan(model, ranks), group)
+            own = cut(model, plan(model, ranks), {"tensor": group})
         C, L, V = shape["width"], shape["layers"], shape["vocab_size"]
         alike = 1024 * C + L * (4 * C + 2 * C) + 2 * C  # positions, norms, biases of the second products
         assert model.parameter_count() == alike + V * C + L * (12 * C * C + 7 * C)

@@ -1,6 +1,7 @@
 """A model cut over ranks learns what a whole one learns, and its checkpoints are those of a whole one."""
 
 import dataclasses
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from train.watching import log_gradient_norms
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
 KINDS = ["threads", pytest.param("processes", marks=linux)]
 SHAPE = dict(vocab_size=23, layers=2, heads=4, width=16)
+EXPERTS = dict(experts=4, top=2, every=2, capacity=3)
 
 
 class Silent:
@@ -69,18 +71,21 @@ def model_of(kind: str, dropout: float = 0.0):
         if kind == "bert":
             dropouts = dict(dropout=dropout, attention_dropout=0.0)  # the one outside the cut, the other inside
             return BERTForPreTraining(BERTConfig(**SHAPE, context=6, init_std=0.3, **dropouts))
-        return T5(T5Config(**SHAPE, head_width=4, hidden=32))
+        if kind == "gpt-experts":  # seats are scarce: some tokens are dropped
+            return GPT(GPTConfig(**SHAPE, context=6, init_std=0.3, **EXPERTS, jitter=dropout))
+        experts = EXPERTS | {"jitter": 0.0} if kind == "t5-experts" else {}
+        return T5(T5Config(**SHAPE, head_width=4, hidden=32, **experts))
 
 
 def train(folder: Path, kind: str, workers: int, tensor: int, worker_kind: str = "threads", dropout: float = 0.0,
-          goes_on: bool = False, **settings):  # fmt: skip
+          goes_on: bool = False, over: int = 1, **settings):  # fmt: skip
     """The trainer after 20 steps."""
     # Adam divides by the gradient's size: without eps what is 0 but for rounding (keys' biases) would move by chance.
     usual = dict(steps=20, batch=8, eval_every=10, save_every=10, log_every=1, warmup=2, lr=1e-2, clip=0.5, eps=1e-4)
     settings = usual | settings
-    config = TrainConfig(workers=workers, tensor=tensor, worker_kind=worker_kind, **settings)
+    config = TrainConfig(workers=workers, tensor=tensor, experts_over=over, worker_kind=worker_kind, **settings)
     folder.mkdir(exist_ok=True)
-    make = CutTrainer if tensor > 1 else Trainer
+    make = CutTrainer if config.cuts > 1 else Trainer
     trainer = make(model_of(kind, dropout), Drawn(kind), None, None, config, folder, Silent())
     if goes_on:
         resume.restore(trainer)
@@ -107,7 +112,7 @@ def assert_learned_the_same(trainer, other) -> None:
 
 
 def model_weights_before(trainer) -> np.ndarray:
-    kind = {GPT: "gpt", BERTForPreTraining: "bert", T5: "t5"}[type(trainer.model)]
+    kind = trainer.objective.kind
     before = dict(model_of(kind).named_parameters())
     names = {id(p): name for name, p in trainer.model.named_parameters()}
     return np.concatenate([before[names[id(p)]].data.reshape(-1) for p in trainer.flat.parameters])
@@ -121,6 +126,21 @@ def model_weights_before(trainer) -> np.ndarray:
 def test_any_mix_of_data_and_tensor_ranks_learns_what_one_worker_learns(tmp_path, kind, workers, tensor, worker_kind):
     one = train(tmp_path / "one", kind, 1, 1)
     assert_learned_the_same(train(tmp_path / "cut", kind, workers, tensor, worker_kind), one)
+
+
+@pytest.mark.parametrize("worker_kind", KINDS)
+@pytest.mark.parametrize("kind, workers, tensor, over", [
+    ("gpt-experts", 2, 1, 2), ("gpt-experts", 4, 2, 2), ("gpt-experts", 4, 1, 2), ("gpt-experts", 2, 2, 1),
+    ("t5-experts", 4, 1, 4), pytest.param("t5-experts", 4, 2, 2, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_experts_on_several_ranks_learn_what_they_learn_on_one(tmp_path, kind, workers, tensor, over, worker_kind):
+    one = train(tmp_path / "one", kind, 1, 1)
+    assert_learned_the_same(train(tmp_path / "cut", kind, workers, tensor, worker_kind, over=over), one)
+
+
+def test_what_shakes_a_router_is_that_of_as_many_data_ranks(tmp_path):
+    whole = train(tmp_path / "whole", "gpt-experts", 2, 1, dropout=0.2)
+    assert_learned_the_same(train(tmp_path / "cut", "gpt-experts", 2, 1, dropout=0.2, over=2), whole)
 
 
 @pytest.mark.parametrize("settings", [dict(optimizer="sgd", lr=0.1, clip=0.0), dict(accumulate=2)])
@@ -149,6 +169,17 @@ def test_the_same_cut_resumes_bit_for_bit_and_threads_and_processes_agree_to_the
         np.testing.assert_array_equal(*states)
 
 
+def test_experts_go_on_elsewhere_and_with_the_same_cut_bit_for_bit(tmp_path):
+    how = dict(schedule="constant")
+    straight = train(tmp_path / "straight", "gpt-experts", 4, 2, over=2, **how)
+    train(tmp_path / "stopped", "gpt-experts", 4, 2, over=2, steps=10, **how)
+    shutil.copytree(tmp_path / "stopped", tmp_path / "elsewhere")
+    again = train(tmp_path / "stopped", "gpt-experts", 4, 2, over=2, goes_on=True, **how)
+    np.testing.assert_array_equal(weights(again), weights(straight))
+    alone = train(tmp_path / "elsewhere", "gpt-experts", 1, 1, goes_on=True, **how)
+    np.testing.assert_allclose(weights(alone), weights(straight), atol=2e-5)
+
+
 @pytest.mark.parametrize("first, then", [((4, 2), (1, 1)), ((1, 1), (4, 4)), ((2, 2), (4, 2))])
 def test_a_run_goes_on_with_any_other_cut(tmp_path, first, then):
     one = train(tmp_path / "one", "gpt", 1, 1, schedule="constant")
@@ -168,15 +199,22 @@ def test_a_checkpoint_of_a_cut_run_is_that_of_a_whole_one(tmp_path):
             np.testing.assert_allclose(array, one[key], atol=2e-5, err_msg=key)
 
 
-def test_what_does_not_go_with_tensor_is_refused_in_a_sentence():
+def test_what_does_not_go_with_a_cut_is_refused_in_a_sentence(tmp_path):
     config = TrainConfig(workers=2, tensor=2)
     for wrong, sentence in ((dict(optimizer="adafactor"), "adafactor needs whole matrices, which --tensor cuts"),
                             (dict(device="cuda", workers=0), "over workers of a CPU, not cuda")):  # fmt: skip
         with pytest.raises(ValueError, match=sentence):
             CutTrainer(model_of("gpt"), Drawn("gpt"), None, None, dataclasses.replace(config, **wrong), None, None)
-    with pytest.raises(ValueError, match="workers 3 must be a multiple of tensor 2"):
-        TrainConfig(workers=3, tensor=2)
-    with pytest.raises(ValueError, match="--tensor 2 is for pretraining and finetune; leave it out"):
+    for over, kind, batch, sentence in (
+        (2, "gpt", 8, "shares out plain experts, and this GPT has none; leave it out"),
+        (3, "gpt-experts", 8, "4 experts cannot be shared equally by --experts-over 3"),
+        (4, "gpt-experts", 3, "batch 3 has no rows for some of 4 workers"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            train(tmp_path, kind, over, 1, over=over, batch=batch)
+    with pytest.raises(ValueError, match="workers 6 must be a multiple of the 4 that share a model's parts"):
+        TrainConfig(workers=6, tensor=2, experts_over=2)
+    with pytest.raises(ValueError, match="--tensor and --experts-over are for pretraining and finetune; leave"):
         Trainer(model_of("gpt"), Drawn("gpt"), None, None, config, None, None)
 
 

@@ -59,14 +59,14 @@ def exchange(x: Tensor, group: Communicator) -> Tensor:
 
 
 def cut_cross_entropy(logits: Tensor, targets, group: Communicator, parts: Sequence[slice], *,
-                      ignore_index: int = IGNORED, reduction: str = "mean") -> Tensor:
-    """ops.cross_entropy where each rank has the logits of its part of the classes.
+                      ignore_index: int = IGNORED, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
+    """ops.cross_entropy where each rank has the logits of its part of the V classes.
 
     logits: (..., n), of the classes in this rank's slice of `parts`; targets: (...), of all.
-    A rank's highest logit m', its sum of exp(logit - m') and the target's logit, 0 if that is another's, are all that
-    the others need, 3 numbers a row in place of V:
-        m = max m',   S = sum of exp(m' - m) times its sum,   loss = m + log S - sum of the targets' logits
-    dL/dlogits = exp(logits - m) / S - one_hot(target), without an exchange
+    A rank's highest logit m', its sum of exp(logit - m'), what the target takes of its logits (0 if that is another's)
+    and label_smoothing of their mean are all that the others need, 3 numbers a row in place of V:
+        m = max m',   S = sum of exp(m' - m) times its sum,   loss = m + log S - sum of what the targets take
+    dL/dlogits = exp(logits - m) / S - (1 - smoothing) one_hot(target) - smoothing / V, without an exchange
     """
     shape, own, xp, kernels = logits.shape, parts[group.rank], logits.xp, backend_of(logits.data)
     ids = target_ids("cut_cross_entropy", targets, shape[:-1], parts[-1].stop, ignore_index, reduction, kernels)
@@ -77,7 +77,9 @@ def cut_cross_entropy(logits: Tensor, targets, group: Communicator, parts: Seque
     highest = scores.max(axis=1)
     weights = xp.exp(scores - highest[:, None])
     told[group.rank, 0], told[group.rank, 1] = highest, weights.sum(axis=1)
-    told[group.rank, 2, rows] = scores[rows, columns]
+    even = label_smoothing / parts[-1].stop
+    told[group.rank, 2] = even * scores.sum(axis=1)
+    told[group.rank, 2, rows] += (1 - label_smoothing) * scores[rows, columns]
     high, sums, picked = group.all_gather(told).swapaxes(0, 1)  # (ranks, N) each
     top = high.max(axis=0)
     sums = (sums * xp.exp(high - top)).sum(axis=0)
@@ -88,8 +90,8 @@ def cut_cross_entropy(logits: Tensor, targets, group: Communicator, parts: Seque
 
     def backward(g):
         g = xp.where(counts, per_row(g), 0)
-        dlogits = weights * g[:, None]
-        dlogits[rows, columns] -= g[rows]
+        dlogits = (weights - even) * g[:, None]
+        dlogits[rows, columns] -= (1 - label_smoothing) * g[rows]
         return (dlogits.reshape(shape),)
 
     return record("cut_cross_entropy", loss, (logits,), backward)

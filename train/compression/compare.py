@@ -74,9 +74,10 @@ class Source:
         if usual is not None:
             kept = ("batch", "seed", "workers", "worker_kind", "device")
             own = {name: own[name] for name in kept} | usual
-        if given(args, TrainConfig).get("tensor", 1) > 1:
-            raise ValueError("--tensor is for pretraining and finetune; leave it out")
-        return TrainConfig(**(own | {"tensor": 1} | given(args, TrainConfig)))
+        config = TrainConfig(**(own | {"tensor": 1, "experts_over": 1} | given(args, TrainConfig)))
+        if config.cuts > 1:
+            raise ValueError("--tensor and --experts-over are for pretraining and finetune; leave them out")
+        return config
 
     def loss(self, model: Model, limit: int | None = None) -> float:
         """Nats per prediction on the held-out part, or `limit` batches of it."""

@@ -82,16 +82,18 @@ def test_an_exchange_needs_a_row_for_each_rank():
 
 
 @sizes
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("reduction", ["sum", "mean", "none"])
-def test_cross_entropy_of_classes_in_parts_is_that_of_all(size, reduction):
+def test_cross_entropy_of_classes_in_parts_is_that_of_all(size, reduction, smoothing):
     logits, targets = tensor(2, 4, 7), np.array([[0, 6, -100, 3], [2, -100, 5, 6]])
     parts = [share(7, rank, size) for rank in range(size)]
 
     def cut(group, x):
         own = collective.part(x, group, -1)
-        return collective.cut_cross_entropy(own, targets, group, parts, reduction=reduction)
+        return collective.cut_cross_entropy(own, targets, group, parts, **how)
 
-    whole = ops.cross_entropy(logits, targets, reduction=reduction).data
+    how = dict(reduction=reduction, label_smoothing=smoothing)
+    whole = ops.cross_entropy(logits, targets, **how).data
     for answer in checked(size, cut, logits):
         assert_close(answer, whole, 1e-13)
 
