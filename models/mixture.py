@@ -22,7 +22,7 @@ class Mixture(Config):
 
     experts: FewOrNone = option(0, "E, the networks in a mixture, in place of one (0: no mixtures)")
     top: Literal[1, 2] = option(1, "how many of its experts a token goes to: 1, 2")
-    every: Few = option(2, "every so-manieth block has a mixture: 2 is the second, the fourth, ...; 1 is all")
+    every: Few = option(2, "one block in so many has a mixture (2: the second, the fourth, ...; 1: all)")
     capacity: Whole = option(0, "seats of an expert in a row of the batch (0: by the factors)")
     capacity_factor: Positive = option(1.25, "seats in training, times those that equal loads would take")
     eval_capacity_factor: Positive = option(2.0, "the same in evaluation, where fewer tokens should be dropped")

@@ -6,7 +6,7 @@ The model has many times the parameters, and a token still costs what one networ
 
 - the router, one matrix, gives it a probability for every expert, and it goes to the most probable (top 2: to two)
 - an expert has so many seats in each row of the batch, taken in order; a token that finds none is dropped: it gets 0
-  from here, and the residual stream carries it on
+  from here, and the residual stream carries it on. Padding takes seats, too, but only what is left where it comes last
 - what the expert makes of it is multiplied by the probability (top 2: by the two's, made to add up to 1). That factor
   alone tells the router, by its gradient, whether the choice was good; the choice itself has none
 
@@ -150,7 +150,7 @@ def take_seats(choices, experts: int, seats: int, in_turn: bool = False) -> tupl
     number = xp.take_along_axis(arrived, queue[..., None], 2)[..., 0] - 1  # in the line before the expert
     taken = xp.minimum(arrived[:, -1], seats)  # (B, E)
     filled = taken.sum(axis=0)
-    S = max(1, int(filled.max()))
+    S = max(1, int(filled.max()))  # which waits for a GPU
     # An expert's seats of all rows are side by side, without gaps: row by row, and behind each other as they came.
     first = taken.cumsum(axis=0) - taken
     places = queue * S + xp.take_along_axis(first, queue, 1) + number

@@ -61,7 +61,7 @@ def _write(fields: dict, config) -> None:
         fields[COUNTS[stack]] = next((k for k in range(1, n + 1) if mixed(n, n // k) == blocks), 0)
         if not blocks or not fields[COUNTS[stack]]:
             raise ValueError(f"a published switch_transformers cannot have mixtures of experts in {len(blocks)} of {n} "
-                             f"blocks, every {config.every}th; try --every 1 or 2")
+                             f"blocks, as every={config.every} makes them; try 1 or 2")
 
 
 LAYOUT = Layout(

@@ -410,7 +410,7 @@ def test_layers_go_where_the_config_can_still_say_which_have_a_mixture():
     "make, message",
     [(lambda: mixed(capacity=0), r"reckons them by a factor; make it with --capacity N"),
      (lambda: mixed(top=2), "a published switch_transformers always has top 1, not 2"),
-     (lambda: mixed(layers=5, every=3), "cannot have mixtures of experts in 2 of 5 blocks, every 3th"),
+     (lambda: mixed(layers=5, every=3), "cannot have mixtures of experts in 2 of 5 blocks, as every=3 makes them"),
      (lambda: T5(T5Config(vocab_size=20, layers=2, heads=2, head_width=4, width=8, hidden=16, experts=2)),
       "a published t5 always has experts 0, not 2"),
      (lambda: GPT(GPTConfig(vocab_size=20, context=8, layers=2, heads=2, width=8, experts=4)),
