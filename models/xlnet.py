@@ -177,25 +177,28 @@ class XLNet(Module, Model, Body, LeftToRight, Filler, pretrained.Published):
     def output_table(self) -> Tensor:
         return self.embedding.weight
 
-    def __call__(self, ids, token_types=None, mask=None, **how) -> Tensor:
-        found = self.read(ids, token_types, mask, **how)
+    def __call__(self, ids, token_types=None, mask=None, sees=None, places=None, memory=None, remembered=None,
+                 backwards=None) -> Tensor:
+        found = self.read(ids, token_types, mask, sees, places, memory, remembered, backwards)
         return self._scored(found.content if found.asked is None else found.asked)
 
     def _scored(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.output_table, self.output_bias)
 
-    def read(self, ids, token_types=None, mask=None, *, sees=None, places=None, memory=None, remembered=None,
+    def read(self, ids, token_types=None, mask=None, sees=None, places=None, memory=None, remembered=None,
              backwards=None) -> Read:
         """ids, token_types: (B, T), the tokens and their segments (None: all of one).   mask: (B, T), False at padding.
 
         sees: (B, T, T), True where row i may see token j (None: it may see all); besides, the content stream sees its
-            own token.   places: (B, K), where the query stream shall predict, each by what its row of `sees` may see
-            (None: all others); without them there is no query stream.
+            own token.   places: (B, K), where the query stream shall predict, each by what its row of `sees` may see;
+            without them there is no query stream, without `sees` they would be known through what others have seen.
         memory, remembered: of the batch before, see new_state.   backwards: (B,), True where a row's text is reversed,
             so that its distances are counted the other way.
         """
         if ids.ndim != 2:
             raise ValueError(f"XLNet reads ids of shape (B, T), not {ids.shape}")
+        if places is not None and sees is None:
+            raise ValueError("places are given to be predicted, and nothing says who sees whom: give sees (B, T, T) too")
         T, M, like = ids.shape[1], 0 if memory is None else memory.shape[2], self.unknown.data
         content, asked = self._masks(attention_mask(mask, ids.shape, like), sees, places, T, M, remembered)
         segments = None if token_types is None else backend.beside(like, token_types)
@@ -246,10 +249,8 @@ class XLNet(Module, Model, Body, LeftToRight, Filler, pretrained.Published):
             real = xp.concatenate([xp.broadcast_to(part, (rows, *part.shape[1:])) for part in (filled, real)], axis=2)
         if sees is not None:
             sees = xp.pad(backend.beside(like, sees), ((0, 0), (0, 0), (M, 0)), constant_values=True)
-        seen = ~own if sees is None else sees
-        both = seen if real is None else seen & real
-        content = None if sees is None and real is None else (real | own if sees is None else both | own)
-        return content, None if places is None else _at(xp.broadcast_to(both, (len(places), *both.shape[1:])), places)
+        seen = real if sees is None else sees if real is None else sees & real
+        return None if seen is None else seen | own, None if places is None else _at(seen, places)
 
     # ---- learning
 

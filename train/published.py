@@ -27,6 +27,7 @@ HEADS = {
     "albert": TOKENS | {CLASSIFY: {"out": "classifier"}},
     "roberta": TOKENS | {CLASSIFY: {"dense": "classifier.dense", "out": "classifier.out_proj"}},
     "distilbert": TOKENS,
+    "xlnet": {CLASSIFY: {"dense": "sequence_summary.summary", "out": "logits_proj"}, TAG: {"out": "classifier"}},
     "gpt2": {CLASSIFY: {"out": "score"}, TAG: {"out": "classifier"}},
     "openai-gpt": {CLASSIFY: {"out": "score"}},
 }
@@ -68,6 +69,7 @@ def load(folder: Path) -> FineTuned:
         head = task.make_head(body, 0.0)
     names = dataclasses.replace(names, body="body.gpt." if family.model is GPT else "body.")
     optional = [*(["out.bias"] if layers["out"] == "score" else []), *([] if head.pooled else ["body.pooler.*"])]
+    optional += [f"body.{pattern}" for pattern in family.model.heads]  # of pretraining, which a task has no use for
     head.load_state_dict(head.state_dict() | names.read(arrays, head.state_dict(), optional), assign=True)
     return FineTuned(head.eval(), task, inputs, family, 0.0)
 

@@ -183,3 +183,8 @@ def test_the_published_sizes_have_as_many_parameters_as_transformers_counts(name
 def test_a_width_that_cannot_be_halved_is_refused():
     with pytest.raises(ValueError, match="width 15 must be even"):
         XLNetConfig(width=15, heads=3)
+
+
+def test_places_without_a_rule_of_who_sees_whom_are_refused():
+    with pytest.raises(ValueError, match=r"nothing says who sees whom: give sees \(B, T, T\) too"):
+        small()(ids_of(), places=np.zeros((B, 1), int))

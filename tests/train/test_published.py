@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models import BERT, BERTConfig
-from models.tokenizers import ByteLevelBPE, WordPiece
+from models.tokenizers import ByteLevelBPE, WordPiece, xlnet
 from train import published
 from train.__main__ import main
 
@@ -15,6 +15,8 @@ LABELS = {0: "bad", 1: "fair", 2: "good"}
 
 
 def tokenizer_of(kind: str):
+    if kind == "xlnet":
+        return xlnet.train(TEXTS, 40)
     if kind in ("bert", "albert", "distilbert"):
         return WordPiece.train([" ".join(TEXTS)], 40)
     special = ["<s>", "<pad>", "</s>"] if kind == "roberta" else []
