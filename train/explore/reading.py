@@ -155,7 +155,8 @@ def permutation(model: Filler, tokenizer: Tokenizer, text: str, answer: str | No
     sees = np.broadcast_to(~np.isin(places, some), (1, len(places), len(places)))  # what is predicted nobody sees
     batch = {"ids": ids, "token_types": row.types, "sees": sees, "places": some, "targets": ids[:, some[0]]}
     lens = lambda x: ops.linear(Tensor(x), model.output_table, model.output_bias).numpy()
-    look = lambda: model(ids, row.types, places=places[None])
+    others = ~np.eye(len(places), dtype=bool)[None]  # shows who looks at whom; a guess each must be asked for alone
+    look = lambda: model(ids, row.types, sees=others, places=places[None])
     return Reading({"": [name_of(tokenizer, i) for i in ids[0]]}, {"": ids[0].tolist()},
                    look, ("", "the token that stands here, by the others"), truth, batch,
                    lambda: model.fill_scores(blotted, several(row.types), several(row.mask)), lens,
