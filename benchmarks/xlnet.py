@@ -5,7 +5,8 @@
 
 First `ops.attention`, forward and backward, with a bias of (B, H, T, T) numbers: without a gradient for it, and with
 one. Then the step: two streams, drawn orders, a sixth of 16 x 128 tokens predicted, forward, backward, clipping and
-AdamW, the same batch and weights for both. All take turns in one process; the figures are medians.
+AdamW, the same batch and weights for both. All take turns in one process; the figures are medians, of CPU time on one
+thread, so that what else the machine does hardly counts, and of the clock's on more.
 """
 
 import argparse
@@ -28,14 +29,14 @@ B, T, K = 16, 128, 21
 SHAPE = dict(vocab_size=8000, layers=4, heads=4, width=256, dropout=0.1)  # heads of 64, as the published ones
 
 
-def race(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def race(sides: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
     """The median milliseconds of each, taking turns."""
     times = {name: [] for name in sides}
     for _ in range(rounds + 2):
         for name, run in sides.items():
-            start = time.perf_counter()
+            start = clock()
             run()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append(1e3 * (clock() - start))
     return {name: statistics.median(some[2:]) for name, some in times.items()}
 
 
@@ -100,16 +101,17 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(args.threads)
+    clock = time.process_time if args.threads == 1 else time.perf_counter
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.processor())  # fmt: skip
     print(f"{cpu}, {args.threads} threads; PyTorch {torch.__version__}, NumPy {np.__version__}")
     with blas_threads(args.threads):
         for heads, length, dropout in ((4, 128, 0.0), (4, 128, 0.1), (12, 128, 0.1), (4, 512, 0.1)):
-            found = race(attention_sides(heads, length, dropout), args.rounds)
+            found = race(attention_sides(heads, length, dropout), args.rounds, clock)
             without, learns = found.values()
             print(f"attention, {B} x {heads} heads x {length}, dropout {dropout}: bias constant {without:6.1f} ms, "
                   f"with a gradient {learns:6.1f} ms, ratio {learns / without:.2f}")  # fmt: skip
-        found = race(step_sides(batch_of()), args.rounds)
+        found = race(step_sides(batch_of()), args.rounds, clock)
         print(f"step of {B} x {T}, {K} predicted a row: ours {found['ours']:.0f} ms, transformers "
               f"{found['transformers']:.0f} ms, ratio {found['ours'] / found['transformers']:.2f}")  # fmt: skip
 

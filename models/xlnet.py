@@ -198,7 +198,7 @@ class XLNet(Module, Model, Body, LeftToRight, Filler, pretrained.Published):
         if ids.ndim != 2:
             raise ValueError(f"XLNet reads ids of shape (B, T), not {ids.shape}")
         if places is not None and sees is None:
-            raise ValueError("places are given to be predicted, and nothing says who sees whom: give sees (B, T, T) too")
+            raise ValueError("places are to be predicted, but nothing says who sees whom: give sees (B, T, T) too")
         T, M, like = ids.shape[1], 0 if memory is None else memory.shape[2], self.unknown.data
         content, asked = self._masks(attention_mask(mask, ids.shape, like), sees, places, T, M, remembered)
         segments = None if token_types is None else backend.beside(like, token_types)

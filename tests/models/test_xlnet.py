@@ -186,5 +186,5 @@ def test_a_width_that_cannot_be_halved_is_refused():
 
 
 def test_places_without_a_rule_of_who_sees_whom_are_refused():
-    with pytest.raises(ValueError, match=r"nothing says who sees whom: give sees \(B, T, T\) too"):
+    with pytest.raises(ValueError, match=r"but nothing says who sees whom: give sees \(B, T, T\) too"):
         small()(ids_of(), places=np.zeros((B, 1), int))
