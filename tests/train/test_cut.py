@@ -1,6 +1,7 @@
 """A model cut over ranks learns what a whole one learns, and its checkpoints are those of a whole one."""
 
 import dataclasses
+import functools
 import shutil
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, GPTConfig, T5Config
+from nn.parallel import plan
 from train import checkpoint, resume
-from train.cut import CutTrainer
+from train.cut import CutLoop, CutTrainer
 from train.trainer import TrainConfig, Trainer
 from train.watching import log_gradient_norms
 
@@ -118,24 +120,54 @@ def model_weights_before(trainer) -> np.ndarray:
     return np.concatenate([before[names[id(p)]].data.reshape(-1) for p in trainer.flat.parameters])
 
 
-@pytest.mark.parametrize("worker_kind", KINDS)
-@pytest.mark.parametrize("kind, workers, tensor", [
-    ("gpt", 2, 2), ("gpt", 4, 2), ("gpt", 4, 4), ("bert", 4, 2), ("t5", 4, 2),
-    *(pytest.param(kind, n, n, marks=pytest.mark.slow) for kind in ("bert", "t5") for n in (2, 4)),
-])  # fmt: skip
-def test_any_mix_of_data_and_tensor_ranks_learns_what_one_worker_learns(tmp_path, kind, workers, tensor, worker_kind):
-    one = train(tmp_path / "one", kind, 1, 1)
-    assert_learned_the_same(train(tmp_path / "cut", kind, workers, tensor, worker_kind), one)
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """kind -> the trainer of one worker."""
+    return functools.cache(lambda kind: train(tmp_path_factory.mktemp("alone"), kind, 1, 1))
+
+
+MIXES = [  # (models, ranks that share each one's matrices, ranks that its experts live on), of up to 4 ranks in all
+    (1, 2, 1), (2, 2, 1), (1, 4, 1), (1, 1, 2), (2, 1, 2), (1, 1, 4), (1, 2, 2)
+]  # fmt: skip
+OTHERS = [("gpt", (2, 2, 1)), ("bert", (2, 2, 1)), ("bert", (1, 4, 1)), ("t5", (2, 2, 1)), ("t5-experts", (1, 1, 4))]
 
 
 @pytest.mark.parametrize("worker_kind", KINDS)
-@pytest.mark.parametrize("kind, workers, tensor, over", [
-    ("gpt-experts", 2, 1, 2), ("gpt-experts", 4, 2, 2), ("gpt-experts", 4, 1, 2), ("gpt-experts", 2, 2, 1),
-    ("t5-experts", 4, 1, 4), pytest.param("t5-experts", 4, 2, 2, marks=pytest.mark.slow),
-])  # fmt: skip
-def test_experts_on_several_ranks_learn_what_they_learn_on_one(tmp_path, kind, workers, tensor, over, worker_kind):
-    one = train(tmp_path / "one", kind, 1, 1)
-    assert_learned_the_same(train(tmp_path / "cut", kind, workers, tensor, worker_kind, over=over), one)
+@pytest.mark.parametrize("mix", MIXES)
+def test_any_mix_of_data_tensor_and_expert_ranks_learns_what_one_worker_learns(tmp_path, alone, mix, worker_kind):
+    data, tensor, over = mix
+    cut = train(tmp_path / "cut", "gpt-experts", data * tensor * over, tensor, worker_kind, over=over)
+    assert_learned_the_same(cut, alone("gpt-experts"))
+
+
+@pytest.mark.parametrize("kind, mix", OTHERS)
+def test_every_kind_of_model_does_so(tmp_path, alone, kind, mix):
+    data, tensor, over = mix
+    assert_learned_the_same(train(tmp_path / "cut", kind, data * tensor * over, tensor, over=over), alone(kind))
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_ranks_hold_what_the_formulas_say(tmp_path, mix):
+    """1 / tensor of the cut matrices, 1 / over of the experts, 1 / data of the optimizer's state of those."""
+    data, tensor, over = mix
+    size = data * tensor * over
+    config = TrainConfig(workers=size, tensor=tensor, experts_over=over, worker_kind="threads", batch=8)
+    trainer = CutTrainer(model_of("gpt-experts"), Drawn("gpt"), None, None, config, tmp_path, None)
+    cuts, found = plan(trainer.model, tensor, over), [None] * size
+    table, sizes = trainer.model.token_embedding.weight, {"tensor": tensor, "experts": over}
+    own = sum(p.size // sizes[cuts[id(p)].group] if id(p) in cuts else p.size
+              for p in trainer.model.parameters() if p is not table)  # fmt: skip
+
+    def work(comm):
+        loop = CutLoop(trainer, comm)
+        held = loop.flat.data.size, loop.grad.size, sum(array.size for array in loop.optimizer.state.values())
+        found[comm.rank] = [*held, loop.flat.grad is loop.grad]
+
+    trainer.comm.run(work)
+    for parameters, gradients, state, only in found:
+        assert parameters == gradients and only
+        assert abs(parameters - own - table.size / tensor) < SHAPE["width"]  # the table's rows may not share out evenly
+        assert abs(state - 2 * parameters / data) <= 2
 
 
 def test_what_shakes_a_router_is_that_of_as_many_data_ranks(tmp_path):

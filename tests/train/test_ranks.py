@@ -117,6 +117,19 @@ def test_ranks_compute_what_processes_and_one_worker_compute(place, size):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size, mix", [(2, "--experts-over 2"), (4, "--tensor 4"), (4, "--tensor 2 --experts-over 2")])
+def test_ranks_with_parts_of_a_model_compute_what_processes_with_them_and_one_worker_compute(place, size, mix):
+    steps = f"gpt --data text.txt {TINY} --heads 4 --experts 4 --jitter 0 --eps 1e-4 --steps 20 --eval-every 10"
+    ended(f"{steps} --workers 1 --out one")
+    ended(f"{steps} --workers {size} --worker-kind processes --out processes {mix}")
+    ended(f"{steps} --ranks {size} --out ranks {mix}")
+    ended(f"{steps} --ranks {size} --out far {mix}", TINYTENSOR_MACHINES="0,1,1,0"[: 2 * size - 1])
+    check_same_bits("ranks", "processes")
+    check_equal("ranks", "one")
+    check_equal("far", "one")
+
+
+@pytest.mark.slow
 def test_ranks_on_several_machines_compute_what_one_worker_computes(place):
     steps = f"gpt --data text.txt {TINY} --dropout 0.1 --steps 20 --eval-every 10"
     ended(f"{steps} --workers 4 --worker-kind processes --out processes")
