@@ -101,7 +101,9 @@ class Found:
 
 def key_of(files: TextFiles, how: TextVectors, pool: str) -> str:
     """What the vectors depend on: the files, as far as their sizes and times tell, and the model's."""
-    paths = [*(file.path for file in files.files), *(path for path in sorted(how.model.iterdir()) if path.is_file())]
+    kinds = (".json", ".safetensors", ".bin", ".hdf5")
+    of_model = (path for path in sorted(how.model.iterdir()) if path.suffix in kinds)
+    paths = [*(file.path for file in files.files), *of_model]
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     return json.dumps([pool, str(how), states])
 
