@@ -45,6 +45,7 @@ def lead(args: argparse.Namespace) -> None:
     for _ in range(args.turns):
         for name, trainer in zip(times, (processes, ranks)):
             times[name].append(turn(trainer, args.steps))
+        show(times, lambda seconds: seconds[-1], "this")
     show(times, statistics.median, "median")
     show(times, min, "fastest")
 

@@ -8,6 +8,7 @@ It is pickled by a rank for the others of the same program, and read by nobody e
 What only one process can have, such as an open file, cannot travel.
 """
 
+import functools
 import importlib
 import io
 import marshal
@@ -69,6 +70,8 @@ class _Packer(pickle.Pickler):
             return np.memmap, (thing.filename, thing.dtype, "r", _place_in_file(thing), thing.shape)
         if isinstance(thing, types.ModuleType):
             return importlib.import_module, (thing.__name__,)
+        if isinstance(thing, functools._lru_cache_wrapper) and not _has_a_name(thing):
+            return _remembering, (thing.cache_parameters(), thing.__wrapped__)
         if isinstance(thing, types.FunctionType) and not _has_a_name(thing):
             cells = thing.__closure__ or ()
             state = thing.__defaults__, thing.__kwdefaults__, [cell.cell_contents for cell in cells]
@@ -103,7 +106,12 @@ def _place_in_file(array: np.memmap) -> int:
     return first.offset + array.ctypes.data - first.ctypes.data
 
 
-def _has_a_name(function: types.FunctionType) -> bool:
+def _remembering(how: dict, function: types.FunctionType):
+    """What functools.lru_cache made of a function."""
+    return functools.lru_cache(**how)(function)
+
+
+def _has_a_name(function) -> bool:
     try:
         return operator.attrgetter(function.__qualname__)(sys.modules[function.__module__]) is function
     except (AttributeError, KeyError):

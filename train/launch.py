@@ -106,7 +106,8 @@ def _start(ranks: int, words: list[str]) -> int:
     """Start the ranks with the mpiexec that belongs to this Python's MPI, wait, and say how it ended."""
     beside = Path(sys.executable).parent / "mpiexec"
     program = [str(beside) if beside.exists() else "mpiexec", "-n", str(ranks)]
-    program += [sys.executable, "-m", "mpi4py", "-m", "train", *words]
+    ours = ["-m", "train"] if Path(sys.argv[0]).stem == "__main__" else [sys.argv[0]]  # or the installed command
+    program += [sys.executable, "-m", "mpi4py", *ours, *words]
     here = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}  # on this machine
     with tempfile.TemporaryDirectory() as folder:
         note = Path(folder) / "note"

@@ -63,6 +63,8 @@ def test_functions_without_a_name_travel_with_what_they_use():
 
     assert there_and_back(factorial)(5) == 120
     assert there_and_back(functools.partial(times, more=2))(1) == 5
+    squares = there_and_back(functools.lru_cache(maxsize=7)(lambda x: factor * x**2))
+    assert squares(2) == squares(2) == 12 and squares.cache_info()[:3] == (1, 1, 7)
     assert there_and_back(np.linalg.norm) is np.linalg.norm
     assert there_and_back(there_and_back) is there_and_back
 
