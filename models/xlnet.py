@@ -36,7 +36,7 @@ from models.pretrained import xlnet as published
 from models.schema import Count, Few, NotNegative, Share, Whole
 from models.tokenizers import Tokenizer
 from nn import DecoderCache, Dropout, Embedding, LayerNorm, Linear, Module, Parameter, init
-from nn.attention import Attention, KeysValues, check_heads, split_heads
+from nn.attention import Attention, KeysValues, KVCache, check_heads, split_heads
 from nn.layers import ACTIVATIONS
 from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, backend, no_grad, ops
@@ -147,6 +147,14 @@ class Layer(Block):
     def __call__(self, x: Stream, mask, relation: Relation, keys_values: KeysValues) -> Stream:
         x = self._add(x, self.attention(x.full, mask, relation, memory=keys_values), self.norm1, self.dropout1)
         return self._add(x, self.feed_forward(x.full), self.norm2, self.dropout2)
+
+
+class Written(DecoderCache):
+    """What was written so far, and the vectors of all distances in it, (H, 2 x capacity, D) a layer, made but once."""
+
+    def __init__(self, layers: list[KVCache], distances: list[Tensor]):
+        super().__init__(layers)
+        self.distances = distances
 
 
 @dataclass
@@ -341,7 +349,10 @@ class XLNet(Module, Model, Body, LeftToRight, Filler, pretrained.Published):
     def new_cache(self, batch: int, capacity: int | None = None) -> DecoderCache:
         """Empty memory for texts of up to `capacity` tokens (the context, if not said)."""
         capacity, like = capacity or self.config.context, self.unknown.data
-        return DecoderCache([block.attention.new_cache(batch, capacity, like) for block in self.blocks])
+        layers = [block.attention.new_cache(batch, capacity, like) for block in self.blocks]
+        with no_grad():
+            sines = self._sines(np.arange(capacity, -capacity, -1))
+            return Written(layers, [block.attention.distances(sines) for block in self.blocks])
 
     def step(self, ids, cache: DecoderCache, mask=None):
         """Read the tokens `ids` (B, T) that follow the cached ones; returns the next token's scores, a raw (B, V).
@@ -352,19 +363,18 @@ class XLNet(Module, Model, Body, LeftToRight, Filler, pretrained.Published):
         with no_grad():
             return self._scored(self._go_on(ids, cache, mask, causal=False)[:, -1]).data
 
-    def _go_on(self, ids, cache: DecoderCache, mask, causal: bool) -> Tensor:
+    def _go_on(self, ids, cache: Written, mask, causal: bool) -> Tensor:
         """The query stream's vectors behind the new tokens: behind each (B, T, C) if causal, else behind the last."""
         xp, (B, T), start = self.unknown.xp, ids.shape, cache.length
         S = start + T
         _, real = cache.look(T, mask)  # (B, S)
         seen = xp.tri(T, S, start, dtype=bool)[None] if causal else xp.ones((1, 1, S), bool)
         seen = seen if real is None else seen & real[:, None]
-        own = xp.eye(T, S, start, dtype=bool)
-        sines = self._sines(np.arange(S, -T, -1))
+        own, first = xp.eye(T, S, start, dtype=bool), cache.layers[0].capacity - S  # S is the largest distance
         h = Stream(self.embedding(ids))
         g = Stream(ops.broadcast_to(self.unknown, (B, seen.shape[1], self.config.width)))
-        for block, kept in zip(self.blocks, cache.layers):
-            far, (k, v) = block.attention.distances(sines), block.attention.keys_values(h.full)
+        for block, kept, distances in zip(self.blocks, cache.layers, cache.distances):
+            far, (k, v) = distances[:, first : first + S + T], block.attention.keys_values(h.full)
             keys_values = tuple(map(Tensor, kept.append(k.data, v.data)))
             g = block(g, seen, Relation(far, seen.shape[1] - 1, S, None), keys_values)
             h = block(h, seen | own, Relation(far, T, S, None), keys_values)
