@@ -32,6 +32,7 @@ def models() -> dict:
         "gpt": lambda: GPT(GPTConfig(**gpt)),
         "gpt-1": lambda: GPT(GPTConfig(**gpt, post_norm=True, window=2)),
         "gpt-untied": lambda: GPT(GPTConfig(**gpt, tied=False, bias=False, recompute=True)),
+        "gpt-padding": lambda: padded(GPT(GPTConfig(**gpt, tied=False))),
         "gpt-context-19": lambda: GPT(GPTConfig(**dict(gpt, context=19))),  # its positions look like tokens
         "bert": lambda: BERTForPreTraining(BERTConfig(**BERTS)),
         "roberta": lambda: RoBERTaForPreTraining(RoBERTaConfig(**BERTS)),
@@ -47,6 +48,11 @@ def held(layer: Module) -> Module:
     """A model of one layer."""
     model = Module()
     model.layer = layer
+    return model
+
+
+def padded(model: GPT) -> GPT:
+    model.token_embedding.padding_idx = -3  # an id that the batch has
     return model
 
 
