@@ -9,11 +9,14 @@ not told by mpiexec's exit status, which is 0 also where a rank has gone without
 command ended, as the last thing that it does.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +24,7 @@ from pathlib import Path
 from tinytensor.processes import end_with_parent
 from tinytensor.workers import STARTED
 
+STARTER = "TINYTENSOR_STARTER"  # the process that has started mpiexec
 NOTE = "TINYTENSOR_NOTE"  # the file in which rank 0 says who it is and, at last, how the command ended
 INSTALL = "pip install -e '.[mpi]'"
 # Of Open MPI, as it is (4 and 5): it may run in a container, more ranks than cores, and is not to talk about UCX.
@@ -88,6 +92,8 @@ def _lead(main: Callable[[list[str]], int], words: list[str], mpi) -> int:
     note = Path(os.environ.get(NOTE, os.devnull))
     os.environ[STARTED] = str(mpi.world().size)
     note.write_text(f"{os.getpid()}")
+    if STARTER in os.environ:
+        threading.Thread(target=_end_without, args=[int(os.environ[STARTER])], daemon=True).start()
     try:
         status = main(words)
     except SystemExit as end:  # argparse's
@@ -102,6 +108,15 @@ def _lead(main: Callable[[list[str]], int], words: list[str], mpi) -> int:
     return 0 if NOTE in os.environ else status  # mpiexec makes a long story of any other
 
 
+def _end_without(starter: int) -> None:
+    """End this process in good order when another one is gone, as some mpiexecs would go on."""
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.kill(starter, 0)
+            time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _start(ranks: int, words: list[str]) -> int:
     """Start the ranks with the mpiexec that belongs to this Python's MPI, wait, and say how it ended."""
     beside = Path(sys.executable).parent / "mpiexec"
@@ -111,7 +126,8 @@ def _start(ranks: int, words: list[str]) -> int:
     here = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}  # on this machine
     with tempfile.TemporaryDirectory() as folder:
         note = Path(folder) / "note"
-        how = dict(env=OPEN_MPI | here | {NOTE: str(note)}, stdin=subprocess.DEVNULL, start_new_session=True)
+        environ = OPEN_MPI | here | {NOTE: str(note), STARTER: str(os.getpid())}
+        how = dict(env=environ, stdin=subprocess.DEVNULL, start_new_session=True)
         try:
             process = subprocess.Popen(program, preexec_fn=end_with_parent, **how)
         except FileNotFoundError:
