@@ -6,7 +6,7 @@ A lookup is the product of a one-hot row with the table, without the multiplicat
 import math
 
 from tinytensor.backend import as_array, backend_of
-from tinytensor.ops.basic import add_up, alike, check_alike, check_broadcast, check_fits, rounded, unbroadcast
+from tinytensor.ops.basic import alike, check_alike, check_broadcast, check_fits, unbroadcast
 from tinytensor.tensor import Tensor, raw, record
 
 
@@ -20,22 +20,17 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[-2 if y.ndim > 1 else -1]:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit: the inner lengths must be equal")
     check_broadcast("matmul", x.shape[:-2], y.shape[:-2])
+    product = backend_of(x).matmul
 
     def backward(g):
         row, column = x.ndim == 1, y.ndim == 1
         left, right = x[None, :] if row else x, y[:, None] if column else y
         g = g[..., None] if column else g
         g = g[..., None, :] if row else g
-        dx = unbroadcast(_product(g, right.swapaxes(-1, -2)), left.shape)
-        dy = unbroadcast(_product(left.swapaxes(-1, -2), g), right.shape)
-        return dx.reshape(x.shape), dy.reshape(y.shape)
+        dx, dy = product(g, right.swapaxes(-1, -2)), product(left.swapaxes(-1, -2), g)
+        return unbroadcast(dx, left.shape).reshape(x.shape), unbroadcast(dy, right.shape).reshape(y.shape)
 
-    return record("matmul", _product(x, y), (a, b), backward)
-
-
-def _product(x, y):
-    """x @ y, by the backend's own product where both are matrices."""
-    return backend_of(x).matmul(x, y) if x.ndim == y.ndim == 2 else rounded(x @ y, x.dtype)
+    return record("matmul", product(x, y), (a, b), backward)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -60,7 +55,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         g = g.reshape(len(rows), len(w))
         dx = kernels.matmul(g, w).reshape(shape) if needs_dx else None
         dw = kernels.matmul(g.T, rows, out=weight.gradient_buffer()) if weight.requires_grad else None
-        db = add_up(g, 0) if bias is not None else None
+        db = kernels.column_sums(g) if bias is not None else None
         return dw, dx, db
 
     # The weight first: its gradient may lie in its buffer already, and must count before x's if both are one tensor.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.backend.gpu import emulator, fake_cupy
-from tinytensor.backend.gpu import launch
+from tinytensor.backend.gpu import cublas, launch
 
 
 @pytest.fixture
@@ -14,6 +14,11 @@ def emulated(monkeypatch):
         pytest.skip("the CUDA emulator needs g++, which is not installed")
     monkeypatch.setattr(launch, "run", emulator.run)
     monkeypatch.setattr(launch, "device_attributes", emulator.device_attributes)
+    library = fake_cupy.CuBLAS()
+    library.stream, library.workspace = fake_cupy.Stream.current.ptr, cublas.WORKSPACE
+    monkeypatch.setattr(cublas, "library", lambda: library)
+    monkeypatch.setattr(cublas, "handle", lambda: None)
+    monkeypatch.setattr(cublas, "follow", lambda: None)
     return monkeypatch
 
 

@@ -208,6 +208,8 @@ def wrap(function, moves=False):
 
 def matmul(a, b, out=None):
     """As cuBLAS, which adds up products of 16-bit numbers in float32; every product here is computed by this."""
+    if max(a.ndim, b.ndim) > 2 and a.dtype.name == "bfloat16":
+        raise TypeError("CuPy multiplies stacks of bfloat16 matrices by a kernel that is meant for integers")
     if a.dtype.name not in ("float16", "bfloat16"):
         return np.matmul(a, b, out=out)
     y = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
@@ -243,8 +245,32 @@ class Add:
         kept(lambda: np.add.at(target, index, values))
 
 
+class CUDARuntimeError(RuntimeError):
+    """CUDA's "out of memory", for example."""
+
+
+class Memory:
+    """Memory from CUDA, of which there are `left` bytes."""
+
+    left = 1 << 40
+
+    def __init__(self, size):
+        if size > Memory.left:
+            raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+
+
 class Pool:
-    malloc = None
+    """As CuPy's: where CUDA has no memory left, what nobody holds is given back to it, and it is asked again."""
+
+    def __init__(self, allocator=Memory):
+        self.allocator, self.given_back = allocator, 0
+
+    def malloc(self, size):
+        try:
+            return self.allocator(size)
+        except CUDARuntimeError:
+            self.given_back += 1
+            return self.allocator(size)
 
     def used_bytes(self):
         return 3 << 20
@@ -305,7 +331,7 @@ class CuBLAS:
     """cuBLAS as its documentation has it: matrices are addresses, stored column by column."""
 
     def __init__(self):
-        self.stream = self.workspace = None
+        self.stream, self.workspace = 0, None
         self.types = {0: np.float32, 1: np.float64, 2: np.float16}
         with contextlib.suppress(ImportError):
             self.types[14] = __import__("ml_dtypes").bfloat16
@@ -319,6 +345,21 @@ class CuBLAS:
 
     def cublasSetWorkspace_v2(self, handle, address, size):
         self.workspace = size.value
+        return 0
+
+    def cublasGetStream_v2(self, handle, stream):
+        stream._obj.value = self.stream
+        return 0
+
+    def cublasGemmStridedBatchedEx(self, handle, how_a, how_b, m, n, k, alpha, a, type_a, step_a, apart_a, b, type_b,
+                                   step_b, apart_b, beta, c, type_c, step_c, apart_c, count, compute, algorithm):
+        """C (m, n) = alpha op(A) op(B) + beta C, `count` times, the matrices so many elements apart"""
+        for i in range(count):
+            one = lambda first, kind, apart, i=i: ctypes.c_void_p(
+                first.value + i * apart.value * np.dtype(self.types[kind]).itemsize)  # fmt: skip
+            self.cublasGemmEx(handle, how_a, how_b, m, n, k, alpha, one(a, type_a, apart_a), type_a, step_a,
+                              one(b, type_b, apart_b), type_b, step_b, beta, one(c, type_c, apart_c), type_c, step_c,
+                              compute, algorithm)
         return 0
 
     def cublasGemmEx(self, handle, how_a, how_b, m, n, k, alpha, a, type_a, step_a, b, type_b, step_b, beta, c, type_c,
@@ -354,10 +395,11 @@ def install(monkeypatch) -> Fake:
     fake.add = Add()
     tricks = {name: wrap(getattr(np.lib.stride_tricks, name)) for name in ("as_strided", "sliding_window_view")}
     fake.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(**tricks))
-    runtime = types.SimpleNamespace(memGetInfo=lambda: (1 << 30, 8 << 30), CUDARuntimeError=RuntimeError)
+    runtime = types.SimpleNamespace(memGetInfo=lambda: (1 << 30, 8 << 30), CUDARuntimeError=CUDARuntimeError)
     out_of_memory = type("OutOfMemoryError", (MemoryError,), {"__module__": "cupy.cuda.memory"})
     fake.cuda = types.SimpleNamespace(is_available=lambda: True, runtime=runtime, Stream=Stream, MemoryPool=Pool,
-                                      get_current_stream=lambda: Stream.current,
+                                      get_current_stream=lambda: Stream.current, Memory=Memory,
+                                      MemoryPointer=lambda memory, offset: memory,
                                       using_allocator=lambda allocator: contextlib.nullcontext(),
                                       memory=types.SimpleNamespace(OutOfMemoryError=out_of_memory))
     fake.get_default_memory_pool = Pool

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.backend.gpu import emulator
-from tests.backend.gpu.emulator import LARGE, SMALL
+from tests.backend.gpu.emulator import GAMES, H100, T4
 from tests.backend.gpu.reference import assert_close, normal, wide
 from tests.helpers import last_keys
 from tinytensor.backend import cpu, gpu
@@ -112,11 +112,36 @@ def test_other_head_widths_equal_float64(dtype, D):
 
 @pytest.mark.parametrize("D", [96, 128])
 def test_a_gpu_with_less_shared_memory_takes_smaller_tiles_of_wide_heads(dtype, emulated, D):
-    emulated.setattr(launch, "device_attributes", lambda: {"MaxSharedMemoryPerBlockOptin": SMALL})
+    emulated.setattr(emulator, "gpu", GAMES)
     q = np.empty((1, 1, 70, D), dtype)
-    assert backward_plan(q, RULES, LARGE).shared_bytes > SMALL
-    assert backward_plan(q, RULES, SMALL).shared_bytes <= SMALL
+    assert backward_plan(q, RULES, H100).shared_bytes > GAMES.shared_memory
+    assert backward_plan(q, RULES, GAMES).shared_bytes <= GAMES.shared_memory
     check(1, 1, 70, 90, D, dtype, causal=True)
+
+
+@pytest.mark.parametrize("D", [64, 128])
+def test_a_gpu_before_the_a100_takes_plain_kernels_that_fit_into_it(dtype, emulated, D):
+    emulated.setattr(emulator, "gpu", T4)
+    q = np.empty((1, 1, 70, D), dtype)
+    for plan in (forward_plan(q, RULES, 1.0, T4), backward_plan(q, RULES, T4)):
+        assert plan.file == "attention_plain.cu" and plan.shared_bytes <= T4.shared_memory
+    check(1, 1, 70, 90, D, dtype, causal=True)
+    check(1, 1, 2, 90, D, dtype, causal=True)  # decoding's kernel forward, the plain one backward
+
+
+@pytest.mark.parametrize("gpu", [H100, T4])
+def test_16_bit_heads_wider_than_the_tensor_cores_kernels_take_equal_float64(emulated, gpu):
+    emulated.setattr(emulator, "gpu", gpu)
+    for D in (136, 256):
+        check(1, 1, 40, 70, D, np.dtype(np.float16), causal=True)
+        check(1, 1, 2, 70, D, np.dtype(np.float16), bias=normal(9, (1, 1, 2, 70), np.float16))
+
+
+def test_what_fits_into_no_tile_is_said_to(emulated):
+    wide = np.zeros((1, 1, 40, 256), np.float32)
+    assert forward_plan(wide, RULES, 1.0, GAMES).shared_bytes <= GAMES.shared_memory
+    assert backward_plan(wide, RULES, GAMES).shared_bytes > GAMES.shared_memory  # launch.run says so
+    assert backward_plan(wide.astype(np.float16), RULES, T4).shared_bytes <= T4.shared_memory
 
 
 def test_heads_whose_rows_cannot_be_loaded_whole_are_copied(dtype):
@@ -242,7 +267,7 @@ def test_tiles_are_read_without_bank_conflicts(emulated):
         _, saved = gpu.attention(q, k, v, scale=0.125)
         gpu.attention_backward(dy, saved)
         rules, scale = saved[6], saved[5]
-        for plan in (forward_plan(q, rules, scale), backward_plan(q, rules, LARGE)):
+        for plan in (forward_plan(q, rules, scale, H100), backward_plan(q, rules, H100)):
             assert emulator.bank_conflicts(plan.file, plan.name) == 0
 
 

@@ -15,6 +15,7 @@ from models import GPT, T5, GPTConfig, T5Config
 from models.generate import generate
 from models.generate.beam import beam_search
 from models.generate.draft import Draft
+from tests.backend.gpu import fake_cupy
 from tests.backend.gpu.reference import normal
 from tests.backend.gpu.test_whole_models import TINY
 from tinytensor import backend, ops
@@ -77,6 +78,23 @@ def test_what_cannot_be_repeated_is_refused_with_the_reason(cuda):
         attempt(lambda inputs: inputs["x"] + 1, x, x, x, x[:3])
 
 
+def test_memory_that_runs_out_while_a_step_is_recorded_takes_none_from_its_kernels(cuda, monkeypatch):
+    monkeypatch.setattr(fake_cupy.Memory, "left", 100)
+    recorded, size = graph.Recorded(lambda inputs: (recorded.pool.malloc(size), inputs["x"] + 1)[1]), 50
+    x = normal(1, (4, 5))
+    recorded({"x": x})
+    size = 200
+    with pytest.raises(fake_cupy.CUDARuntimeError):  # not recorded yet
+        recorded({"x": x})
+    assert recorded.pool.given_back == 1
+    for _ in range(2):  # nor is half a step started the next time
+        with pytest.raises(MemoryError):
+            recorded({"x": x})
+    assert recorded.pool.given_back == 1
+    size = 100
+    assert (backend.to_numpy(recorded({"x": x})) == x + 1).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 def test_cublas_is_given_the_right_corner_step_and_turn_of_each_matrix(cuda, monkeypatch, dtype):
     """In every layout; cuBLAS's stand-in knows matrices by their documentation: an address, columns, and a step."""
@@ -102,6 +120,30 @@ def test_cublas_is_given_the_right_corner_step_and_turn_of_each_matrix(cuda, mon
             one, two = (cuda.asarray(normal(3, shape, dtype)) for shape in shapes)
             want = backend.to_numpy(one) @ backend.to_numpy(two)
             assert np.abs(backend.to_numpy(cublas.matmul(one, two)) - want).max(initial=0) < 1e-2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_stacks_of_matrices_are_multiplied_by_one_call(cuda, dtype):
+    """Broadcast, turned, one for all, empty, rows and columns: as np.matmul; CuPy's own takes bfloat16 for integers."""
+    dtype = np.dtype(dtype) if dtype != "bfloat16" else np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    draw = lambda *shape: cuda.asarray(normal(len(shape), shape, np.float32).astype(dtype))
+    turned = draw(3, 7, 4).swapaxes(1, 2)
+    pairs = [((2, 3, 4, 5), (2, 3, 5, 6)), ((3, 4, 5), (5, 6)), ((4, 5), (3, 5, 6)), ((2, 1, 4, 5), (3, 5, 6)),
+             ((5,), (3, 5, 6)), ((3, 4, 5), (5,)), ((3, 4, 0), (3, 0, 2)), ((0, 4, 5), (5, 2)), ((3, 1, 1), (3, 1, 1))]
+    others = [(turned, draw(3, 7, 5)), (draw(3, 6, 7), turned.swapaxes(1, 2)), (draw(4, 7).T, draw(3, 4, 2)),
+              (draw(6, 4, 7)[::2, :, 1:6], draw(5, 9)[:, 2:5])]
+    for a, b in [*((draw(*a), draw(*b)) for a, b in pairs), *others]:
+        want = np.matmul(*(backend.to_numpy(x).astype(np.float64) for x in (a, b)))
+        got = backend.backend_of(a).matmul(a, b)
+        assert got.dtype == dtype and got.shape == want.shape
+        assert np.abs(backend.to_numpy(got).astype(np.float64) - want).max(initial=0) < {8: 1e-12, 4: 1e-5, 2: 0.1}[
+            dtype.itemsize]  # fmt: skip
+    if dtype.name == "bfloat16":
+        with pytest.raises(TypeError, match="meant for integers"):
+            draw(3, 4, 5) @ draw(5, 6)
+    x, y = (tt.Tensor(draw(*shape), requires_grad=True) for shape in ((2, 3, 4, 5), (5, 6)))
+    (x @ y).sum().backward()
+    assert x.grad.shape == x.shape and y.grad.shape == y.shape and x.grad.dtype == dtype
 
 
 def run(folder, device, *more):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.backend.gpu.emulator import SMALL
+from tests.backend.gpu import emulator
 from tinytensor.backend.gpu import launch
 
 
@@ -20,7 +20,8 @@ class Kernel:
 def kernel(monkeypatch):
     made = Kernel()
     monkeypatch.setattr(launch, "compiled", lambda source, name: made)
-    monkeypatch.setattr(launch, "device_attributes", lambda: {"MaxSharedMemoryPerBlockOptin": SMALL})
+    monkeypatch.setattr(launch, "device_attributes", emulator.device_attributes)
+    monkeypatch.setattr(emulator, "gpu", emulator.GAMES)
     return made
 
 

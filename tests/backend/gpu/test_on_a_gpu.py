@@ -6,6 +6,7 @@ What the emulator cannot see is seen here: the tensor cores' own rounding, the i
 """
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from models.generate import generate
 from tests.backend.gpu.reference import TOLERANCE, normal, wide
 from tinytensor import backend
 from tinytensor.backend import cpu
+from tinytensor.backend.gpu.launch import Abilities
 from train.__main__ import main
 from train.precision import compute_dtype
 
@@ -78,7 +80,7 @@ def check(gpu, name, dtype, *arguments, factor=3, **options):
             assert_near(g, w, dtype, factor)
 
 
-@pytest.mark.parametrize("D", [32, 64, 80, 96, 128])
+@pytest.mark.parametrize("D", [32, 64, 80, 96, 128, 136, 256])
 @pytest.mark.parametrize("options", [
     {"causal": True}, {}, {"causal": True, "window": 100}, {"mask": True}, {"bias": True, "causal": True}])
 def test_attention_equals_float64(gpu, dtype, D, options):
@@ -98,6 +100,30 @@ def test_attention_equals_float64(gpu, dtype, D, options):
         for g, w in zip(back, right_back):
             if w is not None:
                 assert_near(g, w, dtype, 2)
+
+
+@pytest.mark.parametrize("narrow", SIXTEEN_BITS)
+def test_the_kernels_for_a_gpu_before_the_a100_equal_float64(gpu, monkeypatch, narrow):
+    file = sys.modules["tinytensor.backend.gpu.attention"]  # the package's own name means the function
+    monkeypatch.setattr(file, "abilities", lambda: Abilities(False, 64 << 10))
+    test_attention_equals_float64(gpu, compute_dtype(narrow), 128, {"causal": True})
+
+
+def test_sums_of_columns_equal_float64(gpu, cupy, dtype):
+    for shape in ((16384, 768), (1000, 13), (3, 4000)):
+        x = normal(1, shape, dtype)
+        assert_near(gpu.column_sums(moved(x)), wide(x).sum(axis=0), dtype, 2)
+    padded = cupy.zeros((500, 50264), dtype)[:, :50257]
+    padded[...] = moved(x := normal(2, padded.shape, dtype))
+    assert_near(gpu.column_sums(padded), wide(x).sum(axis=0), dtype, 2)
+
+
+def test_stacks_of_matrices_equal_float64(gpu, dtype):
+    for a, b in (((2, 3, 70, 40), (2, 3, 40, 90)), ((5, 7, 8), (8, 9)), ((7, 8), (5, 8, 9)), ((2, 1, 4, 5), (3, 5, 6))):
+        x, y = normal(1, a, dtype), normal(2, b, dtype)
+        assert_near(gpu.matmul(moved(x), moved(y)), wide(x) @ wide(y), dtype, 2)
+        turned = moved(np.ascontiguousarray(y.swapaxes(-1, -2))).swapaxes(-1, -2)
+        assert_near(gpu.matmul(moved(x), turned), wide(x) @ wide(y), dtype, 2)
 
 
 def test_decoding_equals_float64(gpu, dtype):
@@ -128,8 +154,10 @@ def test_norms_softmax_and_losses_equal_float64(gpu, dtype):
     logits, targets = normal(5, (64, 50257), dtype, 3), np.random.default_rng(1).integers(0, 50257, 64)
     targets[5] = -100
     check(gpu, "cross_entropy", dtype, logits, targets, ignore_index=-100)
-    x, weight, classes = normal(6, (64, 32), dtype), normal(7, (1000, 32), dtype), targets % 1000
-    check(gpu, "linear_cross_entropy", dtype, x, weight, classes, bias=normal(9, (1000,), dtype), ignore_index=-100)
+    x, weight, classes = normal(6, (64, 32), dtype), normal(7, (1000, 32), dtype), np.abs(targets)
+    for V in (1000, 999):  # rows that are padded, and such that are not
+        bias = normal(9, (V,), dtype)
+        check(gpu, "linear_cross_entropy", dtype, x, weight[:V], classes % V, bias=bias, ignore_index=-100)
     for log in (False, True):
         x = normal(8, (20, 1000), dtype, 3)
         y, right = gpu.softmax(moved(x), log), cpu.softmax(wide(x), log)

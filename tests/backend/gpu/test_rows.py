@@ -11,6 +11,7 @@ import pytest
 from tests.backend.gpu.reference import assert_close, normal, wide
 from tinytensor.backend import cpu, gpu
 from tinytensor.backend.gpu.arrays import sort_ids
+from tinytensor.backend.gpu.softmax import cross_entropy_into
 from tinytensor.ops.softmax import plain_cross_entropy
 
 SHAPES = [(3, 64), (2, 3, 13), (5, 1), (1, 2100)]
@@ -52,6 +53,38 @@ def check_all(got, want):
         assert (g is None) == (w is None)
         if g is not None:
             assert_close(g, w, factor=3)  # sums over rows of products that were rounded before
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 40), (300, 24), (200, 13), (70, 600), (3, 1000), (0, 5), (4, 0)])
+def test_sums_of_columns_equal_float64(dtype, shape):
+    x = normal(1, shape, dtype)
+    assert_close(gpu.column_sums(x), wide(x).sum(axis=0), factor=4)
+    assert gpu.column_sums(x).dtype == dtype and gpu.column_sums(x, np.float64).dtype == np.float64
+    padded = np.full((len(x), shape[1] + 5), np.nan, dtype)[:, : shape[1]]
+    padded[...] = x
+    assert_close(gpu.column_sums(padded), wide(x).sum(axis=0), factor=4)
+    assert_close(gpu.column_sums(np.asfortranarray(x)), wide(x).sum(axis=0), factor=4)
+
+
+def test_sums_of_many_rows_of_16_bits_are_rounded_once(emulated):
+    x = np.full((5000, 9), 0.1, np.float16)
+    assert (gpu.column_sums(x) == np.float16(5000 * float(np.float16(0.1)))).all()
+
+
+@pytest.mark.parametrize("classes", [1, 7, 8, 50, 1030])
+def test_rows_of_logits_that_lie_as_if_there_were_more_equal_float64(dtype, classes):
+    room = np.full((5, -(-classes // 8) * 8), np.nan, dtype)
+    logits, targets = room[:, :classes], np.array([0, classes - 1, -100, classes // 2, classes - 1])
+    logits[...] = normal(3, logits.shape, dtype)
+    options = dict(ignore_index=-100, label_smoothing=0.1, z_loss=0.01)
+    losses, saved = gpu.cross_entropy(logits, targets, **options)
+    right, right_saved = cpu.cross_entropy(wide(logits), targets, **options)
+    assert_close(losses, right)
+    dlosses = normal(4, (5,), losses.dtype)
+    want = cpu.cross_entropy_backward(wide(dlosses), right_saved)
+    assert_close(gpu.cross_entropy_backward(dlosses, saved), want)
+    assert_close(cross_entropy_into(logits, dlosses, saved), want)
+    assert np.isnan(room[:, classes:]).all()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -5,7 +5,14 @@ its backward kernel needs. All of it is single-core code without state: the trai
 a share of the batch instead. backend.gpu has the same names with the same signatures.
 """
 
-from tinytensor.backend.cpu.arrays import embedding, embedding_backward, id_outside, matmul, tune_malloc
+from tinytensor.backend.cpu.arrays import (
+    column_sums,
+    embedding,
+    embedding_backward,
+    id_outside,
+    matmul,
+    tune_malloc,
+)
 from tinytensor.backend.cpu.attention import attention, attention_backward, attention_step
 from tinytensor.backend.cpu.experts import expert_linear, expert_linear_backward
 from tinytensor.backend.cpu.layers import dropout, dropout_backward, gelu, gelu_backward, normalize, normalize_backward

@@ -47,10 +47,15 @@ def scale_rows(x, factors, out=None):
 
 
 def matmul(a, b, out=None):
-    """a @ b, in `out` if given.   a: (N, K), b: (K, M) -> (N, M)"""
-    if 1 < len(a) <= FEW_ROWS and out is None and b.flags.f_contiguous:  # as the transpose of a weight is
+    """a @ b, in `out` if given.   a: (..., N, K), b: (..., K, M) -> (..., N, M), as np.matmul has it"""
+    if a.ndim == b.ndim == 2 and 1 < len(a) <= FEW_ROWS and out is None and b.flags.f_contiguous:  # a weight.T
         return (a[:, None] @ b)[:, 0]
     return np.matmul(a, b, out=out)
+
+
+def column_sums(x, dtype=None):
+    """The sum of the rows of x (N, C).  Returns (C,)"""
+    return x.sum(axis=0, dtype=dtype)
 
 
 def embedding(weight, ids):

@@ -5,7 +5,7 @@ float16 and bfloat16 arrays (bfloat16 through ml_dtypes); sums are kept in float
 says how a kernel is compiled and started, and how all of this is tested where there is no GPU.
 """
 
-from tinytensor.backend.gpu.arrays import embedding, embedding_backward, id_outside, tune_malloc
+from tinytensor.backend.gpu.arrays import column_sums, embedding, embedding_backward, id_outside, tune_malloc
 from tinytensor.backend.gpu.attention import attention, attention_backward, attention_step
 from tinytensor.backend.gpu.cublas import matmul
 from tinytensor.backend.gpu.experts import expert_linear, expert_linear_backward

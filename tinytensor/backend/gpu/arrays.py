@@ -33,6 +33,31 @@ def as_rows(x):
     return array_module(x).ascontiguousarray(x).reshape(prod(x.shape[:-1]), x.shape[-1])
 
 
+def rows_are_whole(a) -> bool:
+    """Whether each row of a matrix is contiguous and behind the one before."""
+    (rows, columns), size = a.shape, a.dtype.itemsize
+    return (columns == 1 or a.strides[1] == size) and (rows == 1 or a.strides[0] >= columns * size)
+
+
+def row_step(a) -> int:
+    """Elements from row to row of a matrix whose rows are whole."""
+    return max(a.shape[1], a.strides[0] // a.dtype.itemsize if len(a) > 1 else 0)
+
+
+def column_sums(x, dtype=None):
+    """The sum of the rows of x (N, C), added up in float32 or float64.  Returns (C,), of x's dtype if none is said."""
+    xp, x = array_module(x), x if rows_are_whole(x) else array_module(x).ascontiguousarray(x)
+    (N, C), step = x.shape, row_step(x)
+    size = part_size(step, x)
+    across = blocks_for(C, 32 * size)
+    # Four blocks to a multiprocessor, if each has rows for its teams to go down.
+    down = max(1, min(blocks_for(N, 64), blocks_for(4 * MULTIPROCESSORS, max(1, across))))
+    sums = xp.empty((down, C), wide_dtype(x) if down > 1 else dtype or x.dtype)
+    name = f"column_sums<{c_name(x)}, {c_name(sums)}, {size}>"
+    launch("columns.cu", name, (across, down), 256, (x, sums, N, C, step))
+    return sums[0] if down == 1 else column_sums(sums, dtype or x.dtype)
+
+
 def part_size(width: int, *arrays) -> int:
     """How many neighbouring elements fill 16 bytes, if all rows can be read in such parts; else 1."""
     size = 16 // arrays[0].dtype.itemsize

@@ -1,8 +1,9 @@
 """Scaled dot-product attention, see backend.cpu.attention: what the kernels in cuda/attention_*.cu are given.
 
-float16 and bfloat16 run on the tensor cores, float32 and float64 on the plain ones; a few queries against many keys, as
-in decoding, take a kernel that splits the keys. Nothing of size T x S is ever in memory: backward makes the
-probabilities again from one number a row, and the dropout mask from its seed.
+float16 and bfloat16 run on the tensor cores, if the GPU is an A100 or newer and heads are not wider than 128; all else
+runs on the plain ones. A few queries against many keys, as in decoding, take a kernel that splits the keys. Nothing of
+size T x S is ever in memory: backward makes the probabilities again from one number a row, and the dropout mask from
+its seed.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 from tinytensor.backend import array_module, beside
 from tinytensor.backend.cpu.attention import four_axes
 from tinytensor.backend.gpu.arrays import address, wide_dtype
-from tinytensor.backend.gpu.launch import blocks_for, c_name, launch, most_shared_memory
+from tinytensor.backend.gpu.launch import Abilities, abilities, blocks_for, c_name, launch
 from tinytensor.backend.gpu.layers import draw_seed, dropout_threshold, seed_arguments
 
 TENSOR_CORE_WIDTHS = (32, 64, 96, 128)
@@ -84,7 +85,7 @@ def attention_backward(dy, saved, out=None, need_bias=False):
     summed = xp.zeros((B, H, T, D), wide)  # dq is added up over the tiles of keys
     dbias = xp.zeros(rules.bias.shape, wide) if need_bias else None
     if S > 0:
-        plan = backward_plan(q, rules, most_shared_memory())
+        plan = backward_plan(q, rules, abilities())
         own_k, own_v = (a if writable(a) else empty_heads(a) for a in (dk, dv))
         launch(plan.file, plan.name, (blocks_for(S, plan.rows), H, B), plan.threads,
                (q, k, v, dy, log_sums, delta, summed, own_k, own_v, dbias, *strides(q), *strides(k), *strides(v),
@@ -113,7 +114,7 @@ def forward(q, k, v, scale, rules):
     if T <= FEW_QUERIES and S > T:
         decode(q, k, v, y, log_sums, scale, rules)
         return y, log_sums
-    plan = forward_plan(q, rules, scale)
+    plan = forward_plan(q, rules, scale, abilities())
     launch(plan.file, plan.name, (blocks_for(T, plan.rows), H, B), plan.threads,
            (q, k, v, y, log_sums, *strides(q), *strides(k), *strides(v), *strides(y), D, float(scale),
             *rules.arguments(q, k)), plan.shared_bytes)
@@ -131,39 +132,39 @@ def decode(q, k, v, y, log_sums, scale, rules):
     launch("attention_decode.cu", f"attention_decode<{c_name(q)}, {D_tile}>", (splits, H, B * T), 128,
            (q, k, v, out, highest, sums, *strides(q), *strides(k), *strides(v), D, float(scale), B,
             *rules.arguments(q, k)))
+    base_two = int(on_tensor_cores(q, abilities()))  # as backward's kernel takes log_sums
     launch("attention_decode.cu", f"attention_join<{c_name(q)}>", (T, H, B), blocks_for(D, 32) * 32,
-           (out, highest, sums, y, log_sums, *strides(y), D, splits, rules.threshold, int(q.dtype.itemsize == 2)))
+           (out, highest, sums, y, log_sums, *strides(y), D, splits, rules.threshold, base_two))
 
 
-def forward_plan(q, rules, scale) -> Plan:
+def on_tensor_cores(q, gpu: Abilities) -> bool:
+    return q.dtype.itemsize == 2 and q.shape[3] <= TENSOR_CORE_WIDTHS[-1] and gpu.tensor_cores
+
+
+def forward_plan(q, rules, scale, gpu: Abilities) -> Plan:
+    if not on_tensor_cores(q, gpu):
+        return plain_plan("forward", q, gpu, 1)
     T, D = q.shape[2:]
-    if q.dtype.itemsize == 2 and D <= TENSOR_CORE_WIDTHS[-1]:
-        D_tile = tile_width(D, TENSOR_CORE_WIDTHS)
-        # Two strips of queries to a warp halve the reads of K and V from shared memory; short sequences would not fill
-        # them. Wide heads have no registers left for that: they get more warps.
-        warps, strips = (4, 1) if T <= 64 else (4, 2) if D_tile <= 64 else (8, 1)
-        queries = warps * 16 * strips
-        # A scale below 0 would turn the running maximum upside down: it is multiplied in first, as with extras.
-        name = f"attention_forward<{c_name(q)}, {D_tile}, {warps}, {strips}, {int(rules.extras() or scale <= 0)}>"
-        return Plan(name, "attention_forward.cu", queries, warps * 32, (queries + 128) * D_tile * 2)
-    D_tile, size, rows = plain_tile(q)
-    name = f"attention_plain_forward<{c_name(q)}, {D_tile}, {rows}>"
-    return Plan(name, "attention_plain.cu", rows, 128, ((rows + 64) * (D_tile + 4) + rows * 36) * size)
+    D_tile = tile_width(D, TENSOR_CORE_WIDTHS)
+    # Two strips of queries to a warp halve the reads of K and V from shared memory; short sequences would not fill
+    # them. Wide heads have no registers left for that: they get more warps.
+    warps, strips = (4, 1) if T <= 64 else (4, 2) if D_tile <= 64 else (8, 1)
+    queries = warps * 16 * strips
+    # A scale below 0 would turn the running maximum upside down: it is multiplied in first, as with extras.
+    name = f"attention_forward<{c_name(q)}, {D_tile}, {warps}, {strips}, {int(rules.extras() or scale <= 0)}>"
+    return Plan(name, "attention_forward.cu", queries, warps * 32, (queries + 128) * D_tile * 2)
 
 
-def backward_plan(q, rules, shared_memory) -> Plan:
+def backward_plan(q, rules, gpu: Abilities) -> Plan:
     """Large tiles where a block's shared memory has room for them, as on an A100 or H100."""
+    if not on_tensor_cores(q, gpu):
+        return plain_plan("backward", q, gpu, 2)._replace(rows=32)
     S, D = q.shape[2:]
-    if q.dtype.itemsize == 2 and D <= TENSOR_CORE_WIDTHS[-1]:
-        D_tile = tile_width(D, TENSOR_CORE_WIDTHS)
-        extras = rules.extras()
-        few = extras and D_tile > 64
-        warps = 8 if D_tile == 128 or (D_tile == 96 and not few) or (D_tile == 64 and S > 64) else 4
-        large, small = tensor_core_backward(q, D_tile, warps, extras), tensor_core_backward(q, D_tile, 4, True)
-    else:
-        D_tile, size, rows = plain_tile(q)
-        large, small = plain_backward(q, D_tile, size, rows), plain_backward(q, D_tile, size, 32)
-    return large if large.shared_bytes <= shared_memory else small
+    D_tile, extras = tile_width(D, TENSOR_CORE_WIDTHS), rules.extras()
+    few = extras and D_tile > 64
+    warps = 8 if D_tile == 128 or (D_tile == 96 and not few) or (D_tile == 64 and S > 64) else 4
+    large, small = tensor_core_backward(q, D_tile, warps, extras), tensor_core_backward(q, D_tile, 4, True)
+    return large if large.shared_bytes <= gpu.shared_memory else small
 
 
 def tensor_core_backward(q, D_tile, warps, extras) -> Plan:
@@ -173,16 +174,18 @@ def tensor_core_backward(q, D_tile, warps, extras) -> Plan:
                 ((2 * keys + 4 * queries) * D_tile + queries * keys) * 2 + 4 * queries * 4)
 
 
-def plain_backward(q, D_tile, size, rows) -> Plan:
-    name = f"attention_plain_backward<{c_name(q)}, {D_tile}, {rows}>"
-    return Plan(name, "attention_plain.cu", 32, 128, ((64 + 2 * rows) * (D_tile + 4) + 2 * rows * 36) * size)
+def plain_plan(way: str, q, gpu: Abilities, tiles: int) -> Plan:
+    """As many queries to a tile as registers and shared memory have room for.
 
-
-def plain_tile(q):
-    """(tile width, bytes an element, queries in a tile): small enough for an A100's shared memory backward."""
-    size = q.dtype.itemsize
-    D_tile = tile_width(q.shape[3], PLAIN_WIDTHS if size < 8 else PLAIN_WIDTHS[:-1])
-    return D_tile, size, 64 if D_tile * size <= 512 else 32
+    tiles: of queries, each with one of sums beside it; to them come 32 rows of keys and 32 of values.
+    """
+    size, wide = q.dtype.itemsize, wide_dtype(q).itemsize
+    D_tile = tile_width(q.shape[3], PLAIN_WIDTHS if wide < 8 else PLAIN_WIDTHS[:-1])
+    bytes_for = lambda rows: (64 + tiles * rows) * (D_tile + 4) * size + tiles * rows * 36 * wide
+    most = 64 if D_tile * wide <= 512 else 32
+    rows = next((rows for rows in (64, 32, 16) if rows <= most and bytes_for(rows) <= gpu.shared_memory), 16)
+    name = f"attention_plain_{way}<{c_name(q)}, {D_tile}, {rows}>"
+    return Plan(name, "attention_plain.cu", rows, 128, bytes_for(rows))
 
 
 def tile_width(D, widths):

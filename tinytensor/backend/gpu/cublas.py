@@ -1,4 +1,5 @@
-"""The product of two matrices: CuPy's, or for a CUDA graph (graph.py) cuBLAS's own, because CuPy refuses it there.
+"""The product of two matrices: CuPy's, or cuBLAS's own. CuPy refuses it for a CUDA graph (graph.py), and multiplies
+stacks of bfloat16 matrices by a kernel that is meant for integers.
 
 cuBLAS thinks in columns. A matrix stored row by row is to it the transposed matrix, so it is asked for b^T a^T, whose
 columns are the rows of a b.
@@ -7,8 +8,10 @@ columns are the rows of a b.
 import ctypes
 from functools import cache
 
+import numpy as np
+
 from tinytensor.backend import array_module
-from tinytensor.backend.gpu.arrays import address
+from tinytensor.backend.gpu.arrays import address, row_step, rows_are_whole
 from tinytensor.backend.gpu.launch import capture
 
 # dtype -> the numbers of its type and of the type computed in (library_types.h, cublas_api.h), and the latter in C.
@@ -20,10 +23,17 @@ WORKSPACE = 32 << 20  # what NVIDIA recommends for an H100
 
 
 def matmul(a, b, out=None):
-    """a @ b, in `out` if given.   a: (N, K), b: (K, M) -> (N, M)"""
+    """a @ b, in `out` if given.   a: (..., N, K), b: (..., K, M) -> (..., N, M), as np.matmul has it"""
+    if a.ndim == 1:
+        return matmul(a[None], b)[..., 0, :]
+    if b.ndim == 1:
+        return matmul(a, b[:, None])[..., 0]
     xp = array_module(a)
-    if not capture.recorder:
-        return xp.matmul(a, b, out=out)
+    if max(a.ndim, b.ndim) > 2 and a.dtype.name in TYPES:
+        return stacked(a, b)
+    if not capture.recorder and all(x is None or x.flags.c_contiguous or x.flags.f_contiguous for x in (a, b, out)):
+        return xp.matmul(a, b, out=out)  # of others CuPy would make copies
+    follow()
     y = xp.empty((a.shape[0], b.shape[1]), a.dtype) if out is None or not rows_are_whole(out) else out
     if y.size and a.shape[1]:
         product(a, b, y)
@@ -32,6 +42,37 @@ def matmul(a, b, out=None):
     if out is not None and y is not out:
         out[...] = y
     return y if out is None else out
+
+
+def stacked(a, b):
+    """a @ b of many matrices, by one call."""
+    lead, (N, K), M = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2:], b.shape[-1]
+    y = array_module(a).empty((*lead, N, M), a.dtype)
+    if not y.size or not K:
+        y[...] = 0
+        return y
+    (a, how_a, step_a, apart_a), (b, how_b, step_b, apart_b) = in_stacks(a, lead), in_stacks(b, lead)
+    follow()
+    number, compute, scalar = TYPES[y.dtype.name]
+    one, zero = scalar(1), scalar(0)
+    matrices = lambda array, step, apart: (ctypes.c_void_p(address(array)), number, step, ctypes.c_longlong(apart))
+    check(library().cublasGemmStridedBatchedEx(
+        handle(), how_b, how_a, M, N, K, ctypes.byref(one), *matrices(b, step_b, apart_b),
+        *matrices(a, step_a, apart_a), ctypes.byref(zero), *matrices(y, M, N * M), y.size // (N * M), compute,
+        USUAL_ALGORITHM))
+    return y
+
+
+def in_stacks(a, lead):
+    """(the matrices, AS_IT_IS or TRANSPOSED, elements from row to row, elements from matrix to matrix)."""
+    xp, (rows, columns) = array_module(a), a.shape[-2:]
+    if a.size == rows * columns:  # the same for all
+        return *operand(a.reshape(rows, columns)), 0
+    a = xp.broadcast_to(a, (*lead, rows, columns))
+    turned = a.swapaxes(-1, -2)
+    if turned.flags.c_contiguous:
+        return turned, TRANSPOSED, rows, rows * columns
+    return xp.ascontiguousarray(a), AS_IT_IS, columns, rows * columns
 
 
 def product(a, b, y) -> None:
@@ -47,18 +88,21 @@ def product(a, b, y) -> None:
 
 def operand(a):
     """(the matrix, AS_IT_IS or TRANSPOSED, elements from row to row or column to column), copied if need be."""
-    (rows, columns), size = a.shape, a.dtype.itemsize
     if rows_are_whole(a):
-        return a, AS_IT_IS, max(columns, a.strides[0] // size if rows > 1 else 0)
+        return a, AS_IT_IS, row_step(a)
     if rows_are_whole(a.T):
-        return a, TRANSPOSED, max(rows, a.strides[1] // size if columns > 1 else 0)
-    return array_module(a).ascontiguousarray(a), AS_IT_IS, columns
+        return a, TRANSPOSED, row_step(a.T)
+    return array_module(a).ascontiguousarray(a), AS_IT_IS, a.shape[1]
 
 
-def rows_are_whole(a) -> bool:
-    """Whether each row is contiguous and behind the one before."""
-    (rows, columns), size = a.shape, a.dtype.itemsize
-    return (columns == 1 or a.strides[1] == size) and (rows == 1 or a.strides[0] >= columns * size)
+def follow() -> None:
+    """Use CuPy's current stream."""
+    import cupy
+
+    ours, current = ctypes.c_void_p(), cupy.cuda.get_current_stream()
+    check(library().cublasGetStream_v2(handle(), ctypes.byref(ours)))
+    if (ours.value or 0) != current.ptr:
+        use(current)
 
 
 def use(stream) -> None:

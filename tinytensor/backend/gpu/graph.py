@@ -40,7 +40,7 @@ class Recorded:
 
         self.work, self.calls = work, 0
         self.stream = cupy.cuda.Stream(non_blocking=True)  # CUDA records no others
-        self.pool = cupy.cuda.MemoryPool()
+        self.pool = cupy.cuda.MemoryPool(self._more_memory)
         self.graph = self.result = None
         self.places: dict[str, object] = {}  # of the inputs, on the GPU
         self.constants: dict[int, tuple] = {}  # address -> (an array that stays as it is, its place)
@@ -73,6 +73,18 @@ class Recorded:
         if fixed:
             self.constants[array.ctypes.data] = array, place
         return place
+
+    def _more_memory(self, size: int):
+        """For the pool, from CUDA. While a step is recorded, its lack is no reason for the pool to give back, and try
+        again: what nobody holds any more is where recorded kernels will write."""
+        import cupy
+
+        try:
+            return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            if not capture.recording:
+                raise
+            raise cupy.cuda.memory.OutOfMemoryError(size, self.pool.total_bytes()) from error
 
     def place_of_seed(self, seed: int):
         if seed not in self.seeds:  # it is, if a part is computed again in backward
@@ -117,7 +129,10 @@ class Recorded:
 
         self.places_of_seeds = cupy.zeros(MOST_SEEDS, np.uint64)
 
+        graph = None
+
         def record():
+            nonlocal graph
             self.stream.begin_capture()
             capture.recording = True
             try:
@@ -129,11 +144,12 @@ class Recorded:
             finally:
                 capture.recording = False
                 with contextlib.suppress(Exception):  # of what went wrong, the first error says more
-                    self.graph = self.stream.end_capture()
+                    graph = self.stream.end_capture()
 
         self._run(record)
-        if self.graph is None:
+        if graph is None:
             raise ValueError("this step cannot be recorded in a CUDA graph; leave out --graph")
+        self.graph = graph  # a whole one
         self._fill_seeds(self.seeds)
 
     def _fill_seeds(self, seeds: list[int]) -> None:

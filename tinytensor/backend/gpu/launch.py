@@ -11,6 +11,7 @@ import re
 import threading
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def launch(source: str, name: str, grid, block: int, arguments, shared_bytes: in
 def run(source: str, name: str, grid, block, arguments, shared_bytes: int) -> None:
     function = compiled(source, name)
     if shared_bytes > STATIC_SHARED:
-        if shared_bytes > (most := most_shared_memory()):
+        if shared_bytes > (most := abilities().shared_memory):
             raise ValueError(f"{name} takes {shared_bytes >> 10} KB of shared memory, and this GPU has at most "
                              f"{most >> 10} KB for a block; take narrower heads, or --dtype bfloat16")
         function.max_dynamic_shared_size_bytes = shared_bytes
@@ -60,9 +61,17 @@ def run(source: str, name: str, grid, block, arguments, shared_bytes: int) -> No
     function(grid, block, tuple(0 if a is None else a for a in arguments), shared_mem=shared_bytes)
 
 
-def most_shared_memory() -> int:
-    """The bytes a block may have on this GPU: 227 KB on an H100, 163 KB on an A100, 99 KB on most others."""
-    return device_attributes()["MaxSharedMemoryPerBlockOptin"]
+class Abilities(NamedTuple):
+    """What kernels are chosen by."""
+
+    tensor_cores: bool  # that multiply 16 x 16 by 16 x 8, and copies that do not wait: an A100's, and of all since
+    shared_memory: int  # bytes a block may have: 227 KB on an H100, 163 on an A100, 99 on most others, 64 on a T4
+
+
+def abilities() -> Abilities:
+    """Those of this GPU."""
+    known = device_attributes()
+    return Abilities(known["ComputeCapabilityMajor"] >= 8, known["MaxSharedMemoryPerBlockOptin"])
 
 
 @cache

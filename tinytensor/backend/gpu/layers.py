@@ -5,7 +5,7 @@ Dropout's mask is a function of a seed and the element's number (cuda/random.cuh
 
 from tinytensor.backend import array_module
 from tinytensor.backend.cpu.layers import LEVELS
-from tinytensor.backend.gpu.arrays import MULTIPROCESSORS, as_rows, part_size, threads_for, wide_dtype
+from tinytensor.backend.gpu.arrays import MULTIPROCESSORS, as_rows, column_sums, part_size, threads_for, wide_dtype
 from tinytensor.backend.gpu.launch import blocks_for, c_name, capture, launch
 
 MOST_THREADS = 512
@@ -46,7 +46,7 @@ def normalize_backward(dtotal, dy, saved):
     launch("norm.cu", f"norm_backward<{template}>", (blocks,), threads,
            (dtotal, rows, x, weight, means, inverse_stds, dx, dbranch, dweights, dbiases, N, C, threshold,
             *seed_arguments(seed)))
-    add_up = lambda sums: None if sums is None else sums.sum(axis=0).astype(x.dtype)
+    add_up = lambda sums: None if sums is None else column_sums(sums, x.dtype)
     dx, dbranch = (None if a is None else a.reshape(dy.shape) for a in (dx, dbranch))
     return dx, dx if dbranch is None else dbranch, add_up(dweights), add_up(dbiases)
 
@@ -79,8 +79,12 @@ def gelu(x, approximate, need_slope=True, bias=None):
 
 def gelu_backward(dy, slope, need_bias=False):
     """dx = dy * slope, and dbias = its sum over the rows if needed.  Returns (dx, dbias or None)."""
-    dx = dy * slope
-    return dx, dx.sum(axis=tuple(range(dx.ndim - 1))) if need_bias else None
+    xp = array_module(dy)
+    dy, slope = xp.ascontiguousarray(dy), xp.ascontiguousarray(slope)
+    dx, size = xp.empty_like(dy), part_size(dy.size, dy, slope)
+    launch("elementwise.cu", f"multiply<{c_name(dy)}, {size}>", (blocks_for(dy.size, 256 * size),), 256,
+           (dy, slope, dx, dy.size))
+    return dx, column_sums(as_rows(dx)) if need_bias else None
 
 
 def dropout(x, p, rng):

@@ -26,16 +26,18 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from tinytensor.backend.gpu import launch
+from tinytensor.backend.gpu.launch import Abilities
 
 HERE = Path(__file__).parent
 PAGE = mmap.PAGESIZE
-LARGE, SMALL = 227 << 10, 99 << 10  # shared memory for a block: an H100's, and a GPU's for games
+H100, GAMES, T4 = Abilities(True, 227 << 10), Abilities(True, 99 << 10), Abilities(False, 64 << 10)
 UPWARDS, DOWNWARDS, RANDOM = 0, 1, 2
 COMPILE = ["g++", "-std=c++17", "-O1", "-march=native", "-ffp-contract=fast", "-fno-gnu-unique", "-fno-strict-aliasing",
            "-fPIC", "-w"]
 if os.environ.get("SANITIZED"):  # see sanitized.py
     COMPILE += ["-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
+gpu = H100  # which one is emulated
 order = UPWARDS  # in which order the threads of a block take turns
 
 
@@ -48,7 +50,7 @@ def available() -> bool:
 
 
 def device_attributes() -> dict[str, int]:
-    return {"MaxSharedMemoryPerBlockOptin": LARGE}
+    return {"MaxSharedMemoryPerBlockOptin": gpu.shared_memory, "ComputeCapabilityMajor": 8 if gpu.tensor_cores else 7}
 
 
 def run(source: str, name: str, grid, block, arguments, shared_bytes: int = 0) -> None:

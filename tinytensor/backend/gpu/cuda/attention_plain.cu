@@ -1,34 +1,42 @@
-// Attention for float and double, on the plain cores: the same algorithm as attention_forward.cu and
-// attention_backward.cu, without rounding anything to 16 bits.
+// Attention on the plain cores: the same algorithm as attention_forward.cu and attention_backward.cu, without rounding
+// anything to 16 bits on the way. For float and double; and for 16-bit numbers where the tensor cores' kernels do not go:
+// on a GPU before the A100, and for heads of more than 128.
 //
 // 128 threads: 16 groups of 8, a group owns ROWS = QUERIES / 16 rows of queries, and of these thread x of 8 owns every
 // eighth key of S, and every eighth 4 columns of the output. So a row's softmax needs 8 neighbouring lanes. Tiles lie in
 // shared memory with 4 elements of padding to the row, which keeps 8 rows read at once in different banks.
-// Tiles: QUERIES x 32 keys. Shared memory forward: (QUERIES + 64)(D + 4) + 36 QUERIES elements (75 KB for float, D = 128).
+// Tiles: QUERIES x 32 keys. Shared memory forward: (QUERIES + 64)(D + 4) elements and 36 QUERIES sums (75 KB for float,
+// D = 128 and 64 queries, 55 KB for 32 of them).
 #include "attention_rules.cuh"
 
 constexpr int KEYS = 32, THREADS = 128;
 
-template <class R> struct alignas(16) Four {
-  R at[4];
+template <class T> struct alignas(sizeof(T) < 4 ? 8 : 16) Four {
+  T at[4];
 };
-template <class R> __device__ __forceinline__ Four<R>& four(R* p) { return *reinterpret_cast<Four<R>*>(p); }
+// Four neighbours of a tile's row, with one load.
+template <class T> __device__ __forceinline__ Four<Wide<T>> four(const T* p) {
+  const Four<T> read = *reinterpret_cast<const Four<T>*>(p);
+  Four<Wide<T>> wide;
+  UNROLL for (int e = 0; e < 4; e++) wide.at[e] = widen(read.at[e]);
+  return wide;
+}
 
 // Rows [first, first + ROWS) of a matrix into a tile of D columns, zeros beyond its ends.
-template <int ROWS, int D, class R>
-__device__ __forceinline__ void load_rows(R* tile, const R* matrix, long long stride, int first, int rows, int width) {
+template <int ROWS, int D, class T>
+__device__ __forceinline__ void load_rows(T* tile, const T* matrix, long long stride, int first, int rows, int width) {
   for (int i = threadIdx.x; i < ROWS * D; i += THREADS) {
     int row = i / D, place = i % D;
     bool inside = first + row < rows && place < width;
-    tile[row * (D + 4) + place] = inside ? matrix[(first + row) * stride + place] : R(0);
+    tile[row * (D + 4) + place] = inside ? matrix[(first + row) * stride + place] : narrow<T>(0);
   }
 }
 
 // c[i][j] += the product of row `row + i` of one tile with row `x + 8 j` of another.
-template <int ROWS, int D, class R>
-__device__ __forceinline__ void row_products(R (&c)[ROWS][4], R* rows, int row, R* others, int x) {
+template <int ROWS, int D, class T>
+__device__ __forceinline__ void row_products(Wide<T> (&c)[ROWS][4], const T* rows, int row, const T* others, int x) {
   for (int place = 0; place < D; place += 4) {
-    Four<R> a[ROWS], b[4];
+    Four<Wide<T>> a[ROWS], b[4];
     UNROLL for (int i = 0; i < ROWS; i++) a[i] = four(rows + (row + i) * (D + 4) + place);
     UNROLL for (int j = 0; j < 4; j++) b[j] = four(others + (x + 8 * j) * (D + 4) + place);
     UNROLL for (int i = 0; i < ROWS; i++) {
@@ -39,17 +47,18 @@ __device__ __forceinline__ void row_products(R (&c)[ROWS][4], R* rows, int row, 
   }
 }
 
-template <class R, int D, int QUERIES>
-__global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(FORWARD_PARAMETERS(R)) {
+template <class T, int D, int QUERIES>
+__global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(FORWARD_PARAMETERS(T)) {
+  typedef Wide<T> R;
   constexpr int ROWS = QUERIES / 16;
   DYNAMIC_SHARED(shared);
-  R* q_tile = reinterpret_cast<R*>(shared);
-  R* k_tile = q_tile + QUERIES * (D + 4);
-  R* v_tile = k_tile + KEYS * (D + 4);
-  R* p_tile = v_tile + KEYS * (D + 4);  // QUERIES x (KEYS + 4)
+  T* q_tile = reinterpret_cast<T*>(shared);
+  T* k_tile = q_tile + QUERIES * (D + 4);
+  T* v_tile = k_tile + KEYS * (D + 4);
+  R* p_tile = reinterpret_cast<R*>(v_tile + KEYS * (D + 4));  // QUERIES x (KEYS + 4)
 
   const int head = blockIdx.y, batch = blockIdx.z, first = (gridDim.x - 1 - blockIdx.x) * QUERIES;
-  const Rules<R> rules = GATHER_RULES(R, batch, head);
+  const Rules<T> rules = GATHER_RULES(T, batch, head);
   const int x = threadIdx.x % 8, row = threadIdx.x / 8 * ROWS;
   const int begin = rules.first_key(first) / KEYS * KEYS, end = rules.end_key(first + QUERIES - 1);
 
@@ -110,7 +119,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(FORWARD_PA
     UNROLL for (int n = 0; n < D / 32; n++) {
       UNROLL for (int e = 0; e < 4; e++) {
         const int place = n * 32 + x * 4 + e;
-        if (place < width) OF_HEAD(y)[query * y_row + place] = out[i][n][e] * scale_out;
+        if (place < width) OF_HEAD(y)[query * y_row + place] = narrow<T>(out[i][n][e] * scale_out);
       }
     }
     if (x == 0) log_sums[query] = total > 0 ? highest[i] + logarithm(total) : R(POSITIVE_INFINITY);
@@ -118,19 +127,20 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(FORWARD_PA
 }
 
 // As in attention_backward.cu, a block owns a tile of keys. Thread x of group g owns keys 2 g and 2 g + 1 of dK and dV.
-template <class R, int D, int QUERIES>
-__global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(BACKWARD_PARAMETERS(R)) {
+template <class T, int D, int QUERIES>
+__global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(BACKWARD_PARAMETERS(T)) {
+  typedef Wide<T> R;
   constexpr int ROWS = QUERIES / 16;
   DYNAMIC_SHARED(shared);
-  R* k_tile = reinterpret_cast<R*>(shared);
-  R* v_tile = k_tile + KEYS * (D + 4);
-  R* q_tile = v_tile + KEYS * (D + 4);
-  R* dy_tile = q_tile + QUERIES * (D + 4);
-  R* p_tile = dy_tile + QUERIES * (D + 4);  // QUERIES x (KEYS + 4), after dropout
+  T* k_tile = reinterpret_cast<T*>(shared);
+  T* v_tile = k_tile + KEYS * (D + 4);
+  T* q_tile = v_tile + KEYS * (D + 4);
+  T* dy_tile = q_tile + QUERIES * (D + 4);
+  R* p_tile = reinterpret_cast<R*>(dy_tile + QUERIES * (D + 4));  // QUERIES x (KEYS + 4), after dropout
   R* ds_tile = p_tile + QUERIES * (KEYS + 4);
 
   const int head = blockIdx.y, batch = blockIdx.z, first = blockIdx.x * KEYS;
-  const Rules<R> rules = GATHER_RULES(R, batch, head);
+  const Rules<T> rules = GATHER_RULES(T, batch, head);
   const int x = threadIdx.x % 8, group = threadIdx.x / 8, row = group * ROWS;
   log_sums += (batch * heads + head) * queries;
   delta += (batch * heads + head) * queries;
@@ -208,8 +218,8 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(BACKWARD_
       UNROLL for (int e = 0; e < 4; e++) {
         const int place = n * 32 + x * 4 + e;
         if (place < width) {
-          OF_HEAD(dk)[key * dk_row + place] = key_sums[j][n][e] * R(scale);
-          OF_HEAD(dv)[key * dv_row + place] = value_sums[j][n][e];
+          OF_HEAD(dk)[key * dk_row + place] = narrow<T>(key_sums[j][n][e] * R(scale));
+          OF_HEAD(dv)[key * dv_row + place] = narrow<T>(value_sums[j][n][e]);
         }
       }
     }

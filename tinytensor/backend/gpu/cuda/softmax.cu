@@ -2,7 +2,8 @@
 //
 // The largest logit and the sum of exponentials are found in one pass over the row ("online": Milakov & Gimelshein 2018):
 // whenever a thread meets a larger logit it rescales its sum. So cross-entropy reads its logits once, in forward, and its
-// backward writes the gradient where the logits were, if nobody else needs them.
+// backward writes the gradient where the logits were, if nobody else needs them. Its rows may be `stride` elements apart:
+// a vocabulary of 50257 is read 16 bytes at a time if its rows lie as if there were 50264, and the last one alone.
 #include "primitives.cuh"
 
 template <class R> struct LogSum {
@@ -21,11 +22,13 @@ template <class R> struct LogSum {
 template <int SIZE, class T, class R>
 __device__ __forceinline__ void log_sum(const T* row, long long width, R* scratch, R& highest, R& relative) {
   LogSum<R> mine = {R(NEGATIVE_INFINITY), R(0)};
-  for (long long place = threadIdx.x * SIZE; place < width; place += blockDim.x * SIZE) {
+  const long long whole = width / SIZE * SIZE;
+  for (long long place = threadIdx.x * SIZE; place < whole; place += blockDim.x * SIZE) {
     R part[SIZE];
     read_part<SIZE>(part, row + place);
     UNROLL for (int e = 0; e < SIZE; e++) mine.add(part[e]);
   }
+  if (whole + threadIdx.x < width) mine.add(widen(row[whole + threadIdx.x]));
   highest = over_block<Largest>(mine.highest, R(NEGATIVE_INFINITY), scratch);
   const R rescaled = mine.sum > 0 ? mine.sum * exponential(mine.highest - highest) : R(0);
   relative = logarithm(over_block<Plus>(rescaled, R(0), scratch));
@@ -80,11 +83,12 @@ __global__ void __launch_bounds__(1024) softmax_backward(const T* __restrict__ d
 template <class T, int SIZE>
 __global__ void __launch_bounds__(1024) cross_entropy_forward(
     const T* __restrict__ logits, const long long* __restrict__ targets, Wide<T>* __restrict__ losses,
-    Wide<T>* __restrict__ log_sums, long long classes, long long ignore_index, double smoothing, double z_loss) {
+    Wide<T>* __restrict__ log_sums, long long stride, long long classes, long long ignore_index, double smoothing,
+    double z_loss) {
   typedef Wide<T> R;
   __shared__ R scratch[32];
   const long long row = blockIdx.x, target = targets[row];
-  logits += row * classes;
+  logits += row * stride;
   if (target == ignore_index) {
     if (threadIdx.x == 0) losses[row] = 0;
     return;
@@ -108,22 +112,25 @@ __global__ void __launch_bounds__(1024) cross_entropy_forward(
 template <class T, int SIZE>
 __global__ void __launch_bounds__(1024) cross_entropy_backward(
     const T* logits, const long long* __restrict__ targets, const Wide<T>* __restrict__ dlosses,
-    const Wide<T>* __restrict__ log_sums, T* dlogits, long long classes, long long ignore_index, double smoothing,
-    double z_loss) {
+    const Wide<T>* __restrict__ log_sums, T* dlogits, long long stride, long long dstride, long long classes,
+    long long ignore_index, double smoothing, double z_loss) {
   typedef Wide<T> R;
   const long long row = blockIdx.x, target = targets[row];
-  logits += row * classes;
-  dlogits += row * classes;
+  logits += row * stride;
+  dlogits += row * dstride;
   const bool counts = target != ignore_index;
   const R d = counts ? dlosses[row] : R(0), log_z = counts ? log_sums[row] : R(0);
   const R factor = d * (R(1) + R(2 * z_loss) * log_z), even = d * R(smoothing) / R(classes);
-  for (long long place = threadIdx.x * SIZE; place < classes; place += blockDim.x * SIZE) {
+  auto gradient = [&](R logit, long long place) {
+    const R hit = place == target ? d * R(1 - smoothing) : R(0);
+    return counts ? factor * exponential(logit - log_z) - hit - even : R(0);
+  };
+  const long long whole = classes / SIZE * SIZE, last = whole + threadIdx.x;
+  for (long long place = threadIdx.x * SIZE; place < whole; place += blockDim.x * SIZE) {
     R part[SIZE];
     read_part<SIZE>(part, logits + place);
-    UNROLL for (int e = 0; e < SIZE; e++) {
-      const R hit = place + e == target ? d * R(1 - smoothing) : R(0);
-      part[e] = counts ? factor * exponential(part[e] - log_z) - hit - even : R(0);
-    }
+    UNROLL for (int e = 0; e < SIZE; e++) part[e] = gradient(part[e], place + e);
     write_part<SIZE>(dlogits + place, part);
   }
+  if (last < classes) dlogits[last] = narrow<T>(gradient(widen(logits[last]), last));
 }
