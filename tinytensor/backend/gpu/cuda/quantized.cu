@@ -22,7 +22,7 @@ __device__ __forceinline__ void unpack(u32 packed, unsigned char* to) {
 }
 
 template <int BITS>
-__global__ void __launch_bounds__(128) integer_matmul(
+__global__ void __launch_bounds__(128, 4) integer_matmul(
     const signed char* __restrict__ x, const unsigned char* __restrict__ w, const float* __restrict__ scales,
     typename Result<BITS>::type* __restrict__ y, long long n, long long m, long long k, long long groups) {
   __shared__ __align__(16) unsigned char x_tile[TILE * ROW];
