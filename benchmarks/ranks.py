@@ -3,8 +3,8 @@
     mpiexec -n 2 python -m mpi4py -m benchmarks.ranks --shape baby
 
 Both share memory and compute the same bits; MPI's ranks get the work as a copy, and wait in the same way. A turn is a
-few steps after one to warm up. Its time is given by the clock, and by what it took of all cores: on a busy machine the
-clock misleads, as Linux deals out cores by session, and mpiexec gives each rank one of its own.
+few steps after one to warm up. Its time is given by the clock, and by what it took of all cores: the clock misleads on
+a busy machine, where the kernel may deal out cores by session, and mpiexec gives each rank one of its own.
 """
 
 import argparse
