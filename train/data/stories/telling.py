@@ -138,6 +138,10 @@ class Teller:
         world.topic = self.roles.get("a")
         world.focus = self.roles.get("x") if "y" not in self.roles else None
 
+    def emit(self, text: str) -> None:
+        self.parts.append(text)
+        self.length += len(text)
+
     def write(self, text: str) -> int:
         """Add text to the story, with the space, article and capital it needs; returns where it starts."""
         if text[:1] == " ":
@@ -149,9 +153,7 @@ class Teller:
         if self.capital and text != '"':
             text, self.capital = text[0].upper() + text[1:], False
         body = text.rstrip(" ")
-        said = body if body[0] in ".,!?" else self.gap + body
-        self.parts.append(said)
-        self.length += len(said)
+        self.emit(body if body[0] in ".,!?" else self.gap + body)
         self.gap = text[len(body):]
         self.capital = self.capital or body[-1] in ".!?"
         return self.length - len(body)
