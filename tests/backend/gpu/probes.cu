@@ -54,7 +54,7 @@ template <int> __global__ void beyond_shared(int* out) {
 }
 template <int> __global__ void beyond_array(int* out) {
   out[threadIdx.x] = 1;
-  if (threadIdx.x == 127) out[4096] = 1;
+  if (threadIdx.x == 127) out[640] = 1;  // in the page behind the array, which is nobody's
 }
 template <int> __global__ void just_beyond_array(int* out) {
   out[threadIdx.x + 1] = 1;

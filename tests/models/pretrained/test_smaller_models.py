@@ -37,7 +37,8 @@ from tests.models.published_elmo import PublishedELMo
 IDS = np.random.default_rng(0).integers(2, 41, (3, 9))
 BATCH = {"ids": IDS, "targets": IDS}
 PLACES = np.arange(6).reshape(3, 2)
-PERMUTED = {"ids": IDS, "places": PLACES, "targets": np.take_along_axis(IDS, PLACES, axis=1)}
+PERMUTED = {"ids": IDS, "places": PLACES, "targets": np.take_along_axis(IDS, PLACES, axis=1),
+            "sees": np.tril(np.ones((3, 9, 9), bool), -1)}  # from left to right
 SMALL = dict(vocab_size=41, context=12, layers=4, heads=4, width=16)
 T5_SMALL = dict(vocab_size=41, layers=4, heads=4, head_width=6, width=16, hidden=24)
 FAMILIES = {
