@@ -139,7 +139,7 @@ def _start(ranks: int, words: list[str]) -> int:
             os.kill(int(said[0]) if said else process.pid, number if said else signal.SIGTERM)
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup, as in Trainer
                 signal.signal(number, pass_on)
         status, said = process.wait(), _read(note)
     if len(said) == 2:

@@ -89,7 +89,7 @@ class Report:
         self._show(val=f"{val_loss:.3f}")
         if self.bar.disable:  # not a terminal: a line now and then instead of a bar
             self._say("  ".join([f"step {step}/{self.steps}", *(f"{k} {v}" for k, v in self.shown.items())]))
-        if self.sample:  # not where each worker has but a part of the model
+        if self.sample and self.path.parent.exists():  # not where a worker has a part of the model, or a run went
             self.samples.append((step, text := self.sample()))
             self.write(step=step, sample=text)
             write_text(self.path.with_name("samples.txt"), self.all_samples())

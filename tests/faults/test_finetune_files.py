@@ -49,7 +49,8 @@ def written(kind: str, suffix: str, draw: random.Random) -> bytes:
     if kind == "classify":
         examples[0]["label"] = "bad"
     if suffix == ".tsv":
-        flat = lambda value: " ".join(value) if isinstance(value, list) else str(value)
+        words = lambda value: isinstance(value, list) and all(isinstance(word, str) for word in value)
+        flat = lambda value: " ".join(value) if words(value) else str(value)
         rows = [[*EXAMPLES[kind]], *([flat(value) for value in example.values()] for example in examples)]
         row = draw.choice(rows)
         row[draw.randrange(len(row))] = draw.choice(["", "\t", "x" * 10**5, "nan", "1e999", "-1", '"', "\u2028", "\r"])

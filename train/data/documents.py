@@ -155,13 +155,15 @@ def _elsewhere(documents: Documents, number: int, target: int, draw: np.random.G
 
 def _cut(documents: Documents, a: tuple, b: tuple, label: int, room: int, draw: np.random.Generator) -> Pair:
     """The pair, shortened to `room` tokens: one at a time off the longer text, front or back with equal odds."""
-    lengths = [sum(documents.lengths[first:stop]) for first, stop in (a, b)]
-    cuts = [[0, 0], [0, 0]]
-    while sum(lengths) > room:
-        longer = 0 if lengths[0] > lengths[1] else 1
-        cuts[longer][draw.random() >= 0.5] += 1
-        lengths[longer] -= 1
-    return Pair(a, b, label, sum(lengths), tuple(cuts[0]), tuple(cuts[1]))
+    length_a, length_b = (sum(documents.lengths[first:stop]) for first, stop in (a, b))
+    over = max(0, length_a + length_b - room)
+    longer = int(length_a <= length_b)  # off which text the first ones go, until it is no longer the longer; then in turn
+    first = min(over, length_b - length_a + 1 if longer else length_a - length_b)
+    of_b = np.full(over, longer, bool)
+    of_b[first::2] = not longer
+    back = draw.random(over) >= 0.5
+    cuts = [(int((own & ~back).sum()), int((own & back).sum())) for own in (~of_b, of_b)]
+    return Pair(a, b, label, length_a + length_b - over, *cuts)
 
 
 def _full_sentences(documents: Documents, room: int) -> Iterator[Pair]:
