@@ -39,8 +39,8 @@ def check_messages(messages: object, what: str = "a conversation") -> list[dict]
     if not isinstance(messages, list) or not messages:
         raise ValueError(f"{what} must be a list of messages, not {shown(messages)}")
     for message in messages:
-        known = isinstance(message, dict) and message.get("role") in MARK and isinstance(message.get("content"), str)
-        if not known:
+        role, text = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
+        if not (isinstance(role, str) and role in MARK and isinstance(text, str)):
             roles = ", ".join(MARK)
             raise ValueError(f'a message of {what} must have a "role" ({roles}) and a text as "content"; '
                              f"this one is {shown(message)}")  # fmt: skip

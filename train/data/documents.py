@@ -157,7 +157,7 @@ def _cut(documents: Documents, a: tuple, b: tuple, label: int, room: int, draw: 
     """The pair, shortened to `room` tokens: one at a time off the longer text, front or back with equal odds."""
     length_a, length_b = (sum(documents.lengths[first:stop]) for first, stop in (a, b))
     over = max(0, length_a + length_b - room)
-    longer = int(length_a <= length_b)  # off which text the first ones go, until it is no longer the longer; then in turn
+    longer = int(length_a <= length_b)  # off which text the first go, until it is the shorter; then in turn
     first = min(over, length_b - length_a + 1 if longer else length_a - length_b)
     of_b = np.full(over, longer, bool)
     of_b[first::2] = not longer
