@@ -17,10 +17,9 @@ from train.trainer import Trainer
 
 @contextlib.contextmanager
 def new_run(out: Path | None, name: str, replace: bool, sources: Iterable[str | Path | None] = ()) -> Iterator[Folder]:
-    """A new, empty folder: `out`, or the first runs/NAME-N that is free.
+    """A new, empty folder, `out` or the first free runs/NAME-N; gone again after an error before anything was learned.
 
     replace: take the place of a run that `out` is, but not before the first checkpoint.   sources: what is read.
-    It is gone again if this block ends with an error before anything was learned.
     """
     with gone_unless_learned(_make_folder(out, name, replace, sources)) as folder:
         write_checksums(folder.path, {})  # first: it says that this is a run's
@@ -42,8 +41,7 @@ def gone_unless_learned(folder: Folder) -> Iterator[Folder]:
 
 
 def _make_folder(out: Path | None, name: str, replace: bool, sources: Iterable[str | Path | None]) -> Folder:
-    numbered = (Path(f"runs/{name}-{number}") for number in itertools.count(1))
-    for path in [out] if out else numbered:
+    for path in [out] if out else (Path(f"runs/{name}-{number}") for number in itertools.count(1)):
         check_apart(path, sources)
         try:
             path.mkdir(parents=True)
@@ -53,6 +51,10 @@ def _make_folder(out: Path | None, name: str, replace: bool, sources: Iterable[s
                 return overwrite.folder_beside(path)
         except OSError as error:
             raise ValueError(f"{path} cannot be written: {error.strerror or error}") from None
+        except KeyboardInterrupt:  # what was just made is empty; anything else stays
+            with contextlib.suppress(OSError):
+                path.rmdir()
+            raise
     raise ValueError(f"{out} exists already; choose another --out, go on with --resume, or --overwrite it")
 
 
