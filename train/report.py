@@ -58,8 +58,7 @@ class Report:
         self.path, self.steps, self.floor = run / metrics, steps, floor
         self.bar: tqdm | None = None
         self.shown: dict[str, str] = {}
-        self.file = None
-        self.val_loss, self.sample, self.samples = math.nan, None, []  # val_loss: the last one measured
+        self.file, self.val_loss, self.sample, self.samples = None, math.nan, None, []
         self.through = lambda file: file  # what metrics.jsonl is written through; see train/watching.py
 
     def start(self, step: int, device: str = "cpu") -> None:
@@ -89,10 +88,11 @@ class Report:
         self._show(val=f"{val_loss:.3f}")
         if self.bar.disable:  # not a terminal: a line now and then instead of a bar
             self._say("  ".join([f"step {step}/{self.steps}", *(f"{k} {v}" for k, v in self.shown.items())]))
-        if self.sample and self.path.parent.exists():  # not where a worker has a part of the model, or a run went
+        if self.sample:  # not where each worker has but a part of the model
             self.samples.append((step, text := self.sample()))
             self.write(step=step, sample=text)
-            write_text(self.path.with_name("samples.txt"), self.all_samples())
+            if self.path.parent.exists():  # else the run was removed, which its next checkpoint says
+                write_text(self.path.with_name("samples.txt"), self.all_samples())
             self._say(f"at step {step} it writes: {' '.join(text.split())}")
 
     def all_samples(self, *last: str) -> str:

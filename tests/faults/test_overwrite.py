@@ -17,6 +17,7 @@ from tests.faults.machine import chosen, contents, interrupted, machine, quick  
 from tests.faults.test_kills import OFTEN, TEXT, TINY
 from train import trainer
 from train.__main__ import main
+from train.checkpoint import Folder
 
 GPT = [*TINY, *OFTEN, "--steps", "2"]
 
@@ -188,7 +189,7 @@ def test_a_run_in_training_is_neither_resumed_nor_overwritten_and_a_folder_that_
     assert process.wait(60) == 2
     assert "live was removed or replaced while it was trained" in process.stderr.read()
     assert not Path("live").exists()
-    assert main(["gpt", "--resume", "elsewhere", "--steps", "1"]) == 0  # the lock went with the process
+    Folder(Path("elsewhere")).close()  # the lock went with the process
 
 
 @pytest.mark.slow
