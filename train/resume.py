@@ -61,6 +61,23 @@ def begun_by(run: Path) -> Begun:
     return checked(Begun, read_json(run / COMMAND), run / COMMAND)
 
 
+def as_begun(args: argparse.Namespace, command: str, add_arguments: Callable, check: Callable) -> argparse.Namespace:
+    """What to do: as the flags say or, with --resume, as they said when the run was begun.
+
+    check: called with the run's folder, in order, refuses one that does not go on so.
+    """
+    if args.resume is None:
+        return args
+    if len(args.words) > 2:
+        raise ValueError(f"--resume goes on with what {args.resume} was begun with; leave out all else")
+    read_config(args.resume)  # which puts it in order
+    check(args.resume)
+    parser = argparse.ArgumentParser(prog=f"python -m train {command}")
+    add_arguments(parser)
+    said = parser.parse_args(begun_by(args.resume).words)
+    return argparse.Namespace(**vars(said) | {"resume": args.resume})
+
+
 def check_goes_on(run: Path, command: str) -> None:
     """Refuse to go on with a run of another command."""
     begun = read_config(run).get("family")

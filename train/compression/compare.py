@@ -118,18 +118,13 @@ def begun(args: argparse.Namespace, command: str, add_arguments: Callable) -> ar
     """What to do: as the flags say, or, with --resume, as they said when the run was begun."""
     if args.run is None and args.resume is None:
         raise ValueError(f"say which run to begin with: python -m train {command} RUN")
-    if args.resume is None:
-        return args
-    if len(args.words) > 2:
-        raise ValueError(f"--resume goes on with what {args.resume} was begun with; leave out all else")
-    checkpoint.read_config(args.resume)  # which puts it in order
-    if all((args.resume / name).exists() for name in (resume.COMMAND, checkpoint.WEIGHTS["last"])):
-        raise ValueError(f"{args.resume} has ended; go on from it as from any run: python -m train {command} RUN")
-    resume.check_goes_on(args.resume, command)
-    parser = argparse.ArgumentParser(prog=f"python -m train {command}")
-    add_arguments(parser)
-    said = parser.parse_args(resume.begun_by(args.resume).words)
-    return argparse.Namespace(**vars(said) | {"resume": args.resume})
+
+    def check(run: Path) -> None:
+        if all((run / name).exists() for name in (resume.COMMAND, checkpoint.WEIGHTS["last"])):
+            raise ValueError(f"{run} has ended; go on from it as from any run: python -m train {command} RUN")
+        resume.check_goes_on(run, command)
+
+    return resume.as_begun(args, command, add_arguments, check)
 
 
 def open_source(args: argparse.Namespace) -> Source:

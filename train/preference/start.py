@@ -35,17 +35,12 @@ def begun(args: argparse.Namespace, command: str, add_flags: Callable) -> argpar
     """What to do: as the flags say or, with --resume, as they said when the run was begun."""
     if args.run is None and args.resume is None:
         raise ValueError(f"say which talker to begin with: python -m train {command} RUN")
-    if args.resume is None:
-        return args
-    if len(args.words) > 2:
-        raise ValueError(f"--resume goes on with what {args.resume} was begun with; leave out all else")
-    checkpoint.read_config(args.resume)  # which puts it in order
-    if not (args.resume / resume.COMMAND).exists() or resume.begun_by(args.resume).command != command:
-        raise ValueError(f"{args.resume} is no run of {command}; begin one with: python -m train {command} RUN")
-    parser = argparse.ArgumentParser(prog=f"python -m train {command}")
-    add_flags(parser)
-    said = parser.parse_args(resume.begun_by(args.resume).words)
-    return argparse.Namespace(**vars(said) | {"resume": args.resume})
+
+    def check(run: Path) -> None:
+        if not (run / resume.COMMAND).exists() or resume.begun_by(run).command != command:
+            raise ValueError(f"{run} is no run of {command}; begin one with: python -m train {command} RUN")
+
+    return resume.as_begun(args, command, add_flags, check)
 
 
 def talker(run: Path) -> FineTuned:
