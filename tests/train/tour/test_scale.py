@@ -1,5 +1,6 @@
 """Cuts over many GPUs: the papers' formulas, published runs, and the bytes that ranks of our own move."""
 
+from collections import Counter
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,6 +10,7 @@ from models.gpt import GPT, GPTConfig
 from tests.train.test_compress import command
 from tinytensor.threads import Threads
 from train import trainer as training
+from train.cut import CutTrainer
 from train.objectives.windows import Causal
 from train.tour import scale, trend
 from train.tour.scale import Bytes, Cut, Model
@@ -196,6 +198,45 @@ def test_ranks_of_our_own_move_the_bytes_that_are_reckoned(ranks, tmp_path, monk
     each = {one.what: one.bytes for one in scale.traffic(Model(config, 4), Cut(ranks), FLOAT32)}
     assert moved == [ranks * each["gradients"], ranks * each["weights"]]
     assert moved == [4 * trend.count(GPT, config) * (ranks - 1)] * 2
+
+
+class Summing(Threads):
+    """Ranks that write down the shape of each array that they sum, or share, with the other ranks of a model."""
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self.summed = []
+
+    @contextmanager
+    def _everyones(self, what, array, parts=None):
+        if self._members[self.rank] == 0 and self.size > 1:
+            self.summed.append((what, array.shape, array.nbytes))
+        with super()._everyones(what, array, parts) as arrays:
+            yield arrays
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_that_share_each_matrix_sum_the_bytes_that_are_reckoned(ranks, bias, tmp_path, monkeypatch):
+    """A step's sums of hidden vectors; the loss takes three numbers a token and rank on top, the norm one a rank."""
+    config, calls = GPTConfig(vocab_size=32, context=8, layers=3, heads=4, width=16, bias=bias), []
+    for steps in (2, 3):
+        comm = Summing(ranks)
+        monkeypatch.setattr(training, "of_a_training", lambda kind, workers, device, comm=comm: comm)
+        how = dict(batch=4, workers=ranks, tensor=ranks, worker_kind="threads", eval_batches=1, warmup=0)
+        data = np.arange(400, dtype=np.int64) % 32
+        how = training.TrainConfig(steps=steps, **how)
+        CutTrainer(GPT(config), Causal(8, 4), data, data, how, tmp_path / f"{steps}", None).train()
+        calls.append(Counter(comm.summed))
+    step = calls[1] - calls[0]
+    hidden = {call: n for call, n in step.items() if call[1][-1] == config.width and call[0] == "all_reduce"}
+    cut = Cut(1, ranks, micro=4, again=False)
+    reckoned = next(one for one in scale.traffic(Model(config, 4), cut, FLOAT32) if one.what == "tensor")
+    assert sum(hidden.values()) == reckoned.calls == 4 * config.layers + 2
+    through = sum(size * n for (_, _, size), n in hidden.items())
+    assert 2 * through * (ranks - 1) / ranks == reckoned.bytes  # what a ring would send of them
+    rest = sum(size * n for (_, _, size), n in (step - Counter(hidden)).items())
+    assert rest <= ranks * 3 * 4 * 32 + 400  # the second: squares of the gradient, the loss, counts, 8 bytes each
 
 
 def test_the_search_finds_the_fastest_that_fits():
