@@ -2,6 +2,7 @@
 
     python -m benchmarks.infilling pretrain ernie-gen --minutes 5          also left-to-right, gpt, t5
     python -m benchmarks.infilling tune ernie-gen questions --noise 0.5    and: next-sentence
+    python -m benchmarks.infilling pretrain ernie-gen-from-bert --init runs/bert-1 --minutes 5
     python -m benchmarks.infilling table
 
 left-to-right is the very same network and first weights, without [ATTN]: each word is predicted from the one before.
@@ -101,6 +102,7 @@ FAMILIES["answering-gpt"] = dataclasses.replace(
     FAMILIES["gpt"], name="answering-gpt", model=AnsweringGPT, config=AnsweringConfig, body=None, **SHARED)
 RECIPES: dict[str, Recipe] = {
     "ernie-gen": ernie_gen.RECIPE,
+    "ernie-gen-from-bert": ernie_gen.RECIPE,
     "left-to-right": dataclasses.replace(ernie_gen.RECIPE, family="left-to-right"),
     "gpt": dataclasses.replace(
         ernie_gen.RECIPE, family="answering-gpt", model=dict(context=200, layers=2, heads=4, width=128, init_std=0.08),
@@ -181,6 +183,7 @@ def main() -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     one = actions.add_parser("pretrain")
     one.add_argument("name", choices=RECIPES)
+    one.add_argument("--init", metavar="RUN", help="begin with these weights and this tokenizer")
     one.add_argument("--minutes", type=float, default=5, help="of one core [5]")
     two = actions.add_parser("tune")
     two.add_argument("name", choices=RECIPES)
@@ -204,7 +207,8 @@ def main() -> None:
     before = time.process_time()
     if args.action == "pretrain":
         cost = seconds_a_step(args.name)
-        job = begun(args.name, args.runs / args.name, round(60 * args.minutes / cost))
+        more = ["--init", args.init] if args.init else []
+        job = begun(args.name, args.runs / args.name, round(60 * args.minutes / cost), *more)
         pretrain.train(job)
         print(f"{job.trainer.model.parameter_count():,} parameters; {1000 * cost:.1f} ms a step")
         print(f"{job.trainer.config.steps} steps; held-out loss {job.trainer.report.val_loss:.4f}")
