@@ -121,7 +121,7 @@ def main() -> None:
         cut = dataclasses.replace(cut, micro=batch // cut.data, again=False)
         by = scale.step(Model(config, batch), cut, machine, FLOAT32)
         took = seconds(*trainer_of(config, batch, cut.gpus, cut.tensor), args.steps)
-        ms = lambda *names: f"{1e3 * sum(by.get(name, 0) for name in names):.1f}"
+        ms = lambda *names, by=by: f"{1e3 * sum(by.get(name, 0) for name in names):.1f}"
         lines.append((f"{cut.data} x {cut.tensor}", ms("compute"), ms("tensor"), ms("gradients", "weights"),
                       ms("optimizer"), f"{1e3 * sum(by.values()):.0f} ms", f"{1e3 * took:.0f} ms",
                       f"{sum(by.values()) / took - 1:+.0%}"))  # fmt: skip
