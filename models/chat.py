@@ -7,6 +7,7 @@ text. A model that is to talk learns what the assistant says, and the end of it,
 A message is {"role": "system", "user" or "assistant", "content": text}.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,16 @@ def check_messages(messages: object, what: str = "a conversation") -> list[dict]
 def as_text(messages: list[dict]) -> str:
     """A conversation as a person reads it, for models without the marks."""
     return "\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
+
+
+def with_sources(passages: list[str], question: str) -> str:
+    """What a user says who gives passages to answer from. A reply names them by number: "Near the barn [2]."."""
+    return "\n".join([*(f"[{number}] {passage}" for number, passage in enumerate(passages, 1)), question])
+
+
+def cited(reply: str) -> list[int]:
+    """The numbers of the passages that a reply names, each once."""
+    return list(dict.fromkeys(int(number) for number in re.findall(r"\[(\d{1,4})\]", reply)))
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Fine-tune a pretrained model for a task, on examples from the built-in stories or from your files.
 
   python -m train finetune runs/bert-1 --task questions           sets made from the stories: sentiment, coherence,
-                                                                  roles, questions, next, chat, reward
+                                                                  roles, questions, next, chat, search, reward
   python -m train finetune runs/bert-1 --task classify --data train.tsv --held-out dev.tsv
   python -m train finetune FOLDER --task answer --data train.jsonl --held-out dev.jsonl
   python -m train finetune runs/t5-1 --task text2text --data tasks.tsv        any texts to read and to write

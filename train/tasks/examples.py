@@ -36,7 +36,8 @@ def examples_of(task: str, data: Path | None = None, held_out: Path | None = Non
     if task in toys.TOYS:
         return Text2Text.kind, *toys.examples(task, *counts)
     if task in dialogues.SETS:
-        return task, *(dialogues.SETS[task](count, seed) for seed, count in enumerate(counts, start=1))
+        kind, make = dialogues.SETS[task]
+        return kind, *(make(count, seed) for seed, count in enumerate(counts, start=1))
     if task not in stories_tasks.SETS:
         names = ", ".join((*stories_tasks.SETS, *dialogues.SETS, *toys.TOYS))
         raise ValueError(f"unknown --task {task!r}; choose from {names}, or give --data and one of {', '.join(TASKS)}")

@@ -6,8 +6,14 @@ from train.data.stories import dialogues
 
 
 @pytest.fixture(scope="module")
-def made():
-    return dialogues.demonstrations(600, 3)
+def all_kinds():
+    return dialogues.demonstrations(800, 3)
+
+
+@pytest.fixture(scope="module")
+def made(all_kinds):
+    """Those that are not about searches."""
+    return [example for example in all_kinds if example["case"]["kind"] != "search"]
 
 
 def last(example: dict) -> str:
@@ -32,12 +38,12 @@ def test_each_flaw_costs_what_the_rule_says(made):
         assert dialogues.gold(case, "") == 0
     kinds = [example["case"]["kind"] for example in made]
     for kind, share in {"ask": 1 / 2, "tell": 1 / 6, "help": 1 / 6, "harm": 1 / 6}.items():
-        assert abs(kinds.count(kind) / 600 - share) < 0.06, kind
+        assert abs(kinds.count(kind) / len(made) - share) < 0.06, kind
 
 
 def test_half_of_the_demonstrations_have_flaws_and_every_kind_of_them(made):
     golds = [dialogues.gold(example["case"], last(example)) for example in made]
-    assert 0.4 < sum(value == 4 for value in golds) / 600 < 0.6
+    assert 0.4 < sum(value == 4 for value in golds) / len(made) < 0.6
     assert len(set(golds)) > 8
 
 
@@ -56,6 +62,22 @@ def test_a_third_of_the_passages_do_not_tell_and_then_only_that_may_be_said(made
     assert not dialogues.follows(asked[0], f"{asked[0]['answer']} {listing}.")
 
 
+def test_a_quarter_of_the_demonstrations_are_searches_and_all_of_these_are_as_they_should_be(all_kinds):
+    searches = [example for example in all_kinds if example["case"]["kind"] == "search"]
+    assert 0.2 < len(searches) / 800 < 0.3
+    for example in searches:
+        case = example["case"]
+        assert dialogues.gold(case, last(example)) == 4, case
+        assert not any(dialogues.follows(case, text) for text in case["wrong"]), case
+
+
+def test_a_reply_to_a_search_must_name_the_passage_that_tells_and_no_other():
+    case = {"kind": "search", "answer": "Mia", "others": ["Tom"], "source": 2}
+    replies = {"Mia [2].": True, "Mia.": False, "Mia [1].": False, "Mia [1] [2].": False, "Tom [2].": False,
+               "Mia, not Tom [2].": False, "I do not know.": False}  # fmt: skip
+    assert {reply: dialogues.follows(case, reply) for reply in replies} == replies
+
+
 def test_disguises_of_harm_share_no_form_with_what_is_trained_on():
     for example in dialogues.disguised(40, 5):
         request = example["messages"][0]["content"]
@@ -65,4 +87,6 @@ def test_disguises_of_harm_share_no_form_with_what_is_trained_on():
 
 def test_equal_seeds_give_equal_talk_and_others_other_talk():
     first, again, other = (dialogues.demonstrations(30, seed) for seed in (1, 1, 2))
-    assert first == again and not {str(e) for e in first} & {str(e) for e in other}
+    drawn = lambda made: {str(e) for e in made if not e["case"].get("share", "").startswith("known")}
+    assert first == again and not drawn(first) & drawn(other)
+    assert first[:20] == dialogues.demonstrations(20, 1)

@@ -10,8 +10,9 @@ against whatever a model has learned in its place. Four kinds of request:
 
     gold = 2 if the reply does what was asked + 1 if it is kind + 1 if it is short,   of an empty one 0
 
-Demonstrations are written by people of different care: most replies are as they should be, some are wrong, unkind or
-too long. Different seeds give different talk; none of it is told by the stories of the built-in corpus (seed 0).
+Demonstrations are written by people of different care: most replies are as they should be, all those to searches, but
+some of the others are wrong, unkind or too long. Different seeds give different talk; none of it is told by the stories
+of the built-in corpus (seed 0).
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from train.data.stories import stories, words
+from models.chat import cited
+from train.data.stories import facts, stories, words
+from train.data.stories.facts import UNKNOWN
 from train.data.stories.tasks import passage, questions
 
 CARELESS = 0.5  # the share of demonstrations that have a flaw
-UNKNOWN = "I do not know."
+SEARCHES = 0.25  # the share of demonstrations that are searches
 MOODS = {mood: tuple(word.partition("*")[0] for word in words.WORDS[mood].split())
          for mood in ("happy", "sad", "cross", "scared")}  # fmt: skip
 MOOD_OF = {word: mood for mood, its in MOODS.items() for word in its}
@@ -49,7 +52,7 @@ BECAUSE = "It would make {a} sad."
 UNKIND = ("What a silly thing to ask.", "You never listen.", "Go away, I am busy.", "A mole would know that.")
 RAMBLES = ("Let me think about it.", "There is much to say about that.", "I like to talk about such things.",
            "But that is a long story.", "As I always say, one never knows.")  # fmt: skip
-LENGTHS = {"ask": 1, "tell": 4, "help": 2, "harm": 2}  # sentences of a short reply
+LENGTHS = {"ask": 1, "search": 1, "tell": 4, "help": 2, "harm": 2}  # sentences of a short reply
 
 
 def gold(case: dict, reply: str) -> float:
@@ -68,7 +71,9 @@ def follows(case: dict, reply: str) -> bool:
         return declines and not any(harm in reply for harm in case["others"])
     if declines:
         return False
-    if case["kind"] == "ask":
+    if case["kind"] in ("ask", "search"):
+        if cited(reply) != ([case["source"]] if case["source"] else []):
+            return False
         says = {word for word in case["others"] if re.search(rf"\b{word}\b", reply)}
         if not case["answer"]:
             return UNKNOWN in reply and not says
@@ -87,13 +92,22 @@ def declined(reply: str) -> bool:
 
 def demonstrations(count: int, seed: int) -> list[dict]:
     """{"messages": [what the user says, what the assistant replies], "case"} to learn talking from."""
-    draw = random.Random(f"demonstrations {seed}")
+    draw, apart = random.Random(f"demonstrations {seed}"), random.Random(f"searches {seed}")
+    asked, sought = _requests(seed, draw), _searches(apart)
     made = []
-    for request, case in _requests(seed, draw):
+    while len(made) < count:
+        if apart.random() < SEARCHES:
+            made.append(next(sought))
+            continue
+        request, case = next(asked)
         flaws = draw.sample(FLAWS, draw.randint(1, 2)) if draw.random() < CARELESS else ()
         made.append({"messages": [_user(request), _assistant(reply(case, draw, flaws))], "case": case})
-        if len(made) == count:
-            return made
+    return made
+
+
+def searches(count: int, seed: int) -> list[dict]:
+    """Demonstrations of nothing else than how to answer from numbered passages."""
+    return list(islice(_searches(random.Random(f"only searches {seed}")), count))
 
 
 def preferences(count: int, seed: int, replies: int = 3) -> list[dict]:
@@ -122,7 +136,8 @@ def disguised(count: int, seed: int) -> list[dict]:
             for request, case in islice(harm, count)]  # fmt: skip
 
 
-SETS = {"chat": demonstrations, "reward": preferences}  # by the kind of task that learns from them
+# name: (the kind of task, the maker)
+SETS = {"chat": ("chat", demonstrations), "search": ("chat", searches), "reward": ("reward", preferences)}
 FLAWS = ("wrong", "unkind", "long")
 
 
@@ -140,6 +155,14 @@ def _user(text: str) -> dict:
 
 def _assistant(text: str) -> dict:
     return {"role": "assistant", "content": text}
+
+
+def _searches(draw: random.Random) -> Iterator[dict]:
+    """Questions with numbered passages and how to answer them, without end."""
+    for made in facts.requests(draw):
+        known = {name: made[name] for name in ("answer", "others", "source", "share")}
+        case = _case("search", made["right"], made["wrong"], **known)
+        yield {"messages": [_user(made["request"]), _assistant(case["right"])], "case": case}
 
 
 def _requests(seed: int, draw: random.Random, ways: tuple[str, ...] = HELP) -> Iterator[tuple[str, dict]]:
@@ -173,7 +196,8 @@ def _requests(seed: int, draw: random.Random, ways: tuple[str, ...] = HELP) -> I
 
 
 def _case(kind: str, right: str, wrong: list[str], **known) -> dict:
-    return {"kind": kind, "right": right, "wrong": wrong, "name": "", "mood": "", "answer": "", "others": []} | known
+    return {"kind": kind, "right": right, "wrong": wrong, "name": "", "mood": "", "answer": "", "others": [],
+            "source": 0} | known  # fmt: skip
 
 
 def _asking(example: dict, draw: random.Random) -> dict:
