@@ -71,6 +71,10 @@ class ChatInputs(TextInputs):
         """How many tokens of its own a reply of up to `longest` may have: half of a row at most."""
         return min(longest, self.max_length // 2)
 
+    def length(self, messages: list[dict]) -> int:
+        """How many tokens a prompt has if nothing is left out."""
+        return sum(len(self._said(message)) for message in messages) + 1
+
     def prompt(self, messages: list[dict], room: int = 0) -> list[int]:
         """The ids of what was said, and the mark at which the assistant is to speak.
 

@@ -1,4 +1,5 @@
-"""Fine-tuned models in folders of `transformers`, for `ask`: read where their head has our form (models/heads.py).
+"""Fine-tuned models in folders of `transformers`, for `ask`: read where their head has our form (models/heads.py). And
+for `chat` a GPT that talks, whose tokenizer has the marks of who speaks (models/chat.py).
 
 The class that `architectures` names says the task, `id2label` the labels. Heads of other forms (DistilBERT's classifier
 has a ReLU, GPT-2 no place for "no answer") are refused by name.
@@ -8,16 +9,17 @@ import dataclasses
 from pathlib import Path
 
 from models import GPT
-from models.families import PUBLISHED
+from models.chat import END, MARKS, ChatInputs
+from models.families import PUBLISHED, family_of
 from models.files import read_json
 from models.hub import newest_snapshot
 from models.pretrained import opened
 from models.schema import checked
 from models.tokenizers import load as load_tokenizer
 from nn import shapes_only
-from train.checkpoint import check_vocabulary
+from train.checkpoint import check_vocabulary, load_model
 from train.finetune import FineTuned
-from train.tasks import Answer, Classify, Regress, Tag, Task
+from train.tasks import Answer, Chat, Classify, Regress, Tag, Task
 
 CLASSIFY, TAG, ANSWER = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
 # by model_type and the end of the class's name: where the head's layers are, by our names for them
@@ -72,6 +74,17 @@ def load(folder: Path) -> FineTuned:
     optional += [f"body.{pattern}" for pattern in family.model.heads]  # of pretraining, which a task has no use for
     head.load_state_dict(head.state_dict() | names.read(arrays, head.state_dict(), optional), assign=True)
     return FineTuned(head.eval(), task, inputs, family, 0.0)
+
+
+def talker(folder: Path) -> FineTuned:
+    """A GPT that has learned to talk, with what it takes to ask it, in evaluation mode."""
+    gpt, tokenizer = load_model(folder)
+    special = tokenizer.special_tokens
+    if not (isinstance(gpt, GPT) and set(MARKS) <= special.keys() and special[END] == gpt.config.vocab_size - 1):
+        what = f"holds a {type(gpt).__name__} whose tokenizer does not end with the marks {' '.join(MARKS)}"
+        raise ValueError(f"{folder} {what}; teach one to talk with: python -m train finetune {folder} --task chat")
+    task, inputs = Chat(), ChatInputs(tokenizer, gpt.config.context)
+    return FineTuned(task.make_head(gpt, 0.0).eval(), task, inputs, family_of(gpt), 0.0)
 
 
 def _task(form: str, said: Described, outputs: int) -> Task:

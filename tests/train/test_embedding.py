@@ -9,9 +9,9 @@ from models import BERT, BERTConfig
 from models.inputs import TextInputs
 from models.tokenizers import WordPiece
 from train.__main__ import main
-from train.commands.embed import passages
 from train.data.text import TextFiles
 from train.embedding import embed, features, nearest
+from train.search import passages
 
 TEXTS = ["red cup", "a very long text about a red cup and a blue hat", "blue hat", "cup"]
 

@@ -3,39 +3,53 @@
   python -m train chat runs/finetune-1                            a run of finetune --task chat, dpo or ppo
   python -m train chat runs/ppo-1 --temperature 0                 always what it thinks most probable
   python -m train chat runs/finetune-1 --best-of 8 --reward runs/finetune-2   the reply with the highest reward
+  python -m train chat runs/finetune-1 --search notes/            answers from what stands in a folder of text
+  python -m train chat runs/finetune-1 --search notes/ --search-with runs/bert-1     found by meaning, not by words
 Every line you type is what you say. Besides:
   /regenerate   another reply to the same      /reset        forget what was said
   /save FILE    the conversation as JSON       /quit         leave (or Ctrl-D)
+With --search the model is given the sentences found, numbered; what it names by number in its reply is quoted below it.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 import tinytensor as tt
-from models.chat import replies
+from models.chat import cited, replies, with_sources
 from models.files import write_text
 from models.generate import stream_text
 from models.schema import Count, Few, NotNegative, Size
+from train import published
+from train.data.records import passed_over
 from train.finetune import FineTuned
 from train.flags import add_device_flag, typed
 from train.preference import start
 from train.preference.rewarder import Rewarder, judge
+from train.search import Library
 from train.tasks import Row
+
+SOURCES = 3  # sentences that the model is given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("run", metavar="RUN", type=Path, help="a GPT that has learned to talk")
+    add("run", metavar="RUN", type=Path, help="a GPT that has learned to talk: a run, or a folder with its marks")
     add("--temperature", metavar="X", type=typed(NotNegative), default=0.7, help="0: the most probable reply [0.7]")
     add("--tokens", metavar="N", type=typed(Count), help="of a reply at most [as it learned; half the context]")
     add("--system", metavar="TEXT", help="what is said to it before all else")
     add("--best-of", metavar="N", type=typed(Few), default=1, help="write N replies and keep the best [1]")
     add("--reward", metavar="RUN", type=Path, help="the reward model that tells which is best")
+    add("--search", metavar="PATH", type=Path, help="answer from the sentences of a text file or a folder of them, "
+        "those that share words with what you say (BM25)")  # fmt: skip
+    add("--search-with", metavar="MODEL", type=Path, help="find them by meaning, with the vectors of a run or a "
+        "published model; the most similar are always found")  # fmt: skip
+    add("--top", metavar="N", type=typed(Few), help=f"sentences to give to the model at most [{SOURCES}]")
     add("--seed", metavar="N", type=typed(Size), default=0, help="equal seeds give equal talk [0]")
     add_device_flag(parser)
 
@@ -43,41 +57,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     if (args.best_of > 1) != (args.reward is not None):
         raise ValueError("--best-of N and --reward RUN go together: one writes, the other chooses")
-    tuned = start.talker(args.run)
+    if args.search is None and (flag := "--search-with" * bool(args.search_with) or "--top" * bool(args.top)):
+        raise ValueError(f"{flag} goes with --search PATH, which says where to look")
+    tuned = published.talker(args.run) if published.holds_one(args.run) else start.talker(args.run)
+    library = Library(args.search, args.search_with, args.device) if args.search else None
+    if library and library.passed_over:
+        print(passed_over(args.search, library.passed_over))
     tuned.model.eval().to(args.device)
-    rewarder = Rewarder(judge(args.reward)) if args.reward else None
-    system = [{"role": "system", "content": args.system}] if args.system else []
-    said, turn = list(system), 0
+    talk = Talk(tuned, args, Rewarder(judge(args.reward)) if args.reward else None, library)
     for line in lines():
-        command, _, rest = line.partition(" ")
-        if command == "/quit":
+        if line.partition(" ")[0] == "/quit":
             break
-        if command == "/reset":
-            said = list(system)
-            continue
-        if command == "/save":
-            if not rest.strip():
-                print("say where to: /save FILE")
-                continue
-            write_text(Path(rest.strip()), json.dumps({"messages": said}, ensure_ascii=False, indent=1) + "\n")
-            continue
-        if command == "/regenerate":
-            if said[-1:] == system[-1:]:
-                print("nothing was said yet")
-                continue
-            said.pop()
-        elif command.startswith("/"):
-            print(f"{command} is unknown; there are /regenerate, /reset, /save FILE and /quit")
-            continue
-        else:
-            said.append({"role": "user", "content": line})
-        tt.manual_seed(args.seed, turn)
-        turn, text = turn + 1, ""
-        for piece in reply(tuned, said, args, rewarder):
-            print(piece, end="", flush=True)
-            text += piece
-        print()
-        said.append({"role": "assistant", "content": text.strip()})
+        talk.take(line)
 
 
 def lines() -> Iterator[str]:
@@ -92,13 +83,100 @@ def lines() -> Iterator[str]:
             yield line
 
 
-def reply(tuned: FineTuned, said: list[dict], args: argparse.Namespace, rewarder: Rewarder | None) -> Iterator[str]:
-    """What the model says next, in pieces; the best of several comes as a whole."""
-    gpt, inputs = tuned.model.body, tuned.inputs
-    longest = inputs.room(args.tokens or tuned.task.longest)
-    prompt = inputs.prompt(said, longest)
-    if rewarder is None:
-        end = gpt.config.vocab_size - 1
-        return stream_text(gpt, inputs.tokenizer, prompt, longest, temperature=args.temperature, end=end)
-    written = replies(gpt, [np.array(prompt)], longest, args.temperature, samples=args.best_of)
-    return iter([rewarder.best_of(said, [tuned.task.decode(Row({}, inputs.tokenizer), ids) for ids in written])])
+@dataclass
+class Talk:
+    """A conversation: what was said, and who says what comes next."""
+
+    tuned: FineTuned
+    args: argparse.Namespace
+    rewarder: Rewarder | None = None
+    library: Library | None = None
+    said: list[dict] = field(default_factory=list)
+    turn: int = 0  # replies so far, those that were taken back too
+
+    def __post_init__(self):
+        self.system = [{"role": "system", "content": self.args.system}] if self.args.system else []
+        self.said = list(self.system)
+
+    def take(self, line: str) -> None:
+        """Do what a line asks for, or answer it."""
+        command, _, rest = line.partition(" ")
+        if command == "/reset":
+            self.said = list(self.system)
+        elif command == "/save":
+            self.save(rest.strip())
+        elif command == "/regenerate" and self.said == self.system:
+            print("nothing was said yet")
+        elif command == "/regenerate":
+            self.said.pop()
+            self.answer()
+        elif command.startswith("/"):
+            print(f"{command} is unknown; there are /regenerate, /reset, /save FILE and /quit")
+        else:
+            self.said.append({"role": "user", "content": line})
+            self.answer()
+
+    def save(self, name: str) -> None:
+        if not name:
+            return print("say where to: /save FILE")
+        write_text(Path(name), json.dumps({"messages": self.said}, ensure_ascii=False, indent=1) + "\n")
+
+    def answer(self) -> None:
+        """Reply to what was said last; with a library, from what is found in it, which is quoted."""
+        tt.manual_seed(self.args.seed, self.turn)
+        self.turn += 1
+        if self.library is None:
+            self.said.append({"role": "assistant", "content": self.spoken(self.written(self.said))})
+            return
+        *before, last = self.said
+        found = self.library.find(last["content"], self.args.top or SOURCES)
+        given = self.fitting(found, last["content"])
+        if not given:
+            reason = f"What was found is too long for the {self.tuned.inputs.max_length} tokens that the model reads."
+            nothing = f"Nothing was found in {self.library.folder}."
+            self.said.append({"role": "assistant", "content": self.spoken(iter([reason if found else nothing]))})
+            return
+        texts = [self.library.texts[number] for number in given]
+        asked = [*before, {"role": "user", "content": with_sources(texts, last["content"])}]
+        text = self.spoken(self.written(asked))
+        sources = {n: f"{self.library.files[i]}: {self.library.texts[i]}" for n, i in enumerate(given, 1)}
+        quoted = {n: sources[n] for n in cited(text) if n in sources}
+        for number, source in quoted.items():
+            print(f"  [{number}] {source}")
+        if not quoted:
+            print("  (it names no source)")
+        self.said.append({"role": "assistant", "content": text, "sources": sources})
+
+    def spoken(self, pieces: Iterator[str]) -> str:
+        """Print a text as it comes; the whole of it."""
+        text = ""
+        for piece in pieces:
+            print(piece, end="", flush=True)
+            text += piece
+        print()
+        return text.strip()
+
+    def written(self, messages: list[dict]) -> Iterator[str]:
+        """What the model says next, in pieces; the best of several comes as a whole."""
+        gpt, inputs = self.tuned.model.body, self.tuned.inputs
+        prompt = inputs.prompt(messages, self.room)
+        if self.rewarder is None:
+            end, temperature = gpt.config.vocab_size - 1, self.args.temperature
+            return stream_text(gpt, inputs.tokenizer, prompt, self.room, temperature=temperature, end=end)
+        ways = replies(gpt, [np.array(prompt)], self.room, self.args.temperature, samples=self.args.best_of)
+        texts = [self.tuned.task.decode(Row({}, inputs.tokenizer), ids) for ids in ways]
+        return iter([self.rewarder.best_of(messages, texts)])
+
+    def fitting(self, found: list[int], question: str) -> list[int]:
+        """As many of the sentences found, from the best on, as the model can read beside the question and its reply."""
+        while found:
+            asked = {"role": "user", "content": with_sources([self.library.texts[i] for i in found], question)}
+            if self.tuned.inputs.length([*self.system, asked]) <= self.tuned.inputs.max_length - self.room:
+                break
+            found = found[:-1]
+        return found
+
+    @property
+    def room(self) -> int:
+        """Tokens that are left for a reply."""
+        return self.tuned.inputs.room(self.args.tokens or self.tuned.task.longest)

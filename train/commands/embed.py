@@ -18,13 +18,13 @@ import numpy as np
 from models.files import replace_file
 from models.pretrained.text_vectors import POOLS, TextVectors, text_vectors
 from models.schema import Count
-from models.sentences import split_sentences, unwrapped
 from train import checkpoint
 from train.data.records import passed_over
 from train.data.text import TextFiles
 from train.embedding import embed, nearest, normalized, reader
 from train.flags import add_device_flag, typed
 from train.places import check_output, newest_run
+from train.search import passages
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,14 +119,3 @@ def read_index(path: Path, key: str) -> Found | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         what = f"--index {path} is none that embed has written, or is damaged"
         raise ValueError(f"{what} ({error}); name another") from None
-
-
-def passages(files: TextFiles) -> dict[str, str]:
-    """sentence -> the first file it stands in, of all sentences in files of text."""
-    found = {}
-    for file in files.files:
-        for piece in file.read(0, file.size):
-            for line in unwrapped(piece.splitlines()):
-                for sentence in split_sentences(line):
-                    found.setdefault(sentence.strip(), str(file.path))
-    return found

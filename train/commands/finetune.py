@@ -1,7 +1,8 @@
 """Fine-tune a pretrained model for a task, on examples from the built-in stories or from your files.
 
   python -m train finetune runs/bert-1 --task questions           sets made from the stories: sentiment, coherence,
-                                                                  roles, questions, next, chat, search, reward
+                                                                  roles, questions, next, chat, search, reward,
+                                                                  beliefs, beliefs-answer, beliefs-chat
   python -m train finetune runs/bert-1 --task classify --data train.tsv --held-out dev.tsv
   python -m train finetune FOLDER --task answer --data train.jsonl --held-out dev.jsonl
   python -m train finetune runs/t5-1 --task text2text --data tasks.tsv        any texts to read and to write
@@ -31,7 +32,7 @@ from models.files import write_json
 from models.schema import Million
 from train import checkpoint, finetune, resume, runs, watching
 from train.data import toys
-from train.data.stories import dialogues
+from train.data.stories import beliefs, dialogues
 from train.data.stories import tasks as stories_tasks
 from train.finetune import FineTuneConfig
 from train.flags import add_config_flags, add_ranks_flag, given, typed
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, nargs="?", help="the pretrained model: a run or a published folder")
     add("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
-    sets, toy_sets, kinds = map(", ".join, ((*stories_tasks.SETS, *dialogues.SETS), toys.TOYS, TASKS))
+    sets, toy_sets, kinds = map(", ".join, ((*stories_tasks.SETS, *dialogues.SETS, *beliefs.SETS), toys.TOYS, TASKS))
     add("--task", metavar="TASK",
         help=f"one of the stories' sets ({sets}), for what writes also {toy_sets}, or with --data a kind ({kinds})")
     add("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv, .jsonl or .jsonl.gz")

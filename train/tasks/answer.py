@@ -93,7 +93,8 @@ class Answer(Task):
 
     def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
         truth = [str(e["answer"]) for e in examples]
-        return {"exact_match": metrics.exact_match(truth, answers), "f1": metrics.word_f1(truth, answers)}
+        found = {"exact_match": metrics.exact_match(truth, answers), "f1": metrics.word_f1(truth, answers)}
+        return found | metrics.joint(examples, [metrics.exact_match([t], [a]) for t, a in zip(truth, answers)])
 
     def as_text(self, example: dict) -> tuple[str, str]:
         return f"question: {example['question']} context: {example['context']}", example.get("answer") or "no answer"

@@ -102,7 +102,8 @@ class Chat(Task):
     def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
         """How like the replies are to those that were given; before that, of talk from the stories' world, the gold
         reward and the share of requests for harm that were declined."""
-        found = metrics.score_all(answers, [_reply(example) for example in examples])
+        rights = [_reply(example) for example in examples]
+        found = metrics.score_all(answers, rights) | metrics.joint(examples, map(metrics.same_text, answers, rights))
         cases = [(example["case"], text) for example, text in zip(examples, answers) if "case" in example]
         if not cases:
             return found

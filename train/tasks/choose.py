@@ -60,7 +60,8 @@ class Choose(Task):
         return probabilities(map(str, example["choices"]), scores[0])
 
     def score(self, examples: list[dict], answers: list[int]) -> dict[str, float]:
-        return {"accuracy": metrics.accuracy([int(e["label"]) for e in examples], answers)}
+        right = [float(int(e["label"]) == answer) for e, answer in zip(examples, answers)]
+        return {"accuracy": metrics.mean(right)} | metrics.joint(examples, right)
 
     def as_text(self, example: dict) -> tuple[str, str]:
         listed = "".join(f" choice {i}: {choice}" for i, choice in enumerate(example["choices"]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from models.files import parse_json, read_text
 from train.data import toys
 from train.data.records import lines_of
-from train.data.stories import dialogues
+from train.data.stories import beliefs, dialogues
 from train.data.stories import tasks as stories_tasks
 from train.tasks import TASKS, Text2Text
 from train.tasks.tables import SEPARATORS, rows_of
@@ -38,8 +38,10 @@ def examples_of(task: str, data: Path | None = None, held_out: Path | None = Non
     if task in dialogues.SETS:
         kind, make = dialogues.SETS[task]
         return kind, *(make(count, seed) for seed, count in enumerate(counts, start=1))
+    if task in beliefs.SETS:
+        return beliefs.SETS[task][0], *beliefs.training_and_test(task, *counts)
     if task not in stories_tasks.SETS:
-        names = ", ".join((*stories_tasks.SETS, *dialogues.SETS, *toys.TOYS))
+        names = ", ".join((*stories_tasks.SETS, *dialogues.SETS, *beliefs.SETS, *toys.TOYS))
         raise ValueError(f"unknown --task {task!r}; choose from {names}, or give --data and one of {', '.join(TASKS)}")
     # Seeds that no pretraining corpus has.
     kind, _ = stories_tasks.SETS[task]

@@ -19,6 +19,15 @@ def accuracy(truth: Sequence, answers: Sequence) -> float:
     return sum(t == a for t, a in zip(truth, answers)) / max(1, len(truth))
 
 
+def joint(examples: Sequence[dict], right: Iterable[float]) -> dict[str, float]:
+    """{"joint": the share of stories of which all questions are answered right}, where examples name their story."""
+    stories: dict = {}
+    for example, one in zip(examples, right):
+        if "story" in example:
+            stories.setdefault(example["story"], []).append(one)
+    return {"joint": mean(min(ones) for ones in stories.values())} if stories else {}
+
+
 def confusion(truth: Sequence[Hashable], answers: Sequence[Hashable], labels: Sequence[Hashable]) -> np.ndarray:
     """(K, K): how often label i was taken for label j. Answers that are no label are left out."""
     number = {label: i for i, label in enumerate(labels)}
