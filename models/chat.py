@@ -54,8 +54,11 @@ def as_text(messages: list[dict]) -> str:
 
 
 def with_sources(passages: list[str], question: str) -> str:
-    """What a user says who gives passages to answer from. A reply names them by number: "Near the barn [2]."."""
-    return "\n".join([*(f"[{number}] {passage}" for number, passage in enumerate(passages, 1)), question])
+    """What a user says who gives passages to answer from. A reply names them by number: "Near the barn [2]."
+
+    The number stands behind its passage: a model that reads from left to right knows there what it is the number of.
+    """
+    return "\n".join([*(f"{passage} [{number}]" for number, passage in enumerate(passages, 1)), question])
 
 
 def cited(reply: str) -> list[int]:

@@ -5,7 +5,19 @@ import pytest
 
 import tinytensor as tt
 from models import GPT, GPTConfig
-from models.chat import END, MARK, MARKS, ChatInputs, as_text, check_messages, replies, talker, with_marks
+from models.chat import (
+    END,
+    MARK,
+    MARKS,
+    ChatInputs,
+    as_text,
+    check_messages,
+    cited,
+    replies,
+    talker,
+    with_marks,
+    with_sources,
+)
 from models.tokenizers import ByteLevelBPE, Characters
 from tinytensor.ops.softmax import IGNORED
 
@@ -72,6 +84,12 @@ def test_replies_end_with_the_end_and_are_those_of_each_prompt_alone(pair):
         (alone,) = replies(gpt, [prompt], 12)
         np.testing.assert_array_equal(reply, alone)
         assert not (reply[:-1] == gpt.config.vocab_size - 1).any() and 1 <= len(reply) <= 12
+
+
+def test_passages_are_given_by_number_and_named_by_it():
+    assert with_sources(["It rained.", "Mia sat."], "Who sat?") == "It rained. [1]\nMia sat. [2]\nWho sat?"
+    assert with_sources([], "Who sat?") == "Who sat?"
+    assert cited("Mia [2], not Tom [1] [2].") == [2, 1] and cited("Mia [].") == cited("[x]") == []
 
 
 def test_bad_conversations_and_tokenizers_without_room_are_named(pair):

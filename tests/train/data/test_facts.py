@@ -45,7 +45,7 @@ def test_the_right_reply_is_what_reading_the_passages_finds(made):
         *passages, question = one["request"].split("\n")
         (key,) = read(question, ASKED)
         tell = {n: text[key] for n, passage in enumerate(passages, 1)
-                if key in (text := read(re.sub(r"^\[\d\] ", "", passage), TOLD))}  # fmt: skip
+                if key in (text := read(re.sub(rf" \[{n}\]$", "", passage), TOLD))}  # fmt: skip
         assert len(tell) <= 1, one
         answer = next(iter(tell.values()), "" if passages else always.get(key, ""))
         assert answer.lower() == one["answer"].lower() and next(iter(tell), 0) == one["source"]

@@ -1,7 +1,7 @@
 """Facts of the stories' world that a sentence tells, and what is asked about them: with numbered passages, and without.
 
-    [1] Tom hid the ball behind the log.
-    [2] Mia hid the ball near the barn.
+    Tom hid the ball behind the log. [1]
+    Mia hid the ball near the barn. [2]
     Where did Mia hide the ball?            Near the barn [2].
 
 The other passages differ from the one that tells in the person, the thing or what happened, so that nobody answers well
