@@ -20,6 +20,7 @@ from models.gpt import GPT, GPTConfig
 from models.gpt_body import GPTBody
 from models.inputs import CharacterInputs, MarkedInputs, SharedInputs, TextInputs
 from models.roberta import RoBERTaConfig, RoBERTaForPreTraining
+from models.sight import Sight, SightConfig
 from models.switch import SwitchConfig, SwitchTransformer
 from models.t5 import T5, T5Config
 from models.tokenizers import Tokenizer
@@ -103,6 +104,9 @@ FAMILIES: dict[str, Family] = {
     for family in (
         Family("gpt", GPT, GPTConfig, "causal", "perplexity", GPT.kinds,
                body=lambda gpt, for_task: GPTBody(gpt, marked=for_task), inputs=_marked, talker=chat.talker),
+        Family("sight", Sight, SightConfig, "pictures", "perplexity",
+               body=lambda sight, for_task: GPTBody(sight, marked=for_task), inputs=_marked, talker=chat.talker,
+               begins={"gpt": lambda gpt, tokenizer: Sight.from_gpt(gpt)}),
         Family("elmo", ELMo, ELMoConfig, "bidirectional", "perplexity",
                body=lambda elmo, for_task: elmo.as_body(), usual_length=500,
                inputs=lambda elmo, tokenizer, n, _: CharacterInputs(tokenizer, n, elmo.config.characters)),

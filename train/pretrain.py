@@ -18,7 +18,6 @@ from models.tokenizers import load as load_tokenizer
 from nn import Module, shapes_only
 from train import checkpoint, cut, resume, runs, watching
 from train.data.corpus import Corpus, FileSource, all_text, build_corpus
-from train.data.told import StoriesSource
 from train.flags import add_config_flags, add_ranks_flag, given, typed
 from train.recipes import Recipe
 from train.report import HINT, Report, bar
@@ -47,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     usual = for_text if for_stories == for_text else f"{for_stories} for the stories, {for_text} for your own text"
     add("--data", metavar="PATH", help="a UTF-8 text file or a folder of them [built-in stories]")
     add("--val", metavar="PATH", help="the text to hold out [the last tenth of every file of --data]")
-    add("--stories", metavar="N", type=typed(Count), help=f"how many characters of stories to make [{recipe.stories}]")
+    add("--stories", metavar="N", type=typed(Count), help=f"characters of built-in text to make [{recipe.stories}]")
     add("--out", metavar="RUN", type=Path, help=f"the run's folder, made by this command [runs/{family}-N]")
     add("--overwrite", action="store_true", help="let it take the place of the run that --out is")
     add("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
@@ -93,8 +92,7 @@ def save_samples(job: Job, how: str, texts: list[str]) -> None:
 
 def describe(folder: Path) -> str:
     """One line on where the run is and what is in it."""
-    names = sorted(file.name for file in folder.iterdir() if file.name[0] != ".")
-    return f"the run is in {folder}: {', '.join(names)}"
+    return f"the run is in {folder}: {', '.join(sorted(file.name for file in folder.glob('[!.]*')))}"
 
 
 def _begin(args: argparse.Namespace, recipe: Recipe) -> Job:
@@ -154,12 +152,10 @@ def _tokenizer(args: argparse.Namespace, recipe: Recipe, source) -> Tokenizer:
     return load_tokenizer(how)
 
 
-def _source(args: argparse.Namespace, recipe: Recipe) -> FileSource | StoriesSource:
-    """The text to learn: the user's, or stories."""
-    if args.data is None:
-        if args.val is not None:
-            raise ValueError("--val names a text to hold out; name the one to learn with --data")
-        return StoriesSource(recipe.stories if args.stories is None else args.stories)
-    if args.stories is not None:
+def _source(args: argparse.Namespace, recipe: Recipe):
+    """The text to learn: the user's, or what is built in."""
+    if args.val is not None and args.data is None:
+        raise ValueError("--val names a text to hold out; name the one to learn with --data")
+    if args.stories is not None and args.data is not None:
         raise ValueError("--stories makes a text to learn, and --data names one; leave out one of the two")
-    return FileSource(args.data, args.val)
+    return FileSource(args.data, args.val) if args.data is not None else recipe.source(args.stories or recipe.stories)

@@ -18,6 +18,7 @@ COMMANDS = {
     "ernie-gen": "train an ERNIE-GEN, a BERT that writes, by filling in pieces of a text",
     "elmo": "train an ELMo, whose word vectors depend on the sentence",
     "xlnet": "train an XLNet, which predicts the tokens of a text in every order",
+    "sight": "train a GPT that reads pictures, and answers questions about them",
     "finetune": "fine-tune a pretrained model: classify, regress, tag, answer, choose, text to text",
     "ask": "ask a fine-tuned model",
     "chat": "talk to a model that has learned to talk",

@@ -11,10 +11,12 @@ from models.config import Config
 from models.families import FAMILIES, Family
 from models.tokenizers import Tokenizer
 from train.data.documents import SentenceEncoder
+from train.data.told import StoriesSource
 from train.objectives.infilling import InfillingConfig
 from train.objectives.made import BothWays, NoSettings, TextToText, both_ways, infilling, masked, permuted, text_to_text
 from train.objectives.masked import MaskedConfig
 from train.objectives.permutation import Lines, Permutation, PermutationConfig
+from train.objectives.pictured import Asking, SceneEncoder, pictured
 from train.objectives.windows import Causal
 from train.trainer import TrainConfig
 
@@ -44,6 +46,7 @@ OBJECTIVES = {
     "text to text": ObjectiveRecipe(text_to_text, TextToText),
     "infilling": ObjectiveRecipe(infilling, InfillingConfig),
     "bidirectional": ObjectiveRecipe(both_ways, BothWays, plain=lambda made: made),
+    "pictures": ObjectiveRecipe(pictured, Asking, SceneEncoder),
     "permutation": ObjectiveRecipe(permuted, PermutationConfig, Lines, plain=Permutation.in_order),
 }
 
@@ -59,6 +62,7 @@ class Recipe:
     model: dict  # the fields of the model's config that suit the stories, two cores and a few minutes
     training: dict  # those of TrainConfig
     stories: int = 8_000_000  # characters
+    source: Callable = StoriesSource  # so many characters of built-in text
     floor: bool = False  # whether every token of the text is predicted once, so that its entropy bounds the loss
 
     @property

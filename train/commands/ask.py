@@ -1,4 +1,4 @@
-"""Ask a fine-tuned model: one question on the command line, or a file of them.
+"""Ask a fine-tuned model, or one that reads pictures: one question on the command line, or a file of them.
 
   python -m train ask runs/finetune-1 "Mia lost her kite."                      classify and regress: a text
   python -m train ask runs/finetune-1 "It rained." "So we got wet."             or a pair of them
@@ -9,13 +9,14 @@
   python -m train ask runs/finetune-1 "question: Who lost it? context: Mia."    as a T5 learns question and passage
   python -m train ask runs/finetune-1 --data questions.jsonl > answers.jsonl
   python -m train ask bert-emotion-folder "What a day!"                         or a published model for such a task
+  python -m train ask runs/sight-1 --image cat.png "Where is this?"             a picture and questions about it
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from train import finetune, published
+from train import checkpoint, finetune, published, seeing
 from train.flags import add_device_flag
 from train.tasks.examples import read_examples
 
@@ -24,10 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a fine-tuning run, or a published one")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="what to ask")
     parser.add_argument("--data", metavar="FILE", type=Path, help="examples, .csv, .tsv or .jsonl, for an answer each")
+    parser.add_argument("--image", metavar=("FILE", "QUESTION"), nargs="+", help="a picture, and questions about it")
     add_device_flag(parser)
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.image or checkpoint.family_in(args.run) == "sight":
+        return seeing.ask(args)
     if bool(args.texts) == bool(args.data):
         raise ValueError("give either texts or --data FILE")
     tuned = (published if published.holds_one(args.run) else finetune).load(args.run)

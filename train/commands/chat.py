@@ -25,7 +25,7 @@ from models.chat import cited, replies, with_sources
 from models.files import write_text
 from models.generate import stream_text
 from models.schema import Count, Few, NotNegative, Size
-from train import published
+from train import published, seeing
 from train.data.records import passed_over
 from train.finetune import FineTuned
 from train.flags import add_device_flag, typed
@@ -40,10 +40,11 @@ SOURCES = 3  # sentences that the model is given
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("run", metavar="RUN", type=Path, help="a GPT that has learned to talk: a run, or a folder with its marks")
-    add("--temperature", metavar="X", type=typed(NotNegative), default=0.7, help="0: the most probable reply [0.7]")
+    add("--temperature", metavar="X", type=typed(NotNegative), help="0: the most probable reply [0.7; 0 with --image]")
     add("--tokens", metavar="N", type=typed(Count), help="of a reply at most [as it learned; half the context]")
     add("--system", metavar="TEXT", help="what is said to it before all else")
     add("--best-of", metavar="N", type=typed(Few), default=1, help="write N replies and keep the best [1]")
+    add("--image", metavar="FILE", type=Path, help="of a run that reads pictures: the one to talk about")
     add("--reward", metavar="RUN", type=Path, help="the reward model that tells which is best")
     add("--search", metavar="PATH", type=Path, help="answer from the sentences of a text file or a folder of them, "
         "those that share words with what you say (BM25)")  # fmt: skip
@@ -55,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.image:
+        return seeing.chat(args, lines())
+    args.temperature = 0.7 if args.temperature is None else args.temperature
     if (args.best_of > 1) != (args.reward is not None):
         raise ValueError("--best-of N and --reward RUN go together: one writes, the other chooses")
     if args.search is None and (flag := "--search-with" * bool(args.search_with) or "--top" * bool(args.top)):

@@ -164,5 +164,5 @@ def permutation(model: Filler, tokenizer: Tokenizer, text: str, answer: str | No
 
 
 READINGS: dict[str, Callable[..., Reading]] = {
-    "causal": causal, "masked": masked, "text to text": text_to_text, "infilling": infilling,
+    "causal": causal, "pictures": causal, "masked": masked, "text to text": text_to_text, "infilling": infilling,
     "bidirectional": bidirectional, "permutation": permutation}
