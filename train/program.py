@@ -19,6 +19,7 @@ COMMANDS = {
     "elmo": "train an ELMo, whose word vectors depend on the sentence",
     "xlnet": "train an XLNet, which predicts the tokens of a text in every order",
     "sight": "train a GPT that reads pictures, and answers questions about them",
+    "draw": "train a GPT that draws what a caption says, in TikZ; or let it draw",
     "finetune": "fine-tune a pretrained model: classify, regress, tag, answer, choose, text to text",
     "ask": "ask a fine-tuned model",
     "chat": "talk to a model that has learned to talk",

@@ -24,6 +24,7 @@ EXAMPLES = {
     "text2text": {"input": "cat", "target": "tac", "task": "reverse"},
     "chat": {"messages": [{"role": "user", "content": "who?"}, {"role": "assistant", "content": "the cat"}]},
     "reward": {"messages": [{"role": "user", "content": "who?"}], "replies": ["the cat", "a dog"]},
+    "draw": {"caption": "a red ball", "program": r"\fill[red] (1,2) circle (3);", "start": ""},
 }
 
 
@@ -37,7 +38,7 @@ def used(kind: str, path: Path, inputs: TextInputs) -> None:
     for example in read_examples(path, kind):
         task.rows({name: value for name, value in example.items() if name in task.asks}, inputs)
     scores = {"classify": "good", "regress": 1.0, "tag": ["O"], "answer": "the cat", "choose": 0, "text2text": "tac",
-              "chat": "the cat", "reward": [1.0, 0.0]}
+              "chat": "the cat", "reward": [1.0, 0.0], "draw": ""}
     answers = [scores[kind]] * len(held_out)
     if kind != "tag":
         task.score(held_out, answers)

@@ -184,7 +184,7 @@ def test_distillation(family, settings, tmp_path):
 @pytest.mark.parametrize("family", ["gpt", "bert", "elmo", "t5", "roberta"])
 def test_fine_tuning(family, kind, tmp_path):
     """Ten examples are batches of 4, 4 and 2."""
-    if family != "t5" and (kind == "text2text" or (kind == "chat" and family != "gpt")):
+    if family != "t5" and (kind == "text2text" or (TASKS[kind].talks and family != "gpt")):
         return
 
     def make():

@@ -34,6 +34,7 @@ from train import checkpoint, finetune, resume, runs, watching
 from train.data import toys
 from train.data.stories import beliefs, dialogues
 from train.data.stories import tasks as stories_tasks
+from train.drawing import scenes as drawings
 from train.finetune import FineTuneConfig
 from train.flags import add_config_flags, add_ranks_flag, given, typed
 from train.plots import draw_confusion
@@ -49,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, nargs="?", help="the pretrained model: a run or a published folder")
     add("--resume", metavar="RUN", type=Path, help="go on with this run, with its own settings")
-    sets, toy_sets, kinds = map(", ".join, ((*stories_tasks.SETS, *dialogues.SETS, *beliefs.SETS), toys.TOYS, TASKS))
+    of_stories = *stories_tasks.SETS, *dialogues.SETS, *beliefs.SETS, drawings.SET
+    sets, toy_sets, kinds = map(", ".join, (of_stories, toys.TOYS, TASKS))
     add("--task", metavar="TASK",
         help=f"one of the stories' sets ({sets}), for what writes also {toy_sets}, or with --data a kind ({kinds})")
     add("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv, .jsonl or .jsonl.gz")
@@ -166,10 +168,10 @@ def _resume(args: argparse.Namespace) -> Trainer:
         raise ValueError(f"--resume goes on with the run's own model, task and examples; leave out {what}")
     resume.check_goes_on(args.resume, "finetune")
     with resume.going_on(args.resume) as folder:
-        return _go_on(args, folder)
+        return go_on(args, folder)
 
 
-def _go_on(args: argparse.Namespace, held: checkpoint.Folder) -> Trainer:
+def go_on(args: argparse.Namespace, held: checkpoint.Folder) -> Trainer:
     folder, record = args.resume, finetune.read_record(args.resume)
     kind, *examples = examples_of(**record)
     if checksum((kind, *examples)) != record["checksum"]:

@@ -14,6 +14,7 @@ from models.chat import as_text, check_messages, replies
 from models.contract import Model
 from models.gpt import GPT
 from models.schema import Few
+from models.tokenizers import Tokenizer
 from nn import Linear, Module, init
 from tinytensor import Tensor
 from tinytensor.ops.softmax import IGNORED
@@ -94,10 +95,7 @@ class Chat(Task):
         return Talker(body, self.longest, self.critic)
 
     def decode(self, row: Row, ids: np.ndarray) -> str:
-        tokenizer = row.notes
-        marks = set(tokenizer.special_tokens.values())
-        kept = [i for i in ids.tolist() if 0 <= i < tokenizer.vocab_size and i not in marks]
-        return tokenizer.decode(kept).strip()
+        return said(ids, row.notes).strip()
 
     def score(self, examples: list[dict], answers: list[str]) -> dict[str, float]:
         """How like the replies are to those that were given; before that, of talk from the stories' world, the gold
@@ -112,8 +110,8 @@ class Chat(Task):
 
     def as_text(self, example: dict) -> tuple[str, str]:
         messages = check_messages(field(example, "messages", list, self.kind))
-        said = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
-        return f"chat: {as_text(messages[:-1] if said else messages)}", said
+        reply = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+        return f"chat: {as_text(messages[:-1] if reply else messages)}", reply
 
     def texts(self, example: dict) -> list[str]:
         return [message["content"] for message in example["messages"][:-1]]
@@ -123,6 +121,12 @@ class Chat(Task):
         if len(texts) % 2 == 0:
             raise ValueError(f"before the assistant's turn a conversation has 1, 3, 5 ... texts, not {len(texts)}")
         return {"messages": [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]}
+
+
+def said(ids: np.ndarray, tokenizer: Tokenizer) -> str:
+    """The text of a reply, without marks and what is no token."""
+    marks = set(tokenizer.special_tokens.values())
+    return tokenizer.decode([i for i in ids.tolist() if 0 <= i < tokenizer.vocab_size and i not in marks])
 
 
 def _reply(example: dict) -> str:

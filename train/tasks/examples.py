@@ -13,8 +13,11 @@ from train.data import toys
 from train.data.records import lines_of
 from train.data.stories import beliefs, dialogues
 from train.data.stories import tasks as stories_tasks
-from train.tasks import TASKS, Text2Text
+from train.drawing import scenes as drawings
+from train.tasks import TASKS, Draw, Text2Text
 from train.tasks.tables import SEPARATORS, rows_of
+
+HELD_OUT = 200  # drawings at most, as each is written anew at every evaluation
 
 
 def examples_of(task: str, data: Path | None = None, held_out: Path | None = None, examples: int = 1000,
@@ -35,13 +38,15 @@ def examples_of(task: str, data: Path | None = None, held_out: Path | None = Non
     counts = examples, max(20, min(500, examples // 2))
     if task in toys.TOYS:
         return Text2Text.kind, *toys.examples(task, *counts)
+    if task == drawings.SET:
+        return Draw.kind, drawings.examples(examples, 1), drawings.examples(min(HELD_OUT, counts[1]), 2, held_out=True)
     if task in dialogues.SETS:
         kind, make = dialogues.SETS[task]
         return kind, *(make(count, seed) for seed, count in enumerate(counts, start=1))
     if task in beliefs.SETS:
         return beliefs.SETS[task][0], *beliefs.training_and_test(task, *counts)
     if task not in stories_tasks.SETS:
-        names = ", ".join((*stories_tasks.SETS, *dialogues.SETS, *beliefs.SETS, *toys.TOYS))
+        names = ", ".join((*stories_tasks.SETS, *dialogues.SETS, *beliefs.SETS, drawings.SET, *toys.TOYS))
         raise ValueError(f"unknown --task {task!r}; choose from {names}, or give --data and one of {', '.join(TASKS)}")
     # Seeds that no pretraining corpus has.
     kind, _ = stories_tasks.SETS[task]

@@ -1,0 +1,141 @@
+"""A drawing is a row of shapes, each painted over those before it, on a grid of 96 x 96 whole numbers.
+
+x grows to the right and y down, as in SVG. Colours are SVG's own names, and the paper is light blue, so that white
+shows. Every line is 2 units wide and has round ends.
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+
+from train.data.raster import Canvas
+
+GRID, LINE, PAPER = 96, 2, "lightblue"
+COLOURS = {  # red, green, blue
+    "red": (255, 0, 0), "blue": (0, 0, 255), "green": (0, 128, 0), "yellow": (255, 255, 0), "black": (0, 0, 0),
+    "white": (255, 255, 255), "pink": (255, 192, 203), "grey": (128, 128, 128), "brown": (165, 42, 42),
+    "orange": (255, 165, 0), "gold": (255, 215, 0), "purple": (128, 0, 128), "wheat": (245, 222, 179),
+    PAPER: (173, 216, 230),
+}  # fmt: skip
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+Point = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Circle:
+    x: int
+    y: int
+    r: int
+    colour: str
+
+    def __post_init__(self):
+        check(self, positive=("r",))
+
+    @property
+    def box(self) -> Box:
+        return self.x - self.r, self.y - self.r, self.x + self.r, self.y + self.r
+
+
+@dataclass(frozen=True)
+class Ellipse:
+    x: int
+    y: int
+    rx: int
+    ry: int
+    colour: str
+
+    def __post_init__(self):
+        check(self, positive=("rx", "ry"))
+
+    @property
+    def box(self) -> Box:
+        return self.x - self.rx, self.y - self.ry, self.x + self.rx, self.y + self.ry
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """(x, y) is its upper left corner."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    colour: str
+
+    def __post_init__(self):
+        check(self, positive=("width", "height"))
+
+    @property
+    def box(self) -> Box:
+        return self.x, self.y, self.x + self.width, self.y + self.height
+
+
+@dataclass(frozen=True)
+class Polygon:
+    points: tuple[Point, ...]
+    colour: str
+
+    def __post_init__(self):
+        check(self)
+        if len(self.points) < 3:
+            raise ValueError(f"a polygon has at least 3 points, not {len(self.points)}")
+
+    @property
+    def box(self) -> Box:
+        xs, ys = zip(*self.points)
+        return min(xs), min(ys), max(xs), max(ys)
+
+
+@dataclass(frozen=True)
+class Line:
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+    colour: str
+
+    def __post_init__(self):
+        check(self)
+
+    @property
+    def box(self) -> Box:
+        return min(self.x1, self.x2), min(self.y1, self.y2), max(self.x1, self.x2), max(self.y1, self.y2)
+
+
+Shape = Circle | Ellipse | Rectangle | Polygon | Line
+Drawing = tuple[Shape, ...]
+
+
+def check(shape: Shape, positive: Sequence[str] = ()) -> None:
+    """Refuse a shape with a number that the grid does not have, or an unknown colour.   positive: not 0 either."""
+    name = type(shape).__name__.lower()
+    for field, value in vars(shape).items():
+        if field == "colour":
+            if value not in COLOURS:
+                raise ValueError(f"a {name} is {value!r}; the colours are {', '.join(COLOURS)}")
+            continue
+        least = int(field in positive)
+        for number in np.ravel(value).tolist():
+            if not (isinstance(number, int) and least <= number <= GRID):
+                raise ValueError(f"a {name} has {field} {value}; the grid has whole numbers from {least} to {GRID}")
+
+
+def paint(drawing: Drawing, pixels: int = GRID) -> np.ndarray:
+    """(pixels, pixels, 3), float32 from 0 to 1."""
+    colour = {name: tuple(value / 255 for value in rgb) for name, rgb in COLOURS.items()}
+    canvas = Canvas(pixels, pixels, GRID, colour[PAPER])
+    for shape in drawing:
+        *numbers, name = astuple(shape)
+        match shape:
+            case Circle():
+                canvas.circle(*numbers, colour[name])
+            case Ellipse():
+                canvas.ellipse(*numbers, colour[name])
+            case Rectangle():
+                canvas.rectangle(*numbers, colour[name])
+            case Polygon():
+                canvas.polygon(*numbers, colour[name])
+            case Line():
+                canvas.line(*numbers, LINE, colour[name])
+    return canvas.pixels

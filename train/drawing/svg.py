@@ -1,0 +1,90 @@
+"""Drawings as SVG, which every browser shows, and back.
+
+What is read must be what is written: the five elements with these attributes and no others, in any order. Anything
+else is refused by name, so that no drawing is ever read as less than it says.
+"""
+
+import re
+
+from train.drawing.shapes import COLOURS, GRID, LINE, PAPER, Circle, Drawing, Ellipse, Line, Polygon, Rectangle, Shape
+
+HEAD = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {GRID} {GRID}" width="480" height="480" '
+        f'style="background: {PAPER}" stroke-width="{LINE}" stroke-linecap="round">')  # fmt: skip
+TAIL = "</svg>"
+ELEMENTS = {  # the name of each kind of shape, and its numbers' names
+    Circle: ("circle", ("cx", "cy", "r")),
+    Ellipse: ("ellipse", ("cx", "cy", "rx", "ry")),
+    Rectangle: ("rect", ("x", "y", "width", "height")),
+    Line: ("line", ("x1", "y1", "x2", "y2")),
+    Polygon: ("polygon", ("points",)),
+}
+KINDS = {name: (kind, numbers) for kind, (name, numbers) in ELEMENTS.items()}
+TAG = re.compile(r'<\s*([^\s<>/"]*)((?:\s+[^\s<>/="]+\s*=\s*"[^"<>]*")*)\s*/\s*>')
+ATTRIBUTE = re.compile(r'([^\s="]+)\s*=\s*"([^"]*)"')
+PAIR = re.compile(r"\s*(\d+)\s*,\s*(\d+)(?=\s|$)")
+
+
+def write(drawing: Drawing) -> str:
+    """A whole file."""
+    return "\n".join([HEAD, *map(element, drawing), TAIL]) + "\n"
+
+
+def element(shape: Shape) -> str:
+    """One shape."""
+    name, numbers = ELEMENTS[type(shape)]
+    *values, colour = vars(shape).values()
+    if isinstance(shape, Polygon):
+        values = [" ".join(f"{x},{y}" for x, y in shape.points)]
+    said = "".join(f' {number}="{value}"' for number, value in zip(numbers, values))
+    return f'<{name}{said} {paint_of(shape)}="{colour}"/>'
+
+
+def paint_of(shape: Shape) -> str:
+    return "stroke" if isinstance(shape, Line) else "fill"
+
+
+def read(text: str) -> Drawing:
+    """The drawing that a file, or only its elements, says; ValueError names what is not understood."""
+    text = text.strip()
+    if text.startswith(HEAD):
+        text = text.removeprefix(HEAD)
+        if not text.endswith(TAIL):
+            raise ValueError(f"the SVG does not end with {TAIL}")
+        text = text.removesuffix(TAIL).strip()
+    shapes, place = [], 0
+    while place < len(text):
+        tag = TAG.match(text, place)
+        if not tag or tag[1] not in KINDS:
+            known = ", ".join(f"<{name}/>" for name in KINDS)
+            raise ValueError(f"{text[place : place + 40]!r} is not understood; a drawing has {known}")
+        shapes.append(_shape(*tag.groups()))
+        place = tag.end() + len(text[tag.end() :]) - len(text[tag.end() :].lstrip())
+    return tuple(shapes)
+
+
+def _shape(name: str, rest: str) -> Shape:
+    kind, numbers = KINDS[name]
+    paint, said = ("stroke" if kind is Line else "fill"), ATTRIBUTE.findall(rest)
+    wanted = (*numbers, paint)
+    if sorted(attribute for attribute, _ in said) != sorted(wanted):
+        given = ", ".join(attribute for attribute, _ in said) or "nothing"
+        raise ValueError(f"<{name}/> takes {', '.join(wanted)}, each once; this one has {given}")
+    values = dict(said)
+    if values[paint] not in COLOURS:
+        raise ValueError(f"<{name}/> has {paint} {values[paint]!r}; the colours are {', '.join(COLOURS)}")
+    if kind is Polygon:
+        return Polygon(_points(values["points"]), values[paint])
+    return kind(*(_whole(name, number, values[number]) for number in numbers), values[paint])
+
+
+def _points(text: str) -> tuple:
+    found = list(PAIR.finditer(text))
+    if "".join(pair[0] for pair in found) != text.rstrip():
+        raise ValueError(f"points {text!r} are not understood; write whole numbers as 1,2 3,4 5,6")
+    return tuple((int(x), int(y)) for x, y in (pair.groups() for pair in found))
+
+
+def _whole(name: str, attribute: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", text):
+        raise ValueError(f"<{name}/> has {attribute} {text!r}, which is no whole number from 0 to {GRID}")
+    return int(text)
