@@ -32,7 +32,7 @@ from nn import DecoderCache, Dropout, Embedding, LayerNorm, Linear, Module, init
 from nn.attention import Attention, check_heads, positions_of
 from nn.layers import ACTIVATIONS
 from nn.transformer import Block, Blocks, FeedForward, Stream
-from tinytensor import Tensor, backend, no_grad, ops
+from tinytensor import Tensor, backend, no_grad
 
 # The toys have nanoGPT's shapes for a laptop's CPU and for a GPU; the others are the published sizes. GPT-3's table
 # has two rows that contradict themselves: 24 heads of 128 are not 2048, 40 heads of 128 are not 5140. The paper's own
@@ -122,7 +122,7 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
         return self.head.weight if self.head else self.token_embedding.weight
 
     def __call__(self, ids, mask=None, cache: DecoderCache | None = None) -> Tensor:
-        return ops.linear(self.hidden(ids, mask, cache), self.output_table)  # (B, T, V)
+        return (self.head or self.token_embedding).compared(self.hidden(ids, mask, cache))  # (B, T, V)
 
     def hidden(self, ids, mask=None, cache: DecoderCache | None = None, loads: list | None = None) -> Tensor:
         """ids (B, T) -> the final vectors (B, T, C), before they are compared with the output table."""
@@ -145,7 +145,7 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
         tokens = self.token_embedding(ids)
         if isinstance(positions, slice):  # (T, C), of all rows alike
             self._check_length(positions.stop)
-            return self.dropout(tokens + self.position_embedding.weight[positions]), mask
+            return self.dropout(tokens + self.position_embedding(positions)), mask
         if backend.device_of(positions) == "cpu":  # what lies on a GPU is not looked at: that would be to wait for it
             self._check_length(int(positions.max(initial=0)) + 1)
         mask = backend.beside(tokens.data, mask)
@@ -179,14 +179,14 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
 
     def new_cache(self, batch: int, capacity: int | None = None) -> DecoderCache:
         """Empty memory for decoding `batch` sequences of up to `capacity` tokens (the context, if not said)."""
-        capacity, like = capacity or self.config.context, self.token_embedding.weight.data
+        capacity, like = capacity or self.config.context, self.position_embedding(slice(0, 1)).data
         return DecoderCache([block.attention.new_cache(batch, capacity, like) for block in self.blocks])
 
     def step(self, ids, cache: DecoderCache, mask=None):
         """Read the tokens `ids` (B, T) that follow the cached ones; returns the next token's logits, a raw (B, V)."""
         with no_grad():
             last = self.hidden(ids, mask, cache)[:, -1]
-            return ops.linear(last, self.output_table).data
+            return (self.head or self.token_embedding).compared(last).data
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write a folder that `transformers` opens as GPT-1 or GPT-2, missing biases as zeros; see pretrained.save."""

@@ -127,7 +127,7 @@ class Sight(GPT):
         return self.dropout(self.token_embedding(ids) + self.position_embedding(positions))
 
     def __call__(self, ids, mask=None, cache: DecoderCache | None = None, pixels=None, parts=None) -> Tensor:
-        return ops.linear(self.hidden(ids, mask, cache, pixels=pixels, parts=parts), self.output_table)
+        return (self.head or self.token_embedding).compared(self.hidden(ids, mask, cache, pixels=pixels, parts=parts))
 
     def loss(self, batch: dict, counts: dict[str, int] | None = None) -> Tensor:
         """As GPT's; batch: also "pixels" and "parts", if there is a picture."""

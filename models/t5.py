@@ -117,7 +117,8 @@ class T5(Module, Model, Writer, pretrained.Published):
         mask: (B, S), True at the input's tokens and False at its padding (all are tokens if None).
         """
         vectors, mask = self.encode(input_ids, mask)
-        return ops.linear(self.decode(decoder_input_ids, self.memory_of(vectors), mask), self.output_table)  # (B, T, V)
+        vectors = self.decode(decoder_input_ids, self.memory_of(vectors), mask)
+        return (self.head or self.embedding).compared(vectors)  # (B, T, V)
 
     def encode(self, input_ids, mask=None, loads: list | None = None) -> tuple[Tensor, object]:
         """A vector for each token of the input, (B, S, C), and the mask (B, S) for attention to them, or None."""
@@ -194,7 +195,7 @@ class T5(Module, Model, Writer, pretrained.Published):
         memory = [(kept(f"keys.{layer}"), kept(f"values.{layer}")) for layer in range(len(cache.layers))]
         with no_grad():
             last = self.decode(ids, memory, cache.memory.get("mask"), mask, cache)[:, -1]
-            return ops.linear(last, self.output_table).data
+            return (self.head or self.embedding).compared(last).data
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write a folder that `transformers` opens as T5ForConditionalGeneration; see pretrained.save."""

@@ -36,7 +36,7 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """A learned vector for each token: ids (...) -> (..., width), row `id` of `weight`, which is (rows, width).
+    """A learned vector for each token: ids (...), or a slice, -> (..., width), row `id` of `weight` (rows, width).
 
     padding_idx: the row that begins as zeros and does not learn.
     """
@@ -50,7 +50,7 @@ class Embedding(Module):
             self.weight.data[padding_idx] = 0
 
     def __call__(self, ids) -> Tensor:
-        return ops.embedding(self.weight, ids, self.padding_idx)
+        return self.weight[ids] if isinstance(ids, slice) else ops.embedding(self.weight, ids, self.padding_idx)
 
 
 class Dropout(Module):

@@ -86,8 +86,12 @@ class Module:
         """activation(self(x)); layers that can do both in one pass over memory do so (Linear)."""
         return activation(self(x))
 
+    def compared(self, x: Tensor) -> Tensor:
+        """Scores (..., V) of vectors x (..., C) by the rows of `weight` (V, C), for layers that have one."""
+        return ops.linear(x, self.weight)
+
     def cross_entropy(self, x: Tensor, targets, bias: Tensor | None = None, reduction="sum", smoothing=0.0) -> Tensor:
-        """That of vectors x (..., C), each compared with the rows of `weight` (V, C); of layers that have one."""
+        """That of such scores and a bias."""
         return ops.linear_cross_entropy(x, self.weight, targets, bias, reduction=reduction, label_smoothing=smoothing)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
@@ -163,8 +167,7 @@ class Module:
         the layout changes; do it after training, whose optimizer keeps the parameters in places of its own.
         """
         for parameter in self.parameters():
-            floats = parameter.ndim == 2 and parameter.dtype.kind == "f"  # codes of a quantized layer stay
-            if floats and backend.device_of(parameter.data) == "cpu":
+            if parameter.ndim == 2 and backend.device_of(parameter.data) == "cpu":
                 parameter.data = np.asfortranarray(parameter.data)
         return self.eval()
 

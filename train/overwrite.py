@@ -12,7 +12,7 @@ from train.checkpoint import Folder
 # All names that runs of ours, also older ones, have in their folders.
 OURS = re.compile(r"(config|trainer|tokenizer|corpus|finetune|command)\.json|(train|val)\.bin|checksums\.list|"
                   r"(model|best|trainer|trained.*)\.safetensors|metrics.*\.jsonl|samples\.txt|\..*\.(tinytensor|tmp)|"
-                  r"(loss|comparison|confusion|paradox)\.png|(comparison|lottery|paradox)\.md|explore\.html|"
+                  r"(loss|comparison|confusion|paradox)\.png|(comparison|lottery|paradox)\.md|comparison\.csv|explore\.html|"
                   r"events\.out\.tfevents\..*")  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Pictures of results: curves, and which label was taken for which. They answer as `picture` does (train/report.py)."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,34 @@ MOST, LETTERS = 30, 24  # labels in a picture of confusions, and what is shown o
 
 
 def draw_curves(path: Path, curves: dict[str, list[tuple]], x: str, y: str, title: str) -> bool:
-    """Curves by name, each a list of (x, y) or (x, y, error)."""
+    """Curves by name, each a list of (x, y) or (x, y, error). An axis whose numbers differ much is logarithmic."""
 
     def draw(axes) -> None:
         for name, points in curves.items():
             xs, ys, *errors = zip(*points)
-            style = dict(marker="o", markersize=4, linewidth=1.5 if len(points) > 1 else 0, label=name)
-            axes.errorbar(xs, ys, yerr=errors[0] if errors else None, capsize=3, **style)
-        if y == "perplexity":
-            heights = [point[1] for points in curves.values() for point in points]
-            if max(heights) > 2 * min(heights):  # beyond twice the best nobody wants the model
-                axes.set_ylim(min(heights) * 0.97, min(heights) * 2)
+            style = dict(markersize=4, linewidth=1.5)
+            if len(points) == 1:  # a ring, through which a curve can be seen
+                style = dict(markersize=9, linewidth=0, markerfacecolor="none", markeredgewidth=1.5, zorder=3)
+            axes.errorbar(xs, ys, yerr=errors[0] if errors else None, capsize=3, marker="o", label=name, **style)
+        points = [point for several in curves.values() for point in several]
+        if x == "parameters":
+            _spread_out(axes.set_xscale, axes.xaxis, [point[0] for point in points])
+        if y in ("perplexity", "squared error"):
+            _spread_out(axes.set_yscale, axes.yaxis, [point[1] for point in points])
 
     return picture(path, draw, x, y, title)
+
+
+def _spread_out(set_scale: Callable, axis, values: list[float]) -> None:
+    """A logarithmic axis with numbers that people read, where the values are positive and the largest is twice the
+    smallest."""
+    if min(values) > 0:
+        if max(values) > 2 * min(values):
+            from matplotlib.ticker import LogFormatter  # here, as it takes a second to load
+
+            set_scale("log")
+            axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        axis.set_major_formatter("{x:,g}")
 
 
 def draw_side_by_side(path: Path, panels: list[tuple[dict[str, list[tuple]], str]], y: str, title: str) -> bool:
@@ -72,7 +88,7 @@ def draw_confusion(path: Path, task: Task, examples: list[dict], answers: list) 
             axes.text(j, i, table[i, j], ha="center", va="center", color="white" if share[i, j] > 0.5 else "black")
 
     some = f", the {len(kept)} most confused of {len(labels)} labels" if len(kept) < len(labels) else ""
-    title = f"{path.parent.name}: {metrics.accuracy(truth, said):.1%} right{some}"
+    title = f"{path.parent.name}: {metrics.accuracy(truth, said):.1%} of {len(truth):,} held out right{some}"
     size = max(4.0, 0.5 * len(kept) + 2)
     return picture(path, draw, "the model said", "the truth", title, (size, size))
 
@@ -87,7 +103,7 @@ def draw_panels(path: Path, panels: list[tuple[dict[str, list[tuple]], str]], x:
         others = [axes.figure.add_subplot(places[i // 2, i % 2]) for i in range(1, len(panels))]
         for panel, (curves, y) in zip([axes, *others], panels):
             for name, points in curves.items():
-                panel.plot(*zip(*points), label=name)
+                panel.plot(*zip(*points), marker="o" if len(points) < 20 else "", markersize=4, label=name)
             panel.set(xlabel=x, ylabel=y)
             panel.grid(alpha=0.3)
             panel.legend()

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import dataclasses
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import tinytensor as tt
@@ -17,7 +18,7 @@ from models.tokenizers import Tokenizer
 from models.tokenizers import load as load_tokenizer
 from nn import Module, shapes_only
 from train import checkpoint, cut, resume, runs, watching
-from train.data.corpus import Corpus, FileSource, all_text, build_corpus
+from train.data.corpus import Corpus, FileSource, build_corpus
 from train.flags import add_config_flags, add_ranks_flag, given, typed
 from train.recipes import Recipe
 from train.report import HINT, Report, bar
@@ -147,7 +148,8 @@ def _tokenizer(args: argparse.Namespace, recipe: Recipe, source) -> Tokenizer:
     """The tokenizer asked for with --tokenizer, learned from the source unless it is a path."""
     how = args.tokenizer or recipe.usual[1 if args.data else 0]
     if how in recipe.tokenizers:
-        texts = bar(all_text(source), "learning a vocabulary", unit=" pieces")
+        learned, held_out = source.parts()  # of the latter no more than which characters there are
+        texts = bar(chain(learned, held_out if how == "characters" else ()), "learning a vocabulary", unit=" pieces")
         return recipe.tokenizers[how](texts, vars(args).get("vocab_size", recipe.vocab_size))
     return load_tokenizer(how)
 

@@ -111,7 +111,7 @@ class TrainedEmbedding(TrainedQuantized):
     """Embedding whose rows are quantized."""
 
     def __call__(self, ids) -> Tensor:
-        return ops.embedding(self.weight, ids)
+        return self.weight[ids] if isinstance(ids, slice) else ops.embedding(self.weight, ids)
 
     def quantized(self) -> QuantizedEmbedding:
         return QuantizedEmbedding(*self.matrix())

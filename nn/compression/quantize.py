@@ -130,6 +130,24 @@ class Quantized(Module):
         """The whole matrix as floats, made anew each time: for a model that uses it other than by calling the layer."""
         return Tensor(self.floats())
 
+    def product(self, x):
+        """x (N, columns) float -> x @ weight^T (N, rows), the integers becoming floats on the way."""
+        scale, zero = self.scale.data, self.zero_point
+        wide = 2 * self.codes.shape[1] if self.packed else self.columns  # the last group is filled up with zeros
+        x = self.codes.xp.pad(x, ((0, 0), (0, wide - self.columns))) if wide > self.columns else x
+        y = backend.backend_of(x).weight_matmul(x, self.codes.data, scale)
+        if zero is not None:
+            y -= x.reshape(len(x), scale.shape[1], -1).sum(axis=-1) @ (scale * zero.data).T
+        return y
+
+    def compared(self, x: Tensor) -> Tensor:
+        return self.recorded(self.product(x.data.reshape(math.prod(x.shape[:-1]), self.columns)), x)
+
+    def recorded(self, y, x: Tensor) -> Tensor:
+        """y, made of x, as a Tensor; its gradient goes back to x as through the float weight."""
+        backward = lambda g: ((g.reshape(y.shape) @ self.floats()).reshape(x.shape),)
+        return record("quantized_linear", y.reshape(*x.shape[:-1], y.shape[1]), (x,), backward)
+
 
 class QuantizedLinear(Quantized):
     """y = x @ weight^T + bias with the weight, and mostly x too, as integers.
@@ -163,11 +181,10 @@ class QuantizedLinear(Quantized):
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x.data.reshape(math.prod(x.shape[:-1]), self.columns)
-        y = rows @ self.floats().T if self.input_scale is None else self._integers(rows)
+        y = self.product(rows) if self.input_scale is None else self._integers(rows)
         if self.bias is not None:
             y += self.bias.data
-        backward = lambda g: ((g.reshape(y.shape) @ self.floats()).reshape(x.shape),)
-        return record("quantized_linear", y.reshape(*x.shape[:-1], y.shape[1]), (x,), backward)
+        return self.recorded(y, x)
 
     def _integers(self, x):
         """x (N, K) float -> x @ weight^T (N, M) float, through products of integers."""
@@ -204,7 +221,9 @@ class QuantizedEmbedding(Quantized):
     """ids (...) -> (..., width): the rows looked up become floats, the others stay integers."""
 
     def __call__(self, ids) -> Tensor:
-        return Tensor(self.floats(ids.data if isinstance(ids, Tensor) else self.codes.xp.asarray(ids)))
+        if not isinstance(ids, slice):
+            ids = ids.data if isinstance(ids, Tensor) else self.codes.xp.asarray(ids)
+        return Tensor(self.floats(ids))
 
 
 class QuantizedSoftmax(QuantizedLinear):

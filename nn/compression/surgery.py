@@ -154,7 +154,8 @@ class ShrunkEmbedding(Module):
         return ops.embedding(self.rows, self.place)
 
     def __call__(self, ids) -> Tensor:
-        ids = ids.data if isinstance(ids, Tensor) else self.place.xp.asarray(ids)
+        if not isinstance(ids, slice):
+            ids = ids.data if isinstance(ids, Tensor) else self.place.xp.asarray(ids)
         return ops.embedding(self.rows, self.place.data[ids])
 
 

@@ -14,13 +14,14 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.numpy
 
 from train import plots, repair, report
 from train.__main__ import main
 from train.commands import gpt
-from train.compression import compare
+from train.compression import measure
 
 CALLS = [(os, name) for name in ("replace", "rename", "unlink", "rmdir", "mkdir", "fsync", "chmod")] + [
     (builtins, "open"), (io, "open"), (safetensors.numpy, "save_file"), (repair, "exchange")]  # fmt: skip
@@ -83,7 +84,7 @@ def quick(monkeypatch):
 
     monkeypatch.setattr(report, "picture", picture)
     monkeypatch.setattr(plots, "picture", picture)
-    monkeypatch.setattr(compare, "time_forward", lambda model, batch: 1.0)
+    monkeypatch.setattr(measure, "time_losses", lambda models, batch, clock: dict.fromkeys(models, np.ones(5)))
     monkeypatch.setattr(gpt._written, "__defaults__", (1, 4))
 
 

@@ -7,8 +7,9 @@ from nn.compression.prune import sparsity
 from tests.helpers import assert_close
 from tests.train.test_compress import command, lines_of, trained  # noqa: F401
 from train import checkpoint
-from train.compression.compare import source_of, weight_count
+from train.compression.compare import source_of
 from train.compression.lottery import KINDS, Experiment, Outcome
+from train.compression.measure import weight_count
 from train.trainer import TrainConfig, Trainer
 
 

@@ -15,8 +15,16 @@ import tinytensor as tt
 from models.contract import Writer
 from models.schema import Chance, Count, Few, Whole
 from nn.compression.surgery import stacks
-from train.compression import compare
-from train.compression.distill import Distillation, DistillConfig, TeacherWritten, make_student, written_by
+from train.compression import compare, measure
+from train.compression.distill import (
+    ALONE,
+    Distillation,
+    DistillConfig,
+    TaughtReport,
+    TeacherWritten,
+    make_student,
+    written_by,
+)
 from train.flags import add_config_flags, add_ranks_flag, given, typed
 from train.trainer import TrainConfig
 
@@ -54,11 +62,10 @@ def main(args: argparse.Namespace) -> None:
     if args.written and not isinstance(teacher, Writer):
         raise ValueError(f"--written needs a teacher that writes, which a {source.family} does not")
     with compare.new_run(dataclasses.replace(source, model=student), args, "distill", "distilled") as folder:
-        lines = [compare.measure(source, "teacher", teacher, args.limit)]
+        models = {"teacher": teacher}
         if args.alone:
-            alone = copy.deepcopy(student)
-            compare.fine_tune(source, alone, folder, config, "-alone")
-            lines.append(compare.measure(source, "student alone", alone, args.limit))
+            models["student alone"] = copy.deepcopy(student)
+            compare.fine_tune(source, models["student alone"], folder, config, ALONE)
         learning, make = source, source.make_objective
         if args.written and teacher.reads_source:
             learning = dataclasses.replace(source, make_objective=lambda how: TeacherWritten(make(how), teacher))
@@ -66,10 +73,12 @@ def main(args: argparse.Namespace) -> None:
             first = make(dataclasses.replace(config, batch=args.written)).training_batch(source.train_data, 0)
             written = written_by(teacher, first["ids"][:, :PROMPT], config.seed)
             learning = dataclasses.replace(source, train_data=written)
-        compare.fine_tune(learning, both, folder, config)
-        lines.append(compare.measure(source, "student, taught", student, args.limit))
+        compare.fine_tune(learning, both, folder, config, heard_by=TaughtReport)
+        lines = measure.measure(source, models | {"student, taught": student}, args.limit)
         curves = {m.name: [(m.parameters, m.score)] for m in lines}
-        compare.conclude(folder, lines, curves, "parameters", source.unit, f"{source.folder.name} distilled")
+        how = f"students trained {config.steps} steps, batch {config.batch}, from the same weights"
+        title = f"{source.folder.name} distilled: {how}\n{source.measured_on(args.limit)}"
+        measure.conclude(folder, lines, curves, "parameters", source.unit, title)
         compare.finish_run(source, folder, student)
 
 

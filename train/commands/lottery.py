@@ -10,7 +10,7 @@ import argparse
 
 from models.files import write_text
 from models.schema import Few, Portion, Whole
-from train.compression import compare
+from train.compression import compare, measure
 from train.compression.lottery import Experiment, Outcome
 from train.flags import add_config_flags, add_ranks_flag, typed
 from train.trainer import TrainConfig
@@ -38,20 +38,21 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"--rewind {rewind} is not one of the {config.steps} steps of training")
     experiment = Experiment(source, config, args.rounds, args.take, rewind, args.limit)
     with compare.new_run(source, args, "lottery", "lottery") as folder:
-        outcome, lines = Outcome(), []
+        outcome, compared = Outcome(), {}
         last = experiment.sparsities()[-1]
         for seed in range(config.seed, config.seed + args.seeds):
             for kind, sparsity, accuracy, network in experiment.results(seed):
-                weights = compare.weight_count(network)
+                weights = measure.weight_count(network)
                 outcome.add(kind, sparsity, accuracy, weights)
                 what = f"{sparsity:5.1%} masked  {kind:13}  {weights:9,} weights"
                 print(f"seed {seed}  {what}  {accuracy:.2%} right", flush=True)
                 if seed == config.seed and sparsity in (0.0, last):
-                    lines.append(compare.measure(source, f"{kind}, {sparsity:.1%} masked", network, args.limit))
-                if seed == config.seed and kind == "ticket" and sparsity == last:
-                    ticket = network
+                    compared[f"{kind}, {sparsity:.1%} masked"] = network
         print(text := outcome.table())
         write_text(folder.path / "lottery.md", text + "\n")
-        title = f"lottery tickets, weights rewound to step {rewind} of {config.steps}"
-        compare.conclude(folder, lines, outcome.curves(), "share of weights masked", compare.ACCURACY, title)
-        compare.finish_run(source, folder, ticket)
+        errors = f"mean ± standard error of {args.seeds} seeds" if args.seeds > 1 else "one seed"
+        title = (f"lottery tickets of {source.folder.name}: weights rewound to step {rewind} of {config.steps}, "
+                 f"batch {config.batch}\n{errors}, {source.measured_on(args.limit)}")
+        lines = measure.measure(source, compared, args.limit)
+        measure.conclude(folder, lines, outcome.curves(), "share of weights masked", compare.ACCURACY, title)
+        compare.finish_run(source, folder, compared[f"ticket, {last:.1%} masked"])

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from models.families import FAMILIES
 from train import checkpoint, finetune
+from train.compression.distill import TaughtReport
 from train.data.corpus import open_corpus
 from train.plots import draw_confusion
 from train.recipes import OBJECTIVES
 from train.report import Report
+from train.resume import COMMAND, begun_by
 from train.tasks import TASKS
 from train.tasks.examples import examples_of
 
@@ -25,7 +27,8 @@ def main(args: argparse.Namespace) -> None:
     run, family = args.run, checkpoint.read_config(args.run).get("family")
     if not (metrics := sorted(run.glob("metrics*.jsonl"), key=lambda path: path.stat().st_mtime)):
         raise ValueError(f"{run} has no metrics.jsonl to draw; was it trained here?")
-    report = Report(run, 0, _floor(run, family), metrics[-1].name)
+    distilled = (run / COMMAND).exists() and begun_by(run).command == "distill" and metrics[-1].name == "metrics.jsonl"
+    report = (TaughtReport if distilled else Report)(run, 0, _floor(run, family), metrics[-1].name)
     report.axis = "loss" if family == "finetuned" else Report.axis
     if not report.draw(run / "loss.png"):
         raise ValueError(f"pictures need matplotlib: pip install matplotlib, then again: python -m train plot {run}")

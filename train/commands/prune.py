@@ -5,6 +5,7 @@
   python -m train prune runs/gpt-1 --amount 0.8 --when iterative       in five rounds, a training after each
   python -m train prune runs/gpt-1 --when cubic --by movement          gradually, while it trains
   python -m train prune runs/gpt-pruned-1 --amount 0.9                 go on from what is masked, a round of its own
+  python -m train prune runs/gpt-1 --curve                             also the quality at every share, without training
   python -m train prune --resume runs/gpt-pruned-1                     go on where the command was stopped
 """
 
@@ -15,7 +16,7 @@ from functools import partial
 import tinytensor as tt
 from models.schema import Few, Part
 from nn.compression.prune import BY, WHAT, prune, rounds, shrink
-from train.compression import compare
+from train.compression import compare, measure
 from train.compression.prune import SCHEDULES, Pruning, gradually
 from train.flags import add_config_flags, add_ranks_flag, typed
 from train.report import bar
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--recovery", metavar="X", type=typed(Part), default=0.7,
         help="cubic: the share of the steps, at the end, in which nothing more goes [0.7]")
     add("--batches", metavar="N", type=typed(Few), default=8, help="batches for scores by gradient and activation [8]")
+    compare.add_curve_flag(parser, "shares from 0.2 to 0.9, by the score and by chance")
     add_ranks_flag(parser)
     add_config_flags(parser, "the training of what is left", TrainConfig, TRAINING)
 
@@ -57,13 +59,12 @@ def main(args: argparse.Namespace) -> None:
     for each in what if args.by != "movement" else []:  # whatever is wrong comes up here, before any folder is made
         prune(copy.deepcopy(source.model), args.amount, each, **options)
     with compare.new_run(source, args, "prune", "pruned") as folder:
-        lines = [compare.measure(source, "before", source.model, args.limit)]
+        models = {"before": source.model}
         if args.by != "movement":
-            at_once = copy.deepcopy(source.model)
+            models[at_once := f"{args.amount:.0%} pruned at once"] = copy.deepcopy(source.model)
             for each in what:
-                prune(at_once, args.amount, each, **options)
-            shrink(at_once)
-            lines.append(compare.measure(source, f"{args.amount:.0%} pruned at once", at_once, args.limit))
+                prune(models[at_once], args.amount, each, **options)
+            shrink(models[at_once])
         if "layers" in what:  # these leave at once, and must be gone before the trainer sees the model
             prune(model, args.amount, "layers", **options)
 
@@ -71,28 +72,36 @@ def main(args: argparse.Namespace) -> None:
             steps = [Pruning(trainer, amount_at, each, **options) for each in what if each != "layers"]
             trainer.between = lambda loop, step: [one(loop, step) for one in steps]
 
-        trained = []
+        trained = {}
         for number, share in enumerate(shares, 1):
             amount_at = cubic or (lambda step, share=share: share)
             part = f"-round-{number}" if number < len(shares) else ""
             compare.fine_tune(source, model, folder, config, part, partial(mask, amount_at=amount_at))
             if not part:
                 shrink(model)
-            name = f"{share:.0%} pruned, trained {config.steps} steps"
-            lines.append(compare.measure(source, name, model, args.limit))
-            trained.append((share, lines[-1].score))
-        curves = _curves(source, what, batches, args) | {f"{args.when}, trained": trained}
-        axis = f"share of {' and '.join(what)} left out"
-        compare.conclude(folder, lines, curves, axis, source.unit, f"{source.folder.name} pruned")
+            trained[f"{share:.0%} pruned, trained {config.steps} steps"] = share
+            models |= {name: copy.deepcopy(model) for name in [*trained][-1:]}
+        lines = measure.measure(source, models, args.limit)
+        scores = {line.name: line.score for line in lines}
+        points = {"before": [(0.0, scores["before"])]}
+        if args.by != "movement":
+            points["at once"] = [(args.amount, scores[at_once])]
+        points[f"{args.when}, trained"] = [(share, scores[name]) for name, share in trained.items()]
+        if args.curve:
+            points |= _curves(source, what, batches, args, scores["before"])
+        scope = "over the whole model" if args.whole else "layer by layer"
+        parts, training = " and ".join(what), f"trained {config.steps} steps, batch {config.batch}"
+        title = f"{source.folder.name}: {parts} left out by {args.by}, {scope}; {training}"
+        title, axis = f"{title}\n{source.measured_on(args.limit)}", f"share of {parts} left out"
+        measure.conclude(folder, lines, points, axis, source.unit, title)
         compare.finish_run(source, folder, model)
 
 
-def _curves(source: compare.Source, what: list[str], batches: list, args: argparse.Namespace) -> dict:
+def _curves(source: compare.Source, what: list[str], batches: list, args: argparse.Namespace, before: float) -> dict:
     """Quality against the share left out at once, without training: by the score, and by chance."""
     amounts = [0.5] if "2:4" in what else sorted({*CURVE, args.amount})
     by = "magnitude" if args.by == "movement" else args.by
-    start = (0.0, source.score(source.model, args.limit))
-    curves = {f"by {by}, not trained": [start], "by chance, not trained": [start]}
+    curves = {f"by {by}, not trained": [(0.0, before)], "by chance, not trained": [(0.0, before)]}
     for points, score in zip(curves.values(), (by, "random")):
         for amount in bar(amounts, f"the curve by {score}"):
             model = copy.deepcopy(source.model)

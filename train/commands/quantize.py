@@ -3,6 +3,7 @@
   python -m train quantize runs/gpt-1                                  8 bits, a scale for every row
   python -m train quantize runs/gpt-1 --bits 4 --rounding gptq         4 bits in groups, two weights to a byte
   python -m train quantize runs/gpt-1 --bits 3 --steps 500             trained as if it were quantized already
+  python -m train quantize runs/gpt-1 --curve                          also the quality with 8 to 2 bits, both roundings
   python -m train quantize --resume runs/gpt-quantized-1               go on where that training was stopped
 """
 
@@ -12,7 +13,7 @@ import copy
 from models.schema import Count, Few
 from nn.compression import qat
 from nn.compression.quantize import ACTIVATIONS, RANGES, quantize
-from train.compression import compare
+from train.compression import compare, measure
 from train.flags import add_config_flags, given, typed
 from train.report import bar
 from train.trainer import TrainConfig
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rounding", choices=("nearest", "gptq"), default="nearest", help="[nearest]")
     add("--no-embeddings", action="store_true", help="leave embedding tables as floats")
     add("--batches", metavar="N", type=typed(Few), default=16, help="batches for static activations and gptq [16]")
+    compare.add_curve_flag(parser, "8 to 2 bits, rounded to the nearest and by gptq")
     shown = TRAINING | {"steps": "0: quantize without training"}
     add_config_flags(parser, "the training, if --steps are given", TrainConfig, shown)
 
@@ -48,20 +50,25 @@ def main(args: argparse.Namespace) -> None:
     made = lambda bits, how: quantize(copy.deepcopy(source.model), bits, rounding=how, **options)
     model = made(args.bits, args.rounding)
     with compare.new_run(source, args, "quantize", "quantized") as folder:
-        lines = [compare.measure(source, "before", source.model, args.limit)]
-        lines.append(compare.measure(source, f"{args.bits} bits, {args.rounding}", model, args.limit))
+        models = {"before": source.model, (rounded := f"{args.bits} bits, {args.rounding}"): model}
         if trained := "steps" in given(args, TrainConfig):
             config = source.training(args, TRAINING)
             model = qat.prepare(copy.deepcopy(source.model), args.bits, batches, args.group)
             compare.fine_tune(source, model, folder, config)
             qat.finish(model)
-            lines.append(compare.measure(source, f"{args.bits} bits, trained {config.steps} steps", model, args.limit))
-        before = source.score(source.model, args.limit)
-        curves = {"before": [(bits, before) for bits in CURVE]}
-        for how in ("nearest", "gptq"):
-            several = bar(CURVE, f"the curve of {how}")
+            models[trained := f"{args.bits} bits, trained {config.steps} steps"] = model
+        lines = measure.measure(source, models, args.limit)
+        scores = {line.name: line.score for line in lines}
+        curves = {"before": [(bits, scores["before"]) for bits in (CURVE if args.curve else (args.bits,))]}
+        for how in ("nearest", "gptq") if args.curve else ():
+            several = bar(sorted({*CURVE, args.bits}, reverse=True), f"the curve of {how}")
             curves[how] = [(bits, source.score(made(bits, how), args.limit)) for bits in several]
-        if trained:
-            curves["trained"] = [(args.bits, lines[-1].score)]
-        compare.conclude(folder, lines, curves, "bits of a weight", source.unit, f"{source.folder.name} quantized")
+        for name, point in ((args.rounding, rounded), ("trained", trained)):
+            if point and name not in curves:
+                curves[name] = [(args.bits, scores[point])]
+        scales = f"groups of {args.group} share a scale" if args.bits <= 4 else f"a scale per {args.per}"
+        how = f"{scales}, ranges by {args.ranges}, {args.activations} inputs"
+        how += f"; trained {config.steps} steps" if trained else ""
+        title = f"{source.folder.name}: {how}\n{source.measured_on(args.limit)}"
+        measure.conclude(folder, lines, curves, "bits of a weight", source.unit, title)
         compare.finish_run(source, folder, model)

@@ -1,41 +1,31 @@
-"""What the commands that make models smaller share: a run to begin with, a run to leave behind, and the comparison.
+"""What the commands that make models smaller share: a run to begin with, and a run to leave behind.
 
-Whatever the method, the end is the same table: how good the model is, how many weights it has, how many bytes its file
-takes, how long one batch takes it. Without the last three a smaller model is a claim.
+Whatever the method, the end is the same table (measure.py).
 """
 
 import argparse
 import dataclasses
 import math
 import shutil
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.numpy
-
 import tinytensor as tt
 from models.contract import Model
-from models.files import checksums, in_json, in_safetensors, intact, write_json, write_text
+from models.files import checksums, in_json, in_safetensors, intact, write_json
 from models.schema import Count, Million
 from nn import evaluating
-from nn.compression import storage
-from nn.compression.quantize import Quantized
 from tinytensor import backend
-from tinytensor.distributed import blas_threads
 from tinytensor.ops.softmax import IGNORED
 from train import checkpoint, finetune, resume, runs
 from train.data.corpus import open_corpus
 from train.evaluation import evaluate_on_all_cores
 from train.flags import given, typed
 from train.objectives.labelled import Labelled
-from train.plots import draw_curves
 from train.recipes import OBJECTIVES
-from train.report import HINT, Meter, Report
-from train.tables import Markdown, markdown
+from train.report import Report
 from train.tasks import TASKS
 from train.tasks.examples import examples_of
 from train.trainer import TrainConfig, Trainer, evaluate
@@ -91,6 +81,11 @@ class Source:
         """In its unit."""
         return in_unit(self.unit, (self.accuracy if self.unit == ACCURACY else self.loss)(model, limit))
 
+    def measured_on(self, limit: int | None = None) -> str:
+        """What that is, in words."""
+        objective = self.make_objective(dataclasses.replace(self.config, batch=16))
+        return f"{len(objective.evaluation_batches(self.val_data, limit)):,} held-out batches of 16"
+
     def _mean(self, of: Callable, model: Model, limit: int | None) -> float:
         """What of(model, objective, data, keys) -> (sum, number) gives on average, all cores sharing the batches."""
         objective = self.make_objective(dataclasses.replace(self.config, batch=16))
@@ -114,6 +109,10 @@ def add_arguments(parser: argparse.ArgumentParser, how: str) -> None:
     group.add_argument("--examples", metavar="N", type=typed(Million), help="stories' training examples [1000]")
 
 
+def add_curve_flag(parser: argparse.ArgumentParser, over: str) -> None:
+    parser.add_argument("--curve", action="store_true", help=f"also measure {over}, without training, for the picture")
+
+
 def begun(args: argparse.Namespace, command: str, add_arguments: Callable) -> argparse.Namespace:
     """What to do: as the flags say, or, with --resume, as they said when the run was begun."""
     if args.run is None and args.resume is None:
@@ -133,6 +132,7 @@ def open_source(args: argparse.Namespace) -> Source:
     device = given(args, TrainConfig).get("device", "cpu")
     source = source_of(args.run, {n: vars(args)[n] for n in OF_TASKS if vars(args)[n] is not None})
     source.model.to(device)
+    print(f"compared on {source.measured_on(args.limit)}, which {args.run} was not trained on")
     return dataclasses.replace(source, device=device)
 
 
@@ -199,7 +199,7 @@ def finish_run(source: Source, folder: checkpoint.Folder, model: Model) -> None:
 
 
 def fine_tune(source: Source, model: Model, folder: checkpoint.Folder, config: TrainConfig, part: str = "",
-              prepare=lambda trainer: None) -> None:  # fmt: skip
+              prepare=lambda trainer: None, heard_by: type[Report] = Report) -> None:  # fmt: skip
     """Train a model on a run's data; prepare(trainer) is called first. A stopped training is an error here.
 
     part: which one of several trainings it is, for the names of its files. What has been trained is not trained again.
@@ -209,7 +209,8 @@ def fine_tune(source: Source, model: Model, folder: checkpoint.Folder, config: T
         checkpoint.load_weights(model, checkpoint.read_arrays(folder.path / done), folder.path / done)
         model.eval()
         return
-    objective, report = source.make_objective(config), Report(folder.path, config.steps, metrics=f"metrics{part}.jsonl")
+    objective = source.make_objective(config)
+    report = heard_by(folder.path, config.steps, metrics=f"metrics{part}.jsonl")
     trainer = Trainer(model, objective, source.train_data, source.val_data, config, folder.path, report)
     trainer.whole, trainer.usable, trainer.folder = False, False, folder
     if (folder.path / checkpoint.TRAINER).exists():
@@ -238,87 +239,6 @@ def accuracy(model: Model, objective, data, keys: list) -> tuple[float, int]:
     return right, count
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One line of the comparison."""
-
-    name: str
-    score: float  # in the source's unit
-    loss: float
-    accuracy: float  # NaN of a model whose answers are numbers
-    parameters: int
-    bytes: int
-    milliseconds: float
-    tokens_per_s: float
-    joules: float  # per 1,000 tokens
-    energy_by: str
-
-
 def in_unit(unit: str, value: float) -> float:
     """A mean loss as perplexity, a share of right answers in percent, a squared error as it is."""
     return math.exp(min(50.0, value)) if unit == "perplexity" else 100 * value if unit == ACCURACY else value
-
-
-def measure(source: Source, name: str, model: Model, limit: int | None = None) -> Measured:
-    """How good (on `limit` batches of the held-out part, or all of it), large and fast a model is."""
-    model.eval()
-    size = len(safetensors.numpy.save(storage.state(model)))
-    objective = source.make_objective(dataclasses.replace(source.config, batch=8))
-    batch = objective.evaluation_batch(source.val_data, objective.evaluation_batches(source.val_data, 1)[0])
-    clock, meter = clock_for(model), Meter(source.device)
-    start = clock()
-    seconds = time_forward(model, batch)
-    used, share = meter.read(), seconds / max(1e-9, clock() - start)  # one batch's share of all that was timed
-    rows, T = batch["ids"].shape[:2]
-    energy = 1000 * used["joules"] * share / (rows * T), used["energy_by"]
-    right, loss = math.nan if model.answers_are_numbers else source.accuracy(model, limit), source.loss(model, limit)
-    score = in_unit(source.unit, right if source.unit == ACCURACY else loss)
-    speed = 1e3 * seconds, rows * T / seconds
-    return Measured(name, score, loss, right, weight_count(model), size, *speed, *energy)
-
-
-def time_forward(model: Model, batch: dict, seconds: float = 0.5) -> float:
-    """The median time of the model's loss of a batch, without gradients, over about so many seconds."""
-    clock = clock_for(model)
-    with tt.no_grad(), blas_threads(1):
-        model.loss(batch).item()
-        times, end = [], time.perf_counter() + seconds
-        while len(times) < 3 or time.perf_counter() < end:
-            start = clock()
-            model.loss(batch).item()
-            times.append(clock() - start)
-    return statistics.median(times)
-
-
-def clock_for(model: Model) -> Callable[[], float]:
-    """On one core the CPU's time, which other work disturbs little; on a GPU any, as it ends when a loss is known."""
-    return time.perf_counter if model.parameters()[0].device == "cuda" else time.process_time
-
-
-def weight_count(model: Model) -> int:
-    """How many weights there are that are not masked, however few bits they have."""
-    integers = {id(m.codes): len(m.codes) * m.columns for m in model.modules() if isinstance(m, Quantized)}
-    floats = [p for p in model.parameters() if p.requires_grad]  # codes, scales and the like do not learn
-    return sum(integers.values()) + sum(p.size if p.mask is None else int(p.mask.sum()) for p in floats)
-
-
-def table(lines: list[Measured]) -> Markdown:
-    """The comparison as a Markdown table; shares are of the first line."""
-    first = lines[0]
-    rows = [("model", "loss", "accuracy", "parameters", "bytes", "share", "ms", "tokens/s", "faster",
-             f"J/1000 tokens ({first.energy_by})")]  # fmt: skip
-    for m in lines:
-        right = "-" if math.isnan(m.accuracy) else f"{m.accuracy:.2%}"
-        sizes = f"{m.parameters:,}", f"{m.bytes:,}", f"{m.bytes / first.bytes:.3f}"
-        speeds = f"{m.milliseconds:.1f}", f"{m.tokens_per_s:,.0f}", f"{first.milliseconds / m.milliseconds:.2f}x"
-        speeds += (f"{m.joules:.3g}",)
-        rows.append((m.name, f"{m.loss:.4f}", right, *sizes, *speeds))
-    return markdown(rows)
-
-
-def conclude(folder: checkpoint.Folder, lines: list[Measured], curves: dict, axis: str, unit: str, title: str) -> None:
-    """Print the comparison, keep it in comparison.md, and draw the curves into comparison.png."""
-    print(text := table(lines))
-    write_text(folder.path / "comparison.md", text + "\n")
-    drawn = draw_curves(folder.path / "comparison.png", curves, axis, unit, title)
-    print(f"the run is in {folder.goal}" + ("; the picture is comparison.png" if drawn else f"; {HINT}"))

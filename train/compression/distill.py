@@ -18,6 +18,7 @@ arXiv:1606.07947): see `written_by` and TeacherWritten.
 
 import copy
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -32,6 +33,10 @@ from nn.watch import watch
 from tinytensor import Tensor, no_grad, ops, random
 from tinytensor.ops.softmax import IGNORED
 from train.objectives import Objective
+from train.plots import draw_panels
+from train.report import Report
+
+ALONE = "-alone"  # in the names of the files of a student's training without its teacher
 
 
 @dataclass(frozen=True)
@@ -220,6 +225,22 @@ def attention_scores(attention: Module, qkv: Tensor) -> Tensor:
 def _sum(values: Tensor, mask=None) -> Tensor:
     """Over the tokens that are no padding."""
     return values.sum() if mask is None else (values * np.asarray(mask, values.dtype)).sum()
+
+
+class TaughtReport(Report):
+    """Draws what the student follows apart from its held-out loss: they are other things, in other units."""
+
+    def draw(self, path: Path) -> bool:
+        lines, alone = ([vars(said) for _, said in report.lines()] for report in (self, self.alone()))
+        taken = lambda lines, name: [(line["step"], line[name]) for line in lines if line[name] is not None]
+        held_out = {"taught": taken(lines, "val_loss"), "alone": taken(alone, "val_loss")}
+        panels = [({"taught": taken(lines, "loss")}, "what is followed, in all"),
+                  ({name: points for name, points in held_out.items() if points}, "held-out loss")]  # fmt: skip
+        return draw_panels(path, panels, "step", f"{path.parent.name}: a student's training and its held-out loss")
+
+    def alone(self) -> Report:
+        """Of the same student that learned without the teacher."""
+        return Report(self.path.parent, self.steps, metrics=f"metrics{ALONE}.jsonl")
 
 
 # The student

@@ -24,7 +24,8 @@ import tinytensor as tt
 from nn import Module, shapes_only
 from nn.compression.prune import apply_masks, prune
 from tinytensor import backend
-from train.compression.compare import Source, weight_count
+from train.compression.compare import Source
+from train.compression.measure import weight_count
 from train.trainer import TrainConfig, Trainer
 
 KINDS = ("dense", "ticket", "reinitialised", "random mask", "small dense")
@@ -126,12 +127,13 @@ class Outcome:
         self.accuracies[kind].setdefault(sparsity, []).append(accuracy)
         self.weights[kind][sparsity] = weights
 
-    def mean(self, kind: str, sparsity: float) -> tuple[float, float]:
-        """(mean, standard error) over the seeds."""
+    def mean(self, kind: str, sparsity: float) -> tuple[float, ...]:
+        """(mean, standard error) over the seeds; of one seed only what it gave."""
         values = np.array(self.accuracies[kind][sparsity])
-        return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+        error = [float(values.std(ddof=1) / math.sqrt(len(values)))] if len(values) > 1 else []
+        return float(values.mean()), *error
 
-    def curves(self) -> dict[str, list[tuple[float, float, float]]]:
+    def curves(self) -> dict[str, list[tuple[float, ...]]]:
         """kind -> (sparsity, mean accuracy in percent, its standard error), the dense network drawn all the way."""
         point = lambda kind, sparsity: tuple(100 * x for x in self.mean(kind, sparsity))
         dense, last = point("dense", 0.0), max(self.accuracies["ticket"], default=1.0)
@@ -140,10 +142,10 @@ class Outcome:
 
     def table(self) -> str:
         """Markdown: a line per sparsity, a column per kind."""
-        shown = lambda kind, sparsity: "{:.2f} ± {:.2f}".format(*(100 * x for x in self.mean(kind, sparsity)))
+        shown = lambda kind, sparsity: " ± ".join(f"{100 * x:.2f}" for x in self.mean(kind, sparsity))
         seeds, weights = len(self.accuracies["dense"][0.0]), self.weights["dense"][0.0]
-        lines = [f"Held-out accuracy in percent, mean and standard error of {seeds} seeds. "
-                 f"Dense: {shown('dense', 0.0)} with {weights:,} weights.", "",
+        of = f"mean and standard error of {seeds} seeds" if seeds > 1 else "one seed, so without an error"
+        lines = [f"Held-out accuracy in percent, {of}. Dense: {shown('dense', 0.0)} with {weights:,} weights.", "",
                  f"| sparsity | weights | {' | '.join(KINDS[1:])} |", f"|{' ---: |' * (len(KINDS) + 1)}"]  # fmt: skip
         for sparsity in self.accuracies["ticket"]:
             cells = [shown(kind, sparsity) for kind in KINDS[1:]]

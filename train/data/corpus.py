@@ -7,7 +7,7 @@ loss, in nats per character, of a model that knows all about how they were made,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -128,9 +128,3 @@ def encode(pieces: Iterable[str], tokenizer: Tokenizer | SentenceEncoder, keep: 
         keep(ids)
         tokens, characters, size = tokens + len(ids), characters + len(piece), size + len(piece.encode())
     return Split(tokens, characters, size, nats)
-
-
-def all_text(source) -> Iterator[str]:
-    """The pieces of both parts of a source: what a tokenizer learns from."""
-    for part in source.parts():
-        yield from part

@@ -75,7 +75,8 @@ class Tag(Task):
 
     def labelled(self, examples: list[dict], answers: list[list[str]]) -> tuple[tuple[str, ...], list[str], list[str]]:
         flat = lambda rows: [tag for row in rows for tag in row]
-        return self.tags, flat(listed(e, "tags") for e in examples), flat(answers)
+        ordered = sorted(self.tags, key=lambda tag: (tag.partition("-")[2], tag))  # B-x and I-x beside each other
+        return tuple(ordered), flat(listed(e, "tags") for e in examples), flat(answers)
 
     def shown(self, example: dict, answer: list[str]) -> str:
         return " ".join(f"{word}/{tag}" for word, tag in zip(listed(example, "words"), answer))

@@ -163,10 +163,16 @@ def bytes_of(model: Module) -> int:
 
 
 def mean(values) -> tuple[float, float]:
-    """(mean, standard error)"""
+    """(mean, standard error, which is 0 of one value)"""
     values = list(values)
     error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return float(np.mean(values)), float(error)
+
+
+def shown(values) -> str:
+    """Mean and standard error; of one value only that."""
+    values = list(values)
+    return " ± ".join(f"{x:.4f}" for x in mean(values)[: len(values)])
 
 
 def by_width(results: list[Result]) -> dict[int, list[Result]]:
@@ -176,7 +182,6 @@ def by_width(results: list[Result]) -> dict[int, list[Result]]:
 def table(results: list[Result]) -> Markdown:
     """A line per width; a column for each room, that of the width that fills it."""
     groups = by_width(results)
-    shown = lambda losses: "{:.4f} ± {:.4f}".format(*mean(losses))
     rooms = [f"in {groups[narrow][0].small[narrow][0]:,} bytes" for narrow in groups]
     lines = [("width", "parameters", "steps", "trained", *rooms)]
     for width, some in groups.items():

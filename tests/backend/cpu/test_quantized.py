@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import assert_close
-from tinytensor.backend.cpu import int4_matmul, int8_matmul, pack_int4, unpack_int4
+from tinytensor.backend.cpu import int4_matmul, int8_matmul, pack_int4, unpack_int4, weight_matmul
 
 sizes = st.integers(1, 40)
 
@@ -21,6 +21,7 @@ def test_the_int8_product_is_exact(n, m, k, seed):
     y = int8_matmul(x, w)
     assert y.dtype == np.int32
     assert (y == x.astype(np.int64) @ w.astype(np.int64).T).all()
+    assert (int8_matmul(x, np.asfortranarray(w)) == y).all()
 
 
 @pytest.mark.parametrize("k", [1024, 1025, 100_000])
@@ -33,7 +34,23 @@ def test_the_int8_product_is_exact_where_every_value_is_the_largest(k):
 
 def test_the_int8_product_is_exact_when_the_weights_take_several_blocks():
     x, w = codes(5, 1500), codes(700, 1500, seed=1)
-    assert (int8_matmul(x, w) == x.astype(np.int64) @ w.astype(np.int64).T).all()
+    for layout in (w, np.asfortranarray(w)):
+        assert (int8_matmul(x, layout) == x.astype(np.int64) @ w.astype(np.int64).T).all()
+
+
+@pytest.mark.parametrize("rows", [1, 5, 40])
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_times_integers_are_floats_times_what_the_integers_stand_for(rows, layout, dtype):
+    random = np.random.default_rng(0)
+    x, w = random.standard_normal((rows, 1536)).astype(dtype), codes(712, 1536, low=-8, high=7)
+    for G, stored in ((1, w), (48, pack_int4(w))):
+        scale = random.uniform(0.01, 0.02, (712, G)).astype(np.float32)
+        expected = x.astype(np.float64) @ (w * np.repeat(scale, 1536 // G, axis=1).astype(np.float64)).T
+        y = weight_matmul(x, layout(stored), layout(scale))
+        assert y.dtype == dtype
+        # sums of 1536 products of float32, in another order
+        assert_close(y / np.abs(expected).max(), expected / np.abs(expected).max(), 2e-6)
 
 
 @given(rows=st.integers(0, 5), half=st.integers(1, 30), seed=st.integers(0, 99))
@@ -54,10 +71,12 @@ def test_the_int4_product_sums_each_group_exactly(n, m, groups, length, seed):
     x, w = codes(n, groups * length, seed=seed), codes(m, groups * length, low=-8, high=7, seed=seed + 1)
     # Powers of two as scales: then float32 rounds nothing and the whole sum must be exact.
     scale = 2.0 ** codes(m, groups, low=-3, high=3, seed=seed + 2)
-    y = int4_matmul(x, pack_int4(w), scale.astype(np.float32))
+    scale32, packed = scale.astype(np.float32), pack_int4(w)
+    y = int4_matmul(x, packed, scale32)
+    by_columns = int4_matmul(x, np.asfortranarray(packed), np.asfortranarray(scale32))
     sums = np.einsum("ngk,mgk->nmg", x.reshape(n, groups, length).astype(np.int64),
                      w.reshape(m, groups, length).astype(np.int64))  # fmt: skip
-    assert (y == (sums * scale).sum(-1)).all()
+    assert (y == (sums * scale).sum(-1)).all() and (by_columns == y).all()
 
 
 def test_the_int4_product_takes_any_scale():

@@ -88,9 +88,8 @@ def test_a_fine_tuned_model_answers_the_same_on_both_devices(cuda, bert, capsys)
 
 def table(folder) -> list[list[str]]:
     """The comparison's names, losses, accuracies, weights and bytes, line by line."""
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in
-            (Path(folder) / "comparison.md").read_text().splitlines()[2:]]
-    return [row[:5] for row in rows]
+    lines = [line for line in (Path(folder) / "comparison.md").read_text().splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("| ").split("|")][:5] for line in lines[2:]]
 
 
 @pytest.mark.parametrize("words", [

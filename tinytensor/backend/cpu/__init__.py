@@ -18,7 +18,7 @@ from tinytensor.backend.cpu.experts import expert_linear, expert_linear_backward
 from tinytensor.backend.cpu.layers import dropout, dropout_backward, gelu, gelu_backward, normalize, normalize_backward
 from tinytensor.backend.cpu.lstm import lstm, lstm_backward
 from tinytensor.backend.cpu.optimizer import adamw, squared_norm
-from tinytensor.backend.cpu.quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4
+from tinytensor.backend.cpu.quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4, weight_matmul
 from tinytensor.backend.cpu.sgd import sgd
 from tinytensor.backend.cpu.softmax import (
     cross_entropy,

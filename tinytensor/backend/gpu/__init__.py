@@ -12,7 +12,7 @@ from tinytensor.backend.gpu.experts import expert_linear, expert_linear_backward
 from tinytensor.backend.gpu.layers import dropout, dropout_backward, gelu, gelu_backward, normalize, normalize_backward
 from tinytensor.backend.gpu.lstm import lstm, lstm_backward
 from tinytensor.backend.gpu.optimizer import adamw, sgd, squared_norm
-from tinytensor.backend.gpu.quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4
+from tinytensor.backend.gpu.quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4, weight_matmul
 from tinytensor.backend.gpu.softmax import (
     cross_entropy,
     cross_entropy_backward,

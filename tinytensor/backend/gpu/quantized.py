@@ -10,6 +10,13 @@ TILE = 64
 STEP = 64  # columns at a time; 4-bit weights come in groups of 32 n
 
 
+def weight_matmul(x, codes, scale):
+    """x @ (scale * codes).T of floats x (N, K): see backend.cpu.weight_matmul."""
+    codes = unpack_int4(codes) if codes.dtype == np.uint8 else codes
+    w = codes.reshape(len(codes), scale.shape[1], -1) * scale[..., None]
+    return x @ w.reshape(codes.shape).T
+
+
 def int8_matmul(x, w):
     """x @ w.T as exact int32.   x: (N, K) int8, w: (M, K) int8 -> (N, M) int32; K below 2^17."""
     x, w = (padded(a, -(-a.shape[1] // STEP) * STEP) for a in (x, w))
