@@ -29,7 +29,7 @@ from train.data.text import HELD_OUT
 
 UNITS = 256  # of a picture's width and height
 MOST = 6  # things in a scene
-SIZES = {"big": 42, "small": 27}  # from the middle of a thing to its edge
+SIZES = {"big": 48, "small": 32}  # from the middle of a thing to its edge
 COLOURS: dict[str, Colour] = {
     "red": (0.87, 0.10, 0.13), "green": (0.05, 0.47, 0.15), "blue": (0.12, 0.20, 0.86), "yellow": (1.00, 0.88, 0.02),
     "black": (0.07, 0.07, 0.07), "white": (1.00, 1.00, 1.00)}  # fmt: skip
@@ -201,7 +201,7 @@ def _scene(chance: np.random.Generator, pairs: list[tuple[str, str]]) -> Scene:
     number, part = chance.integers(1, MOST + 1), chance.integers(3)
     chosen = [drawn(pairs) for _ in range(number)]
     if part < 2:
-        many = chance.integers(2, 5)
+        many = min(number, chance.integers(2, 5))
         chosen[:many] = [drawn([pair for pair in pairs if pair[part] == chosen[0][part]]) for _ in range(many)]
     things: list[Thing] = []
     for colour, kind in chosen:

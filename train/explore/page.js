@@ -266,6 +266,46 @@ function attentionView(body) {
   chooseKind(kinds[0]);
 }
 
+/** Which patches of the picture the chosen token looks at: those stay bright. */
+function pictureView(body) {
+  const {along} = data.picture, pixels = unpacked(data.picture.pixels), side = pixels.shape[0], N = along * along;
+  const names = namesOf(""), words = names.slice(N), layers = data.attention, wide = 256, patch = wide / along;
+  let layer = layers.length - 1, head = "mean", token = words.length - 1;
+  const weights = () => {  // of the chosen token, to each patch
+    const {read} = layers[layer], [H, T, S] = read.shape, chosen = head === "mean" ? [...Array(H).keys()] : [+head];
+    const to = n => chosen.reduce((sum, h) => sum + read.at((h * T + N + token) * S + n), 0) / chosen.length;
+    return Array.from({length: N}, (_, n) => to(n));
+  };
+  const small = el("canvas", {width: side, height: side}), image = new ImageData(side, side);
+  for (let n = 0; n < side * side; n++) {
+    for (let k = 0; k < 3; k++) image.data[4 * n + k] = 255 * pixels.at(3 * n + k);
+    image.data[4 * n + 3] = 255;
+  }
+  small.getContext("2d").putImageData(image, 0, 0);
+  let found = [];
+  const shown = grid({rows: along, columns: along, width: patch, height: patch, left: 0, top: 0,
+    label: "The picture; the patches that the token looks at are bright",
+    say: (r, c) => `${words[token]} looks at ${names[r * along + c]}: ${found[r * along + c].toFixed(4)}; ` +
+      `at all patches: ${found.reduce((a, b) => a + b, 0).toFixed(4)}`,
+    paint(c, r, k, x, y) {
+      c.imageSmoothingEnabled = false;
+      c.drawImage(small, k * side / along, r * side / along, side / along, side / along, x, y, patch, patch);
+      c.fillStyle = `rgb(0 0 0 / ${0.85 * (1 - found[r * along + k] / Math.max(...found))})`;
+      c.fillRect(x, y, patch, patch);
+    }});
+  const update = () => { found = weights(); shown.redraw(); };
+  const chips = words.map(text => el("span", {class: "token"}, text));
+  const list = el("div", {class: "tokens", "aria-label": "Tokens behind the picture"}, ...chips);
+  const go = rove(list, chips, n => { token = n; update(); });
+  const numbered = (n, what) => Array.from({length: n}, (_, i) => [`${i}`, `${what} ${i + 1}`]);
+  const byLayer = choice("layer", numbered(layers.length, "layer"), value => { layer = +value; update(); });
+  byLayer.querySelector("select").value = `${layer}`;
+  const heads = [["mean", "all heads' mean"], ...numbered(layers[0].read.shape[0], "head")];
+  body.append(controls(byLayer, choice("head", heads, value => { head = value; update(); })), list,
+    el("div", {id: "seen"}, shown.canvas, shown.output));
+  go(token);
+}
+
 /** Two columns of tokens with a line for each weight of the chosen one on the left. */
 function linesOf(rows, columns, value, pick) {
   const column = names => el("div", {}, ...names.map(text => el("div", {class: "token"}, text)));
@@ -487,6 +527,8 @@ const VIEWS = [
     "The text as the model gets it: each token with its id, its bytes, and how the tokenizer came to it."],
   ["attention", "Attention", data.attention.length, attentionView, "Who looks at whom. Each small picture is a head; " +
     "the large one has a row for each token that looks. The stronger the colour, the more; a row adds up to 1."],
+  ["picture", "The picture", data.picture, pictureView, "Choose a token: the patches that it looks at stay bright, " +
+    "the others go dark."],
   ["states", "LSTM states", data.states, statesView,
     "What each direction has in mind when it has read a word: blue above zero, red below."],
   ["stream", "Through the layers", true, streamView, "The vectors between the layers, and what they point to when " +

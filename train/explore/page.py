@@ -18,7 +18,7 @@ from tinytensor.draw import draw
 from tinytensor.ops.attention import plain_probabilities
 from tinytensor.ops.recurrent import plain_lstm_step
 from train.explore import ahead, inside, pieces
-from train.explore.reading import READINGS, Reading, name_of
+from train.explore.reading import READINGS, Reading, name_of, pictured
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -45,13 +45,16 @@ def floats(array: np.ndarray) -> str:
 
 
 def collect(model: Model, tokenizer: Tokenizer, text: str, answer: str | None = None, most: int = 64,
-            title: str = "") -> dict:
+            title: str = "", pixels: np.ndarray | None = None) -> dict:
     """All that the page shows, as JSON can hold it. What this model or family has not is None or empty."""
     family = family_of(model)
     if family.objective not in READINGS:
         raise ValueError(f"explore knows no way to read for a {family.name}, trained for {family.objective!r}")
     with no_grad():
-        reading = READINGS[family.objective](model, tokenizer, text, answer, most)
+        if pixels is None:
+            reading = READINGS[family.objective](model, tokenizer, text, answer, most)
+        else:
+            reading = pictured(model, tokenizer, text, pixels, most)
         calls, streams = inside.look(model, reading, reading.look)
         streams = reading.layers() if reading.layers else {side: found[:, 0] for side, found in streams.items()}
         lens, nodes = _lens(model, reading, streams), _steps(model, tokenizer, reading)
@@ -67,6 +70,7 @@ def collect(model: Model, tokenizer: Tokenizer, text: str, answer: str | None = 
         states=reading.layers and {side: packed(found, found.min(), found.max()) for side, found in streams.items()},
         ahead=dict(temperatures=ahead.TEMPERATURES.tolist(), nodes=nodes,
                    start=[name_of(tokenizer, i) for i in reading.start[0][0].tolist()]) if nodes else None,
+        picture=None if pixels is None else dict(pixels=packed(pixels), along=model.config.side // model.config.patch),
         parameters=[[name, p.size, list(p.shape)] for name, p in model.named_parameters()],
         where=_places(reading, model),
     )  # fmt: skip
@@ -85,7 +89,7 @@ def _lens(model: Model, reading: Reading, streams: dict) -> list[dict] | None:
 def _steps(model: Model, tokenizer: Tokenizer, reading: Reading) -> list[dict]:
     if reading.start is None:
         return []
-    nodes = ahead.continuations(model, *reading.start, tokenizer.end_id)
+    nodes = ahead.continuations(reading.writer or model, *reading.start, tokenizer.end_id)
     return [node | dict(ids=node["ids"].tolist(), scores=floats(node["scores"]), rest=floats(node["rest"]))
             for node in nodes]  # fmt: skip
 
@@ -94,6 +98,7 @@ def _places(reading: Reading, model: Module) -> dict[str, str]:
     """The file and line that each view is computed by."""
     return dict(
         tokens=place_of(pieces.tokens), attention=f"{place_of(plain_probabilities)}, {place_of(probabilities)}",
+        picture=f"{place_of(pictured)}, {place_of(probabilities)}",
         states=f"{place_of(plain_lstm_step)}, {place_of(LSTM)}", ahead=place_of(ahead.told),
         stream=f"{place_of(inside.lens)}, {place_of(type(model) if reading.layers else Stream)}",
         heads=f"{place_of(silenced)}, {place_of(choose)}", parameters=place_of(Module.named_parameters),

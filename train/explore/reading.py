@@ -14,6 +14,7 @@ from models.ernie_gen import ERNIEGen
 from models.generate.answers import answer_ids
 from models.inputs import dress
 from models.sentences import words_of_sentences
+from models.sight import Sight
 from models.t5 import shift_right
 from models.tokenizers import ElmoCharacters, Tokenizer, Words
 from tinytensor import Tensor, ops
@@ -34,6 +35,7 @@ class Reading:
     layers: None, or what stands behind each layer of each side, (L + 1, T, C), where there are no blocks to watch.
     batch: what its loss is taken of, if it has one.   start: of a writer, the ids it goes on from, and its source's.
     streams: what each layer is called for in turn, where that is more than one thing; the first points to tokens.
+    picture: what was looked at before the text, (side, side, 3).   writer: what goes on from `start`, if not the model.
     """
 
     sides: dict[str, list[str]]
@@ -47,6 +49,8 @@ class Reading:
     layers: Callable[[], dict[str, np.ndarray]] | None = None
     start: tuple[np.ndarray, np.ndarray | None] | None = None
     streams: tuple[str, ...] = ("",)
+    picture: np.ndarray | None = None
+    writer: Writer | None = None
 
 
 def name_of(tokenizer: Tokenizer, token: int) -> str:
@@ -71,6 +75,19 @@ def causal(model: Model, tokenizer: Tokenizer, text: str, answer: str | None, mo
     names = [name_of(tokenizer, i) for i in ids]
     return Reading({"": names}, {"": ids}, lambda: model.scores(batch), ("", "the next token"), batch["targets"][0],
                    batch, start=(row, None))  # fmt: skip
+
+
+def pictured(model: Sight, tokenizer: Tokenizer, text: str, pixels: np.ndarray, most: int) -> Reading:
+    """A text behind a picture, whose patches stand before the tokens."""
+    read, along = causal(model, tokenizer, text, None, most), model.config.side // model.config.patch
+    names = [f"▦{row + 1},{column + 1}" for row in range(along) for column in range(along)]
+    read.sides[""], read.ids[""] = names + read.sides[""], [-1] * len(names) + read.ids[""]
+    read.truth = np.concatenate([np.full(len(names), IGNORED), read.truth])
+    read.batch |= {"pixels": pixels[None]}
+    normed = model.norm or (lambda x: x)
+    read.lens = lambda x: ops.linear(normed(Tensor(x)), model.output_table).numpy()
+    read.picture, read.writer = pixels, model.looking_at(pixels)
+    return read
 
 
 def masked(model: Filler, tokenizer: Tokenizer, text: str, answer: str | None, most: int) -> Reading:

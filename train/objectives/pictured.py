@@ -4,7 +4,8 @@
 
 Each text sees the picture and itself only (models/sight.py), so that a picture is read once for some fifteen questions.
 There is a loss at the answers and at their ends, and nowhere else. What is asked is drawn anew each time that a scene
-comes up; pictures are drawn when they are needed, at any number of pixels.
+comes up; pictures are drawn when they are needed, at any number of pixels. The first pictures have one thing, and later
+ones more: which word means which pixels is learned where there is nothing to mix up.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
 from models.config import option
-from models.schema import Count, check_fields
+from models.schema import Count, Whole, check_fields
 from models.sight import SightConfig
 from models.tokenizers import Tokenizer
 from tinytensor import random
@@ -37,6 +39,7 @@ class Asking:
 
     questions: Count = option(16, "asked about a picture at most, beside its caption or story")
     room: Count = option(176, "tokens of questions and answers beside a picture; what does not fit is not asked")
+    grow: Whole = option(150, "batches until pictures may have a thing more; the first have one (0: any at once)")
 
     def __post_init__(self):
         check_fields(self)
@@ -44,7 +47,10 @@ class Asking:
 
 @dataclass(frozen=True)
 class Pictured(Objective):
-    """A batch is {"ids", "targets", "parts": (B, room), "pixels": (B, side, side, 3)}.   data: scenes, as numbers."""
+    """A batch is {"ids", "targets", "parts": (B, T), "pixels": (B, side, side, 3)}, T as long as its longest row.
+
+    data: scenes, as numbers.
+    """
 
     tokenizer: Tokenizer = field(repr=False)
     side: int
@@ -53,15 +59,17 @@ class Pictured(Objective):
     asking: Asking = Asking()
     seed: int = 0
 
-    one_shape = True
-
     def check(self, data: np.ndarray, what: str) -> None:
         if len(data) < pictures.WIDTH:
             raise ValueError(f"the {what} part has no scene; give more --data or --stories")
 
     def training_batch(self, data: np.ndarray, number: int) -> dict[str, np.ndarray]:
+        """Pictures of one thing first: what is asked of them has one answer to be found, whatever names it."""
+        things = data.reshape(-1, pictures.WIDTH)[:, 1]
+        most = 1 + number // self.asking.grow if self.asking.grow else pictures.MOST
+        few = np.flatnonzero(things <= max(most, things.min()))
         with random.seeded(self.seed, number) as chance:
-            return self._made(data, chance.integers(len(data) // pictures.WIDTH, size=self.batch), chance)
+            return self._made(data, chance.choice(few, self.batch), chance)
 
     def evaluation_batches(self, data: np.ndarray, limit: int | None = None) -> list[np.ndarray]:
         return in_batches(spread(len(data) // pictures.WIDTH, limit and limit * self.batch), self.batch)
@@ -80,7 +88,7 @@ class Pictured(Objective):
             yield question.text, question.answer
 
     def rows(self, asked: list[tuple[Scene, list[tuple[str, str]]]], room: int) -> dict[str, np.ndarray]:
-        """A batch with a row for each scene, with the (questions, answers) that fit into it."""
+        """A batch with a row for each scene, with the (questions, answers) that fit into `room` tokens."""
         ids = np.full((len(asked), room), self.end)
         targets, parts = np.full_like(ids, IGNORED), np.full_like(ids, -1)
         for row, (_, texts) in enumerate(asked):
@@ -93,7 +101,8 @@ class Pictured(Objective):
                     targets[row, start + len(read) - 1 : stop] = said
                     parts[row, start:stop], start = part, stop
         pixels = np.stack([pictures.draw(scene, self.side) for scene, _ in asked])
-        return {"ids": ids, "targets": targets, "parts": parts, "pixels": pixels}
+        used = max(1, int((parts >= 0).sum(axis=1).max()))
+        return {"ids": ids[:, :used], "targets": targets[:, :used], "parts": parts[:, :used], "pixels": pixels}
 
     @functools.cached_property
     def end(self) -> int:
@@ -124,6 +133,10 @@ class SceneEncoder:
     tokenizer: Tokenizer
 
     dtype = np.uint16
+
+    def __post_init__(self):
+        for text in spoken(scene.line() for scene in islice(pictures.scenes(0), 20)):
+            self.tokenizer.encode(text)  # one that cannot spell it says so now
 
     def encode_array(self, text: str) -> np.ndarray:
         lines = [line for line in text.splitlines() if line.strip()]

@@ -6,6 +6,7 @@ import tinytensor as tt
 from models import GPT, T5, ELMo, GPTConfig, T5Config
 from models.elmo import ELMoConfig
 from models.families import FAMILIES
+from models.sight import Sight, SightConfig
 from models.tokenizers import ByteLevelBPE, Unigram, WordPiece, Words
 from models.tokenizers.xlnet import train
 from models.xlnet import XLNet, XLNetConfig
@@ -19,6 +20,12 @@ def gpt(**changes):
     tokenizer = ByteLevelBPE.train([TEXT], 300)
     shape = dict(vocab_size=310, context=32, layers=3, heads=2, width=16, init_std=0.3)
     return GPT(GPTConfig(**shape | changes)), tokenizer
+
+
+def sight():
+    tokenizer = ByteLevelBPE.train([TEXT], 300)
+    shape = dict(vocab_size=310, context=32, layers=2, heads=2, width=16, init_std=0.3, side=12, patch=4)
+    return Sight(SightConfig(**shape)), tokenizer
 
 
 def encoder(name: str, **more):
@@ -46,7 +53,7 @@ def elmo(**changes):
 
 MODELS = {
     "gpt": gpt, "gpt with windows": lambda: gpt(window=3), "gpt-1": lambda: gpt(post_norm=True),
-    "bert": lambda: encoder("bert"), "distilbert": lambda: encoder("distilbert"),
+    "sight": sight, "bert": lambda: encoder("bert"), "distilbert": lambda: encoder("distilbert"),
     "roberta": lambda: encoder("roberta", token_types=2), "albert": lambda: encoder("albert", embedding_width=8),
     "t5": t5, "xlnet": xlnet, "elmo": elmo, "elmo without words": lambda: elmo(vocab_size=0),
 }  # fmt: skip

@@ -280,6 +280,42 @@ def test_the_page_is_one_file_that_asks_for_no_other(name):
     assert {id(m) for m in model.modules() if type(m).__name__ == "Asking"} == set()
 
 
+def test_of_a_picture_the_page_shows_which_patches_each_token_looks_at():
+    model, tokenizer = made("sight")
+    pixels = np.random.default_rng(0).random((12, 12, 3)).astype(np.float32)
+    data = page.collect(model, tokenizer, SHORT, pixels=pixels)
+    names, N = [one["name"] for one in data["sides"][""]], model.config.patches
+    ids = np.array([tokenizer.encode(SHORT)])
+    assert names[:N] == [f"▦{row},{column}" for row in (1, 2, 3) for column in (1, 2, 3)] and len(names) == N + ids.size
+    shown = data["picture"]
+    codes = np.frombuffer(page.base64.b64decode(shown["pixels"]["codes"]), "<u2")
+    assert shown["along"] == 3 and np.abs(codes.reshape(12, 12, 3) / 65535 - pixels).max() < 1e-4
+    with tt.no_grad():
+        logits = model(ids, pixels=pixels[None]).numpy()[0]
+        first = model.blocks[0]
+        x = tt.ops.concatenate([model.look(pixels[None]), model._embed(ids, None, None)[0]], axis=1)
+        q, k = (part.numpy() for part in first.attention._split(first.attention.qkv(first.norm1(x)))[:2])
+    call = data["attention"][0]["p"]
+    p = np.frombuffer(page.base64.b64decode(call["codes"]), "<u2").reshape(call["shape"]) / 65535
+    plain = softmax(np.where(np.arange(N + ids.size) < N + 1, k[0, 0] @ q[0, 0, N] / 8**0.5, -np.inf))
+    assert_close(p[0, N], plain, 1e-4)
+    assert (p[:, :N, N:] == 0).all()  # no patch looks at the text
+    for place, step in enumerate(data["lens"][-1]["entropy"][N:]):
+        chances = softmax(logits[place])
+        assert step == pytest.approx(-(chances * np.log(chances)).sum(), abs=1e-4)
+    best = data["ahead"]["nodes"][0]["ids"][0]
+    assert best == logits[-1].argmax()  # what it goes on with, too, it says of the picture
+
+
+def test_a_picture_is_for_models_that_read_some(tmp_path, capsys):
+    model, tokenizer = made("gpt")
+    checkpoint.save_config(tmp_path, "gpt", model.config)
+    checkpoint.save_weights(tmp_path, model)
+    tokenizer.save(tmp_path)
+    assert main(["explore", str(tmp_path), "--image", "a.png"]) == 2
+    assert "--image is for models that read pictures, not for a GPT; leave it out" in capsys.readouterr().err
+
+
 def test_numbers_are_packed_to_within_half_a_step():
     array = np.random.default_rng(0).uniform(-2, 3, (3, 4, 5))
     pack = page.packed(array, -2, 3)

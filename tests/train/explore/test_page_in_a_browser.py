@@ -135,6 +135,29 @@ def test_the_attention_under_the_cursor_is_the_models(opened, collected):
     assert keys(tab, matrix).endswith(f"{p[1, T - 1, T - 1]:.4f}")
 
 
+def test_the_patches_that_a_token_looks_at_stay_bright(browser, tmp_path):
+    model, tokenizer = made("sight")
+    pixels = np.random.default_rng(0).random((12, 12, 3)).astype(np.float32)
+    data = page.collect(model, tokenizer, SHORT, title="sight", pixels=pixels)
+    (tmp_path / "page.html").write_text(page.html(data), encoding="utf-8")
+    context, wrong = browser.new_context(viewport=dict(width=1200, height=850), offline=True), []
+    tab = context.new_page()
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.goto((tmp_path / "page.html").as_uri())
+    tab.locator("#picture select >> nth=0").select_option("0")
+    tab.locator("#picture select >> nth=1").select_option("1")
+    tab.locator("#picture .token >> nth=2").click()
+    call = data["attention"][0]["p"]
+    p = np.frombuffer(page.base64.b64decode(call["codes"]), "<u2").reshape(call["shape"])[1, 9 + 2, :9] / 65535
+    word = data["sides"][""][9 + 2]["name"]
+    said = keys(tab, "#picture canvas", "ArrowRight", "ArrowDown")
+    assert said == f"{word} looks at ▦2,2: {p[4]:.4f}; at all patches: {p.sum():.4f}"
+    if folder := os.environ.get("TINYTENSOR_SCREENSHOTS"):
+        tab.locator("#picture").screenshot(path=Path(folder) / "picture.png")
+    context.close()
+    assert wrong == []
+
+
 def test_cross_attention_can_be_chosen(opened, collected):
     tab, data = opened("t5"), collected("t5")[2]
     tab.locator("#attention select").select_option("decoder, looking at the encoder")

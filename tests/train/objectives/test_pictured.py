@@ -34,13 +34,20 @@ def test_a_corpus_is_the_scenes_as_numbers():
         SceneEncoder(TOKENIZER).encode_array("Once there was a fox.")
 
 
+def test_a_tokenizer_that_cannot_spell_the_questions_says_so_before_any_work():
+    with pytest.raises(ValueError, match="is not among the 8 characters of this tokenizer"):
+        SceneEncoder(Characters.train(["the cat sat."]))
+
+
 def test_a_batch_is_a_function_of_its_number_and_every_row_has_its_own_picture():
     one, again, other = (OBJECTIVE.training_batch(DATA, number) for number in (3, 3, 4))
     for name, array in one.items():
         np.testing.assert_array_equal(array, again[name])
-    assert (one["ids"] != other["ids"]).any()
+    assert not np.array_equal(one["ids"], other["ids"])
+    T = one["ids"].shape[1]
+    assert T <= 120 and (one["parts"][:, -1] >= 0).any()  # as long as the longest row
     assert {name: array.shape for name, array in one.items()} == {
-        "ids": (4, 120), "targets": (4, 120), "parts": (4, 120), "pixels": (4, 16, 16, 3)}  # fmt: skip
+        "ids": (4, T), "targets": (4, T), "parts": (4, T), "pixels": (4, 16, 16, 3)}  # fmt: skip
     drawn = [draw(scene, 16) for scene in SCENES]
     for picture in one["pixels"]:
         assert any((picture == some).all() for some in drawn)
@@ -70,6 +77,19 @@ def test_what_does_not_fit_into_the_room_or_the_context_is_not_asked():
     assert batch["parts"].max() == 2 and (batch["targets"] != IGNORED).sum() == 3 * 2
     short = Pictured(TOKENIZER, side=16, context=length - 1, batch=1)
     assert (short.rows([(scene, asked)], 60)["parts"] == -1).all()
+
+
+def test_pictures_have_one_thing_first_and_then_more():
+    asking = Asking(questions=2, room=60, grow=10)
+    objective, made = Pictured(TOKENIZER, side=16, context=64, batch=8, asking=asking), []
+    drawn = {draw(scene, 16).tobytes(): len(scene.things) for scene in SCENES}
+    for number in (0, 9, 10, 25, 55, 500):
+        batch = objective.training_batch(DATA, number)
+        made.append(max(drawn[picture.tobytes()] for picture in batch["pixels"]))
+        assert made[-1] <= 1 + number // 10
+    assert made[0] == made[1] == 1 and made[-1] >= 5
+    whole = Pictured(TOKENIZER, side=16, context=64, batch=8, asking=Asking(grow=0)).training_batch(DATA, 0)
+    assert max(drawn[picture.tobytes()] for picture in whole["pixels"]) > 3
 
 
 def test_captions_and_stories_are_asked_for_in_turn_and_then_the_questions():
