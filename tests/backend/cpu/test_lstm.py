@@ -5,7 +5,6 @@ import pytest
 
 from tests.backend.cpu.reference import DTYPES, assert_close, normal, numeric_gradient, scattered
 from tinytensor.backend import cpu
-from tinytensor.backend.cpu.lstm import column_blocks
 from tinytensor.ops.recurrent import plain_lstm_step
 
 B, T, I, H, P = 3, 5, 4, 6, 2
@@ -68,14 +67,3 @@ def test_neither_pass_touches_what_it_was_given_or_what_was_saved():
         np.testing.assert_array_equal(one, again)
     for a, b in zip([*inputs, *grads], [*before, *(np.ones_like(g) for g in grads)]):
         np.testing.assert_array_equal(a, b)
-
-
-PRODUCTS = [(1, 5, 7), (4, 256, 1024), (16, 256, 1024), (16, 300, 100), (600, 256, 64), (0, 3, 32)]
-
-
-@pytest.mark.parametrize("rows, K, N", PRODUCTS)
-def test_a_product_in_blocks_is_the_product(rows, K, N):
-    a, w = normal(1, (rows, K), np.float32), normal(2, (K, N), np.float32)
-    out = np.full((rows, N), np.nan, np.float32)
-    assert column_blocks(w, rows)(a, out) is out
-    np.testing.assert_allclose(out, a.astype(np.float64) @ w, atol=2e-4)  # sums of up to 300 products of size 1

@@ -132,7 +132,7 @@ def test_lstm_works_on_arrays_that_are_not_contiguous():
 
 
 @pytest.mark.parametrize("B, H, P", [(1, 64, 0), (3, 50, 7), (16, 64, 32), (160, 128, 0), (2, 5, 3)])
-def test_float32_agrees_with_the_formulas_at_every_way_of_cutting_the_product(B, H, P):
+def test_float32_agrees_with_the_formulas_at_narrow_and_wide_batches(B, H, P):
     shapes = (B, 6, 24), (4 * H, 24), (4 * H, P or H), (4 * H,), *([(P, H)] if P else [])
     x, *rest = (tensor(*shape, seed=n, low=-0.3, high=0.3).data.astype(np.float32) for n, shape in enumerate(shapes))
     got = ops.lstm(Tensor(x), *map(Tensor, rest))
