@@ -3,6 +3,7 @@
 from nn import show as _show  # how a Module looks in a notebook
 from nn.attention import Attention, DecoderCache, KVCache
 from nn.conv import CharacterConvolutions, Conv1d, Highway, ScalarMix
+from nn.data_parallel import DataParallel
 from nn.experts import ExpertBlock, Experts, Networks, Router
 from nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
 from nn.lstm import LSTM

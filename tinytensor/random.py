@@ -6,6 +6,7 @@ and the worker: a resumed run needs no saved state to draw the same numbers as o
 """
 
 import contextlib
+import copy
 import threading
 from collections.abc import Iterator
 
@@ -36,18 +37,22 @@ def manual_seed(*key: int) -> None:
 
 
 @contextlib.contextmanager
-def seeded(*key: int) -> Iterator[np.random.Generator]:
-    """Inside this block the thread draws from the stream of this key; afterwards it goes on where it was."""
-    before, _current.generator = _current.generator, _stream(*key)
+def drawn_from(stream) -> Iterator[np.random.Generator]:
+    """Inside this block the thread draws from this stream; afterwards it goes on where it was."""
+    before, _current.generator = _current.generator, stream
     try:
-        yield _current.generator
+        yield stream
     finally:
         _current.generator = before
 
 
-@contextlib.contextmanager
-def replayed(state: dict) -> Iterator[None]:
+def seeded(*key: int):
+    """Inside this block the thread draws from the stream of this key; afterwards it goes on where it was."""
+    return drawn_from(_stream(*key))
+
+
+def replayed(state: dict):
     """Inside this block the thread draws again what it drew after `state`, a generator's `bit_generator.state`."""
-    with seeded(0) as again:
-        again.bit_generator.state = state
-        yield
+    again = copy.deepcopy(_current.generator)
+    again.bit_generator.state = state
+    return drawn_from(again)

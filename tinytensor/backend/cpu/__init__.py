@@ -14,8 +14,9 @@ from tinytensor.backend.cpu.arrays import (
     tune_malloc,
 )
 from tinytensor.backend.cpu.attention import attention, attention_backward, attention_step
+from tinytensor.backend.cpu.dropout import dropout, dropout_backward
 from tinytensor.backend.cpu.experts import expert_linear, expert_linear_backward
-from tinytensor.backend.cpu.layers import dropout, dropout_backward, gelu, gelu_backward, normalize, normalize_backward
+from tinytensor.backend.cpu.layers import gelu, gelu_backward, normalize, normalize_backward
 from tinytensor.backend.cpu.lstm import lstm, lstm_backward
 from tinytensor.backend.cpu.optimizer import adamw, squared_norm
 from tinytensor.backend.cpu.quantized import int4_matmul, int8_matmul, pack_int4, unpack_int4, weight_matmul

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinytensor.backend.cpu.arrays import BLOCK
-from tinytensor.backend.cpu.layers import keep_mask, survivor_scale
+from tinytensor.backend.cpu.dropout import keep_masks, mask_stream, survivor_scale
 
 CAUSAL_STRIP = 64  # query rows in a strip: few, so little above the diagonal
 STRIP = 256  # without a triangle more rows mean fewer sums over strips
@@ -48,8 +48,8 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
     S = k.shape[2]
     strips = cut_strips(T, S, causal, window, q.dtype)
     groups = head_groups(B, H, strips)
-    seed = rng.integers(1 << 63) if dropout else None
-    draws = mask_stream(seed)
+    seeds = rng.integers(1 << 63, size=B) if dropout else ()
+    draws = [mask_stream(seed) for seed in seeds]
 
     y = np.empty((B, T, H, v.shape[3]), q.dtype).transpose(0, 2, 1, 3)
     inv_sum = np.empty((B, H, T), q.dtype)  # 1 / l, and 0 for a row with nothing to attend to
@@ -78,13 +78,13 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
             r = np.divide(1, total, out=inv_sum[heads][:, :, i])
             dropped = e
             if dropout:
-                dropped = e * keep_mask(e.shape, dropout, draws)
+                dropped = e * keep_masks(e.shape, dropout, draws[heads[0]])
                 r = r * survivor_scale(dropout)
             if keep:
                 kept.append((e, dropped))
             out = np.matmul(dropped, values[:, :, j], out=y[heads][:, :, i])
             out *= r[..., None]
-    return y, (q, k, v, y, inv_sum, shift, kept, strips, groups, scale, mask, bias, dropout, seed)
+    return y, (q, k, v, y, inv_sum, shift, kept, strips, groups, scale, mask, bias, dropout, seeds)
 
 
 def attention_backward(dy, saved, out=None, need_bias=False):
@@ -93,13 +93,13 @@ def attention_backward(dy, saved, out=None, need_bias=False):
     out: three arrays to write dq, dk and dv into, such as views of one (B, T, 3, H, D) array.
     dbias has the bias's own shape, summed over what was broadcast.
     """
-    q, k, v, y, inv_sum, shift, kept, strips, groups, scale, mask, bias, dropout, seed = saved
+    q, k, v, y, inv_sum, shift, kept, strips, groups, scale, mask, bias, dropout, seeds = saved
     if out is None:
         B, H = q.shape[:2]
         out = (np.empty((B, a.shape[2], H, a.shape[3]), q.dtype).transpose(0, 2, 1, 3) for a in (q, k, v))
     dq, dk, dv = out
     dbias = np.zeros(bias.shape, q.dtype) if need_bias else None
-    draws = mask_stream(seed)
+    draws = [mask_stream(seed) for seed in seeds]
     kept = iter(kept)
     # The first strip, with the last rows, often sees every key: it writes dk and dv, and the others add to them.
     writes_all = bool(strips) and strips[0].keys == slice(0, k.shape[2])
@@ -109,7 +109,8 @@ def attention_backward(dy, saved, out=None, need_bias=False):
         keys, r = k[heads], inv_sum[heads]
         queries = np.multiply(q[heads], scale, order="C")
         delta = np.vecdot(dy[heads], y[heads]) * r
-        do = with_column(dy[heads], (r * survivor_scale(dropout))[..., None], 0 if dropout else -delta)
+        factor, column = (r * survivor_scale(dropout), 0) if dropout else (r, -delta)
+        do = with_column(dy[heads], factor[..., None], column)
         values = with_column(v[heads], 1, 1)
         for n, strip in enumerate(strips):
             i, j = strip.rows, strip.keys
@@ -203,7 +204,7 @@ def remade(queries, keys, strip, heads, mask, bias, shift, dropout, draws):
     if shift is not None:
         z -= shift[heads][:, :, strip.rows, None]
     e = np.exp(z, out=z)
-    return e, e * keep_mask(e.shape, dropout, draws) if dropout else e
+    return e, e * keep_masks(e.shape, dropout, draws[heads[0]]) if dropout else e
 
 
 def with_column(a, factor, column):
@@ -222,8 +223,3 @@ def four_axes(a):
 def part(a, heads, rows, keys):
     """a[heads][rows, keys] for an array that broadcasts to (B, H, T, S)."""
     return a[tuple(slice(None) if n == 1 else s for n, s in zip(a.shape, (*heads, rows, keys)))]
-
-
-def mask_stream(seed):
-    """The stream that forward and backward both draw the dropout masks of a call from, strip by strip."""
-    return None if seed is None else np.random.Generator(np.random.SFC64(int(seed)))

@@ -1,21 +1,19 @@
-"""What stands between the matrix products: layer norm and RMS norm, GELU with its slope, and dropout.
+"""What stands between the matrix products: layer norm and RMS norm, and GELU with its slope.
 
 LayerNorm (Ba, Kiros & Hinton 2016) and RMSNorm (Zhang & Sennrich 2019), alone and fused with the residual addition
 before them, run over blocks of rows that stay in the cache while they are added up, centred, squared, scaled and
 written. Row means and column sums are products with a constant vector: BLAS reads a row faster than mean(axis=1) does.
 GELU (Hendrycks & Gimpel 2016), exact (normal.py) and in its tanh form: the slope needs the exponential of the value, so
 forward computes both while a block is in the cache, and backward is a single multiplication.
-Dropout (Srivastava et al. 2014), inverted: what is kept is scaled up, so that evaluation needs no scaling.
 """
 
-from math import pi, prod, sqrt
+from math import pi, sqrt
 
 import numpy as np
 
 from tinytensor.backend.cpu.arrays import BLOCK, as_rows, row_blocks, scale_rows
+from tinytensor.backend.cpu.dropout import drop, keep_mask
 from tinytensor.backend.cpu.normal import normal_gate
-
-LEVELS = 1 << 16  # how finely dropout's share is rounded
 
 TANH_A, TANH_B = sqrt(2 / pi), sqrt(2 / pi) * 0.044715
 
@@ -24,7 +22,7 @@ def normalize(x, branch, weight, bias, eps, *, centre, dropout=0.0, rng=None):
     """total = x + drop(branch);  y = n * weight + bias,  n = (total - mean) / sqrt(var + eps), row by row.
 
     x, branch: (..., C), branch may be None; weight, bias: (C,) or None.  Returns (total, y, saved).
-    centre: layer norm; without it RMS norm, whose mean is 0.  dropout: on the branch, drawn from rng as by `dropout`.
+    centre: layer norm; without it RMS norm, whose mean is 0.  dropout: on the branch, drawn from rng (dropout.py).
     """
     rows = as_rows(x)
     N, C = rows.shape
@@ -144,41 +142,3 @@ def tanh_gate(x, y, slope, scratch):
         slope *= square
         slope += s
     y *= x
-
-
-def dropout(x, p, rng):
-    """y = x * mask / (1 - p), where each element of mask is False with probability p.  Returns (y, mask).
-
-    0 <= p <= 1. rng: np.random.Generator.
-    """
-    mask = keep_mask(x.shape, p, rng)
-    return drop(x, mask, p), mask
-
-
-def dropout_backward(dy, mask, p):
-    """dx = dy * mask / (1 - p)."""
-    return drop(dy, mask, p)
-
-
-def drop(x, keep, p, out=None):
-    """x * keep / (1 - p), in `out` if given."""
-    out = np.multiply(x, keep, out=out)
-    out *= survivor_scale(p)
-    return out
-
-
-def survivor_scale(p):
-    """1 / (1 - p); 0 where everything is dropped."""
-    return 1 / (1 - p) if p < 1 else 0.0
-
-
-def keep_mask(shape, p, rng):
-    """Booleans that are False with probability p, to within 1 / 65536.
-
-    One 64-bit random word decides four elements: 16 bits each, compared with p. A float per element takes 4 times as
-    long to draw.
-    """
-    size = prod(shape)
-    words = rng.integers(0, 1 << 64, -(-size // 4), dtype=np.uint64).view(np.uint16)[:size].reshape(shape)
-    threshold = round(p * LEVELS)
-    return words >= threshold if threshold < LEVELS else np.zeros(shape, bool)

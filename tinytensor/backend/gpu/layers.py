@@ -4,7 +4,7 @@ Dropout's mask is a function of a seed and the element's number (cuda/random.cuh
 """
 
 from tinytensor.backend import array_module
-from tinytensor.backend.cpu.layers import LEVELS
+from tinytensor.backend.cpu.dropout import LEVELS
 from tinytensor.backend.gpu.arrays import MULTIPROCESSORS, as_rows, column_sums, part_size, threads_for, wide_dtype
 from tinytensor.backend.gpu.launch import blocks_for, c_name, capture, launch
 
