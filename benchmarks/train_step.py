@@ -2,6 +2,7 @@
 
     python -m benchmarks.train_step                        all shapes
     python -m benchmarks.train_step small baby --rounds 50
+    python -m benchmarks.train_step small baby --own       a loop of one's own: the README's lines, without the trainer
 
 The two take turns in one process, so that a machine that slows down slows both; the figures are medians. Peak memory
 is measured in a process of its own for each side, as the growth over what the imports took. malloc is tuned the same
@@ -23,10 +24,12 @@ import numpy as np
 
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, GPTConfig, T5Config
+from nn import DataParallel
 from tinytensor.distributed import Communicator, core_count
 from tinytensor.workers import KINDS, choose_kind
 from train.objectives.sequences import SpanCorruption
 from train.objectives.windows import Causal
+from train.optim import AdamW, clip_grad_norm
 from train.trainer import Loop, TrainConfig, Trainer
 
 # name: (config, batch). small is nanoGPT's documented CPU run, baby its character-level GPU run.
@@ -115,6 +118,29 @@ def race(config: Config, batch: int, workers: int, kind: str, rounds: int) -> tu
     return tuple(1e3 * statistics.median(times[3:]) for times in (ours, theirs))
 
 
+def race_own(config: Config, batch: int, workers: int, rounds: int) -> tuple[float, float]:
+    """(our median, PyTorch's median) in milliseconds of a loop as in the README, a thread for each core."""
+    from benchmarks.peer import TorchTrainer
+
+    trainer = make_trainer(config, batch, 1, "threads")  # for its model and batches only
+    model, objective = trainer.model.train(), trainer.objective
+    cores, optimizer = DataParallel(model, workers), AdamW(model.parameters(), lr=1e-3)
+    peer = TorchTrainer(config, workers)
+    ours, theirs = [], []
+    for step in range(rounds + 3):
+        data = objective.training_batch(trainer.train_data, step)
+        start = time.perf_counter()
+        cores.loss(data).backward()
+        clip_grad_norm(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        middle = time.perf_counter()
+        peer.step(data)
+        ours.append(middle - start)
+        theirs.append(time.perf_counter() - middle)
+    return tuple(1e3 * statistics.median(times[3:]) for times in (ours, theirs))
+
+
 def peak_megabytes(side: str, shape: str, workers: int) -> float:
     """The peak memory of three steps of one side, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.memory", side, shape, "--workers", str(workers)]
@@ -127,13 +153,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="timed steps of each [20]")
     parser.add_argument("--workers", type=int, default=core_count(), help="threads of each [all cores]")
     parser.add_argument("--worker-kind", default="auto", choices=KINDS, help="our workers [auto]")
+    parser.add_argument("--own", action="store_true", help="a loop of one's own instead of the trainer's")
     args = parser.parse_args()
-    kind = choose_kind(args.worker_kind, args.workers)
+    kind = "threads" if args.own else choose_kind(args.worker_kind, args.workers)
     import torch
 
     print(f"{args.workers} {kind} here, {args.workers} threads in PyTorch {torch.__version__}; NumPy {np.__version__}")
     print(f"{'':24} {'ours':>9} {'PyTorch':>9} {'ratio':>6}   {'peak':>8} {'PyTorch':>8} {'ratio':>6}")
     for name in args.shapes or SHAPES:
+        if args.own:
+            ours, theirs = race_own(*SHAPES[name], args.workers, args.rounds)
+            print(f"{name:24} {ours:6.1f} ms {theirs:6.1f} ms {ours / theirs:6.2f}")
+            continue
         ours, theirs = race(*SHAPES[name], args.workers, kind, args.rounds)
         a, b = (peak_megabytes(side, name, args.workers) for side in ("ours", "torch"))
         print(f"{name:24} {ours:6.1f} ms {theirs:6.1f} ms {ours / theirs:6.2f}   {a:5.0f} MB {b:5.0f} MB {a / b:6.2f}")
