@@ -137,13 +137,17 @@ class TorchT5(nn.Module):
 
 
 class TorchTrainer:
-    """step(batch): forward, backward, clipping, AdamW."""
+    """step(batch): forward, backward, clipping, AdamW.
 
-    def __init__(self, config: GPTConfig | BERTConfig | T5Config, threads: int):
+    compiled: the loss by torch.compile, which needs a C++ compiler.
+    """
+
+    def __init__(self, config: GPTConfig | BERTConfig | T5Config, threads: int, compiled: bool = False):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         kinds = {GPTConfig: TorchGPT, BERTConfig: TorchBERT, T5Config: TorchT5}
         self.model = kinds[type(config)](config).train()
+        self.loss = torch.compile(self.model.loss) if compiled else self.model.loss
         matrices = [p for p in self.model.parameters() if p.ndim >= 2]
         vectors = [p for p in self.model.parameters() if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
@@ -151,7 +155,7 @@ class TorchTrainer:
 
     def step(self, batch: dict) -> float:
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.model.loss({name: torch.from_numpy(array) for name, array in batch.items()})
+        loss = self.loss({name: torch.from_numpy(array) for name, array in batch.items()})
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()

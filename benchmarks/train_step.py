@@ -3,10 +3,13 @@
     python -m benchmarks.train_step                        all shapes
     python -m benchmarks.train_step small baby --rounds 50
     python -m benchmarks.train_step small baby --own       a loop of one's own: the README's lines, without the trainer
+    python -m benchmarks.train_step small --compiled       against torch.compile
+    OPENBLAS_NUM_THREADS=1 taskset -c 0 python -m benchmarks.train_step --workers 1     CPU time on one core
 
-The two take turns in one process, so that a machine that slows down slows both; the figures are medians. Peak memory
-is measured in a process of its own for each side, as the growth over what the imports took. malloc is tuned the same
-way for both (see tune_malloc in backend/cpu/arrays.py).
+The two take turns in one process, so that a machine that slows down slows both; the figures are medians. On one core
+they are CPU time of half a batch, which other programs on the machine disturb less. Peak memory is measured in a
+process of its own for each side, as the growth over what the imports took. malloc is tuned the same way for both (see
+tune_malloc in backend/cpu/arrays.py).
 """
 
 from __future__ import annotations
@@ -91,12 +94,17 @@ def make_trainer(config: Config, batch: int, workers: int, kind: str) -> Trainer
     return Trainer(model, make_objective(config, batch), tokens, tokens, train_config, folder, None)
 
 
-def race(config: Config, batch: int, workers: int, kind: str, rounds: int) -> tuple[float, float]:
+def clock_for(workers: int):
+    """CPU time where one core works, the clock on the wall where several do."""
+    return time.process_time if workers == 1 else time.perf_counter
+
+
+def race(config: Config, batch: int, workers: int, kind: str, rounds: int, compiled=False) -> tuple[float, float]:
     """(our median, PyTorch's median) in milliseconds."""
     from benchmarks.peer import TorchTrainer
 
     trainer = make_trainer(config, batch, workers, kind)
-    peer = TorchTrainer(config, workers)
+    peer, clock = TorchTrainer(config, workers, compiled), clock_for(workers)
     ours, theirs = [], []
 
     def work(comm: Communicator) -> None:
@@ -104,40 +112,40 @@ def race(config: Config, batch: int, workers: int, kind: str, rounds: int) -> tu
         loop.model.train()
         for step in range(rounds + 3):
             comm.barrier()  # the other workers sleep here while PyTorch has its turn
-            start = time.perf_counter()
+            start = clock()
             loop.step(step, 1e-3)
             if comm.rank:
                 continue
-            middle = time.perf_counter()
+            middle = clock()
             batch = trainer.objective.training_batch(trainer.train_data, step)
             peer.step(batch)
             ours.append(middle - start)
-            theirs.append(time.perf_counter() - middle)
+            theirs.append(clock() - middle)
 
     trainer.comm.run(work)
     return tuple(1e3 * statistics.median(times[3:]) for times in (ours, theirs))
 
 
-def race_own(config: Config, batch: int, workers: int, rounds: int) -> tuple[float, float]:
+def race_own(config: Config, batch: int, workers: int, rounds: int, compiled=False) -> tuple[float, float]:
     """(our median, PyTorch's median) in milliseconds of a loop as in the README, a thread for each core."""
     from benchmarks.peer import TorchTrainer
 
     trainer = make_trainer(config, batch, 1, "threads")  # for its model and batches only
     model, objective = trainer.model.train(), trainer.objective
     cores, optimizer = DataParallel(model, workers), AdamW(model.parameters(), lr=1e-3)
-    peer = TorchTrainer(config, workers)
+    peer, clock = TorchTrainer(config, workers, compiled), clock_for(workers)
     ours, theirs = [], []
     for step in range(rounds + 3):
         data = objective.training_batch(trainer.train_data, step)
-        start = time.perf_counter()
+        start = clock()
         cores.loss(data).backward()
         clip_grad_norm(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        middle = time.perf_counter()
+        middle = clock()
         peer.step(data)
         ours.append(middle - start)
-        theirs.append(time.perf_counter() - middle)
+        theirs.append(clock() - middle)
     return tuple(1e3 * statistics.median(times[3:]) for times in (ours, theirs))
 
 
@@ -154,20 +162,26 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=core_count(), help="threads of each [all cores]")
     parser.add_argument("--worker-kind", default="auto", choices=KINDS, help="our workers [auto]")
     parser.add_argument("--own", action="store_true", help="a loop of one's own instead of the trainer's")
+    parser.add_argument("--compiled", action="store_true", help="against torch.compile instead of eager mode")
     args = parser.parse_args()
     kind = "threads" if args.own else choose_kind(args.worker_kind, args.workers)
     import torch
 
     print(f"{args.workers} {kind} here, {args.workers} threads in PyTorch {torch.__version__}; NumPy {np.__version__}")
-    print(f"{'':24} {'ours':>9} {'PyTorch':>9} {'ratio':>6}   {'peak':>8} {'PyTorch':>8} {'ratio':>6}")
+    memory = args.workers > 1 and not args.own and not args.compiled
+    print(f"{'':24} {'ours':>9} {'PyTorch':>9} {'ratio':>6}" + f"   {'peak':>8} {'PyTorch':>8} {'ratio':>6}" * memory)
     for name in args.shapes or SHAPES:
+        config, batch = SHAPES[name]
+        batch = batch // 2 if args.workers == 1 else batch  # as each of two workers has it
         if args.own:
-            ours, theirs = race_own(*SHAPES[name], args.workers, args.rounds)
-            print(f"{name:24} {ours:6.1f} ms {theirs:6.1f} ms {ours / theirs:6.2f}")
-            continue
-        ours, theirs = race(*SHAPES[name], args.workers, kind, args.rounds)
-        a, b = (peak_megabytes(side, name, args.workers) for side in ("ours", "torch"))
-        print(f"{name:24} {ours:6.1f} ms {theirs:6.1f} ms {ours / theirs:6.2f}   {a:5.0f} MB {b:5.0f} MB {a / b:6.2f}")
+            ours, theirs = race_own(config, batch, args.workers, args.rounds, args.compiled)
+        else:
+            ours, theirs = race(config, batch, args.workers, kind, args.rounds, args.compiled)
+        line = f"{name:24} {ours:6.1f} ms {theirs:6.1f} ms {ours / theirs:6.2f}"
+        if memory:
+            a, b = (peak_megabytes(side, name, args.workers) for side in ("ours", "torch"))
+            line += f"   {a:5.0f} MB {b:5.0f} MB {a / b:6.2f}"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 LayerNorm (Ba, Kiros & Hinton 2016) and RMSNorm (Zhang & Sennrich 2019), alone and fused with the residual addition
 before them, run over blocks of rows that stay in the cache while they are added up, centred, squared, scaled and
-written. Row means and column sums are products with a constant vector: BLAS reads a row faster than mean(axis=1) does.
+written. Row means and column sums are products with a constant vector: BLAS reads a row faster than mean(axis=1) does;
+and a row's variance is its product with itself, so that no squares are written.
 GELU (Hendrycks & Gimpel 2016), exact (normal.py) and in its tanh form: the slope needs the exponential of the value, so
 forward computes both while a block is in the cache, and backward is a single multiplication.
 """
@@ -36,12 +37,10 @@ def normalize(x, branch, weight, bias, eps, *, centre, dropout=0.0, rng=None):
         if branch is not None:
             kept = branch[block] if keep is None else drop(branch[block], keep[block], dropout, out)
             np.add(rows[block], kept, out=total[block])
-        if centre:
-            np.subtract(total[block], (total[block] @ averager)[:, None], out=n)
-        square = np.square(n if centre else total[block], out=out)
-        r = np.add(square @ averager, eps, out=inv_std[block])
-        np.divide(1, np.sqrt(r, out=r), out=r)
-        scale_rows(n if centre else total[block], r, out=n)
+        part = np.subtract(total[block], (total[block] @ averager)[:, None], out=n) if centre else total[block]
+        r = np.divide(np.vecdot(part, part), max(C, 1), out=inv_std[block])
+        np.divide(1, np.sqrt(r + eps), out=r)
+        scale_rows(part, r, out=n)
         if weight is None:
             np.copyto(out, n)
         else:
