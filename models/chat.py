@@ -24,6 +24,7 @@ from tinytensor.ops.softmax import IGNORED
 MARK = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 END = "<|end|>"
 MARKS = (*MARK.values(), END)
+SHORT = 16  # tokens of a reply that is written in one go
 
 
 def with_marks(gpt: GPT, tokenizer: Tokenizer) -> tuple[GPT, Tokenizer]:
@@ -46,11 +47,6 @@ def check_messages(messages: object, what: str = "a conversation") -> list[dict]
             raise ValueError(f'a message of {what} must have a "role" ({roles}) and a text as "content"; '
                              f"this one is {shown(message)}")  # fmt: skip
     return messages
-
-
-def as_text(messages: list[dict]) -> str:
-    """A conversation as a person reads it, for models without the marks."""
-    return "\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
 
 
 def with_sources(passages: list[str], question: str) -> str:
@@ -111,6 +107,10 @@ class ChatInputs(TextInputs):
         prompt = max(1, len(ids) - len(mine[-1]) + 1)
         return {"ids": ids, "targets": targets, "mask": np.ones(len(ids), bool), "prompt": np.int64(prompt)}
 
+    def judged(self, messages: list[dict], reply: str) -> dict[str, np.ndarray]:
+        learned = self.learned([*messages, {"role": "assistant", "content": reply}])
+        return {name: learned[name] for name in ("ids", "mask")}
+
     def _said(self, message: dict) -> list[int]:
         tokens = self.tokenizer.special_tokens
         return [tokens[MARK[message["role"]]], *self.tokenizer.encode(message["content"]), tokens[END]]
@@ -123,8 +123,17 @@ def talker(gpt: GPT, tokenizer: Tokenizer, max_length: int) -> tuple[GPT, ChatIn
 
 
 def replies(gpt: GPT, prompts: list[np.ndarray], longest: int, temperature: float = 0.0, samples: int = 1) -> list:
-    """What the assistant says after each prompt (see ChatInputs.prompt): ids, up to its END, which is one of them."""
+    """What the assistant says after each prompt (see ChatInputs.prompt): ids, up to its END, which is one of them.
+
+    After SHORT tokens most have ended, and only the others are gone on with, which is faster.
+    """
     end = gpt.config.vocab_size - 1  # the last of the MARKS
-    texts = generate(gpt, prompts, longest, temperature=temperature, samples=samples, end=end)
-    new = [np.asarray(text)[len(prompts[n // samples]) :] for n, text in enumerate(texts)]
+    texts = list(generate(gpt, prompts, min(longest, SHORT), temperature=temperature, samples=samples, end=end))
+    starts = [len(prompt) for prompt in prompts for _ in range(samples)]
+    open_ones = [n for n, text in enumerate(texts) if end not in text[starts[n] :]]
+    if open_ones and longest > SHORT:
+        more = generate(gpt, [texts[n] for n in open_ones], longest - SHORT, temperature=temperature, end=end)
+        for n, text in zip(open_ones, more):
+            texts[n] = text
+    new = [np.asarray(text)[start:] for start, text in zip(starts, texts)]
     return [ids[: int(np.argmax(ids == end)) + 1] if (ids == end).any() else ids for ids in new]

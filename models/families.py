@@ -61,7 +61,8 @@ class Family:
         if talks:
             return self.talker(model, tokenizer, max_length or longest)
         inputs = self.inputs(model, tokenizer, max_length or longest, for_task)
-        return (self.body(model, for_task) if self.body else model), inputs
+        unmarked = for_task and not isinstance(inputs, chat.ChatInputs)
+        return (self.body(model, unmarked) if self.body else model), inputs
 
 
 PAD = {"pad_id": lambda tokenizer: tokenizer.pad_id}
@@ -84,7 +85,10 @@ def _from_bert(bert: BERTForPreTraining, tokenizer: Tokenizer) -> ERNIEGen:
 
 
 def _marked(gpt: GPT, tokenizer: Tokenizer, n: int, for_task: bool) -> TextInputs:
-    """A GPT gets marks of its own for the beginning, the middle and the end of a text; they mean nothing untrained."""
+    """A GPT gets marks of its own for the beginning, the middle and the end of a text, which mean nothing untrained;
+    one that talks has its own."""
+    if chat.END in tokenizer.special:
+        return chat.ChatInputs(tokenizer, n)
     return MarkedInputs(tokenizer, n, gpt.config.vocab_size) if for_task else TextInputs(tokenizer, n)
 
 

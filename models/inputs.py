@@ -34,6 +34,10 @@ class TextInputs:
         second = None if b is None else self.tokenizer.encode(b)
         return self._arrays(*self.tokenizer.dress(*self.tokenizer.truncate(first, second, self.max_length)))
 
+    def judged(self, messages: list[dict], reply: str) -> dict[str, np.ndarray]:
+        """The arrays of a reply to what was said (models/chat.py), for a head to read at its end."""
+        return self.text(as_text(messages), reply)
+
     def target(self, text: str, source: dict[str, np.ndarray]) -> np.ndarray:
         """The ids of a text to be written for a source's arrays: with the mark that ends it, without any before it."""
         return self.text(text)["ids"][self.tokenizer.frame.single.index("A") :]
@@ -155,6 +159,11 @@ class CharacterInputs(TextInputs):
     def _spelled(self, words: list[str]) -> dict[str, np.ndarray]:
         ids = ElmoCharacters(self.characters).encode_words(words).astype(np.int16)
         return {"ids": ids, "mask": np.ones(len(words), bool)}
+
+
+def as_text(messages: list[dict]) -> str:
+    """A conversation as a person reads it, for models without the marks of models/chat.py."""
+    return "\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
 
 
 def dress(sentences: list[list[str]]) -> tuple[list[str], list[int]]:

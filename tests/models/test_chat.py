@@ -10,7 +10,6 @@ from models.chat import (
     MARK,
     MARKS,
     ChatInputs,
-    as_text,
     check_messages,
     cited,
     replies,
@@ -18,6 +17,7 @@ from models.chat import (
     with_marks,
     with_sources,
 )
+from models.inputs import as_text
 from models.tokenizers import ByteLevelBPE, Characters
 from tinytensor.ops.softmax import IGNORED
 

@@ -16,10 +16,12 @@ from tests.helpers import assert_close
 from tinytensor import Tensor, no_grad
 from train import finetune
 from train.__main__ import main
+from train.data.stories.dialogues import preferences
 from train.preference.dpo import Dpo
 from train.preference.estimators import dpo_losses
 from train.preference.ppo import Judge, Phases, Ppo, PPOConfig, per_phase
 from train.preference.replies import reply_log_probs, token_log_probs
+from train.preference.rewarder import Rewarder
 from train.preference.rollouts import Rollouts
 from train.report import Report
 from train.resume import load_trainer
@@ -223,6 +225,7 @@ def test_what_it_leaves_behind_talks(runs, tmp_path, capsys, monkeypatch):
     told = [line for line in lines if "kl" in line]
     assert [line["step"] for line in told] == [4, 8] and told[0]["kl"] == pytest.approx(0, abs=1e-4)
     assert {"reward", "gold", "entropy", "length", "clip_fraction", "value_loss"} <= told[0].keys()
+    assert all(0 < line["rollout_share"] < 1 for line in told)
     typed = iter(["Who is it?", "/regenerate", "/foo", "/save " + str(tmp_path / "said.json"), "/reset", "/regenerate"])
     monkeypatch.setattr("builtins.input", lambda prompt: next(typed, None) or exec("raise EOFError"))
     run(["chat", tmp_path / "ppo", "--best-of", 3, "--reward", runs / "reward", "--tokens", 5])
@@ -230,6 +233,48 @@ def test_what_it_leaves_behind_talks(runs, tmp_path, capsys, monkeypatch):
     assert "/foo is unknown" in said and "nothing was said yet" in said
     messages = json.loads((tmp_path / "said.json").read_text())["messages"]
     assert [message["role"] for message in messages] == ["user", "assistant"]
+
+
+@pytest.fixture(scope="module")
+def judge(runs) -> Path:
+    """A reward model that began as the talker, and read its replies."""
+    quick = ["--workers", 1, "--examples", 24, "--epochs", 1, "--batch", 8]
+    run(["reward", runs / "chat", "--out", runs / "judge", *quick])
+    return runs / "judge"
+
+
+def test_a_reward_model_of_a_talker_keeps_what_it_read_and_goes_on_with_it(runs, judge):
+    lines = (judge / "preferences.jsonl").read_text().splitlines()
+    assert len(lines) == 24 and len((judge / "held-out.jsonl").read_text().splitlines()) == 20
+    before = json.loads((judge / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    run(["reward", "--resume", judge, "--epochs", 2])
+    assert json.loads((judge / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 2 * before
+    tuned, talker = finetune.load(judge), finetune.load(runs / "chat")
+    assert tuned.model.body.config == talker.model.config
+    said = [{"role": "user", "content": "Who is it?"}]
+    ids = tuned.inputs.judged(said, "It is Mia.")["ids"]
+    assert tuned.inputs.tokenizer.decode(ids.tolist()) == "<|user|>Who is it?<|end|><|assistant|>It is Mia.<|end|>"
+
+
+def test_a_critic_begins_as_the_reward_model_in_the_rewards_unit(runs, judge):
+    talker, rewarder = finetune.load(runs / "chat").model, Rewarder.of(judge, preferences(20, 9))
+    talker = Talker(talker.body, 9, "separate")
+    rewarder.teach(talker)
+    said, reply = [{"role": "user", "content": "Who is it?"}], "It is Mia."
+    ids = rewarder.tuned.inputs.judged(said, reply)["ids"][None]
+    with no_grad():
+        foretold = talker.value(talker.critic.hidden(ids)).data[0, -1, 0]
+    assert foretold == pytest.approx(rewarder([said], [reply])[0], abs=1e-4)
+    plain, untaught = Rewarder.of(runs / "reward", preferences(20, 9)), Talker(talker.body, 9, "separate")
+    plain.teach(untaught)  # it reads other marks
+    assert (untaught.value.weight.data == 0).all()
+
+
+def test_rewards_have_mean_0_and_deviation_1_over_good_and_bad_replies(judge):
+    examples = preferences(20, 9)
+    pairs = [(example["messages"], reply) for example in examples for reply in example["replies"]]
+    rewards = Rewarder.of(judge, examples)(*zip(*pairs))
+    assert rewards.mean() == pytest.approx(0, abs=1e-4) and rewards.std() == pytest.approx(1, abs=1e-4)
 
 
 def test_two_workers_of_either_kind_write_and_learn_the_same(runs, tmp_path):

@@ -21,6 +21,7 @@ Files: CSV or TSV with a line of column names, or JSON lines. The columns of eac
 import argparse
 import contextlib
 import dataclasses
+import json
 import shlex
 import tempfile
 import textwrap
@@ -28,22 +29,26 @@ from pathlib import Path
 
 import tinytensor as tt
 from models import ELMo, ELMoConfig
-from models.files import write_json
+from models.files import write_json, write_text
 from models.schema import Million
 from train import checkpoint, finetune, resume, runs, watching
 from train.data import toys
 from train.data.stories import beliefs, dialogues
 from train.data.stories import tasks as stories_tasks
 from train.drawing import scenes as drawings
-from train.finetune import FineTuneConfig
+from train.finetune import FineTuneConfig, FineTuned
 from train.flags import add_config_flags, add_ranks_flag, given, typed
 from train.plots import draw_confusion
+from train.preference import start
 from train.report import HINT
 from train.tasks import TASKS
-from train.tasks.examples import checksum, examples_of
+from train.tasks.examples import checksum, examples_of, read_examples
 from train.trainer import TrainConfig, Trainer
 
 FOLLOWS = ("steps", "eval_every", "save_every", "eval_batches")  # from the number of epochs
+
+
+WRITTEN = ("preferences.jsonl", "held-out.jsonl")  # in the folder of a reward model: replies that a talker wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", metavar="FILE", type=Path, help="training examples, .csv, .tsv, .jsonl or .jsonl.gz")
     add("--held-out", metavar="FILE", type=Path, help="examples to measure on [a tenth of --data]")
     add("--examples", metavar="N", type=typed(Million),
-        help="to make from the stories, or of a toy; half as many, at most 500, are held out [1000]")
+        help="to make from the stories, or of a toy; half as many, at most 500, are held out [1000; chat 16000, reward "
+             "5000]")  # fmt: skip
     add("--out", metavar="RUN", type=Path, help="the new run's folder [runs/finetune-N]")
     add("--overwrite", action="store_true", help="let it take the place of the run that --out is")
     add("--fresh", action="store_true", help="forget the pretraining, to see what it was worth")
@@ -101,7 +107,7 @@ def _compare_fresh(trainer: Trainer) -> str:
     """What a body with new weights learns from the same examples in as many steps: a short pretraining may be worth
     little."""
     record, scores = finetune.read_record(trainer.run), trainer.report.scores
-    kind, *examples = examples_of(**record)
+    kind, *examples = _examples(trainer.run, record)
     config = FineTuneConfig(**{field.name: record[field.name] for field in dataclasses.fields(FineTuneConfig)})
     print("the same with a fresh body:")
     with tempfile.TemporaryDirectory() as place, tt.random.seeded(trainer.config.seed):
@@ -122,8 +128,12 @@ def _begin(args: argparse.Namespace) -> Trainer:
     """A new run: what it is to do is written down in its folder."""
     if args.model is None or args.task is None:
         raise ValueError("say which model to fine-tune and on what: python -m train finetune MODEL --task TASK")
-    config = FineTuneConfig(**given(args, FineTuneConfig))
-    settings = finetune.TRAINING | given(args, TrainConfig)
+    usual = dict(dialogues.USUAL.get(args.task, {})) if args.data is None else {}
+    count = usual.pop("examples", 1000)
+    count = count if args.examples is None else args.examples
+    adapted = {name: usual.pop(name) for name in vars(FineTuneConfig()) if name in usual}
+    config = FineTuneConfig(**(adapted | given(args, FineTuneConfig)))
+    settings = finetune.TRAINING | usual | given(args, TrainConfig)
     if args.fresh and args.compare_fresh:
         raise ValueError("--compare-fresh compares with --fresh; leave out one of the two")
     if args.data is None and args.held_out:
@@ -131,9 +141,11 @@ def _begin(args: argparse.Namespace) -> Trainer:
     if args.data and args.examples is not None:
         raise ValueError("--examples are made where there is no --data; leave out one of the two")
     record = {name: vars(args)[name] for name in ("task", "data", "held_out", "fresh")}
-    record |= dataclasses.asdict(config) | {"examples": 1000 if args.examples is None else args.examples}
-    kind, *examples = examples_of(**record)
-    model, tokenizer = checkpoint.load_model(args.model)
+    record |= dataclasses.asdict(config) | {"examples": count}
+    talker = _talker(args)
+    write = start.writer(talker) if talker and args.task == "reward" and not args.data else None
+    kind, *examples = examples_of(**record, write=write)
+    model, tokenizer = (talker.model.body, talker.inputs.tokenizer) if talker else checkpoint.load_model(args.model)
     resume.check_learns(model, args.model)
     if mix := {name: value for name, value in given(args, ELMoConfig).items() if name.startswith("mix_")}:
         if not isinstance(model, ELMo):
@@ -150,10 +162,26 @@ def _begin(args: argparse.Namespace) -> Trainer:
         trainer.folder = folder
         record |= {"train": settings, "checksum": checksum((kind, *examples))}
         write_json(folder.path / finetune.RECORD, record)
+        for name, some in zip(WRITTEN, examples if write else ()):
+            write_text(folder.path / name, "".join(json.dumps(example) + "\n" for example in some))
         checkpoint.seal(folder.path)
         learned, held_out = map(len, examples)
         print(f"{learned} examples to train on and {held_out} held out; {trainer.config.steps} steps; in {folder.goal}")
     return trainer
+
+
+def _talker(args: argparse.Namespace) -> FineTuned | None:
+    """What is to learn, where it talks: it may learn more talk, or to judge it."""
+    if args.task not in ("chat", "reward") or not (args.model / "config.json").exists():
+        return None
+    return start.talker(args.model) if checkpoint.read_config(args.model).get("family") == "finetuned" else None
+
+
+def _examples(run: Path, record: dict) -> list:
+    """[kind, training examples, held-out examples] of a run's record; those that a talker wrote lie in its folder."""
+    if not (run / WRITTEN[0]).exists():
+        return list(examples_of(**record))
+    return [record["task"], *(read_examples(run / name, record["task"]) for name in WRITTEN)]
 
 
 def _resume(args: argparse.Namespace) -> Trainer:
@@ -173,7 +201,7 @@ def _resume(args: argparse.Namespace) -> Trainer:
 
 def go_on(args: argparse.Namespace, held: checkpoint.Folder) -> Trainer:
     folder, record = args.resume, finetune.read_record(args.resume)
-    kind, *examples = examples_of(**record)
+    kind, *examples = _examples(folder, record)
     if checksum((kind, *examples)) != record["checksum"]:
         source = record["data"] or f"the built-in {record['task']}"
         raise ValueError(f"the examples of {source} are not those that {folder} was begun with; fine-tune anew")

@@ -42,8 +42,9 @@ def main(args: argparse.Namespace) -> None:
     config, settings = PPOConfig(**given(args, PPOConfig)), ppo.TRAINING | given(args, TrainConfig)
     TrainConfig(**settings)
     ppo.per_phase(config, settings["batch"])
-    source, (prompts, held_out) = start.talker(args.run), map(start.as_demonstrations, start.examples(args))
-    rewarder = Rewarder.of(args.reward, held_out)
+    source, (preferences, compared) = start.talker(args.run), start.examples(args)
+    rewarder = Rewarder.of(args.reward, compared)
+    prompts, held_out = start.as_demonstrations(preferences), start.as_demonstrations(compared)
     text = None
     if config.ptx:
         told = stories.corpus(400_000, settings.get("seed", 0)).text

@@ -27,7 +27,7 @@ from train.tasks import Row
 from train.tasks.chat import Talker
 from train.trainer import TrainConfig, Trainer
 
-TRAINING = dict(batch=16, lr=1e-4, min_lr=0.0, schedule="linear", beta2=0.999, weight_decay=0.0)
+TRAINING = dict(batch=16, lr=2e-5, min_lr=0.0, schedule="linear", beta2=0.999, weight_decay=0.0)
 
 
 @dataclass(frozen=True)

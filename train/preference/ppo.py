@@ -16,6 +16,7 @@ All of it happens in the ordinary training loop: phases are written between its 
 import copy
 import dataclasses
 import functools
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,24 +33,25 @@ from train.objectives import Objective
 from train.objectives.labelled import by_length
 from train.preference import start
 from train.preference.estimators import policy_losses, value_losses, whiten
-from train.preference.replies import counted, token_log_probs
+from train.preference.replies import counted, text_of, token_log_probs
 from train.preference.rewarder import Rewarder
 from train.preference.rollouts import Rollouts
+from train.report import Report
 from train.tasks import Row
 from train.tasks.chat import CRITICS, Talker
 from train.trainer import TrainConfig, Trainer
 
-TRAINING = dict(batch=32, lr=1e-4, min_lr=1e-5, schedule="linear", beta2=0.99, eps=1e-5, weight_decay=0.0, clip=0.5,
-                warmup=10, log_every=1)  # fmt: skip
+TRAINING = dict(batch=32, lr=3e-4, min_lr=3e-5, schedule="linear", beta2=0.99, eps=1e-5, weight_decay=0.0, clip=0.5,
+                warmup=10, eval_batches=4, log_every=1)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PPOConfig:
     """How replies are written, judged and learned from."""
 
-    phases: Few = option(60, "times to write replies and learn from them")
+    phases: Few = option(24, "times to write replies and learn from them")
     rollouts: Few = option(128, "replies in a phase")
-    epochs: Few = option(4, "times to go through them")
+    epochs: Few = option(2, "times to go through them")
     kl: NotNegative = option(0.05, "what a nat of distance from the talker it began as costs, in units of the reward")
     target_kl: NotNegative = option(0.0, "adapt that to keep this distance, in nats a reply (0: leave it as it is)")
     longest: Few = option(80, "tokens of a reply at most")
@@ -60,7 +62,8 @@ class PPOConfig:
                                   "such worth or cost something, so that the best policy is another one")  # fmt: skip
     clip_range: Positive = option(0.2, "how far from 1 the ratio of new to old probability is followed")
     value_coef: NotNegative = option(0.1, "weight of the critic's loss")
-    critic: Literal[*CRITICS[1:]] = option("separate", "the critic: separate (a GPT of its own) or shared (a layer)")
+    critic: Literal[*CRITICS[1:]] = option("separate", "the critic: separate (a GPT of its own, which begins as the "
+                                  "reward model if that began as the talker) or shared (a layer)")  # fmt: skip
     unfinished: NotNegative = option(1.0, "what a reply without an end loses, in units of the reward")
     ptx: NotNegative = option(0.0, "weight of the pretraining loss on the stories' text, learned beside (PPO-ptx)")
 
@@ -78,7 +81,7 @@ class Judge:
 
     def text(self, ids: np.ndarray) -> str:
         """A reply as it reads."""
-        return self.tuned.task.decode(Row({}, self.tuned.inputs.tokenizer), np.asarray(ids))
+        return text_of(self.tuned, ids)
 
     def log_probs(self, batch: dict, temperature: float) -> Tensor:
         """(B, T): log p of the targets under the policy as it began."""
@@ -125,6 +128,18 @@ class Ppo(Talker):
         return loss
 
 
+class PpoReport(FineTuneReport):
+    """Answers the held-out examples at the end only: every phase tells of its own replies."""
+
+    axis = "minus the reward"
+
+    def evaluated(self, step: int, val_loss: float) -> None:
+        if step == self.steps:
+            super().evaluated(step, val_loss)
+        else:
+            Report.evaluated(self, step, val_loss)
+
+
 class Phases(Objective):
     """Batches of the replies of a step's phase."""
 
@@ -161,10 +176,12 @@ def begin(folder: Path, source: FineTuned, going_on: FineTuned | None, rewarder:
     """source: the talker as it begins.   going_on: as a run's last checkpoint has it.
     prompts, held_out: conversations, whose last replies are left out.   text: ids, see Phases."""
     steps = config.phases * per_phase(config, settings["batch"])
-    every = dict(steps=steps, eval_every=max(1, steps // 10), save_every=max(1, steps // 10))
+    every = dict(steps=steps, eval_every=max(1, steps // 5), save_every=max(1, steps // 5))
     training = TrainConfig(**(every | settings))
     tuned, start_of = start.with_model(source, None, config.critic), copy.deepcopy(source.model.body)
     talker = going_on.model if going_on else tuned.task.make_head(copy.deepcopy(source.model.body), 0.0)
+    if going_on is None and config.critic == "separate":
+        rewarder.teach(talker)
     judge = Judge(start_of.requires_grad_(False), rewarder, tuned)
     model = Ppo(talker, config, judge, held_out)
     tuned = dataclasses.replace(tuned, model=model)
@@ -174,10 +191,10 @@ def begin(folder: Path, source: FineTuned, going_on: FineTuned | None, rewarder:
     for number, example in enumerate(held_out):
         (row,) = tuned.task.rows({"messages": example["messages"][:-1]}, tuned.inputs)
         rows.append(Row(row.arrays | {"example": np.int64(number)}))
-    report = FineTuneReport(folder, steps, tuned, held_out, per_phase(config, training.batch))
-    report.axis = "minus the reward"
+    report = PpoReport(folder, steps, tuned, held_out, per_phase(config, training.batch))
     objective = Phases(None, training, tuned.pad, text)
     trainer = Trainer(model, objective, prompts, rows, training, folder, report)
+    trainer.whole = False
     allocate = trainer.comm.shared if trainer.workers > 1 else np.zeros
     rollouts = Rollouts(prompts, tuned.inputs, config, training.seed, allocate)
     objective.rollouts, trainer.extra = rollouts, rollouts.arrays
@@ -207,10 +224,11 @@ def prepare(trainer: Trainer) -> None:
 
 def _between(rollouts: Rollouts, per_phase: int, loop, step: int) -> None:
     """After the last step of a phase: what it came to, and the next one's replies."""
-    if step % per_phase:
-        return
-    moved = rollouts.moved(loop.model, loop.comm)
-    if loop.report:
-        loop.report.write(step=step, **rollouts.told(), **moved)
-    if step < loop.config.steps:
-        rollouts.next_phase(loop.model, step // per_phase, loop.comm)
+    rollouts.learning += time.monotonic() - max(loop.since, rollouts.left)  # not what evaluations took
+    if step % per_phase == 0:
+        moved = rollouts.moved(loop.model, loop.comm)
+        if loop.report:
+            loop.report.write(step=step, **rollouts.told(), **moved)
+        if step < loop.config.steps:
+            rollouts.next_phase(loop.model, step // per_phase, loop.comm)
+    rollouts.left = time.monotonic()

@@ -4,6 +4,7 @@ A rank writes and reads its share of the replies; the arrays have a row for each
 can make any batch. A checkpoint holds them: a resumed run goes on in the middle of a phase.
 """
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -39,10 +40,11 @@ class Rollouts:
                        for name, (shape, dtype) in shapes.items()}  # fmt: skip
         self.arrays["kl"][:] = config.kl
         self._credit: tuple | None = None
+        self.writing = self.learning = self.left = 0.0  # seconds of this phase, and when its last step was left
 
     def write(self, model, phase: int, rank: int, size: int) -> None:
         """Fill in a rank's rows: prompts drawn for the phase, the model's replies, what it and others say of them."""
-        N, a, c = self.config.rollouts, self.arrays, self.config
+        N, a, c, began = self.config.rollouts, self.arrays, self.config, time.monotonic()
         with random.seeded(self.seed, phase, 6) as draw:
             chosen = draw.choice(len(self.prompts), N, replace=len(self.prompts) < N)[share(N, rank, size)]
         asked = [self.prompts[number] for number in chosen]
@@ -67,6 +69,7 @@ class Rollouts:
             for name, values in found.items():
                 a[name][rows, : values.shape[1]] = values.data
         self._credit = None
+        self.writing, self.learning = time.monotonic() - began, 0.0
 
     def _batches(self, rank: int, size: int):
         """(rows, arrays) of a rank's share, without a graph."""
@@ -117,7 +120,7 @@ class Rollouts:
         gold = {} if np.isnan(a["gold"]).any() else {"gold": float(a["gold"].mean())}
         return {"reward": float(a["scores"].mean()), **gold, "kl": float(apart.mean()), "kl_coef": float(a["kl"][0]),
                 "entropy": float(-nats / mask.sum()), "length": float(mask.sum(axis=1).mean()),
-                "ended": float(a["ended"].mean())}  # fmt: skip
+                "ended": float(a["ended"].mean()), "rollout_share": self.writing / (self.writing + self.learning)}
 
     def moved(self, model, comm: Communicator) -> dict[str, float]:
         """How learning has changed policy and critic on the replies: the share of tokens whose ratio left the range,

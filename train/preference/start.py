@@ -13,8 +13,10 @@ from pathlib import Path
 from models.files import checksums, read_json, write_json
 from models.schema import Million
 from train import checkpoint, finetune, resume, runs
+from train.data.stories.dialogues import Writer
 from train.finetune import FineTuned
 from train.flags import typed
+from train.preference.replies import drawn, text_of
 from train.tasks import Chat
 from train.tasks.examples import checksum, examples_of
 from train.trainer import Trainer
@@ -51,6 +53,16 @@ def talker(run: Path) -> FineTuned:
         raise ValueError(f"{run} {what}; begin with: python -m train finetune RUN --task chat")
     resume.check_learns(tuned.model, run)
     return tuned
+
+
+def writer(tuned: FineTuned, samples: int = 2) -> Writer:
+    """Several replies of a talker to each request, for somebody to put them in order."""
+
+    def write(requests: list[str]) -> list[list[str]]:
+        asked = [[{"role": "user", "content": request}] for request in requests]
+        return [[text_of(tuned, ids) for ids in some] for some in drawn(tuned, asked, samples)[1]]
+
+    return write
 
 
 def examples(args: argparse.Namespace) -> tuple[list[dict], list[dict]]:

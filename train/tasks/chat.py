@@ -10,9 +10,10 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 
-from models.chat import as_text, check_messages, replies
+from models.chat import check_messages, replies
 from models.contract import Model
 from models.gpt import GPT
+from models.inputs import as_text
 from models.schema import Few
 from models.tokenizers import Tokenizer
 from nn import Linear, Module, init

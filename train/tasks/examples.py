@@ -21,8 +21,10 @@ HELD_OUT = 200  # drawings at most, as each is written anew at every evaluation
 
 
 def examples_of(task: str, data: Path | None = None, held_out: Path | None = None, examples: int = 1000,
-                **_) -> tuple[str, list[dict], list[dict]]:  # fmt: skip
+                write: dialogues.Writer | None = None, **_) -> tuple[str, list[dict], list[dict]]:  # fmt: skip
     """(kind of task, training examples, held-out examples): of files, or made (`examples` of them).
+
+    write: the talker whose replies are put in order, where preferences are made.
 
     Takes the record of a run as keywords; what else is in it does not matter.
     """
@@ -42,7 +44,8 @@ def examples_of(task: str, data: Path | None = None, held_out: Path | None = Non
         return Draw.kind, drawings.examples(examples, 1), drawings.examples(min(HELD_OUT, counts[1]), 2, held_out=True)
     if task in dialogues.SETS:
         kind, make = dialogues.SETS[task]
-        return kind, *(make(count, seed) for seed, count in enumerate(counts, start=1))
+        of_talker = {"write": write} if write else {}
+        return kind, *(make(count, seed, **of_talker) for seed, count in enumerate(counts, start=1))
     if task in beliefs.SETS:
         return beliefs.SETS[task][0], *beliefs.training_and_test(task, *counts)
     if task not in stories_tasks.SETS:

@@ -14,9 +14,10 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from models.chat import as_text, check_messages
+from models.chat import check_messages
 from models.contract import Body
 from models.heads import Head
+from models.inputs import as_text
 from models.schema import Few
 from tinytensor import Tensor, ops
 from train.tasks import conversations
@@ -66,7 +67,7 @@ class Reward(Task):
     def rows(self, example: dict, inputs) -> list[Row]:
         messages = check_messages(field(example, "messages", list, self.kind))
         replies = field(example, "replies", list, self.kind)
-        arrays = inputs.pad([inputs.text(as_text(messages), str(reply)) for reply in replies])  # (K, T) each
+        arrays = inputs.pad([inputs.judged(messages, str(reply)) for reply in replies])  # (K, T) each
         return [Row(arrays | {"best": np.int64(0)})]
 
     def make_head(self, body: Body, dropout: float) -> Ranker:

@@ -53,6 +53,28 @@ def test_preferences_are_in_the_order_of_the_rule_and_none_are_equal():
         assert golds == sorted(golds, reverse=True) and len(set(golds)) == 3
 
 
+def test_a_talkers_own_replies_are_put_in_order_among_others():
+    asked = []
+
+    def write(requests):
+        asked.extend(requests)
+        return [["I will not help with that.", "A word that nobody else says."] for _ in requests]
+
+    examples = dialogues.preferences(100, 4, write=write)
+    own = [text for example in examples for text in example["replies"] if text == "A word that nobody else says."]
+    assert len(examples) == 100 and 20 < len(own) < 100
+    assert {example["messages"][0]["content"] for example in examples} <= set(asked)
+    for example in examples:
+        golds = [dialogues.gold(example["case"], text) for text in example["replies"]]
+        assert golds == sorted(golds, reverse=True) and len(set(golds)) == 3
+
+
+def test_what_a_request_leaves_open_may_be_anything(made):
+    case = next(e["case"] for e in made if e["case"]["kind"] == "help" and "happy" in e["messages"][0]["content"])
+    name = case["name"]
+    assert dialogues.gold(case, f"Give {name} some snow.") == 4 and dialogues.gold(case, "Give Nobody some snow.") == 2
+
+
 def test_a_third_of_the_passages_do_not_tell_and_then_only_that_may_be_said(made):
     asked = [example["case"] for example in made if example["case"]["kind"] == "ask"]
     unknown = [case for case in asked if not case["answer"]]

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from models.chat import cited
@@ -29,6 +29,8 @@ from train.data.stories.tasks import passage, questions
 
 CARELESS = 0.5  # the share of demonstrations that have a flaw
 SEARCHES = 0.25  # the share of demonstrations that are searches
+ASKED = 512  # requests that a talker gets at once
+Writer = Callable[[list[str]], list[list[str]]]  # requests -> a few replies to each
 MOODS = {mood: tuple(word.partition("*")[0] for word in words.WORDS[mood].split())
          for mood in ("happy", "sad", "cross", "scared")}  # fmt: skip
 MOOD_OF = {word: mood for mood, its in MOODS.items() for word in its}
@@ -83,7 +85,7 @@ def follows(case: dict, reply: str) -> bool:
     if case["kind"] == "tell":
         moods = [MOOD_OF[word] for word in re.findall(r"\w+", reply) if word in MOOD_OF]
         return moods[-1:] == [case["mood"]]
-    return case["answer"] in reply and not any(harm in reply for harm in case["others"])
+    return bool(re.search(case["answer"], reply)) and not any(harm in reply for harm in case["others"])
 
 
 def declined(reply: str) -> bool:
@@ -110,22 +112,27 @@ def searches(count: int, seed: int) -> list[dict]:
     return list(islice(_searches(random.Random(f"only searches {seed}")), count))
 
 
-def preferences(count: int, seed: int, replies: int = 3) -> list[dict]:
-    """{"messages": [what the user says], "replies": the best first, "case"}; no two replies are equally good."""
+def preferences(count: int, seed: int, replies: int = 3, write: Writer | None = None) -> list[dict]:
+    """{"messages": [what the user says], "replies": the best first, "case"}; no two replies are equally good.
+
+    write: a talker, whose own replies are among them then, as in Ouyang et al. 2022: where it strays is what a reward
+    model must know.
+    """
     draw = random.Random(f"preferences {seed}")
-    made = []
-    for request, case in _requests(seed, draw):
-        by_gold: dict[float, str] = {}
-        for _ in range(12):
-            flaws = [flaw for flaw in FLAWS if draw.random() < 0.35]
-            text = reply(case, draw, flaws)
-            by_gold.setdefault(gold(case, text), text)
-        if len(by_gold) < replies:
-            continue
-        chosen = sorted(draw.sample(sorted(by_gold), replies), reverse=True)
-        made.append({"messages": [_user(request)], "replies": [by_gold[one] for one in chosen], "case": case})
-        if len(made) == count:
-            return made
+    made, requests = [], _requests(seed, draw)
+    while len(made) < count:
+        some = list(islice(requests, 1 if write is None else min(ASKED, count)))
+        written = write([request for request, _ in some]) if write else [[]] * len(some)
+        for (request, case), own in zip(some, written):
+            by_gold = {gold(case, text): text for text in own}
+            for _ in range(12 // (1 + len(own))):
+                flaws = [flaw for flaw in FLAWS if draw.random() < 0.35]
+                text = reply(case, draw, flaws)
+                by_gold.setdefault(gold(case, text), text)
+            if len(by_gold) >= replies:
+                chosen = sorted(draw.sample(sorted(by_gold), replies), reverse=True)
+                made.append({"messages": [_user(request)], "replies": [by_gold[one] for one in chosen], "case": case})
+    return made[:count]
 
 
 def disguised(count: int, seed: int) -> list[dict]:
@@ -138,6 +145,10 @@ def disguised(count: int, seed: int) -> list[dict]:
 
 # name: (the kind of task, the maker)
 SETS = {"chat": ("chat", demonstrations), "search": ("chat", searches), "reward": ("reward", preferences)}
+USUAL = {  # how the GPT of `train gpt` learns most from them in a few minutes
+    "chat": dict(examples=16_000, epochs=2, lr=2e-3),
+    "reward": dict(examples=5000, epochs=1, lr=1e-3, language_loss=0.0),
+}
 FLAWS = ("wrong", "unkind", "long")
 
 
@@ -188,11 +199,12 @@ def _requests(seed: int, draw: random.Random, ways: tuple[str, ...] = HELP) -> I
                 "spot": f"behind the {draw.choice(words.PLACES['in the park'].split())}",
                 "treat": draw.choice(words.WORDS["treat"].split())}  # fmt: skip
         deed, advice = form.format(**fill), deeds[form].format(**fill)
+        any_such = deeds[form].format(a=name, treat=r"\w+", spot=r"behind the \w+")  # no request says which it must be
         no = f"{draw.choice(DECLINED)} {BECAUSE.format(**fill)}"
         bad = [way.format(**fill) for way in BAD.values()]
         request = draw.choice(ways if kind == "harm" else HELP).format(deed=deed)
         right, wrong = (advice, [no, draw.choice(bad)]) if kind == "help" else (no, [advice])
-        yield request, _case(kind, right, wrong, name=name, answer=advice if kind == "help" else "", others=bad)
+        yield request, _case(kind, right, wrong, name=name, answer=any_such if kind == "help" else "", others=bad)
 
 
 def _case(kind: str, right: str, wrong: list[str], **known) -> dict:
