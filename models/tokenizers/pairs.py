@@ -11,7 +11,7 @@ every pair the places where it stands; a merge then touches only its own places 
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 
@@ -107,6 +107,46 @@ def merge_word(ids: list[int], rank_of: dict[tuple[int, int], int], joined: list
         if i:
             ranks[i - 1] = rank((ids[i - 1], new), NEVER)
     return ids
+
+
+class ManyWords:
+    """merge_word of many words at once, in lockstep: in every round, each word that still has a merge makes one."""
+
+    def __init__(self, rank_of: dict[tuple[int, int], int], joined: list[int]):
+        pairs = np.array([*rank_of], np.int64).reshape(-1, 2)
+        keys, ranks = (pairs[:, 0] << 32) | pairs[:, 1], np.array([*rank_of.values()], np.int64)
+        order = keys.argsort()
+        self.keys, self.ranks = np.append(keys[order], -1), np.append(ranks[order], NEVER)
+        self.joined = np.array(joined, np.int64)
+
+    def rank(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Of the pairs (left, right), of any shape; beside EDGE there is none."""
+        keys = (left << 32) | right
+        places = self.keys[:-1].searchsorted(keys)
+        return np.where((self.keys[places] == keys) & (right >= 0), self.ranks[places], NEVER)
+
+    def merge(self, words: list[list[int]]) -> list[list[int]]:
+        """Each word's symbols after all merges that apply."""
+        lengths, at = np.fromiter(map(len, words), int, len(words)), np.arange(len(words))  # the words still at work
+        merged = np.full((len(words), lengths.max(initial=0) + 1), EDGE, np.int64)
+        merged[np.arange(merged.shape[1]) < lengths[:, None]] = np.fromiter(chain.from_iterable(words), np.int64)
+        ids, ranks = merged, np.full(merged.shape, NEVER)  # of each symbol and its right neighbour
+        ranks[:, :-1] = self.rank(ids[:, :-1], ids[:, 1:])
+        while len(ids):
+            place = ranks.argmin(axis=1)  # of the lowest, the leftmost among equals
+            lowest = np.take_along_axis(ranks, place[:, None], 1)[:, 0]
+            ended, going = lowest == NEVER, lowest != NEVER
+            merged[at[ended], : ids.shape[1]], merged[at[ended], ids.shape[1] :] = ids[ended], EDGE
+            at, ids, ranks, place, lowest = (part[going] for part in (at, ids, ranks, place, lowest))
+            rows, columns = np.arange(len(ids)), np.arange(ids.shape[1] - 1)
+            ids[rows, place] = self.joined[lowest]  # and what is behind moves up
+            ids = np.where(columns > place[:, None], ids[:, 1:], ids[:, :-1])
+            ranks = np.where(columns >= place[:, None], ranks[:, 1:], ranks[:, :-1])
+            for beside in (place, place - 1):
+                row, left = rows[beside >= 0], beside[beside >= 0]
+                ranks[row, left] = self.rank(ids[row, left], ids[row, left + 1])
+        counts = (merged != EDGE).sum(axis=1).tolist()
+        return [row[:count] for row, count in zip(merged.tolist(), counts)]
 
 
 def merge_long(ids, rank_of, joined):

@@ -1,11 +1,13 @@
 """Byte-level BPE on its own: lossless, cut where GPT-2 cuts, the merges worked out by hand."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import tokenizers
 from models.tokenizers import ByteLevelBPE
+from models.tokenizers.bytelevel import MANY
 
 TEXT = "the theatre of the absurd; there, they're thinking: this, that & the other. " * 3
 TRAINED = ByteLevelBPE.train(TEXT, 300)
@@ -53,3 +55,13 @@ def test_a_space_may_be_put_in_front():
     tokenizer = ByteLevelBPE(TRAINED.vocab, TRAINED.merges, add_prefix_space=True)
     assert tokenizer.encode("the") == TRAINED.encode(" the") and tokenizer.encode(" the") == TRAINED.encode(" the")
     assert tokenizer.encode_with_offsets("the")[1][-1][1] == 3 and tokenizer.encode("") == []
+
+
+def test_many_new_words_get_the_ids_that_each_gets_alone():
+    random = np.random.default_rng(0)
+    words = ["".join(random.choice(list("abcdeé "), size=random.integers(1, 12))) for _ in range(4 * MANY)]
+    text = " ".join([*words, "x" * 200])
+    tokenizer = ByteLevelBPE.train([text], 500)
+    tokenizer.cache.clear()
+    alone = [i for block in tokenizer.splitter.blocks(text) for word in block for i in tokenizer.merge(word)]
+    assert tokenizer.encode(text) == alone and len(tokenizer.cache) > MANY

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.tokenizers.pairs import (
+    ManyWords,
     learn_merges,
     learn_merges_by_score,
     merge_long,
@@ -53,6 +54,19 @@ def test_both_ways_of_merging_a_word_equal_the_plain_one_even_for_merges_in_an_i
     want = plain_merge(list(ids), rank_of, joined)
     assert merge_word(list(ids), rank_of, joined) == want
     assert merge_long(list(ids), rank_of, joined) == want
+
+
+@settings(max_examples=100)
+@given(st.lists(st.lists(st.integers(0, 3), max_size=14), max_size=40), st.permutations(range(12)), st.data())
+def test_many_words_merge_together_as_each_does_alone(words, order, data):
+    symbols, rank_of, joined = list(range(4)), {}, [0] * 12
+    for new, rank in zip(range(4, 16), order):
+        pair = data.draw(st.tuples(st.sampled_from(symbols), st.sampled_from(symbols)))
+        symbols.append(new)
+        if pair not in rank_of:
+            rank_of[pair], joined[rank] = rank, new
+    want = [plain_merge(list(word), rank_of, joined) for word in words]
+    assert ManyWords(rank_of, joined).merge([list(word) for word in words]) == want
 
 
 def test_runs_of_one_letter_merge_from_left_to_right():
