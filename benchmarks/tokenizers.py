@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import tracemalloc
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -42,8 +43,21 @@ def just(run):
     return (lambda: None), (lambda _: run())
 
 
-def report(what, ours, theirs, name, target=""):
-    print(f"| {what} | {ours:.3f} s | {theirs:.3f} s ({name}) | {theirs / ours:.2f} | {target} |", flush=True)
+@dataclass(frozen=True)
+class Raced:
+    """Seconds of one work here and elsewhere; target: how many times as fast ours should be."""
+
+    what: str
+    ours: float
+    theirs: float
+    peer: str
+    target: float | None = None
+
+
+def report(rows):
+    for row in rows:
+        ratio, target = f"{row.theirs / row.ours:.2f}", "" if row.target is None else f"{row.target:g}"
+        print(f"| {row.what} | {row.ours:.3f} s | {row.theirs:.3f} s ({row.peer}) | {ratio} | {target} |", flush=True)
 
 
 def train_hf(text, model, trainer, pre_tokenizer, normalizer=None):
@@ -58,28 +72,28 @@ def training(text, repeat):
     options = {"vocab_size": 4096, "show_progress": False}
     byte_level = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
     bert = hf.pre_tokenizers.BertPreTokenizer(), hf.normalizers.BertNormalizer()
-    report("train byte-level BPE, 4096 tokens", *race(
+    yield Raced("train byte-level BPE, 4096 tokens", *race(
         repeat, just(lambda: ByteLevelBPE.train(text, 4096)),
         just(lambda: train_hf(text, hf.models.BPE(), hf.trainers.BpeTrainer(
             special_tokens=["<|endoftext|>"], initial_alphabet=byte_level.alphabet(), **options), byte_level))),
-        "tokenizers", "0.5")
-    report("train WordPiece, 4096 tokens", *race(
+        "tokenizers", 1.0)
+    yield Raced("train WordPiece, 4096 tokens", *race(
         repeat, just(lambda: WordPiece.train(text, 4096)),
         just(lambda: train_hf(text, hf.models.WordPiece(unk_token="[UNK]"), hf.trainers.WordPieceTrainer(
-            special_tokens=["[UNK]"], **options), *bert))), "tokenizers", "0.5")
-    report("train classic BPE, 4096 tokens", *race(
+            special_tokens=["[UNK]"], **options), *bert))), "tokenizers", 1.0)
+    yield Raced("train classic BPE, 4096 tokens", *race(
         repeat, just(lambda: ClassicBPE.train(text, 4096)),
         just(lambda: train_hf(text, hf.models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"), hf.trainers.BpeTrainer(
-            special_tokens=["<unk>"], end_of_word_suffix="</w>", **options), *bert))), "tokenizers")
+            special_tokens=["<unk>"], end_of_word_suffix="</w>", **options), *bert))), "tokenizers", 1.0)
     metaspace = hf.pre_tokenizers.Sequence([hf.pre_tokenizers.WhitespaceSplit(), hf.pre_tokenizers.Metaspace()])
-    report("train Unigram, 4096 tokens", *race(
+    yield Raced("train Unigram, 4096 tokens", *race(
         1, just(lambda: Unigram.train(text, 4096)),
         just(lambda: train_hf(text, hf.models.Unigram(), hf.trainers.UnigramTrainer(
-            special_tokens=["<unk>"], unk_token="<unk>", **options), metaspace, hf.normalizers.NFKC()))), "tokenizers")
+            special_tokens=["<unk>"], unk_token="<unk>", **options), metaspace, hf.normalizers.NFKC()))),
+        "tokenizers", 1.0)
 
 
-def encoding(text, ranks, vocab, repeat):
-    gpt2 = ByteLevelBPE.load(ranks)
+def encoding(text, gpt2, vocab, repeat):
     merging = ByteLevelBPE(gpt2.vocab, gpt2.merges, gpt2.special)      # every word by its merges, as tokenizers does
     peer = tiktoken.Encoding("gpt2", pat_str=GPT2, mergeable_ranks=gpt2.vocab, special_tokens=gpt2.special_tokens)
     with tempfile.TemporaryDirectory() as folder:
@@ -91,10 +105,10 @@ def encoding(text, ranks, vocab, repeat):
 
     assert gpt2.encode(text) == peer.encode_ordinary(text) == merging.encode(text)
     ours, theirs = race(repeat, cold(merging), (fresh, lambda tokenizer: tokenizer.encode(text)))
-    report("encode with GPT-2's vocabulary, cold", ours, theirs, "tokenizers", "3")
+    yield Raced("encode with GPT-2's vocabulary, cold", ours, theirs, "tokenizers", 3.0)
     ours, theirs = race(3 * repeat, cold(gpt2), just(lambda: peer.encode_ordinary(text)))
-    report("encode with GPT-2's ranks, cold", ours, theirs, "tiktoken", "0.5")
-    report("encode with GPT-2's ranks, all words known", *race(
+    yield Raced("encode with GPT-2's ranks, cold", ours, theirs, "tiktoken", 0.6)
+    yield Raced("encode with GPT-2's ranks, all words known", *race(
         3 * repeat, just(lambda: gpt2.encode(text)), just(lambda: peer.encode_ordinary(text))), "tiktoken")
     if vocab:
         bert = WordPiece.load(vocab)
@@ -103,8 +117,7 @@ def encoding(text, ranks, vocab, repeat):
             fresh = cold_reader(Path(folder) / "tokenizer.json")
         ours, theirs = race(repeat, cold(bert),
                             (fresh, lambda tokenizer: tokenizer.encode(text, add_special_tokens=False)))
-        report("encode with BERT's vocabulary, cold", ours, theirs, "tokenizers")
-    return gpt2
+        yield Raced("encode with BERT's vocabulary, cold", ours, theirs, "tokenizers")
 
 
 def encoding_t5(text, repeat):
@@ -124,7 +137,7 @@ def encoding_t5(text, repeat):
             cache.clear()
 
     assert ours.encode(text) == fresh().encode(text, add_special_tokens=False).ids
-    report("encode with a T5's file, cold", *race(
+    yield Raced("encode with a T5's file, cold", *race(
         repeat, (clear, lambda _: ours.encode(text)),
         (fresh, lambda tokenizer: tokenizer.encode(text, add_special_tokens=False))), "tokenizers")
 
@@ -181,9 +194,10 @@ def main():
     print(f"tokenizers {hf.__version__}, tiktoken {tiktoken.__version__}, Python {sys.version.split()[0]}, "
           f"{len(text)} characters\n")
     print("| work | ours | theirs | their time / ours | target |\n|---|---|---|---|---|")
-    training(text, args.repeat)
-    gpt2 = encoding(text, args.ranks, args.vocab, args.repeat)
-    encoding_t5(text, args.repeat)
+    gpt2 = ByteLevelBPE.load(args.ranks)
+    report(training(text, args.repeat))
+    report(encoding(text, gpt2, args.vocab, args.repeat))
+    report(encoding_t5(text, args.repeat))
     print("\n| work | ours | compared |\n|---|---|---|")
     growth(text, gpt2)
     both_cores(text, gpt2)
