@@ -164,7 +164,7 @@ def _is_cat(f: Figure) -> str:
     eyes = [c for c in f.circles[1:] if head.box[0] <= c.x <= head.box[2] and head.box[1] <= c.y <= head.box[3]]
     legs = f.under(body.box, f.lines, body.colour)
     behind = lambda line: (middle(line)[0] - body.x) * (head.x - body.x) < 0
-    tails = [line for line in f.lines if line.box[1] < body.box[1] and behind(line)]
+    tails = [line for line in f.lines if line.box[1] < body.y and behind(line)]
     whole = head.colour == body.colour and head.y < body.y and len(ears) >= 2 and len(eyes) >= 2
     return body.colour if whole and len(legs) >= 4 and tails else ""
 

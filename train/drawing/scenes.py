@@ -22,7 +22,7 @@ KINDS = tuple(FIGURES)
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "pink", "grey")  # those of the stories
 USUAL = {"tree": ("green",), "unicorn": ("white",), "horse": ("grey",), "cat": ("black", "grey", "white")}  # if unsaid
 SIZES = {"small": ("small", "little"), "big": ("big", "large")}
-SHARES = {"small": (0.38, 0.42, 0.46), "": (0.62, 0.66, 0.7), "big": (0.92, 0.96, 1.0)}  # of the room
+SHARES = {"small": 0.42, "": 0.66, "big": 1.0}  # of the room
 RELATIONS = {"left": ("left of", "to the left of"), "right": ("right of", "to the right of"),
              "above": ("above", "over"), "below": ("below", "under")}  # fmt: skip
 CLOTHES = {"girl": "dress", "boy": "shirt"}
@@ -128,7 +128,7 @@ def _pens(scene: Scene, draw: random.Random) -> list[Pen]:
     """A pen in a square of its own for each thing: in the middle of the grid, or of half of it. What stands side by
     side stands on the same ground."""
     room = ROOM if len(scene.things) == 1 else HALF
-    sizes = [round(room * draw.choice(SHARES[thing.size])) for thing in scene.things]
+    sizes = [round(room * SHARES[thing.size]) for thing in scene.things]
     middle, quarter, ground = GRID // 2, GRID // 4, (GRID + HALF) // 2
     if len(sizes) == 1:
         places = [(middle, middle + sizes[0] // 2)]
