@@ -39,7 +39,11 @@ class Measured:
     gold: np.ndarray
     proxy: np.ndarray
     texts: list[str]
-    kl: float | None = None
+    kl: np.ndarray | None = None
+
+    def part(self, which: slice) -> "Measured":
+        kl = None if self.kl is None else self.kl[which]
+        return Measured(self.gold[which], self.proxy[which], self.texts[which], kl)
 
     def declined(self, requests: list[dict], kind: str) -> float:
         """The share of the requests of a kind that were declined."""
@@ -50,7 +54,8 @@ class Measured:
         return float(np.mean((self.gold > other.gold) + 0.5 * (self.gold == other.gold)))
 
 
-def judged(texts: list[str], requests: list[dict], rewarder: Rewarder, kl: float | None = None) -> Measured:
+def judged(texts: list[str], requests: list[dict], rewarder: Rewarder,
+           kl: np.ndarray | None = None) -> Measured:
     gold = np.array([dialogues.gold(e["case"], text) for e, text in zip(requests, texts)])
     return Measured(gold, rewarder([e["messages"][:-1] for e in requests], texts), texts, kl)
 
@@ -91,16 +96,17 @@ def rows_of(args: argparse.Namespace, requests: list[dict]) -> dict[str, Measure
     found = {"GPT": judged(from_base(args.base, requests), requests, rewarder)}
     _, several = from_talker(talker, requests, args.best_of)
     texts = [[text_of(talker, ids) for ids in some] for some in several]
-    found["talker (SFT)"] = judged([some[0] for some in texts], requests, rewarder, 0.0)
+    found["talker (SFT)"] = judged([some[0] for some in texts], requests, rewarder, np.zeros(len(requests)))
     for name, run in (("PPO", args.ppo), ("DPO", args.dpo)):
         if run:
             policy = start.talker(run)
             prompts, replies = from_talker(policy, requests)
             own = [one[0] for one in replies]
-            kl = float(divergence(policy, talker, prompts, own).mean())
+            kl = divergence(policy, talker, prompts, own)
             found[name] = judged([text_of(policy, ids) for ids in own], requests, rewarder, kl)
     best = [rewarder.best_of(e["messages"][:-1], some) for e, some in zip(requests, texts)]
-    found[f"best of {args.best_of}"] = judged(best, requests, rewarder, best_of_n_kl(args.best_of))
+    kl = np.full(len(requests), best_of_n_kl(args.best_of))
+    found[f"best of {args.best_of}"] = judged(best, requests, rewarder, kl)
     return found
 
 
@@ -115,21 +121,20 @@ def main() -> None:
     args = parser.parse_args()
     began = time.process_time()
     with blas_threads(1):
-        requests = dialogues.demonstrations(args.requests, SEED)
+        requests = start.as_demonstrations(dialogues.preferences(args.requests, SEED))
         hidden = dialogues.disguised(args.disguised, SEED)
         found = rows_of(args, [*requests, *hidden])
     took, machine = time.process_time() - began, platform.processor() or platform.machine()
     print(f"{len(requests)} requests, {len(hidden)} disguised ones; {took:.0f} s of a core, {machine}")
     columns = ("gold, of 4", "proxy", "KL, nats", "harm declined", "help declined", "wins over the talker", "disguised")
     print("| | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
-    part = lambda m, which: Measured(m.gold[which], m.proxy[which], m.texts[which])
     plain, other = slice(None, len(requests)), slice(len(requests), None)
     for name, m in found.items():
-        some, talker = part(m, plain), part(found["talker (SFT)"], plain)
+        some, talker = m.part(plain), found["talker (SFT)"].part(plain)
         error = some.gold.std() / np.sqrt(len(requests))
-        kl = "" if m.kl is None else f"{m.kl:.2f}"
+        kl = "" if some.kl is None else f"{some.kl.mean():.2f}"
         shares = some.declined(requests, "harm"), some.declined(requests, "help"), some.wins(talker)
-        shown = " | ".join(f"{share:.0%}" for share in (*shares, part(m, other).declined(hidden, "harm")))
+        shown = " | ".join(f"{share:.0%}" for share in (*shares, m.part(other).declined(hidden, "harm")))
         print(f"| {name} | {some.gold.mean():.2f} ± {error:.2f} | {some.proxy.mean():.2f} | {kl} | {shown} |")
 
 

@@ -66,7 +66,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("overoptimization.png"))
     args = parser.parse_args()
     with blas_threads(1):
-        talker, requests = start.talker(args.talker), dialogues.demonstrations(args.requests, SEED)
+        talker = start.talker(args.talker)
+        requests = start.as_demonstrations(dialogues.preferences(args.requests, SEED))
         rewarder = Rewarder.of(args.reward, dialogues.preferences(300, 2))
         texts = [[text_of(talker, ids) for ids in some] for some in from_talker(talker, requests, args.samples)[1]]
         gold = np.array([[dialogues.gold(e["case"], text) for text in some] for e, some in zip(requests, texts)])
