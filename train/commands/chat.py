@@ -126,30 +126,27 @@ class Talk:
         write_text(Path(name), json.dumps({"messages": self.said}, ensure_ascii=False, indent=1) + "\n")
 
     def answer(self) -> None:
-        """Reply to what was said last; with a library, from what is found in it, which is quoted."""
+        """Reply to what was said last."""
         tt.manual_seed(self.args.seed, self.turn)
         self.turn += 1
-        if self.library is None:
-            self.said.append({"role": "assistant", "content": self.spoken(self.written(self.said))})
-            return
-        *before, last = self.said
-        found = self.library.find(last["content"], self.args.top or SOURCES)
+        reply = self.looked_up() if self.library else {"content": self.spoken(self.written(self.said))}
+        self.said.append({"role": "assistant"} | reply)
+
+    def looked_up(self) -> dict:
+        """A reply from what the library has about it; the sources that it names are quoted below."""
+        library, (*before, last) = self.library, self.said
+        found = library.find(last["content"], self.args.top or SOURCES)
         given = self.fitting(found, last["content"])
         if not given:
-            reason = f"What was found is too long for the {self.tuned.inputs.max_length} tokens that the model reads."
-            nothing = f"Nothing was found in {self.library.folder}."
-            self.said.append({"role": "assistant", "content": self.spoken(iter([reason if found else nothing]))})
-            return
-        texts = [self.library.texts[number] for number in given]
-        asked = [*before, {"role": "user", "content": with_sources(texts, last["content"])}]
-        text = self.spoken(self.written(asked))
-        sources = {n: f"{self.library.files[i]}: {self.library.texts[i]}" for n, i in enumerate(given, 1)}
-        quoted = {n: sources[n] for n in cited(text) if n in sources}
-        for number, source in quoted.items():
-            print(f"  [{number}] {source}")
-        if not quoted:
-            print("  (it names no source)")
-        self.said.append({"role": "assistant", "content": text, "sources": sources})
+            longest = self.tuned.inputs.max_length
+            reason = f"What was found is too long for the {longest} tokens that the model reads."
+            return {"content": self.spoken(iter([reason if found else f"Nothing was found in {library.folder}."]))}
+        asked = with_sources([library.texts[i] for i in given], last["content"])
+        text = self.spoken(self.written([*before, {"role": "user", "content": asked}]))
+        sources = {number: f"{library.files[i]}: {library.texts[i]}" for number, i in enumerate(given, 1)}
+        quoted = [f"  [{number}] {sources[number]}" for number in cited(text) if number in sources]
+        print(*quoted or ["  (it names no source)"], sep="\n")
+        return {"content": text, "sources": sources}
 
     def spoken(self, pieces: Iterator[str]) -> str:
         """Print a text as it comes; the whole of it."""
