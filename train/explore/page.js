@@ -302,7 +302,7 @@ function pictureView(body) {
   byLayer.querySelector("select").value = `${layer}`;
   const heads = [["mean", "all heads' mean"], ...numbered(layers[0].read.shape[0], "head")];
   body.append(controls(byLayer, choice("head", heads, value => { head = value; update(); })), list,
-    el("div", {id: "seen"}, shown.canvas, shown.output));
+    el("div", {}, scroll(shown.canvas), shown.output));
   go(token);
 }
 
