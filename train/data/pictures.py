@@ -1,6 +1,6 @@
 """Scenes of the stories' world and pictures of them: who and what is there, in which colours and sizes, and where.
 
-A scene is a place and up to six things in it, and says all that its picture shows:
+A scene is a place and up to six things in it; it says all that its picture shows:
 
     in the park: a big girl in red at 60 140, a small blue ball at 190 77
 
