@@ -14,14 +14,16 @@ with v while they are in the cache, as in FlashAttention (Dao et al. 2022). What
 
 With keep=True the strips of E are kept for backward, T S numbers a head and half of that where causal. With keep=False
 backward makes them again from the row sums and maxima (and the dropout mask from its seed), so memory grows with T and
-not with T^2.
+not with T^2. Where heads have more than attention_long.LONG logits, that file does it, better, whatever keep is.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from tinytensor.backend.cpu import attention_long
 from tinytensor.backend.cpu.arrays import BLOCK
+from tinytensor.backend.cpu.attention_long import four_axes, part
 from tinytensor.backend.cpu.dropout import keep_masks, mask_stream, survivor_scale
 
 CAUSAL_STRIP = 64  # query rows in a strip: few, so little above the diagonal
@@ -46,6 +48,9 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
     """
     B, H, T, _ = q.shape
     S = k.shape[2]
+    if T * S > attention_long.LONG:
+        how = dict(scale=scale, causal=causal, window=window, mask=mask, bias=bias, dropout=dropout, rng=rng)
+        return attention_long.attention(q, k, v, **how)
     strips = cut_strips(T, S, causal, window, q.dtype)
     groups = head_groups(B, H, strips)
     seeds = rng.integers(1 << 63, size=B) if dropout else ()
@@ -93,6 +98,8 @@ def attention_backward(dy, saved, out=None, need_bias=False):
     out: three arrays to write dq, dk and dv into, such as views of one (B, T, 3, H, D) array.
     dbias has the bias's own shape, summed over what was broadcast.
     """
+    if isinstance(saved, attention_long.Saved):
+        return attention_long.attention_backward(dy, saved, out, need_bias)
     q, k, v, y, inv_sum, shift, kept, strips, groups, scale, mask, bias, dropout, seeds = saved
     if out is None:
         B, H = q.shape[:2]
@@ -213,13 +220,3 @@ def with_column(a, factor, column):
     np.multiply(a, factor, out=wide[..., :-1])
     wide[..., -1] = column
     return wide
-
-
-def four_axes(a):
-    """a with leading axes of length 1, so that it has four."""
-    return a.reshape((1,) * (4 - a.ndim) + a.shape)
-
-
-def part(a, heads, rows, keys):
-    """a[heads][rows, keys] for an array that broadcasts to (B, H, T, S)."""
-    return a[tuple(slice(None) if n == 1 else s for n, s in zip(a.shape, (*heads, rows, keys)))]
