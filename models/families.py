@@ -21,6 +21,7 @@ from models.gpt_body import GPTBody
 from models.inputs import CharacterInputs, MarkedInputs, SharedInputs, TextInputs
 from models.roberta import RoBERTaConfig, RoBERTaForPreTraining
 from models.sight import Sight, SightConfig
+from models.stretch import recomputing, stretched
 from models.switch import SwitchConfig, SwitchTransformer
 from models.t5 import T5, T5Config
 from models.tokenizers import Tokenizer
@@ -47,6 +48,7 @@ class Family:
     ids: Mapping[str, Callable] = field(default_factory=dict)  # fields of the config that its tokenizer gives
     talker: Callable[[Model, Tokenizer, int], tuple] | None = None  # the reader of one that learns conversations
     begins: Mapping[str, Callable] = field(default_factory=dict)  # other family -> (its model, tokenizer) -> this one's
+    anew: Mapping[str, Callable] = field(default_factory=dict)  # fields of the config that --init may change -> how
 
     def reader(self, model: Model, tokenizer: Tokenizer, max_length: int = 0, for_task: bool = True,
                talks: bool = False):  # fmt: skip
@@ -107,7 +109,8 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family("gpt", GPT, GPTConfig, "causal", "perplexity", GPT.kinds,
-               body=lambda gpt, for_task: GPTBody(gpt, marked=for_task), inputs=_marked, talker=chat.talker),
+               body=lambda gpt, for_task: GPTBody(gpt, marked=for_task), inputs=_marked, talker=chat.talker,
+               anew={"context": stretched, "recompute": recomputing}),
         Family("sight", Sight, SightConfig, "pictures", "perplexity",
                body=lambda sight, for_task: GPTBody(sight, marked=for_task), inputs=_marked, talker=chat.talker,
                begins={"gpt": lambda gpt, tokenizer: Sight.from_gpt(gpt)}),

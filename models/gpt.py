@@ -13,13 +13,15 @@ What changed from one to the next:
   start smaller by sqrt(2 * layers)
 - GPT-3 is GPT-2 with every second block looking back over the last `window` positions only, a band along the diagonal
 Options beyond these (as in nanoGPT): no biases, an output table of its own, other activations;
-and mixtures of experts (nn/experts.py).
+mixtures of experts (nn/experts.py); and for long inputs rotary positions (nn/rotary.py), and blocks computed twice.
 """
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
+
+import numpy as np
 
 from models import pretrained
 from models.config import option
@@ -28,15 +30,16 @@ from models.mixture import Mixture
 from models.pretrained import gpt as published
 from models.schema import Count, Few, NotNegative, Share, Whole
 from models.tokenizers import Tokenizer
-from nn import DecoderCache, Dropout, Embedding, LayerNorm, Linear, Module, init
+from nn import DecoderCache, Dropout, Embedding, LayerNorm, Linear, Module, Rotary, init
 from nn.attention import Attention, check_heads, positions_of
 from nn.layers import ACTIVATIONS
+from nn.recompute import remade
 from nn.transformer import Block, Blocks, FeedForward, Stream
 from tinytensor import Tensor, backend, no_grad
 
-# The toys have nanoGPT's shapes for a laptop's CPU and for a GPU; the others are the published sizes. GPT-3's table
-# has two rows that contradict themselves: 24 heads of 128 are not 2048, 40 heads of 128 are not 5140. The paper's own
-# counts of parameters fit 16 heads and 5120. It does not tell the width of the band either; 256 is GPT-Neo's.
+# The toys have nanoGPT's shapes for a laptop's CPU and for a GPU; the others are the published sizes. Two rows of
+# GPT-3's table contradict themselves (24 heads of 128 are not 2048, 40 are not 5140); the paper's own counts of
+# parameters fit 16 heads and 5120. It does not tell the width of the band either; 256 is GPT-Neo's.
 _GPT3 = dict(context=2048, window=256)
 PRESETS: dict[str, dict] = {
     "toy": dict(vocab_size=65, context=64, layers=4, heads=4, width=128, bias=False),
@@ -77,11 +80,14 @@ class GPTConfig(Mixture):
     window: Whole = option(0, "positions that every second block sees, as in GPT-3 (0: all blocks see all)")
     norm_eps: NotNegative = option(1e-5, "added to the variance in layer norms")
     init_std: NotNegative = option(0.02, "deviation of the first weights; narrow models learn faster from more")
-    recompute: bool = option(False, "find attention probabilities again in backward: slower, for long contexts")
+    rotary: NotNegative = option(0.0, "base of rotary positions, 10000 for example, in the place of learned ones (0)")
+    recompute: bool = option(False, "keep a block's input only, and run it again in backward: for long contexts")
 
     def __post_init__(self):
         super().__post_init__()
         check_heads(self.width, self.heads)
+        if self.rotary:
+            Rotary(self.width // self.heads, self.rotary)
 
 
 class GPT(Module, Model, LeftToRight, pretrained.Published):
@@ -99,7 +105,8 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
         weights = init.normal(c.init_std)
         residual = weights if c.post_norm else init.normal(c.init_std / math.sqrt(2 * c.layers))
         self.token_embedding = Embedding(c.vocab_size, c.width, weights)
-        self.position_embedding = Embedding(c.context, c.width, weights)
+        self.position_embedding = None if c.rotary else Embedding(c.context, c.width, weights)
+        self.rotary = Rotary(c.width // c.heads, c.rotary) if c.rotary else None
         self.dropout = Dropout(c.dropout)
         self.blocks = Blocks(self._block(layer, weights, residual) for layer in range(c.layers))
         self.norm = None if c.post_norm else LayerNorm(c.width, c.bias, c.norm_eps)
@@ -108,7 +115,7 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
     def _block(self, layer: int, weights: init.Initializer, residual: init.Initializer) -> Block:
         c, first = self.config, dict(weight_init=weights, output_init=residual)
         how = dict(causal=True, window=c.window if c.window and layer % 2 else None, recompute=c.recompute)
-        attention = Attention(c.width, c.heads, bias=c.bias, dropout=c.dropout, **how, **first)
+        attention = Attention(c.width, c.heads, bias=c.bias, dropout=c.dropout, rotary=self.rotary, **how, **first)
         norm, F = lambda: LayerNorm(c.width, c.bias, c.norm_eps), c.hidden or 4 * c.width
         branches = dict(dropout=c.dropout, post_norm=c.post_norm)
         if c.experts and c.mixed(layer):
@@ -129,7 +136,7 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
         x, mask = self._embed(ids, mask, cache)  # (B, T, C), (B, S) or None
         x = Stream(x, loads=loads)
         for block, layer in zip(self.blocks, cache.layers if cache else [None] * len(self.blocks)):
-            x = block(x, mask, cache=layer)
+            x = remade(block, x, mask) if self.config.recompute and cache is None else block(x, mask, cache=layer)
         return x.normalized(self.norm) if self.norm else x.full
 
     def _embed(self, ids, mask, cache: DecoderCache | None):
@@ -142,14 +149,13 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
             positions, mask = cache.look(ids.shape[1], mask)
         else:
             positions = slice(0, ids.shape[1]) if mask is None else positions_of(mask)
-        tokens = self.token_embedding(ids)
+        x = self.token_embedding(ids)
         if isinstance(positions, slice):  # (T, C), of all rows alike
             self._check_length(positions.stop)
-            return self.dropout(tokens + self.position_embedding(positions)), mask
+            return self.dropout(x if self.rotary else x + self.position_embedding(positions)), mask
         if backend.device_of(positions) == "cpu":  # what lies on a GPU is not looked at: that would be to wait for it
             self._check_length(int(positions.max(initial=0)) + 1)
-        mask = backend.beside(tokens.data, mask)
-        return self.dropout(tokens + self.position_embedding(positions)), mask
+        return self.dropout(x if self.rotary else x + self.position_embedding(positions)), backend.beside(x.data, mask)
 
     def _check_length(self, longest: int) -> None:
         if longest > self.config.context:
@@ -179,7 +185,7 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
 
     def new_cache(self, batch: int, capacity: int | None = None) -> DecoderCache:
         """Empty memory for decoding `batch` sequences of up to `capacity` tokens (the context, if not said)."""
-        capacity, like = capacity or self.config.context, self.position_embedding(slice(0, 1)).data
+        capacity, like = capacity or self.config.context, self.token_embedding(np.zeros((1, 1), int)).data
         return DecoderCache([block.attention.new_cache(batch, capacity, like) for block in self.blocks])
 
     def step(self, ids, cache: DecoderCache, mask=None):

@@ -29,6 +29,7 @@ from models.gpt import GPT, GPTConfig
 from models.schema import Few
 from nn import DecoderCache, Embedding, LayerNorm, Linear, Module, Parameter, init
 from nn.attention import KVCache, positions_of
+from nn.recompute import remade
 from nn.transformer import Block, Stream
 from tinytensor import Tensor, backend, no_grad, ops
 
@@ -49,6 +50,8 @@ class SightConfig(GPTConfig):
                              f"{next(n for n in range(self.patch, 0, -1) if self.side % n == 0)}")
         if self.window:
             raise ValueError(f"window {self.window}: every block must see the whole picture; leave out --window")
+        if self.rotary:
+            raise ValueError(f"rotary {self.rotary}: a GPT that reads pictures has learned positions; leave it out")
 
     @property
     def patches(self) -> int:
@@ -112,7 +115,8 @@ class Sight(GPT):
     def _through(self, x: Tensor, seen, cache: DecoderCache | None, loads: list | None) -> Tensor:
         stream = Stream(x, loads=loads)
         for block, layer in zip(self.blocks, cache.layers if cache else [None] * len(self.blocks)):
-            stream = block(stream, seen, cache=layer)
+            again = self.config.recompute and cache is None
+            stream = remade(block, stream, seen) if again else block(stream, seen, cache=layer)
         return stream.normalized(self.norm) if self.norm else stream.full
 
     def _embed_parts(self, ids, parts) -> Tensor:

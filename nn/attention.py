@@ -55,7 +55,7 @@ class Attention(Module):
         self.dropout, self.recompute = dropout, recompute
         self.biased, self.kept_heads = biased, None
         self.groups = 1 if kv_heads is None else group_size(heads, kv_heads, query_init)
-        self.rotary = rotary
+        self.rotary, self.memory = rotary, None  # or another class than KVCache, see nn/narrow.py
         inner, shared = heads * self.head_width, 2 * self.kv_heads * self.head_width
         self.qkv = self.q = self.kv = None
         if memory_width is None:
@@ -119,7 +119,7 @@ class Attention(Module):
 
     def new_cache(self, batch: int, capacity: int, like) -> KVCache:
         """Empty memory for the keys and values of `capacity` positions, as an array beside `like`."""
-        return KVCache(batch, self.kv_heads, capacity, self.head_width, like)
+        return (self.memory or KVCache)(batch, self.kv_heads, capacity, self.head_width, like)
 
     def _how(self, mask, bias: Tensor | None, queries: Tensor | None = None) -> dict:
         """The keywords of ops.attention; queries: (B, H, T, D), for a layer whose bias hangs on them."""

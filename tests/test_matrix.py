@@ -475,3 +475,38 @@ def test_a_model_fine_tuned_for_any_task_is_made_smaller_by_any_command(tuned_ru
         assert sparsity(small.model) == pytest.approx(0.5, abs=0.02)
     if command == "quantize":
         assert is_quantized(small.model)
+
+
+# ---- long inputs
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_run_begun_with_a_longer_context_is_stretched_or_refused(runs, name, tmp_path, capsys):
+    out, context = tmp_path / "out", 96
+    if name != "gpt":
+        with pytest.raises(ValueError, match=r"--init goes on with the tokenizer and the shape of|unrecognized"):
+            begin(name, out, "--init", str(runs(name)), *given_context(name, context))
+        assert not out.exists()
+        return
+    job = begin(name, out, "--init", str(runs(name)), "--context", str(context), "--recompute")
+    assert pretrain.train(job)
+    model, _ = checkpoint.load_model(out)
+    assert model.config == dataclasses.replace(job.trainer.model.config, context=context, recompute=True)
+    assert model.position_embedding.weight.shape[0] == context
+
+
+def given_context(name: str, context: int) -> list[str]:
+    """A flag of the model's shape: its context or, where that is the objective's, another."""
+    fields = {field.name for field in dataclasses.fields(FAMILIES[name].config)}
+    return ["--context", str(context)] if "context" in fields else ["--hidden", "20"]
+
+
+@pytest.mark.parametrize("kind", ["float16", "int8"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_writer_remembers_in_narrow_numbers_or_has_nothing_to_remember(runs, name, kind, capsys):
+    run = runs(name)
+    model, _ = checkpoint.load_model(run)
+    writes = isinstance(model, Writer)
+    reads = ["--input" if writes and model.reads_source else "--prompt", "Mia met Tom."]
+    said = works_or_refuses(writes and name != "elmo", capsys, "sample", run, *reads, "--tokens", 8, "--cache", kind)
+    assert said and (name != "elmo" or f"no attention, so no keys and values to keep in {kind}" in said)

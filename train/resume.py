@@ -134,8 +134,13 @@ def _complete(job) -> bool:
 
 
 def first_weights(args: argparse.Namespace, recipe: Recipe):
-    """(model, tokenizer) of --init: its shape is what it is, so the flags of the model have nothing to say."""
-    said = [n for n in ("tokenizer", "preset") if vars(args)[n] is not None] + [*given(args, recipe.record.config)]
+    """(model, tokenizer) of --init: its shape is what it is, so the flags of the model have nothing to say.
+
+    But for those that the family's record knows how to change: a GPT's --context can be stretched.
+    """
+    shape, changes = given(args, recipe.record.config), recipe.record.anew
+    anew = {name: shape.pop(name) for name in changes if name in shape}
+    said = [n for n in ("tokenizer", "preset") if vars(args)[n] is not None] + [*shape]
     if said:
         flag = "--" + said[0].replace("_", "-")
         raise ValueError(f"--init goes on with the tokenizer and the shape of {args.init}; leave out {flag}")
@@ -148,6 +153,10 @@ def first_weights(args: argparse.Namespace, recipe: Recipe):
             return recipe.record.begins[family](model, tokenizer), tokenizer
     if family != recipe.family:
         raise ValueError(f"{args.init} holds a {family}; learn new text with: python -m train {family} --init")
+    for name, value in anew.items():
+        if checkpoint.is_smaller(args.init):
+            raise ValueError(f"{args.init} was made smaller and keeps its shape; leave out --{name}")
+        model = changes[name](model, value)
     return model, tokenizer
 
 

@@ -6,7 +6,7 @@ A repetition passes by no Python and has the same shapes and addresses at every 
 import numpy as np
 
 from models.contract import Writer
-from nn import DecoderCache, KVCache
+from nn import Attention, DecoderCache, KVCache
 from tinytensor import backend
 from tinytensor.backend.gpu.graph import Recorded
 
@@ -20,6 +20,8 @@ class RecordedStep:
             raise ValueError("a CUDA graph records what a GPU does; add --device cuda, or leave out --graph")
         if not model.steps_alike:
             raise ValueError(f"the steps of this {type(model).__name__} change from token to token; leave out --graph")
+        if any(layer.memory for layer in model.modules() if isinstance(layer, Attention)):
+            raise ValueError("a CUDA graph remembers what it reads in the model's own numbers; leave out --cache")
         if mask is not None:
             raise ValueError("prompts of unequal lengths cannot be continued by a CUDA graph; leave out --graph")
         self.model, self.keys, self.recorded = model, None, None

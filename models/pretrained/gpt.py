@@ -55,11 +55,11 @@ LAYOUTS = {
         "openai-gpt", names=lambda fields: NAMES["openai-gpt"], fields=GPT1_FIELDS,
         # its "gelu" is the tanh form in the published code, and in transformers
         activations={"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"},
-        fixed={"post_norm": True, "window": 0, "experts": 0}, always={"bias": True}, write=_write,
+        fixed={"post_norm": True, "window": 0, "experts": 0, "rotary": 0.0}, always={"bias": True}, write=_write,
         constants={"architectures": ["OpenAIGPTLMHeadModel"], "torch_dtype": "float32"}),
     "gpt2": Layout(
         "gpt2", names=lambda fields: NAMES["gpt2"], fields=FIELDS,
-        fixed={"post_norm": False, "window": 0, "experts": 0}, always={"bias": True}, write=_write,
+        fixed={"post_norm": False, "window": 0, "experts": 0, "rotary": 0.0}, always={"bias": True}, write=_write,
         demands={"scale_attn_by_inverse_layer_idx": (False, SCALES), "scale_attn_weights": (True, SCALES)},
         constants={"architectures": ["GPT2LMHeadModel"], "torch_dtype": "float32"}),
 }

@@ -6,6 +6,7 @@ The loss of logits that are there already, and the other losses, are in losses.p
 import numpy as np
 
 from tinytensor.backend import array_module, as_array, backend_of
+from tinytensor.ops import chunks
 from tinytensor.ops.basic import check_alike, check_fits, check_reduction, floats, rounded, wide
 from tinytensor.tensor import Tensor, raw, record, retaining
 
@@ -55,9 +56,10 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets, bias: Tensor | None
     check_alike("linear_cross_entropy", x.data, weight.data)
     shape, kernels = x.shape, backend_of(x.data)
     ids = target_ids("linear_cross_entropy", targets, shape[:-1], len(weight), ignore_index, reduction, kernels)
-    losses, saved = kernels.linear_cross_entropy(
-        x.data.reshape(-1, shape[-1]), weight.data, ids, bias=raw(bias), ignore_index=ignore_index,
-        label_smoothing=label_smoothing, z_loss=z_loss)
+    how = dict(ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss)
+    if ids.size * len(weight) > chunks.MOST:
+        return chunks.in_chunks(linear_cross_entropy, x, weight, raw(targets), bias, reduction, **how)
+    losses, saved = kernels.linear_cross_entropy(x.data.reshape(-1, shape[-1]), weight.data, ids, bias=raw(bias), **how)
     total, per_row = reduced_rows(losses, ids, shape[:-1], ignore_index, reduction)
 
     def backward(g):

@@ -2,7 +2,6 @@
 
   python -m train sample runs/gpt-1 --prompt "Once upon a time"        a GPT goes on from a prompt
   python -m train sample runs/gpt-1 --top-p 0.9 --samples 3 --stop "."
-  python -m train sample runs/gpt-1 --beams 5 --tokens 40
   python -m train sample runs/t5-1 --input "reverse: stressed"         a T5 answers an input
 """
 
@@ -14,7 +13,7 @@ from models.contract import Writer
 from models.generate import Sampling, stream_text, write
 from models.generate.draft import PAST_CONTEXT
 from models.schema import Count, Few, Million, Positive, Size
-from nn import Module
+from nn import Module, narrow
 from train import answering, checkpoint
 from train.flags import add_config_flags, add_device_flag, given, typed
 
@@ -27,20 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tokens", metavar="N", type=typed(Million), default=500, help="how many to write at most [500]")
     add("--samples", metavar="N", type=typed(Few), default=1, help="how many texts [1]")
     add("--stop", metavar="TEXT", action="append", help="end before TEXT (may be repeated)")
-    add("--past-context", choices=PAST_CONTEXT,
-        help="where the context is full: read its later half anew and go on (slide), or refuse to begin (fail) [slide]")
+    add("--past-context", choices=PAST_CONTEXT, help="when full, read half of it anew, or refuse to begin [slide]")
     add("--beams", metavar="N", type=typed(Few), default=1, help="beam search: the N best texts live on [1]")
     add("--length-penalty", metavar="X", type=typed(float), help="of beams: above 0 favours long texts [1.0]")
     add("--min-tokens", metavar="N", type=typed(Count), help="how many to write at least, before a text may end")
     add("--bad-words", metavar="TEXT", action="append", help="never write TEXT (may be repeated)")
     add("--begin", metavar="TEXT", help="behind --input: how every answer begins")
-    add("--written-penalty", metavar="X", type=typed(Positive),
-        help="a repetition penalty for what is written, prompt aside")
+    add("--written-penalty", metavar="X", type=typed(Positive), help="a repetition penalty for what is written alone")
     add("--seed", metavar="N", type=typed(Size), default=0, help="equal seeds write equal texts [0]")
     add("--best", action="store_true", help="the weights of the lowest held-out loss, not the last")
     add_device_flag(parser)
-    add("--graph", action="store_true",
-        help="on a GPU: record the step to the next token once and repeat it as a whole")
+    add("--graph", action="store_true", help="on a GPU: record the step to the next token once and repeat it whole")
+    add("--cache", choices=narrow.KINDS, help="numbers to keep what was read in: narrow ones save memory [float32]")
     add_config_flags(parser, "how to choose a token", Sampling, {"temperature": "0.8; with --input 0"})
 
 
@@ -50,6 +47,7 @@ def main(args: argparse.Namespace) -> None:
     Sampling(**given(args, Sampling))  # bad values are named before any file is read
     model, tokenizer = load(args.run, "best" if args.best else "last")
     model.to(args.device)
+    model = narrow.remember_in(model, args.cache) if args.cache else model
     if not isinstance(model, Writer) or model.reads_source or args.input is not None or args.begin is not None:
         return answering.main(args, model, tokenizer, lambda: chosen(args, 0.0, tokenizer))
     write_on(model, tokenizer, args)

@@ -49,8 +49,7 @@ def attention(q, k, v, *, scale, causal=False, window=None, mask=None, bias=None
     B, H, T, _ = q.shape
     S = k.shape[2]
     if T * S > attention_long.LONG:
-        how = dict(scale=scale, causal=causal, window=window, mask=mask, bias=bias, dropout=dropout, rng=rng)
-        return attention_long.attention(q, k, v, **how)
+        return attention_long.attention(q, k, v, scale, causal, window, mask, bias, dropout, rng)
     strips = cut_strips(T, S, causal, window, q.dtype)
     groups = head_groups(B, H, strips)
     seeds = rng.integers(1 << 63, size=B) if dropout else ()

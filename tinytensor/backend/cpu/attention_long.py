@@ -86,7 +86,7 @@ class Saved(NamedTuple):
     seeds: np.ndarray | tuple  # of the dropout masks, one for each row of the batch
 
 
-def attention(q, k, v, *, scale, causal, window, mask, bias, dropout, rng):
+def attention(q, k, v, scale, causal, window, mask, bias, dropout, rng):
     """softmax(scale q k^T + bias) v, as the shorter attention.   Returns (y, saved)."""
     B, H, T, _ = q.shape
     sight = Sight(T, k.shape[2], causal, window, mask, bias)
