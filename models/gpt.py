@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from models import pretrained
 from models.config import option
 from models.contract import LeftToRight, Model
@@ -185,7 +183,7 @@ class GPT(Module, Model, LeftToRight, pretrained.Published):
 
     def new_cache(self, batch: int, capacity: int | None = None) -> DecoderCache:
         """Empty memory for decoding `batch` sequences of up to `capacity` tokens (the context, if not said)."""
-        capacity, like = capacity or self.config.context, self.token_embedding(np.zeros((1, 1), int)).data
+        capacity, like = capacity or self.config.context, self.blocks[0].norm1.weight.data
         return DecoderCache([block.attention.new_cache(batch, capacity, like) for block in self.blocks])
 
     def step(self, ids, cache: DecoderCache, mask=None):

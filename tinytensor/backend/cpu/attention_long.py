@@ -22,7 +22,7 @@ import numpy as np
 from tinytensor.backend.cpu.dropout import keep_mask, mask_stream, survivor_scale
 
 LONG = 2**23  # logits of a head: above this many they are made again, not kept (a context of 2048 has 2^22)
-ROWS, KEYS = 128, 512  # of a block: 256 KB of float32, so that two of them stay in the cache
+ROWS, KEYS = 128, 256  # of a block: 128 KB of float32, so that two of them stay in the L2 cache
 
 
 def plain_blocks(q, k, v, keys):
