@@ -9,6 +9,7 @@ question before another picture, "chance" that of one who guesses among the form
 """
 
 import argparse
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,9 @@ def picture(model, tokenizer, path: Path, unseen: bool = False) -> None:
             said = "".join(seeing.answers(model, tokenizer, draw(scene, model.config.side), question.text))
             right = said == question.answer
             axis.imshow(draw(scene, 128))
-            below = f"{question.text}\n{said}" + ("" if right else f" (no: {question.answer})")
-            axis.set_title(below, fontsize=8.5, color="black" if right else "firebrick", y=-0.27)
+            below = "\n".join([*textwrap.wrap(question.text, 32), said if right else f"{said} (no: {question.answer})"])
+            axis.text(0.5, -0.03, below, transform=axis.transAxes, ha="center", va="top", fontsize=8.5,
+                      color="black" if right else "firebrick")  # fmt: skip
         row[0].text(-0.08, 0.5, kind, transform=row[0].transAxes, rotation=90, va="center", fontsize=11)
     figure.subplots_adjust(left=0.03, right=0.99, top=0.99, bottom=0.05, hspace=0.35, wspace=0.08)
     figure.savefig(path, dpi=75)
@@ -67,12 +69,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("--each", metavar="N", type=int, default=400, help="questions of each form [400]")
+    parser.add_argument("--no-table", action="store_true", help="draw the picture only")
     parser.add_argument("--picture", metavar="FILE", type=Path, help="where to draw scenes with its answers")
     args = parser.parse_args()
     model, tokenizer = seeing.open_run(args.run)
     if args.picture:
         picture(model, tokenizer, args.picture)
-    print(by_form(model, Pictured(tokenizer, model.config.side, model.config.context, 8), args.each))
+    if not args.no_table:
+        print(by_form(model, Pictured(tokenizer, model.config.side, model.config.context, 8), args.each))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Asking:
 
     questions: Count = option(16, "asked about a picture at most, beside its caption or story")
     room: Count = option(176, "tokens of questions and answers beside a picture; what does not fit is not asked")
-    grow: Whole = option(150, "batches until pictures may have a thing more; the first have one (0: any at once)")
+    grow: Whole = option(600, "batches until pictures may have a thing more; the first have one (0: any at once)")
 
     def __post_init__(self):
         check_fields(self)
