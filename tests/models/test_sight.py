@@ -211,6 +211,8 @@ def test_what_makes_no_sense_is_refused_in_a_sentence():
         SightConfig(**SMALL, patch=5)
     with pytest.raises(ValueError, match="window 2: every block must see the whole picture"):
         SightConfig(**SMALL, window=2)
+    with pytest.raises(ValueError, match=r"rotary 10000\.0: a GPT that reads pictures has learned positions"):
+        SightConfig(**SMALL, rotary=10000.0)
     sight = made(CONFIGS["nanoGPT's form"])
     with pytest.raises(ValueError, match=r"pictures have shape \(1, 8, 8, 3\), expected \(B, 6, 6, 3\)"):
         sight.look(np.zeros((1, 8, 8, 3), np.float32))
@@ -219,6 +221,17 @@ def test_what_makes_no_sense_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match="9 tokens are more than the context of 8"):
         sight(some_ids(1, 9), pixels=pictures(sight.config, 1), parts=np.zeros((1, 9), int))
     assert sight(some_ids(1, 10), pixels=pictures(sight.config, 1), parts=PARTS).shape == (1, 10, 11)
+
+
+def test_blocks_computed_twice_give_the_same_gradients():
+    batch = {"ids": some_ids(2, 10), "targets": some_ids(2, 10, seed=5), "parts": np.repeat(PARTS, 2, axis=0),
+             "pixels": pictures(CONFIGS["nanoGPT's form"])}  # fmt: skip
+    once, twice = (made(dataclasses.replace(CONFIGS["nanoGPT's form"], recompute=again)) for again in (False, True))
+    for model in (once, twice):
+        model.loss(batch).backward()
+    for (name, one), other in zip(once.named_parameters(), twice.parameters()):
+        assert one.grad is not None, name
+        assert_close(other.grad, one.grad, 1e-6)
 
 
 def test_a_step_down_the_gradient_lowers_the_loss_also_through_the_picture():
