@@ -1,15 +1,15 @@
 """The GPU kernels against PyTorch on the same card, in one process, from random data.
 
     python -m benchmarks.gpu                          everything; a table in Markdown on standard output
-    python -m benchmarks.gpu attention rows step decode
+    python -m benchmarks.gpu step decode              some of its parts: attention, tiles, rows, host, step, decode
     python -m benchmarks.gpu --write                  also into benchmarks/results/gpu.md
 
 Times are CUDA events around the work, medians of many runs after a warm-up. Before each, a buffer of 1 GiB is filled:
 the inputs leave the cache, and Python has time to get ahead of the GPU. The targets stand beside the ratios: attention
 at the speed of PyTorch's FlashAttention, with no larger an error (cuDNN's, another algorithm for newer GPUs, is shown
-too); norms and cross-entropy at 80% of the copy bandwidth; a GPT-2 124M step at eager PyTorch's tokens per second, in
-no more memory, allocated against allocated; nanoGPT's 'baby', with its dropout, likewise; decoding no slower than
-`transformers`.
+too); what goes over memory row by row at 80% of the copy bandwidth; a GPT-2 124M step at eager PyTorch's tokens per
+second, in no more memory, allocated against allocated; nanoGPT's 'baby', with its dropout, likewise; decoding no slower
+than `transformers`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 import unittest.mock
 from pathlib import Path
 
@@ -26,12 +27,13 @@ import tinytensor as tt
 from models import GPT, GPTConfig
 from models.generate import generate
 from tinytensor import backend
-from train.optim import AdamW, FlatParameters, clip_scale
+from train.optim import AdamW, FlatParameters
 from train.precision import compute_dtype
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 TOKENS = 16384                                             # batch times length in the attention sweep
 WIDTH = 2048                                               # heads times head width there
+ROWS, ROW, CLASSES = 16384, 768, 50257                     # of GPT-2's activations, and its vocabulary
 HERE = Path(__file__).parent
 
 
@@ -166,37 +168,88 @@ def copy_bandwidth(cupy) -> float:
 
 
 def rows(cupy, torch) -> list[str]:
-    """Norms and cross-entropy, as a share of the bandwidth of a copy."""
+    """What goes over memory row by row, as a share of the bandwidth of a copy."""
+    copy = copy_bandwidth(cupy)
+    lines = [f"A copy of 1 GiB moves {copy:.0f} GB/s.", "", "| kernel | GB/s | of the copy |", "|---|---|---|"]
+    for name, work, moved in (*norms_and_losses(cupy), *elements(cupy)):
+        speed = moved / milliseconds(work, cupy) / 1e6
+        lines.append(f"| {name} | {speed:.0f} | {at_least(0.8, speed / copy)} |")
+    return ["## Norms, losses and passes over elements, bfloat16", "", *lines]
+
+
+def drawn(cupy, *shape):
+    return cupy.random.standard_normal(shape, dtype=np.float32).astype(compute_dtype("bfloat16"))
+
+
+def norms_and_losses(cupy):
+    """(name, work, bytes that have to be moved) of each."""
     from tinytensor.backend import gpu
     from tinytensor.backend.gpu.softmax import cross_entropy_into, empty_rows
 
-    bfloat16 = compute_dtype("bfloat16")
-    copy = copy_bandwidth(cupy)
-    lines = [f"A copy of 1 GiB moves {copy:.0f} GB/s.", "", "| kernel | GB/s | of the copy |", "|---|---|---|"]
-    draw = lambda *shape: cupy.random.standard_normal(shape, dtype=np.float32).astype(bfloat16)
-    x, branch, weight, bias = draw(16384, 768), draw(16384, 768), draw(768), draw(768)
-    logits = empty_rows(x, 16384, 50257)  # as a model's lie
-    logits[...] = draw(16384, 50257)
-    targets = cupy.random.randint(0, 50257, 16384)
+    x, branch, weight, bias = drawn(cupy, ROWS, ROW), drawn(cupy, ROWS, ROW), drawn(cupy, ROW), drawn(cupy, ROW)
+    logits = empty_rows(x, ROWS, CLASSES)  # as a model's lie
+    logits[...] = drawn(cupy, ROWS, CLASSES)
+    targets = cupy.random.randint(0, CLASSES, ROWS)
     norm = lambda x, branch, bias, **how: gpu.normalize(x, branch, weight, bias, 1e-5, **how)
     _, _, saved = norm(x, branch, bias, centre=True)
     drop = dict(dropout=0.1, rng=np.random.default_rng(0))
     _, _, dropped = norm(x, branch, bias, centre=True, **drop)
     losses, loss_saved = gpu.cross_entropy(logits, targets, ignore_index=-100)
     ones = cupy.ones_like(losses)
-    for name, work, moved in (
+    return (
         ("layer norm", lambda: norm(x, None, bias, centre=True), 2 * x.nbytes),
         ("residual + layer norm", lambda: norm(x, branch, bias, centre=True), 4 * x.nbytes),
         ("its gradient", lambda: gpu.normalize_backward(x, branch, saved), 4 * x.nbytes),
         ("dropout + residual + layer norm", lambda: norm(x, branch, bias, centre=True, **drop), 4 * x.nbytes),
         ("its gradient", lambda: gpu.normalize_backward(x, branch, dropped), 5 * x.nbytes),
         ("RMS norm", lambda: norm(x, None, None, centre=False), 2 * x.nbytes),
-        ("cross-entropy, 50257 classes", lambda: gpu.cross_entropy(logits, targets, ignore_index=-100), logits.nbytes),
+        (f"cross-entropy, {CLASSES} classes", lambda: gpu.cross_entropy(logits, targets, ignore_index=-100),
+         logits.nbytes),
         ("its gradient, in place", lambda: cross_entropy_into(logits, ones, loss_saved), 2 * logits.nbytes),
-    ):
-        speed = moved / milliseconds(work, cupy) / 1e6
-        lines.append(f"| {name} | {speed:.0f} | {at_least(0.8, speed / copy)} |")
-    return ["## Norms and cross-entropy, bfloat16", "", *lines]
+    )
+
+
+def elements(cupy):
+    """The same of biases, GELU, dropout, and the gradient of an embedding, by how often the same id comes."""
+    from tinytensor.backend import gpu
+    from tinytensor.backend.gpu.arrays import add_bias
+
+    h, bias, dy = drawn(cupy, ROWS, 4 * ROW), drawn(cupy, 4 * ROW), drawn(cupy, ROWS, ROW)
+    _, slope = gpu.gelu(h, True, bias=bias)
+    table = cupy.empty((CLASSES, ROW), np.float32)
+    draw = np.random.default_rng(0)
+    evenly = draw.integers(0, CLASSES, ROWS)
+    ids = {"every id as often": evenly, "15% one id": np.where(draw.random(ROWS) < 0.15, 0, evenly % 65),
+           "half of them padding": np.where(draw.random(ROWS) < 0.5, 0, evenly)}  # fmt: skip
+    on_gpu = {name: cupy.asarray(some) for name, some in ids.items()}
+    return (
+        ("a bias added", lambda: add_bias(h, bias), 2 * h.nbytes),
+        ("its gradient: the sum of the rows", lambda: gpu.column_sums(h), h.nbytes),
+        ("GELU with its bias", lambda: gpu.gelu(h, True, bias=bias), 3 * h.nbytes),
+        ("its gradient and the bias's", lambda: gpu.gelu_backward(h, slope, need_bias=True), 3 * h.nbytes),
+        ("dropout", lambda: gpu.dropout_backward(h, 5, 0.1), 2 * h.nbytes),
+        *((f"embedding's gradient, {name}", lambda some=some: gpu.embedding_backward(dy, some, CLASSES, out=table),
+           dy.nbytes + table.nbytes) for name, some in on_gpu.items()),
+    )
+
+
+def host(cupy, torch) -> list[str]:
+    """How long Python takes to start each kernel, which a small model waits for, where no graph is recorded."""
+    from tinytensor.backend import gpu
+
+    q, x, w, m = drawn(cupy, 1, 1, 64, 64), drawn(cupy, 8, 768), drawn(cupy, 768), drawn(cupy, 64, 64)
+    lines = ["| kernel | microseconds |", "|---|---|"]
+    for name, work in (("attention", lambda: gpu.attention(q, q, q, scale=0.1)),
+                       ("residual + layer norm", lambda: gpu.normalize(x, x, w, w, 1e-5, centre=True)),
+                       ("product", lambda: gpu.matmul(m, m)), ("CuPy's sum", lambda: m + m)):
+        work()
+        cupy.cuda.Device().synchronize()
+        start = time.perf_counter()
+        for _ in range(300):
+            work()
+        lines.append(f"| {name} | {(time.perf_counter() - start) / 300 * 1e6:.0f} |")
+        cupy.cuda.Device().synchronize()
+    return ["## Python's part", "", *lines]
 
 
 STEPS = {"gpt2": ("GPT-2 124M", 16), "baby": ("nanoGPT's 'baby', 10.7M", 64)}   # preset -> what it is, batch
@@ -218,14 +271,14 @@ def step(cupy, torch) -> list[str]:
         lines += [f"## A training step of {name}, batch {batch} x {config.context}, bfloat16", "",
                   "| | ms | tokens/s | of PyTorch's | peak memory | of PyTorch's |", "|---|---|---|---|---|---|"]
         peer_time, peer_memory = measured["PyTorch eager"]
-        for who, (time, memory) in measured.items():
-            of_peer = at_least(1.0, peer_time / time), at_most(1.0, memory / peer_memory)
+        for who, (took, memory) in measured.items():
+            of_peer = at_least(1.0, peer_time / took), at_most(1.0, memory / peer_memory)
             speed, space = of_peer if who != "PyTorch eager" else ("", "")
-            cells = [who, f"{time:.2f}", f"{tokens / time:,.0f}", speed, f"{memory / 2**30:.1f} GiB", space]
+            cells = [who, f"{took:.2f}", f"{tokens / took:,.0f}", speed, f"{memory / 2**30:.1f} GiB", space]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
         if preset == "baby":
-            minutes = min(time for time, _ in list(measured.values())[1:]) * BABY_STEPS / 60_000
+            minutes = min(took for took, _ in list(measured.values())[1:]) * BABY_STEPS / 60_000
             lines += [f"At the faster of our two, {BABY_STEPS} steps take {minutes:.1f} minutes.", ""]
     return lines[:-1]
 
@@ -285,6 +338,8 @@ def our_step(cupy, config: GPTConfig, ids: np.ndarray, graph: bool) -> tuple[flo
 
 def our_work(config: GPTConfig, ids: np.ndarray, recorder):
     """(a function that makes a step, the recorded step or None)."""
+    from tinytensor.backend.gpu.verdict import Verdict
+
     model = GPT(config).to("cuda")
     optimizer = AdamW(FlatParameters(model.parameters(), compute_dtype("bfloat16")), lr=1e-4)
     flat, batch = optimizer.flat, {"ids": ids[:, :-1], "targets": ids[:, 1:]}
@@ -301,45 +356,28 @@ def our_work(config: GPTConfig, ids: np.ndarray, recorder):
     recorded = recorder(gradient) if recorder else None
 
     def work():
-        if recorded:
-            recorded(batch, tt.random.generator())
-        else:
-            gradient(batch)
-        norm = float(backend.backend_of(flat.grad).squared_norm(flat.grad)) ** 0.5
+        loss = recorded(batch, tt.random.generator()) if recorded else gradient(batch)
         optimizer.steps += 1
-        optimizer.update(flat.grad, 1e-4, clip_scale(norm, 1.0))
+        optimizer.update(flat.grad, 1e-4, Verdict(flat.grad, loss.astype(np.float64), clip=1.0))
 
     return work, recorded
 
 
-def decode(cupy, torch, tokens: int = 200) -> list[str]:
+TOKENS_WRITTEN = 200
+
+
+def decode(cupy, torch) -> list[str]:
     """Tokens a second of GPT-2 124M, one sequence, greedy, against `transformers` in float16."""
-    import time
-
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    peer = GPT2LMHeadModel(GPT2Config()).half().cuda().eval()
-    prompt = torch.zeros(1, 8, dtype=torch.long, device="cuda")
-
-    def torch_decode():
-        peer.generate(prompt, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0)
-        torch.cuda.synchronize()
-
     model = GPT(GPTConfig.preset("gpt2")).to("cuda")
     for parameter in model.parameters():
         parameter.data = parameter.data.astype(np.float16)
 
-    def our_decode(graph: bool):
-        generate(model, np.zeros((1, 8), int), tokens, temperature=0, graph=graph)
+    def ours(graph: bool):
+        generate(model, np.zeros((1, 8), int), TOKENS_WRITTEN, temperature=0, graph=graph)
         cupy.cuda.Device().synchronize()
 
-    speeds = {}
-    for name, work in (("transformers", torch_decode), ("here", lambda: our_decode(False)),
-                       ("here, --graph", lambda: our_decode(True))):
-        work()
-        start = time.perf_counter()
-        work()
-        speeds[name] = tokens / (time.perf_counter() - start)
+    works = {"transformers": peer_decode(torch), "here": lambda: ours(False), "here, --graph": lambda: ours(True)}
+    speeds = {name: TOKENS_WRITTEN / seconds(work) for name, work in works.items()}
     lines = ["| | tokens/s | of transformers' |", "|---|---|---|"]
     for name, speed in speeds.items():
         ratio = "" if name == "transformers" else at_least(1.0, speed / speeds["transformers"])
@@ -347,7 +385,30 @@ def decode(cupy, torch, tokens: int = 200) -> list[str]:
     return ["## Decoding with GPT-2 124M, one sequence, float16", "", *lines]
 
 
-PARTS = {"attention": attention, "tiles": tiles, "rows": rows, "step": step, "decode": decode}
+def peer_decode(torch):
+    """A function that writes the same number of tokens with `transformers`."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    peer = GPT2LMHeadModel(GPT2Config()).half().cuda().eval()
+    prompt = torch.zeros(1, 8, dtype=torch.long, device="cuda")
+    how = dict(max_new_tokens=TOKENS_WRITTEN, min_new_tokens=TOKENS_WRITTEN, do_sample=False, pad_token_id=0)
+
+    def work():
+        peer.generate(prompt, **how)
+        torch.cuda.synchronize()
+
+    return work
+
+
+def seconds(work) -> float:
+    """By the clock, once warm."""
+    work()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+PARTS = {"attention": attention, "tiles": tiles, "rows": rows, "host": host, "step": step, "decode": decode}
 
 
 def main(arguments=None) -> None:
@@ -368,14 +429,19 @@ def main(arguments=None) -> None:
     torch.manual_seed(0)
     device = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
     command = " ".join(["python -m benchmarks.gpu", *args.parts])
-    lines = [f"# The GPU kernels and PyTorch {torch.__version__} on one {device}", "", f"`{command}`"]
+    told = []
+
+    def tell(*lines: str) -> None:  # at once: a part that fails takes nothing of the others with it
+        told.extend(lines)
+        print("\n".join(lines), flush=True)
+        if args.write:
+            (HERE / "results" / "gpu.md").write_text("\n".join(told) + "\n")
+
+    tell(f"# The GPU kernels and PyTorch {torch.__version__} on one {device}", "", f"`{command}`")
     for name in args.parts or PARTS:
-        lines += ["", *PARTS[name](cupy, torch)]
+        tell("", *PARTS[name](cupy, torch))
         cupy.get_default_memory_pool().free_all_blocks()
         torch.cuda.empty_cache()
-    print("\n".join(lines))
-    if args.write:
-        (HERE / "results" / "gpu.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

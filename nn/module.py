@@ -60,8 +60,7 @@ class Parameter(Tensor):
         return cls(fill(shape).astype(np.float32, copy=False))
 
     def gradient_buffer(self):
-        place = self.gradient_place
-        return place if self.grad is None and place is not None and place.dtype == self.dtype else None
+        return self.gradient_place if self.grad is None else None
 
     def accumulate(self, gradient) -> None:
         if self.grad is not None:

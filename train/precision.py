@@ -14,9 +14,11 @@ from collections.abc import Callable
 import numpy as np
 
 from models.contract import StaticBatch
-from nn import Parameter
+from nn import Attention, LayerNorm, Module, Parameter, RMSNorm
 from tinytensor import random
+from tinytensor.backend.gpu.attention import check_head_width
 from tinytensor.backend.gpu.graph import Recorded
+from tinytensor.backend.gpu.layers import check_row_length
 
 COUNT = "count of "  # begins the names of counts among a recorded step's inputs
 
@@ -30,6 +32,20 @@ def compute_dtype(name: str) -> np.dtype:
     except ImportError:
         raise ValueError("dtype bfloat16 needs ml_dtypes; in the checkout: pip install -e '.[gpu]'") from None
     return np.dtype(ml_dtypes.bfloat16)
+
+
+def to_gpu(model: Module, name: str) -> np.dtype:
+    """Move a model to the GPU; the dtype of that name, which it will compute in.
+
+    ValueError, before any work, where its layers are too wide for the kernels of this GPU.
+    """
+    dtype = compute_dtype(name)
+    for module in model.to("cuda").modules():
+        if isinstance(module, Attention):
+            check_head_width(module.head_width, dtype)
+        elif isinstance(module, (LayerNorm, RMSNorm)):
+            check_row_length(module.weight.size)
+    return dtype
 
 
 class RoundedCopy:

@@ -27,7 +27,7 @@ from tinytensor import backend
 from tinytensor.distributed import Communicator, core_count, share
 from tinytensor.processes import WorkerDied
 from tinytensor.workers import KINDS, STARTED, choose_kind, of_a_training
-from train import anomaly, checkpoint, precision
+from train import ahead, anomaly, checkpoint, precision
 from train.adafactor import Adafactor
 from train.optim import SHAPES, AdamW, FlatParameters, Optimizer, Schedule, clip_scale
 from train.report import bar
@@ -148,8 +148,7 @@ class Trainer:
         self.workers, self.kind = comm.size, comm.kind
         allocate, dtype, self.loss_scale = (comm.shared if self.workers > 1 else None), None, None
         if config.device == "cuda":
-            model.to("cuda")
-            dtype = precision.compute_dtype(config.dtype)
+            dtype = precision.to_gpu(model, config.dtype)
             self.loss_scale = precision.LossScale() if config.dtype == "float16" else None
         self.flat = FlatParameters(model.parameters(), dtype, allocate)
         self.carried = model.new_state(config.batch)  # from batch to batch, a row for each of a batch's
@@ -217,8 +216,10 @@ class Loop:
 
     After a step grad[optimizer.part] is the gradient summed over all workers, times `scale`; `between` may read it.
     comm: the workers that have the same parameters, world: all.   uncounted: numbers of those that others count.
-    reader, readers: which of how many shares of a batch this worker has.
+    reader, readers: which of how many shares of a batch this worker has.   read: makes a number of a loss.
     """
+
+    read = float
 
     def __init__(self, trainer: Trainer, comm: Communicator):
         self.trainer, self.comm, self.world, self.config, self.uncounted = trainer, comm, comm, trainer.config, set()
@@ -246,11 +247,12 @@ class Loop:
         """Step after step, with evaluations and checkpoints in between."""
         trainer, config, progress = self.trainer, self.config, self.trainer.progress
         step, stop, started = progress.step, False, time.monotonic() - progress.seconds
+        make_step = ahead.step_of(self) if config.device == "cuda" else self.step
         self.model.train()
         np.seterr(over="ignore", invalid="ignore", divide="ignore")  # a loss or gradient that is not finite is caught
         while step < config.steps and not stop:
             lr = trainer.schedule(step)
-            loss, norm, tokens, stop = self.step(step, lr)
+            loss, norm, tokens, stop = make_step(step, lr)
             step += 1
             if trainer.between:
                 trainer.between(self, step)
@@ -315,7 +317,7 @@ class Loop:
             if own.start < own.stop:
                 mine = {name: array[own] for name, array in batch.items()}
                 with tt.random.seeded(config.seed, number, rank + 1):
-                    loss += float((self.recorded or self._add_gradient)(mine, state, counts, scale))
+                    loss += self.read((self.recorded or self._add_gradient)(mine, state, counts, scale))
         self.flat.complete_gradients(self.parameters)
         return loss, tokens, state
 
@@ -341,7 +343,7 @@ class Loop:
             on_gpu, recorded = self.config.device == "cuda", self.recorded and self.recorded.recorded
             peak = precision.peak_bytes(recorded) if on_gpu else None
             rate = self.tokens / max(1e-9, time.monotonic() - self.since)
-            self.report.logged(step, sum(self.losses) / len(self.losses), lr, norm, rate, peak)
+            self.report.logged(step, sum(map(float, self.losses)) / len(self.losses), lr, norm, rate, peak)
             self.losses, self.tokens, self.since = [], 0, time.monotonic()
 
     def _evaluate(self, step: int) -> None:

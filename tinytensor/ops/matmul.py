@@ -46,9 +46,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     w = weight.data
     rows = x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # one product over all rows is the fastest
     kernels = backend_of(w)
-    y = kernels.matmul(rows, w.T)
-    if bias is not None:
-        y += bias.data
+    y = kernels.matmul(rows, w.T, bias=raw(bias))
     shape, needs_dx = x.shape, x.requires_grad
 
     def backward(g):

@@ -31,6 +31,7 @@ except ImportError:
 
 tape: list | None = None  # of the operations of a graph that is being recorded
 before: list = []  # arrays they wrote into, and what was there
+on_their_way: list = []  # copies to the CPU that nobody has waited for: (where to, what)
 
 
 def kept(operation):
@@ -132,9 +133,12 @@ class ndarray(np.ndarray):
         own = on_cpu(self)
         return kept(lambda: own.reshape(*shape, **how))
 
-    def get(self):
+    def get(self, out=None, blocking=True):
         refuse_to_wait("a copy to the CPU")
-        return np.array(on_cpu(self))
+        if blocking:
+            return np.array(on_cpu(self))
+        on_their_way.append((out, np.array(on_cpu(self))))
+        return out
 
     def set(self, array):
         refuse_to_wait("a copy from the CPU")
@@ -212,11 +216,19 @@ def matmul(a, b, out=None):
         raise TypeError("CuPy multiplies stacks of bfloat16 matrices by a kernel that is meant for integers")
     if a.dtype.name not in ("float16", "bfloat16"):
         return np.matmul(a, b, out=out)
-    y = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
+    y = product(a, b).astype(a.dtype)
     if out is None:
         return y
+    if out.dtype != a.dtype:
+        raise TypeError("CuPy would write the product with a pass of its own")
     out[...] = y
     return out
+
+
+def product(a, b):
+    """a @ b of two matrices, added up in float32 or float64, and not rounded after that."""
+    wide = np.float64 if a.dtype == np.float64 else np.float32
+    return np.matmul(a.astype(wide, copy=False), b.astype(wide, copy=False))
 
 
 class Fake(types.ModuleType):
@@ -280,6 +292,22 @@ class Pool:
 
     def free_all_blocks(self):
         pass
+
+
+class Event:
+    """A place in the stream. What was on its way to the CPU there arrives when it is waited for, and not before."""
+
+    def __init__(self, disable_timing=False):
+        self.copies: list = []
+
+    def record(self):
+        refuse_to_wait("recording an event of another stream")
+        self.copies = on_their_way[:]
+        on_their_way.clear()
+
+    def synchronize(self):
+        for out, values in self.copies:
+            out[...] = values
 
 
 class Stream:
@@ -374,7 +402,7 @@ class CuBLAS:
 
         def run():  # columns there are rows here, as in `a @ b` of our arrays
             left, right = (X.T if how else X for X, how in ((A, how_a), (B, how_b)))
-            C.T[...] = one * matmul(right.T, left.T) + (zero * C.T if zero else 0)
+            C.T[...] = one * product(right.T, left.T) + (zero * C.T if zero else 0)
 
         kept(run)
         return 0
@@ -399,7 +427,8 @@ def install(monkeypatch) -> Fake:
     out_of_memory = type("OutOfMemoryError", (MemoryError,), {"__module__": "cupy.cuda.memory"})
     fake.cuda = types.SimpleNamespace(is_available=lambda: True, runtime=runtime, Stream=Stream, MemoryPool=Pool,
                                       get_current_stream=lambda: Stream.current, Memory=Memory,
-                                      MemoryPointer=lambda memory, offset: memory,
+                                      MemoryPointer=lambda memory, offset: memory, Event=Event,
+                                      alloc_pinned_memory=lambda size: bytearray(b"\xff" * size),
                                       using_allocator=lambda allocator: contextlib.nullcontext(),
                                       memory=types.SimpleNamespace(OutOfMemoryError=out_of_memory))
     fake.get_default_memory_pool = Pool

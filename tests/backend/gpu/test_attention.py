@@ -12,7 +12,7 @@ from tests.backend.gpu.reference import assert_close, normal, wide
 from tests.helpers import last_keys
 from tinytensor.backend import cpu, gpu
 from tinytensor.backend.gpu import launch
-from tinytensor.backend.gpu.attention import Rules, backward_plan, forward_plan
+from tinytensor.backend.gpu.attention import Rules, backward_plan, check_head_width, forward_plan
 from tinytensor.ops.attention import plain_attention
 
 RULES = Rules(False, None, None, None, None, 0, 0)
@@ -144,6 +144,19 @@ def test_what_fits_into_no_tile_is_said_to(emulated):
     assert backward_plan(wide.astype(np.float16), RULES, T4).shared_bytes <= T4.shared_memory
 
 
+def test_training_with_heads_too_wide_for_a_gpu_is_refused_with_both_numbers(emulated):
+    emulated.setattr(emulator, "gpu", GAMES)
+    for D, dtype in ((128, np.float32), (256, np.float16)):
+        check_head_width(D, dtype)
+    what = "heads of 256 numbers in float32 takes 102 KB of shared memory, and this GPU has at most 99 KB for a block"
+    with pytest.raises(ValueError, match=f"{what}; take narrower heads, or --dtype bfloat16$"):
+        check_head_width(256, np.float32)
+    emulated.setattr(emulator, "gpu", H100)
+    check_head_width(256, np.float32)
+    with pytest.raises(ValueError, match="at most 256 numbers, not 300"):
+        check_head_width(300, np.float32)
+
+
 def test_heads_whose_rows_cannot_be_loaded_whole_are_copied(dtype):
     check(1, 1, 9, 9, 20, dtype, causal=True)
 
@@ -217,6 +230,20 @@ def test_dropout_drops_its_share_and_backward_drops_the_same(dtype):
     dS = -P * (wide(dy) * wide(y)).sum(-1, keepdims=True)
     dS[..., :D] += P[..., :D] * kept * wide(dy) / (1 - p)
     assert_close(dk, 0.125 * dS.swapaxes(2, 3) @ wide(q), factor=2)
+
+
+@pytest.mark.parametrize("S", [90, 91])
+def test_a_bias_is_read_alike_whether_its_neighbours_lie_side_by_side_or_not(emulated, S):
+    q, k, v, dy = inputs(1, 2, 70, S, 64, np.float16).values()
+    bias = normal(9, (1, 2, 70, S), np.float16)
+    kinds = [bias, np.ascontiguousarray(bias.swapaxes(2, 3)).swapaxes(2, 3), bias[:, :1], bias[:, :, :1]]
+    for one in kinds:
+        y, saved = gpu.attention(q, k, v, scale=0.125, bias=one)
+        right, right_saved = cpu.attention(*map(wide, (q, k, v)), scale=0.125, bias=wide(one))
+        assert_close(y, right)
+        want = cpu.attention_backward(wide(dy), right_saved)
+        for got, w in zip(gpu.attention_backward(dy, saved)[:3], want):
+            assert_close(got, w)
 
 
 def test_dropout_masks_of_different_seeds_heads_and_rows_differ(emulated):

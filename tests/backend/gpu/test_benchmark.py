@@ -1,5 +1,6 @@
 """What benchmarks/gpu.py says of its measurements: each ratio beside its target. The measurements take a GPU."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -83,6 +84,52 @@ def test_every_tile_that_is_tried_is_a_kernels(cuda, monkeypatch):
     monkeypatch.setattr(gpu, "milliseconds", lambda work, cupy: ran.append(work()[0]) or 1.0)
     assert len(gpu.tiles(cuda, None)) == 7
     assert all((y == 1).all() for y in ran) and len(ran) == 3
+
+
+@pytest.fixture
+def small(cuda, monkeypatch):
+    """CuPy's stand-in with what the benchmark takes besides, and sizes for the emulator; a measurement runs once."""
+    pytest.importorskip("ml_dtypes")
+    draw = np.random.default_rng(0)
+    cuda.random = SimpleNamespace(
+        standard_normal=lambda shape, dtype: cuda.asarray(draw.standard_normal(shape).astype(dtype)),
+        randint=lambda low, high, size: cuda.asarray(draw.integers(low, high, size)))
+    cuda.cuda.Device = lambda: SimpleNamespace(synchronize=lambda: None)
+    cuda.cuda.runtime.getDeviceProperties = lambda number: {"name": b"stand-in"}
+    monkeypatch.setattr(gpu, "milliseconds", lambda work, module, runs=1: work() is None or 1.0)
+    monkeypatch.setattr(gpu, "copy_bandwidth", lambda cupy: 1.0)
+    for name, size in dict(ROWS=40, ROW=16, CLASSES=70, TOKENS_WRITTEN=3).items():
+        monkeypatch.setattr(gpu, name, size)
+    return cuda
+
+
+def test_the_parts_without_pytorch_start_and_print(small, monkeypatch):
+    names = [cells(line)[0] for line in gpu.rows(small, None) if line.startswith("|")][2:]
+    assert len(names) == 8 + 5 + 3 and "embedding's gradient, 15% one id" in names
+    assert len(gpu.host(small, None)) == 4 + 4
+    tiny = GPTConfig(vocab_size=11, context=16, layers=1, heads=1, width=8)
+    monkeypatch.setattr(gpu.GPTConfig, "preset", lambda name: tiny)
+    monkeypatch.setattr(gpu, "peer_decode", lambda torch: lambda: None)
+    assert [cells(line)[0] for line in gpu.decode(small, None)[4:]] == ["transformers", "here", "here, --graph"]
+
+
+def test_each_part_is_told_and_written_as_soon_as_it_is_measured(small, monkeypatch, tmp_path, capsys):
+    torch = SimpleNamespace(__version__="2", manual_seed=lambda seed: None,
+                            cuda=SimpleNamespace(is_available=lambda: True, empty_cache=lambda: None))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(gpu, "HERE", tmp_path)
+    (tmp_path / "results").mkdir()
+
+    def fails(cupy, torch):
+        raise RuntimeError("no such GPU")
+
+    monkeypatch.setattr(gpu, "PARTS", {"step": lambda cupy, torch: ["## A step"], "decode": fails})
+    with pytest.raises(RuntimeError):
+        gpu.main(["step", "decode", "--write"])
+    said = "# The GPU kernels and PyTorch 2 on one stand-in\n\n`python -m benchmarks.gpu step decode`\n\n## A step\n"
+    assert capsys.readouterr().out == (tmp_path / "results" / "gpu.md").read_text() == said
+    with pytest.raises(SystemExit, match="unknown part steps; choose from step, decode"):
+        gpu.main(["steps"])
 
 
 def test_steps_of_both_kinds_run_with_dropout(cuda):

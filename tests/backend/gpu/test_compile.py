@@ -1,5 +1,8 @@
-"""Every kernel compiles for the A100 (sm_80) and the H100 and H200 (sm_90), a sample of them for others from the T4 on,
-and keeps what it works on in registers.
+"""Every kernel compiles for the H100 and H200 (sm_90), a sample of them for others from the T4 on, and keeps what it
+works on in registers.
+
+Most of the time goes into the kernels of attention, about 4 seconds each. So the sample has of them what differs from
+GPU to GPU: the tiles that fit its shared memory, at the widths that fill the registers.
 
 Run with -s to see each kernel's registers and shared memory.
 """
@@ -16,23 +19,31 @@ HALVES, REALS = ("__half", "__nv_bfloat16"), ("float", "double")
 RULES = Rules(False, None, None, None, None, 0, 0)
 
 
-# The GPUs that kernels are compiled for, and what they have: T4; A100; RTX 30; RTX 40; H100, H200; RTX 50.
-GPUS = {"sm_75": T4, "sm_80": Abilities(True, 163 << 10), "sm_86": GAMES, "sm_89": GAMES, "sm_90": H100,
+# The GPUs that kernels are compiled for, and what they have: H100, H200; A100; T4; RTX 30; RTX 40; RTX 50. And for
+# which widths of heads of each type; for sequences that are long, and for some that are short.
+GPUS = {"sm_90": H100, "sm_80": Abilities(True, 163 << 10), "sm_75": T4, "sm_86": GAMES, "sm_89": GAMES,
         "sm_120": GAMES}  # fmt: skip
-ALL = ("sm_80", "sm_90")  # for the others, a sample: attention, and on the oldest and the newest two of each other file
-SAMPLE = {np.float16: (64, 128, 256), np.float32: (128,), np.float64: ()}
+WHOLE = "sm_90"
+WIDTHS = {
+    "sm_90": {np.float16: (*TENSOR_CORE_WIDTHS, 256), np.float32: PLAIN_WIDTHS[1:], np.float64: (128,)},
+    "sm_80": {np.float16: (64, 128)},
+    "sm_75": {np.float16: (128,), np.float32: (128,)},
+    "sm_86": {np.float16: (128,)},
+    "sm_89": {np.float16: (128,)},
+    "sm_120": {np.float16: (64, 128)},
+}
+SHORT = (64,)
 
 
-def attention_plans(gpu: Abilities, whole: bool):
-    """{file: kernels}, from the same arithmetic that starts them: every width of head, short and long, with extras."""
-    files = {}
-    widths = {np.float16: (*TENSOR_CORE_WIDTHS, 256), np.float32: PLAIN_WIDTHS[1:], np.float64: PLAIN_WIDTHS[1:-1]}
-    for dtype, every in widths.items():
-        for D in every if whole else SAMPLE[dtype]:
-            for T in (64, 128) if whole else (128,):
+def attention_plans(arch: str):
+    """{file: kernels}, from the same arithmetic that starts them, with mask, bias and dropout and without."""
+    files, gpu = {}, GPUS[arch]
+    for dtype, widths in WIDTHS[arch].items():
+        for D in widths:
+            for T in (64, 128) if D in SHORT and arch == WHOLE else (128,):
                 q = np.empty((1, 1, T, D), dtype)
                 for rules in (RULES, RULES._replace(threshold=1)):
-                    if D % 64 and rules == RULES:
+                    if (D % 64 or T == 64) and rules == RULES:
                         continue  # between the others in size, and without the extras smaller
                     for plan in (forward_plan(q, rules, 1.0, gpu), backward_plan(q, rules, gpu)):
                         if plan.shared_bytes <= gpu.shared_memory:  # else refused
@@ -62,12 +73,17 @@ OTHERS = {
         *(f"{name}<{t}, {size}>"
           for name in ("multiply", "dropout") for t, size in zip((*HALVES, *REALS), (8, 8, 4, 2))),
     ],
-    "columns.cu": [f"column_sums<{names}>"
-                   for names in ("__half, float, 8", "float, __nv_bfloat16, 4", "double, double, 1")],
-    "embedding.cu": ["embedding_backward<__nv_bfloat16, float>", "embedding_backward<float, float>", "sort_ids<256>"],
+    "columns.cu": [
+        *(f"column_sums<{names}>" for names in (
+            "__half, float, 8, 0", "__half, float, 8, 1", "float, __nv_bfloat16, 4, 0", "double, double, 1, 1")),
+        *(f"add_bias<{names}>" for names in ("__half, 8", "__nv_bfloat16, 1", "float, 4")),
+    ],
+    "embedding.cu": ["embedding_sums<__nv_bfloat16, float, 8>", "embedding_sums<__half, __half, 8>",
+                     "embedding_sums<float, float, 4>", "embedding_sums<float, float, 1>", "sort_count<8>",
+                     "embedding_join<float, float, 8>", "embedding_join<float, __half, 8>", "sort_place<0>"],
     "optimizer.cu": [
         "adamw<float, float, __nv_bfloat16>", "adamw<float, __half, __half>", "adamw<double, double, double>",
-        "sgd<float, float, float>", "squared_norm<float>", "squared_norm<__half>",
+        "sgd<float, float, float>", "squared_norm<float>", "judge<256>", "squared_norm<__half>",
     ],
     "lstm.cu": [f"lstm_{way}<{t}>" for way in ("forward", "project", "backward", "split") for t in ("__half", "float")],
     "quantized.cu": ["integer_matmul<8>", "integer_matmul<4>"],
@@ -76,20 +92,25 @@ OTHERS = {
 
 def instances(arch: str) -> dict[str, list[str]]:
     """What is compiled of each file."""
-    files = attention_plans(GPUS[arch], arch in ALL)
-    for names in files.values():
-        # bfloat16 compiles to the same registers as float16; one instance of each kernel shows that it compiles at all.
-        names += [name.replace("__half", "__nv_bfloat16") for name in names if "__half" in name][-1:]
-    files.setdefault("attention_backward.cu", []).extend(f"attention_delta<{t}>" for t in (*HALVES, *REALS))
-    if arch in (*ALL, "sm_75", "sm_120"):
-        files |= {file: names if arch in ALL else [*names[:1], *names[-1:]] for file, names in OTHERS.items()}
-    return {file: names for file, names in files.items() if names}
+    files = attention_plans(arch)
+    if arch == WHOLE:
+        for names in files.values():
+            # bfloat16 compiles to the same registers as float16; one instance of each shows that it compiles at all.
+            names += [name.replace("__half", "__nv_bfloat16") for name in names if "__half" in name][-1:]
+        files["attention_backward.cu"] += [
+            f"attention_{kernel}>" for kernel in ("delta<__half, 8, 8", "delta<__nv_bfloat16, 8, 16",
+                                                  "delta<float, 4, 32", "delta<double, 2, 32", "round<__half, 8",
+                                                  "round<float, 4")]  # fmt: skip
+    if arch in (WHOLE, "sm_75", "sm_120"):  # the oldest and the newest
+        files |= {file: names if arch == WHOLE else [*names[:1], *names[-1:]] for file, names in OTHERS.items()}
+    return files
 
 
 # How many registers a thread may take. The tensor-core kernels live from all there are; of the others, more blocks at
 # once hide the time that memory takes.
 REGISTERS = {"attention_forward.cu": 255, "attention_backward.cu": 255, "attention_plain.cu": 255,
-             "attention_minimal.cu": 255, "attention_decode.cu": 96, "norm.cu": 128, "quantized.cu": 128}
+             "attention_minimal.cu": 255, "attention_decode.cu": 96, "norm.cu": 128, "quantized.cu": 128,
+             "embedding.cu": 80}
 OTHERS_REGISTERS = 64
 
 
@@ -114,10 +135,21 @@ def instructions(name: str) -> dict[str, int]:
         return {"HMMA": 5 * D * queries // 128, "LDGSTS": copies}
     if kind == "integer_matmul":
         return {"IMMA": 16}
-    parts = kind.partition("_")[0] in ("norm", "softmax", "gelu", "multiply", "dropout")
-    least = {"column_sums": 4, "cross_entropy_forward": 1, "cross_entropy_backward": 1}.get(kind, int(parts))
-    written = kind not in ("column_sums", "cross_entropy_forward")  # a few numbers a row
-    return {"LDG.E.128": least, "STG.E.128": least * written} if 8 in numbers else {}
+    if kind == "column_sums" and numbers == [8, 1]:  # with the product
+        return {"LDG.E.128": 8, "STG.E.128": 4}
+    loads, stores = VECTORS.get(kind, (0, 0)) if 8 in numbers else (0, 0)
+    return {"LDG.E.128": loads, "STG.E.128": stores}
+
+
+# How many 16-byte loads and stores are written out in a kernel for 16-bit numbers. Where it goes down the rows of a
+# matrix, four loads are under way at once.
+VECTORS = {
+    **dict.fromkeys(["norm_forward", "norm_backward", "softmax_forward", "softmax_backward", "gelu_forward", "dropout"],
+                    (1, 1)),
+    "multiply": (2, 1), "cross_entropy_forward": (1, 0), "cross_entropy_backward": (1, 1), "column_sums": (4, 0),
+    "add_bias": (5, 4), "attention_delta": (2, 0), "attention_round": (2, 1),
+    "embedding_sums": (4, 3), "embedding_join": (2, 0),
+}  # fmt: skip
 
 
 @pytest.mark.slow

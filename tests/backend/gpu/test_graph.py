@@ -15,6 +15,7 @@ from models import GPT, T5, GPTConfig, T5Config
 from models.generate import generate
 from models.generate.beam import beam_search
 from models.generate.draft import Draft
+from nn import Parameter
 from tests.backend.gpu import fake_cupy
 from tests.backend.gpu.reference import normal
 from tests.backend.gpu.test_whole_models import TINY
@@ -120,6 +121,21 @@ def test_cublas_is_given_the_right_corner_step_and_turn_of_each_matrix(cuda, mon
             one, two = (cuda.asarray(normal(3, shape, dtype)) for shape in shapes)
             want = backend.to_numpy(one) @ backend.to_numpy(two)
             assert np.abs(backend.to_numpy(cublas.matmul(one, two)) - want).max(initial=0) < 1e-2
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_gradient_goes_to_its_wider_place_without_being_rounded(cuda, dtype):
+    dtype = np.dtype(dtype) if dtype != "bfloat16" else np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    g, x = (cuda.asarray(normal(i, shape, np.float32).astype(dtype)) for i, shape in enumerate([(40, 5), (40, 7)]))
+    place = cuda.zeros(5 * 7 + 3, np.float32)[3:].reshape(5, 7)
+    assert cublas.matmul(g.T, x, out=place) is place
+    want = backend.to_numpy(g).astype(np.float64).T @ backend.to_numpy(x).astype(np.float64)
+    assert np.abs(backend.to_numpy(place) - want).max() < 1e-5
+    weight = Parameter(cuda.asarray(normal(3, (5, 7), np.float32).astype(dtype)))
+    weight.gradient_place = place
+    y = ops.linear(tt.Tensor(x), weight)
+    y.backward(g)
+    assert weight.grad is place and np.abs(backend.to_numpy(place) - want).max() < 1e-5
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])

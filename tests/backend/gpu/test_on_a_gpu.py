@@ -1,6 +1,6 @@
 """On a GPU, where there is one: every kernel and whole models against the CPU's, in every precision.
 
-    python -m pytest -m gpu -n 0
+    python -m pytest -m gpu -n 8 -q --maxfail=15 tests/backend/gpu/test_on_a_gpu.py
 
 What the emulator cannot see is seen here: the tensor cores' own rounding, the inline PTX, weak memory, atomics.
 """
@@ -18,6 +18,7 @@ from tests.backend.gpu.reference import TOLERANCE, normal, wide
 from tinytensor import backend
 from tinytensor.backend import cpu
 from tinytensor.backend.gpu.launch import Abilities
+from tinytensor.backend.gpu.verdict import Verdict
 from train.__main__ import main
 from train.precision import compute_dtype
 
@@ -118,6 +119,24 @@ def test_sums_of_columns_equal_float64(gpu, cupy, dtype):
     assert_near(gpu.column_sums(padded), wide(x).sum(axis=0), dtype, 2)
 
 
+def test_biases_are_added_and_gelus_gradient_summed_equal_float64(gpu, dtype):
+    for N, K, M in ((1000, 64, 768), (33, 40, 13), (4, 8, 4000)):
+        x, weight, bias = normal(1, (N, K), dtype), normal(2, (M, K), dtype, K**-0.5), normal(3, (M,), dtype)
+        y = gpu.matmul(moved(x), moved(weight).T, bias=moved(bias))
+        assert_near(y, wide(x) @ wide(weight).T + wide(bias), dtype, 2)
+        dy, slope = normal(4, (N, M), dtype), normal(5, (N, M), dtype)
+        dx, dbias = gpu.gelu_backward(moved(dy), moved(slope), need_bias=True)
+        assert_near(dx, wide(dy) * wide(slope), dtype)
+        assert_near(dbias, (wide(dy) * wide(slope)).sum(axis=0), dtype, 2)
+
+
+def test_a_gradient_is_written_wider_than_its_factors(gpu, cupy, dtype):
+    g, x = normal(1, (300, 70), dtype), normal(2, (300, 40), dtype)
+    place = cupy.zeros(70 * 40 + 3, np.float32)[3:].reshape(70, 40)
+    assert gpu.matmul(moved(g).T, moved(x), out=place) is place
+    assert_near(place, wide(g).T @ wide(x), np.float32, 10)  # added up in float32, rounded no more
+
+
 def test_stacks_of_matrices_equal_float64(gpu, dtype):
     for a, b in (((2, 3, 70, 40), (2, 3, 40, 90)), ((5, 7, 8), (8, 9)), ((7, 8), (5, 8, 9)), ((2, 1, 4, 5), (3, 5, 6))):
         x, y = normal(1, a, dtype), normal(2, b, dtype)
@@ -176,6 +195,10 @@ def test_gelu_dropout_and_embedding_equal_float64(gpu, dtype):
     assert bool((gpu.dropout_backward(moved(x), mask, 0.2) == dropped).all())
     ids, dy = np.random.default_rng(0).integers(0, 100, (4, 500)), normal(2, (4, 500, 64), dtype)
     assert_near(gpu.embedding_backward(moved(dy), ids, 100), cpu.embedding_backward(wide(dy), ids, 100), dtype)
+    draw = np.random.default_rng(1)
+    many = np.where(draw.random(20_000) < 0.2, 7, draw.integers(0, 50257, 20_000))  # a run over many chunks
+    dy = normal(3, (20_000, 200), dtype, 0.05)
+    assert_near(gpu.embedding_backward(moved(dy), many, 50257), cpu.embedding_backward(wide(dy), many, 50257), dtype, 2)
 
 
 def test_optimizers_equal_float64(gpu):
@@ -188,6 +211,21 @@ def test_optimizers_equal_float64(gpu):
     for got, want in zip(on_gpu, right):
         assert_near(got, want, np.float32)
     assert float(gpu.squared_norm(on_gpu[1])) == pytest.approx((wide(g) ** 2).sum(), rel=1e-6)
+
+
+def test_a_verdict_arrives_and_a_bad_one_stops_all_updates_after_it(gpu, cupy):
+    grad, loss = moved(normal(1, (1_000_001,))), cupy.asarray(np.float64(2.5))
+    norm = float(np.linalg.norm(wide(backend.to_numpy(grad))))
+    good = Verdict(grad, loss, 0.5)
+    assert good.read() == (2.5, pytest.approx(norm, rel=1e-6), pytest.approx(0.5 / norm, rel=1e-6), True)
+    bad = Verdict(grad, loss * np.inf, 0.5, good)
+    after = Verdict(grad, loss, 0.5, bad)
+    options = dict(lr=1e-2, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, step=1)
+    for verdict, moves in ((good, True), (after, False)):
+        p, m, v = (cupy.ones_like(grad) for _ in range(3))
+        gpu.adamw(p, grad, m, v, grad_scale=verdict, **options)
+        assert bool((p != 1).all() and (m != 1).all()) is moves and bool((v != 1).any()) is moves
+    assert [verdict.read()[3] for verdict in (bad, after)] == [False, False]
 
 
 def test_lstm_equals_float64(gpu):

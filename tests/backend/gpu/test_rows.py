@@ -10,7 +10,7 @@ import pytest
 
 from tests.backend.gpu.reference import assert_close, normal, wide
 from tinytensor.backend import cpu, gpu
-from tinytensor.backend.gpu.arrays import sort_ids
+from tinytensor.backend.gpu.arrays import add_bias, sort_ids
 from tinytensor.backend.gpu.softmax import cross_entropy_into
 from tinytensor.ops.softmax import plain_cross_entropy
 
@@ -69,6 +69,20 @@ def test_sums_of_columns_equal_float64(dtype, shape):
 def test_sums_of_many_rows_of_16_bits_are_rounded_once(emulated):
     x = np.full((5000, 9), 0.1, np.float16)
     assert (gpu.column_sums(x) == np.float16(5000 * float(np.float16(0.1)))).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 40), (300, 24), (200, 13), (0, 5)])
+def test_a_bias_is_added_to_rows_that_lie_close_or_apart(dtype, shape):
+    x, bias = normal(1, shape, dtype), normal(2, shape[1:], dtype)
+    padded = np.full((len(x), -(-shape[1] // 8) * 8 + 8), np.nan, dtype)
+    for y in (x.copy(), padded[:, : shape[1]], x.copy(order="F")):
+        y[...] = x
+        add_bias(y, bias)
+        assert_close(y, wide(x) + wide(bias))
+    assert np.isnan(padded[:, shape[1] :]).all()
+    weight = normal(3, (9, shape[1]), dtype)
+    got = gpu.matmul(weight, x.T, bias=(more := normal(4, (len(x),), dtype)))
+    assert_close(got, wide(weight) @ wide(x).T + wide(more), factor=2)
 
 
 @pytest.mark.parametrize("classes", [1, 7, 8, 50, 1030])
@@ -186,9 +200,12 @@ def test_gelu_with_its_bias_and_slope_equals_float64(dtype, approximate):
         right_y, right_slope = cpu.gelu(wide(x), approximate, bias=wide(given))
         assert_close(y, right_y)
         assert_close(slope, right_slope)
-    dx, dbias = gpu.gelu_backward(dy := normal(3, (3, 40), dtype), slope, need_bias=True)
-    assert_close(dx, wide(dy) * right_slope)
-    assert_close(dbias, (wide(dy) * right_slope).sum(axis=0), factor=2)
+    for rows, width in ((3, 40), (3, 13), (200, 40)):
+        slope, dy = normal(3, (rows, width), dtype), normal(4, (rows, width), dtype)
+        dx, dbias = gpu.gelu_backward(dy, slope, need_bias=True)
+        assert_close(dx, wide(dy) * wide(slope))
+        assert_close(dbias, (wide(dy) * wide(slope)).sum(axis=0), factor=2)
+        assert_close(gpu.gelu_backward(dy, slope)[0], wide(dy) * wide(slope))
 
 
 def test_dropout_keeps_its_share_scaled_and_backward_keeps_the_same(dtype):
@@ -203,21 +220,25 @@ def test_dropout_keeps_its_share_scaled_and_backward_keeps_the_same(dtype):
 
 
 def test_ids_are_sorted_and_equal_ones_stay_in_their_order(emulated):
-    for count in (1, 255, 700):
-        ids = np.random.default_rng(count).integers(0, 40, count)
-        ordered, places = sort_ids(ids, np)
+    """With one digit, two and three; over several blocks, and one that is not full."""
+    for count, rows in ((1, 1), (255, 40), (5000, 40), (4100, 50257), (300, 70_000)):
+        ids = np.random.default_rng(count).integers(0, rows, count)
+        ordered, places = sort_ids(ids, rows)
         assert (places == np.argsort(ids, kind="stable")).all()
         assert (ordered == ids[places]).all()
 
 
-@pytest.mark.parametrize("rows, count", [(65, 500), (5, 33), (1000, 20)])
-def test_the_embedding_gradient_adds_up_repeated_ids(dtype, rows, count):
+@pytest.mark.parametrize("rows, count, width", [(65, 500, 50), (5, 33, 48), (1000, 20, 48), (3, 400, 264), (1, 64, 8)])
+def test_the_embedding_gradient_adds_up_repeated_ids(dtype, rows, count, width):
+    """Ids of one place, within a chunk of 32 sorted places, from one into the next, and over many."""
     ids = np.random.default_rng(1).integers(0, rows, (count,))
-    dy = normal(2, (count, 50), dtype)
-    out = np.empty((rows, 50), np.float32)
-    got = gpu.embedding_backward(dy, ids, rows, out=out)
-    assert got is out
-    assert_close(out, cpu.embedding_backward(wide(dy), ids, rows))
+    dy = normal(2, (count, width), dtype)
+    want = cpu.embedding_backward(wide(dy), ids, rows)
+    for kind in (np.float32, dtype):
+        out = np.empty((rows, width), kind)
+        got = gpu.embedding_backward(dy, ids, rows, out=out)
+        assert got is out
+        assert_close(out, want)
     assert (gpu.embedding(dy, ids[:5] % count) == dy[ids[:5] % count]).all()
 
 

@@ -9,6 +9,8 @@ import pytest
 import tinytensor as tt
 from models import GPT, T5, BERTConfig, BERTForPreTraining, ELMo, ELMoConfig, GPTConfig, T5Config, XLNet, XLNetConfig
 from models.generate import generate
+from nn import LayerNorm
+from tests.backend.gpu import emulator
 from tests.backend.gpu.reference import assert_close, normal
 from tinytensor import Tensor, backend, ops
 from tinytensor.backend.gpu import launch
@@ -240,6 +242,17 @@ def test_a_device_or_precision_that_cannot_be_had_is_refused_with_the_fix():
     ):
         with pytest.raises(ValueError, match=what):
             TrainConfig(**words)
+
+
+def test_layers_too_wide_for_a_gpu_are_refused_before_training(cuda, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(emulator, "gpu", emulator.GAMES)
+    (text := tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 60)
+    words = f"gpt --data {text} --out {tmp_path / 'run'} --layers 1 --heads 1 --width 256 --context 8 --device cuda"
+    assert main(words.split()) == 2
+    assert "this GPU has at most 99 KB for a block; take narrower heads, or --dtype bf" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="normalization on the GPU takes rows of at most 8192, not 8200"):
+        precision.to_gpu(LayerNorm(8200), "float32")
 
 
 def test_running_out_of_memory_says_what_was_asked_for_what_was_free_and_what_to_turn_down(cuda):

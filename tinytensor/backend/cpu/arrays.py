@@ -46,11 +46,11 @@ def scale_rows(x, factors, out=None):
     return np.multiply(x, factors[:, None], out=out)
 
 
-def matmul(a, b, out=None):
-    """a @ b, in `out` if given.   a: (..., N, K), b: (..., K, M) -> (..., N, M), as np.matmul has it"""
-    if a.ndim == b.ndim == 2 and 1 < len(a) <= FEW_ROWS and out is None and b.flags.f_contiguous:  # a weight.T
-        return (a[:, None] @ b)[:, 0]
-    return np.matmul(a, b, out=out)
+def matmul(a, b, out=None, bias=None):
+    """a @ b (+ bias), in `out` if given.   a: (..., N, K), b: (..., K, M) -> (..., N, M), as np.matmul has it"""
+    few = a.ndim == b.ndim == 2 and 1 < len(a) <= FEW_ROWS and out is None and b.flags.f_contiguous  # b: a weight.T
+    y = (a[:, None] @ b)[:, 0] if few else np.matmul(a, b, out=out)
+    return y if bias is None else np.add(y, bias, out=y)
 
 
 def column_sums(x, dtype=None):

@@ -9,7 +9,7 @@ from tinytensor.backend.gpu.launch import blocks_for, c_name, capture, launch
 
 MULTIPROCESSORS = 132  # of an H100; other GPUs run as many blocks in turns
 MOST_THREADS = 1024
-SORTED_BY_RANK = 1 << 17  # up to so many ids
+IDS_TO_A_BLOCK, CHUNK = 2048, 32  # in the sort, and in the sums, of embedding.cu
 
 
 def address(a) -> int:
@@ -46,16 +46,35 @@ def row_step(a) -> int:
 
 def column_sums(x, dtype=None):
     """The sum of the rows of x (N, C), added up in float32 or float64.  Returns (C,), of x's dtype if none is said."""
-    xp, x = array_module(x), x if rows_are_whole(x) else array_module(x).ascontiguousarray(x)
-    (N, C), step = x.shape, row_step(x)
-    size = part_size(step, x)
+    x = x if rows_are_whole(x) else array_module(x).ascontiguousarray(x)
+    return sums_of_columns(x, None, None, dtype or x.dtype)
+
+
+def sums_of_columns(x, factors, products, dtype):
+    """The sum of the rows of x, or of those of x * factors, which is written into `products`."""
+    (N, C), step, size = x.shape, row_step(x), part_size(row_step(x), x, factors)
+    across, down = column_grid(N, C, size)
+    sums = array_module(x).empty((down, C), wide_dtype(x) if down > 1 else dtype)
+    name = f"column_sums<{c_name(x)}, {c_name(sums)}, {size}, {int(products is not None)}>"
+    launch("columns.cu", name, (across, down), 256, (x, factors, products, sums, N, C, step))
+    return sums[0] if down == 1 else sums_of_columns(sums, None, None, dtype)
+
+
+def column_grid(N: int, C: int, size: int) -> tuple[int, int]:
+    """Blocks beside and above one another: four to a multiprocessor, if each has rows for its teams to go down."""
     across = blocks_for(C, 32 * size)
-    # Four blocks to a multiprocessor, if each has rows for its teams to go down.
-    down = max(1, min(blocks_for(N, 64), blocks_for(4 * MULTIPROCESSORS, max(1, across))))
-    sums = xp.empty((down, C), wide_dtype(x) if down > 1 else dtype or x.dtype)
-    name = f"column_sums<{c_name(x)}, {c_name(sums)}, {size}>"
-    launch("columns.cu", name, (across, down), 256, (x, sums, N, C, step))
-    return sums[0] if down == 1 else column_sums(sums, dtype or x.dtype)
+    return across, max(1, min(blocks_for(N, 64), blocks_for(4 * MULTIPROCESSORS, max(1, across))))
+
+
+def add_bias(y, bias) -> None:
+    """y += bias, in place.   y: (N, C); bias: (C,)"""
+    if not rows_are_whole(y):
+        y += bias
+        return
+    (N, C), bias = y.shape, array_module(y).ascontiguousarray(bias, y.dtype)
+    size = part_size(row_step(y), y, bias)
+    arguments = y, bias, N, C, row_step(y)
+    launch("columns.cu", f"add_bias<{c_name(y)}, {size}>", column_grid(N, C, size), 256, arguments)
 
 
 def part_size(width: int, *arrays) -> int:
@@ -89,20 +108,29 @@ def embedding_backward(dy, ids, rows, out=None):
     if out is None:
         out = xp.empty((rows, dy.shape[1]), dy.dtype)
     out[...] = 0
-    ids, places = sort_ids(ids, xp)
-    launch("embedding.cu", f"embedding_backward<{c_name(dy)}, {c_name(out)}>", (ids.size,),
-           min(256, threads_for(dy.shape[1])), (dy, ids, places, out, ids.size, dy.shape[1]))
+    (N, C), (ids, places) = dy.shape, sort_ids(ids, rows)
+    size = part_size(C, dy, out)
+    chunks, across = blocks_for(N, CHUNK), blocks_for(C, 32 * size)
+    parts = xp.empty((chunks, 2, C), wide_dtype(dy))
+    launch("embedding.cu", f"embedding_sums<{c_name(dy)}, {c_name(out)}, {size}>", (blocks_for(chunks, 4), across), 128,
+           (dy, ids, places, out, parts, N, C))
+    launch("embedding.cu", f"embedding_join<{c_name(parts)}, {c_name(out)}, {size}>", (chunks, across), 256,
+           (ids, parts, out, N, C))
     return out
 
 
-def sort_ids(ids, xp):
-    """(the ids in order, where each stood); equal ids stay in the order they had."""
-    if ids.size > SORTED_BY_RANK:
-        places = xp.argsort(ids, kind="stable")
-        return ids[places], places
-    ordered, places = xp.empty_like(ids), xp.empty_like(ids)
-    launch("embedding.cu", "sort_ids<256>", (blocks_for(ids.size, 256),), 256, (ids, ordered, places, ids.size))
-    return ordered, places
+def sort_ids(ids, rows):
+    """(the ids in order, where each stood) of ids (N,) in [0, rows); equal ids stay in the order they had."""
+    empty, places = array_module(ids).empty, None
+    blocks = blocks_for(ids.size, IDS_TO_A_BLOCK)
+    counts = empty((blocks, 256), np.int32)
+    for shift in range(0, max(1, (rows - 1).bit_length()), 8):
+        ordered, targets = empty(ids.size, np.int64), empty(ids.size, np.int64)
+        launch("embedding.cu", f"sort_count<{shift}>", (blocks,), 256, (ids, counts, ids.size))
+        arguments = ids, places, counts, ordered, targets, ids.size
+        launch("embedding.cu", f"sort_place<{shift}>", (blocks,), 256, arguments)
+        ids, places = ordered, targets
+    return ids, places
 
 
 def tune_malloc():

@@ -12,7 +12,7 @@ import numpy as np
 
 from tinytensor.backend import array_module, beside
 from tinytensor.backend.cpu.attention import four_axes
-from tinytensor.backend.gpu.arrays import address, wide_dtype
+from tinytensor.backend.gpu.arrays import address, part_size, wide_dtype
 from tinytensor.backend.gpu.launch import Abilities, abilities, blocks_for, c_name, launch
 from tinytensor.backend.gpu.layers import draw_seed, dropout_threshold, seed_arguments
 
@@ -80,8 +80,10 @@ def attention_backward(dy, saved, out=None, need_bias=False):
     dy = readable(dy)
     dq, dk, dv = out if out is not None else (empty_heads(a) for a in (q, k, v))
     delta = xp.empty((B, H, T), wide)
-    launch("attention_backward.cu", f"attention_delta<{c_name(q)}>", (blocks_for(T, 4), H, B), 128,
-           (dy, y, delta, *strides(dy), *strides(y), H, T, D))
+    size = 16 // q.dtype.itemsize
+    lanes = next(lanes for lanes in (4, 8, 16, 32) if lanes * size >= D or lanes == 32)  # that read a row at once
+    launch("attention_backward.cu", f"attention_delta<{c_name(q)}, {size}, {lanes}>",
+           (blocks_for(T * lanes, 128), H, B), 128, (dy, y, delta, *strides(dy), *strides(y), H, T, D))
     summed = xp.zeros((B, H, T, D), wide)  # dq is added up over the tiles of keys
     dbias = xp.zeros(rules.bias.shape, wide) if need_bias else None
     if S > 0:
@@ -95,8 +97,21 @@ def attention_backward(dy, saved, out=None, need_bias=False):
             dk[...] = own_k
         if own_v is not dv:
             dv[...] = own_v
-    dq[...] = summed
+    round_to(dq, summed)
     return dq, dk, dv, None if dbias is None else dbias.reshape(bias_shape).astype(q.dtype, copy=False)
+
+
+def round_to(dq, summed) -> None:
+    """dq[...] = summed, which is contiguous, and may be wider."""
+    (B, H, T, D), size = dq.shape, part_size(dq.shape[3], dq, summed)
+    if dq.strides[3] != dq.dtype.itemsize:
+        dq[...] = summed
+        return
+    if any(step % size for step, n in zip(strides(dq), dq.shape) if n > 1):
+        size = 1
+    grid = blocks_for(T * D // size, 256), H, B
+    launch("attention_backward.cu", f"attention_round<{c_name(dq)}, {size}>", grid, 256,
+           (summed, dq, *strides(dq), H, T, D))
 
 
 def attention_step(q, k, v, *, scale, lengths=None, bias=None):
@@ -186,6 +201,23 @@ def plain_plan(way: str, q, gpu: Abilities, tiles: int) -> Plan:
     rows = next((rows for rows in (64, 32, 16) if rows <= most and bytes_for(rows) <= gpu.shared_memory), 16)
     name = f"attention_plain_{way}<{c_name(q)}, {D_tile}, {rows}>"
     return Plan(name, "attention_plain.cu", rows, 128, bytes_for(rows))
+
+
+def check_head_width(D: int, dtype) -> None:
+    """ValueError if this GPU has no room for training with heads of D numbers, so that it can be said before."""
+    dtype, gpu = np.dtype(dtype), abilities()
+    needed = lambda dtype: max(plan.shared_bytes for plan in training_plans(np.empty((1, 1, 65, D), dtype), gpu))
+    if (most := needed(dtype)) <= gpu.shared_memory:
+        return
+    narrower = ", or --dtype bfloat16" if dtype.itemsize > 2 and needed(np.float16) <= gpu.shared_memory else ""
+    raise ValueError(f"training with heads of {D} numbers in {dtype.name} takes {most >> 10} KB of shared memory, and "
+                     f"this GPU has at most {gpu.shared_memory >> 10} KB for a block; take narrower heads{narrower}")
+
+
+def training_plans(q, gpu: Abilities) -> list[Plan]:
+    rules = Rules(False, None, None, None, None, 0, 0)
+    return [plan for extras in (rules, rules._replace(threshold=1))
+            for plan in (forward_plan(q, extras, 1.0, gpu), backward_plan(q, extras, gpu))]
 
 
 def tile_width(D, widths):

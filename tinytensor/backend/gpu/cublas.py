@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from tinytensor.backend import array_module
-from tinytensor.backend.gpu.arrays import address, row_step, rows_are_whole
+from tinytensor.backend.gpu.arrays import add_bias, address, as_rows, row_step, rows_are_whole
 from tinytensor.backend.gpu.launch import capture
 
 # dtype -> the numbers of its type and of the type computed in (library_types.h, cublas_api.h), and the latter in C.
@@ -22,16 +22,27 @@ USUAL_ALGORITHM = -1
 WORKSPACE = 32 << 20  # what NVIDIA recommends for an H100
 
 
-def matmul(a, b, out=None):
-    """a @ b, in `out` if given.   a: (..., N, K), b: (..., K, M) -> (..., N, M), as np.matmul has it"""
+def matmul(a, b, out=None, bias=None):
+    """a @ b (+ bias), in `out` if given.   a: (..., N, K), b: (..., K, M) -> (..., N, M), as np.matmul has it
+
+    bias: (M,), added to each row.   out may be float32 where a and b are narrower: a gradient goes to its place without
+    a copy, or a rounding.
+    """
     if a.ndim == 1:
-        return matmul(a[None], b)[..., 0, :]
+        return matmul(a[None], b, bias=bias)[..., 0, :]
     if b.ndim == 1:
         return matmul(a, b[:, None])[..., 0]
+    y = stacked(a, b) if max(a.ndim, b.ndim) > 2 and a.dtype.name in TYPES else of_two(a, b, out)
+    if bias is not None:
+        add_bias(y if y.ndim == 2 else as_rows(y), bias)
+    return y
+
+
+def of_two(a, b, out):
+    """a @ b of matrices."""
     xp = array_module(a)
-    if max(a.ndim, b.ndim) > 2 and a.dtype.name in TYPES:
-        return stacked(a, b)
-    if not capture.recorder and all(x is None or x.flags.c_contiguous or x.flags.f_contiguous for x in (a, b, out)):
+    easy = all(x is None or x.flags.c_contiguous or x.flags.f_contiguous for x in (a, b, out))
+    if easy and not capture.recorder and (out is None or out.dtype == a.dtype):
         return xp.matmul(a, b, out=out)  # of others CuPy would make copies
     follow()
     y = xp.empty((a.shape[0], b.shape[1]), a.dtype) if out is None or not rows_are_whole(out) else out
@@ -78,9 +89,9 @@ def in_stacks(a, lead):
 def product(a, b, y) -> None:
     """y = a @ b by cuBLAS."""
     (a, how_a, step_a), (b, how_b, step_b) = operand(a), operand(b)
-    number, compute, scalar = TYPES[y.dtype.name]
+    _, compute, scalar = TYPES[y.dtype.name]
     one, zero = scalar(1), scalar(0)
-    matrix = lambda array, step: (ctypes.c_void_p(address(array)), number, step)
+    matrix = lambda array, step: (ctypes.c_void_p(address(array)), TYPES[array.dtype.name][0], step)
     check(library().cublasGemmEx(
         handle(), how_b, how_a, y.shape[1], y.shape[0], a.shape[1], ctypes.byref(one), *matrix(b, step_b),
         *matrix(a, step_a), ctypes.byref(zero), *matrix(y, operand(y)[2]), compute, USUAL_ALGORITHM))

@@ -107,7 +107,7 @@ class Recorded:
             was, now = known.get(name), given.get(name)
             raise ValueError(f"a CUDA graph repeats one step, whose {name} {was} is {now} this time; leave out --graph")
         for name, array in inputs.items():
-            self.places[name].set(array)
+            self.places[name][...] = cupy.asarray(array)  # .set() would wait for the GPU
 
     def _run(self, function: Callable):
         """function() on our stream and from our pool, when all that was started before is done."""
@@ -153,5 +153,7 @@ class Recorded:
         self._fill_seeds(self.seeds)
 
     def _fill_seeds(self, seeds: list[int]) -> None:
+        import cupy
+
         if seeds:
-            self.places_of_seeds[: len(seeds)].set(np.array(seeds, np.uint64))
+            self.places_of_seeds[: len(seeds)] = cupy.asarray(np.array(seeds, np.uint64))

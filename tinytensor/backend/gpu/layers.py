@@ -5,7 +5,15 @@ Dropout's mask is a function of a seed and the element's number (cuda/random.cuh
 
 from tinytensor.backend import array_module
 from tinytensor.backend.cpu.dropout import LEVELS
-from tinytensor.backend.gpu.arrays import MULTIPROCESSORS, as_rows, column_sums, part_size, threads_for, wide_dtype
+from tinytensor.backend.gpu.arrays import (
+    MULTIPROCESSORS,
+    as_rows,
+    column_sums,
+    part_size,
+    sums_of_columns,
+    threads_for,
+    wide_dtype,
+)
 from tinytensor.backend.gpu.launch import blocks_for, c_name, capture, launch
 
 MOST_THREADS = 512
@@ -55,13 +63,17 @@ def instance(rows, centre, *arrays):
     """(template arguments, threads): parts of 16 bytes where rows allow, as few to a thread as a wide block permits."""
     C = rows.shape[1]
     size = part_size(C, rows, *arrays)
-    if C > MOST_VALUES * MOST_THREADS:
-        raise ValueError(f"normalization on the GPU takes rows of at most {MOST_VALUES * MOST_THREADS}, not {C}")
+    check_row_length(C)
     parts = blocks_for(C, size)
     each = 1
     while parts > each * MOST_THREADS:
         each *= 2
     return f"{c_name(rows)}, {size}, {each}, {int(centre)}", threads_for(blocks_for(parts, each))
+
+
+def check_row_length(C: int) -> None:
+    if C > MOST_VALUES * MOST_THREADS:
+        raise ValueError(f"normalization on the GPU takes rows of at most {MOST_VALUES * MOST_THREADS}, not {C}")
 
 
 def gelu(x, approximate, need_slope=True, bias=None):
@@ -82,9 +94,11 @@ def gelu_backward(dy, slope, need_bias=False):
     xp = array_module(dy)
     dy, slope = xp.ascontiguousarray(dy), xp.ascontiguousarray(slope)
     dx, size = xp.empty_like(dy), part_size(dy.size, dy, slope)
+    if need_bias:  # in one pass
+        return dx, sums_of_columns(as_rows(dy), as_rows(slope), as_rows(dx), dx.dtype)
     launch("elementwise.cu", f"multiply<{c_name(dy)}, {size}>", (blocks_for(dy.size, 256 * size),), 256,
            (dy, slope, dx, dy.size))
-    return dx, column_sums(as_rows(dx)) if need_bias else None
+    return dx, None
 
 
 def dropout(x, p, rng):

@@ -12,9 +12,7 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
     B, T, inputs = x.shape
     H, P = c0.shape[1], h0.shape[1]
     x = xp.ascontiguousarray(by_step(x, reverse))  # (T, B, I)
-    gates = matmul(x.reshape(T * B, inputs), w_x.T).reshape(T, B, 4 * H)
-    if bias is not None:
-        gates += bias
+    gates = matmul(x.reshape(T * B, inputs), w_x.T, bias=bias).reshape(T, B, 4 * H)
     start = starter(x, mask, reverse)
     h, c = xp.empty((T + 1, B, P), x.dtype), xp.empty((T + 1, B, H), x.dtype)
     h[0], c[0] = h0, c0

@@ -17,7 +17,7 @@ def adamw(params, grads, m, v, *, lr, beta1, beta2, eps, weight_decay, step, gra
     launch("optimizer.cu", f"adamw<{types(params, grads, copy)}>", grid(params), THREADS,
            (params, grads, m, v, copy, params.size, params.size if decayed is None else decayed,
             float(lr * k / (1 - beta1**step)), float(beta1), float(beta2), float(k * eps),
-            float(1 - lr * weight_decay), float(grad_scale)))
+            float(1 - lr * weight_decay), *scale_arguments(grad_scale)))
 
 
 def sgd(params, grads, velocity, *, lr, momentum=0.0, nesterov=False, weight_decay=0.0, grad_scale=1.0, decayed=None,
@@ -25,17 +25,26 @@ def sgd(params, grads, velocity, *, lr, momentum=0.0, nesterov=False, weight_dec
     """One step of gradient descent, in place: see backend.cpu.sgd."""
     launch("optimizer.cu", f"sgd<{types(params, grads, copy)}>", grid(params), THREADS,
            (params, grads, velocity, copy, params.size, params.size if decayed is None else decayed, float(lr),
-            float(momentum), int(nesterov), float(weight_decay), float(grad_scale)))
+            float(momentum), int(nesterov), float(weight_decay), *scale_arguments(grad_scale)))
+
+
+def scale_arguments(grad_scale) -> tuple:
+    """What gradients are multiplied by, as kernels take it: (where a Verdict stands or None, the number)."""
+    return (None, float(grad_scale)) if isinstance(grad_scale, float | int) else (grad_scale.numbers, 0.0)
 
 
 def squared_norm(x):
     """The sum of x^2, in float64, as a 0-d array on the device: reading it is the only wait for the GPU."""
+    return sums_of_squares(x).sum()
+
+
+def sums_of_squares(x):
+    """The sum of x^2 of each block's elements, in float64."""
     xp = array_module(x)
     x = xp.ascontiguousarray(x)
-    blocks = grid(x)
-    sums = xp.zeros(blocks, np.float64)
-    launch("optimizer.cu", f"squared_norm<{c_name(x)}>", blocks, THREADS, (x, sums, x.size))
-    return sums.sum()
+    sums = xp.zeros(grid(x), np.float64)
+    launch("optimizer.cu", f"squared_norm<{c_name(x)}>", grid(x), THREADS, (x, sums, x.size))
+    return sums
 
 
 def grid(x) -> tuple:

@@ -70,9 +70,7 @@ def linear_cross_entropy(x, weight, targets, *, bias=None, ignore_index, label_s
     The logits are the only (N, V) array there is: backward turns them into their own gradient.
     """
     x = as_rows(x)
-    logits = matmul(x, weight.T, out=empty_rows(x, len(x), len(weight)))
-    if bias is not None:
-        logits += bias
+    logits = matmul(x, weight.T, out=empty_rows(x, len(x), len(weight)), bias=bias)
     losses, saved = cross_entropy(logits, targets, ignore_index=ignore_index, label_smoothing=label_smoothing,
                                   z_loss=z_loss)
     return losses, (x, weight, bias is not None, saved)

@@ -49,6 +49,14 @@ inline float __logf(float x) { return logf(x); }
 inline float rsqrtf(float x) { return 1.f / sqrtf(x); }
 inline double rsqrt(double x) { return 1. / sqrt(x); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)(((uint64_t)a * b) >> 32); }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned chosen) {
+  uint64_t both = (uint64_t)b << 32 | a;
+  unsigned result = 0;
+  for (int i = 0; i < 4; i++) result |= (both >> 8 * (chosen >> 4 * i & 7) & 0xff) << 8 * i;
+  return result;
+}
 inline unsigned __float_as_uint(float x) { return emulator::bits_as<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return emulator::bits_as<float>(x); }
 inline int __float_as_int(float x) { return emulator::bits_as<int>(x); }

@@ -13,19 +13,39 @@
 #include "attention_rules.cuh"
 #include "fragments.cuh"
 
-// delta[row] = sum(dy * y) over the width: one warp a row.
-template <class T>
+// delta[row] = sum(dy * y) over the width: LANES neighbours a row, SIZE numbers (16 bytes) at a time.
+template <class T, int SIZE, int LANES>
 __global__ void __launch_bounds__(128) attention_delta(
     const T* __restrict__ dy, const T* __restrict__ y, Wide<T>* __restrict__ delta, STRIDES(dy), STRIDES(y),
     long long heads, long long queries, long long width) {
-  const int query = blockIdx.x * 4 + threadIdx.x / 32, head = blockIdx.y, batch = blockIdx.z, lane = threadIdx.x % 32;
+  const int query = (blockIdx.x * 128 + threadIdx.x) / LANES, lane = threadIdx.x % LANES;
+  const int head = blockIdx.y, batch = blockIdx.z;
   const bool inside = query < queries;
   dy = OF_HEAD(dy) + (inside ? query : 0) * dy_row;
   y = OF_HEAD(y) + (inside ? query : 0) * y_row;
   Wide<T> sum = 0;
-  for (int i = lane; i < width; i += 32) sum += widen(dy[i]) * widen(y[i]);
-  sum = over_lanes<Plus>(sum);
+  for (int i = lane * SIZE; i < width; i += LANES * SIZE) {
+    Wide<T> ours[SIZE], others[SIZE];
+    read_part<SIZE>(ours, dy + i);
+    read_part<SIZE>(others, y + i);
+    UNROLL for (int e = 0; e < SIZE; e++) {
+      if (i + e < width) sum += ours[e] * others[e];  // beyond it a row may hold anything
+    }
+  }
+  sum = over_lanes<Plus, LANES>(sum);
   if (inside && lane == 0) delta[(batch * heads + head) * queries + query] = sum;
+}
+
+// The sums of dQ, which are contiguous, rounded to their places: SIZE numbers of 16 bytes or less to a thread.
+template <class T, int SIZE>
+__global__ void __launch_bounds__(256) attention_round(const Wide<T>* __restrict__ sums, T* __restrict__ dq, STRIDES(dq),
+                                                       long long heads, long long queries, long long width) {
+  const int part = blockIdx.x * 256 + threadIdx.x, parts = (int)width / SIZE, head = blockIdx.y, batch = blockIdx.z;
+  const int query = part / parts, place = part % parts * SIZE;
+  if (query >= queries) return;
+  Wide<T> values[SIZE];
+  read_sums<SIZE>(values, sums + ((batch * heads + head) * queries + query) * width + place);
+  write_part<SIZE>(OF_HEAD(dq) + query * dq_row + place, values);
 }
 
 // c += 16 rows of one tile, from `row` on, times the transpose of another.
@@ -84,6 +104,12 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(BACKWARD_PAR
   if (begin < end) fetch(begin, 0);
   commit_copies();
 
+  constexpr bool SHARED = D < 128 || WARPS == 8;  // the draws, where that leaves registers enough
+  const bool by_key = EXTRAS && rules.by_key(), odd = group % 2;
+  bool open[2] = {true, true};
+  UNROLL for (int i = 0; i < 2; i++) {
+    if (by_key) open[i] = rules.opens(first + warp * 16 + group + i * 8);
+  }
   float key_sums[D / 8][4] = {}, value_sums[D / 8][4] = {};  // dK and dV of the warp's 16 keys
   int buffer = 0;
   for (int start = begin; start < end; start += QUERIES, buffer ^= 1) {
@@ -99,21 +125,30 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_backward(BACKWARD_PAR
     multiply_tiles<D>(p, k_tile, q_tile, warp * 16);
     multiply_tiles<D>(ds, v_tile, dy_tile, warp * 16);
     const bool edge = !rules.sees_all(start, start + QUERIES - 1, first, first + KEYS - 1);
+    u32 words[2][2];  // for this n and the next
     UNROLL for (int n = 0; n < QUERIES / 8; n++) {
       const int query = start + n * 8 + column, key = first + warp * 16 + group;
-      Words words;
-      if (EXTRAS && rules.threshold) words = rules.patch(query, key);
+      if (EXTRAS && rules.threshold && (n % 2 == 0 || !SHARED)) {
+        const Words drawn = rules.patch(query + (SHARED && odd ? 8 : 0), key);
+        const u32 own[2] = {odd ? drawn.at[1] : drawn.at[0], odd ? drawn.at[3] : drawn.at[2]};
+        const u32 others[2] = {odd ? drawn.at[0] : drawn.at[1], odd ? drawn.at[2] : drawn.at[3]};
+        if (SHARED) {
+          share_draws(words, own, others, odd);
+        } else {
+          words[n % 2][0] = own[0], words[n % 2][1] = own[1];
+        }
+      }
       UNROLL for (int i = 0; i < 4; i++) {
         const int my_query = query + i % 2, my_key = key + i / 2 * 8, row = n * 8 + column + i % 2;
         bool seen = !edge || rules.sees(my_query, my_key);
         float logit = p[n][i] * logit_scale;
         if (EXTRAS && seen) {
           logit += rules.added(my_query, my_key) * LOG2_E;
-          seen = rules.allows(my_query, my_key);
+          seen = by_key ? open[i / 2] : rules.allows(my_query, my_key);
         }
         const float probability = seen ? fast_exp2(logit - row_log_sum[row]) : 0.f;
         bool keep = true;
-        if (EXTRAS && rules.threshold) keep = rules.keeps(words, my_query, my_key);
+        if (EXTRAS && rules.threshold) keep = kept(words[n % 2][i / 2], i % 2, rules.threshold);
         p[n][i] = keep ? probability * survivors : 0.f;
         ds[n][i] = probability * ((keep ? ds[n][i] * survivors : 0.f) - row_delta[row]);
         if (EXTRAS && dbias && seen) {

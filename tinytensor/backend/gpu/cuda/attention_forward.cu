@@ -33,6 +33,8 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(FORWARD_PARAM
   if (begin < end) load_tile<KEYS, D, THREADS>(k_tile, OF_HEAD(k), k_row, begin, rules.keys, width);
   commit_copies();
 
+  const bool by_key = EXTRAS && rules.by_key(), beside = EXTRAS && rules.pairs_beside(), odd = group % 2;
+
   float out[STRIPS][D / 8][4] = {};
   float highest[STRIPS][2], sum[STRIPS][2] = {};
   UNROLL for (int strip = 0; strip < STRIPS; strip++) highest[strip][0] = highest[strip][1] = NEGATIVE_INFINITY;
@@ -64,16 +66,24 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(FORWARD_PARAM
     commit_copies();
 
     const bool edge = !rules.sees_all(first, first + QUERIES - 1, start, start + KEYS - 1);
+    u32 open[KEYS / 32];  // a bit to each key of the tile, if they are the same for all queries
+    UNROLL for (int i = 0; i < KEYS / 32; i++) {
+      if (by_key) open[i] = __ballot_sync(FULL_WARP, rules.opens(start + i * 32 + lane));
+    }
     UNROLL for (int strip = 0; strip < STRIPS; strip++) {
       const int row = first + (warp * STRIPS + strip) * 16 + group;
       if (edge || EXTRAS) {
         UNROLL for (int n = 0; n < KEYS / 8; n++) {
+          float added[2][2];
+          UNROLL for (int half = 0; half < 2; half++) {
+            if (EXTRAS) rules.added_pair(added[half], row + half * 8, start + n * 8 + column, beside);
+          }
           UNROLL for (int i = 0; i < 4; i++) {
-            int query = row + i / 2 * 8, key = start + n * 8 + column + i % 2;
+            const int query = row + i / 2 * 8, place = n * 8 + column + i % 2, key = start + place;
             bool seen = !edge || rules.sees(query, key);
             if (EXTRAS && seen) {
-              s[strip][n][i] = s[strip][n][i] * logit_scale + rules.added(query, key) * LOG2_E;
-              seen = rules.allows(query, key);
+              s[strip][n][i] = s[strip][n][i] * logit_scale + added[i / 2][i % 2] * LOG2_E;
+              seen = by_key ? open[n / 4] >> place % 32 & 1 : rules.allows(query, key);
             }
             if (!seen) s[strip][n][i] = NEGATIVE_INFINITY;
           }
@@ -101,11 +111,17 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attention_forward(FORWARD_PARAM
           out[strip][n][2 * half + 1] *= shrink;
         }
         if (EXTRAS && rules.threshold) {
-          UNROLL for (int n = 0; n < KEYS / 8; n += 2) {
-            const int query = row + half * 8, key = start + n * 8 + column;
-            const Words words = rules.patch(query, key);
-            UNROLL for (int i = 0; i < 4; i++) {
-              bool keep = rules.keeps(words, query, key + i / 2 * 8 + i % 2);
+          UNROLL for (int n = 0; n < KEYS / 8; n += 4) {  // two patches
+            const Words drawn = rules.patch(row + half * 8, start + n * 8 + column + (odd ? 16 : 0));
+            u32 own[2], others[2], words[2][2];
+            UNROLL for (int i = 0; i < 2; i++) {  // the halves of row 2i (low) and of 2i + 1 (high)
+              const u32 low = __byte_perm(drawn.at[2 * i], drawn.at[2 * i + 1], 0x5410);
+              const u32 high = __byte_perm(drawn.at[2 * i], drawn.at[2 * i + 1], 0x7632);
+              own[i] = odd ? high : low, others[i] = odd ? low : high;
+            }
+            share_draws(words, own, others, odd);
+            UNROLL for (int i = 0; i < 8; i++) {
+              const bool keep = kept(words[i / 4][i % 4 / 2], i % 2, rules.threshold);
               if (!keep) s[strip][n + i / 2][2 * half + i % 2] = 0.f;
             }
           }

@@ -72,8 +72,12 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(FORWARD_PA
     __syncthreads();
     R s[ROWS][4] = {};
     row_products<ROWS, D>(s, q_tile, row, k_tile, x);
+    Words words[2];  // for two rows, and keys x and x + 8, x + 16 and x + 24
     UNROLL for (int i = 0; i < ROWS; i++) {
       const int query = first + row + i;
+      UNROLL for (int j = 0; j < 2; j++) {
+        if (rules.threshold && i % 2 == 0) words[j] = rules.patch(query, start + x + 16 * j);
+      }
       R top = highest[i];
       UNROLL for (int j = 0; j < 4; j++) {
         const int key = start + x + 8 * j;
@@ -90,7 +94,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_forward(FORWARD_PA
         const int key = start + x + 8 * j;
         R p = exponential(s[i][j] - base);
         sum[i] += p;
-        if (rules.threshold && !rules.keeps(rules.patch(query, key), query, key)) p = 0;
+        if (rules.threshold && !rules.keeps(words[j / 2], query, key)) p = 0;
         p_tile[(row + i) * (KEYS + 4) + x + 8 * j] = p;
       }
       UNROLL for (int n = 0; n < D / 32; n++) {
@@ -159,15 +163,19 @@ __global__ void __launch_bounds__(THREADS, 1) attention_plain_backward(BACKWARD_
     R s[ROWS][4] = {}, dp[ROWS][4] = {};
     row_products<ROWS, D>(s, q_tile, row, k_tile, x);
     row_products<ROWS, D>(dp, dy_tile, row, v_tile, x);
+    Words words[2];
     UNROLL for (int i = 0; i < ROWS; i++) {
       const int query = start + row + i;
+      UNROLL for (int j = 0; j < 2; j++) {
+        if (rules.threshold && i % 2 == 0) words[j] = rules.patch(query, first + x + 16 * j);
+      }
       const bool inside = query < rules.queries;
       const R log_sum = inside ? log_sums[query] : R(POSITIVE_INFINITY), row_delta = inside ? delta[query] : R(0);
       UNROLL for (int j = 0; j < 4; j++) {
         const int key = first + x + 8 * j;
         const bool seen = rules.sees(query, key) && rules.allows(query, key);
         const R p = seen ? exponential(s[i][j] * R(scale) + rules.added(query, key) - log_sum) : R(0);
-        const bool keep = !rules.threshold || rules.keeps(rules.patch(query, key), query, key);
+        const bool keep = !rules.threshold || rules.keeps(words[j / 2], query, key);
         const R ds = p * ((keep ? dp[i][j] * survivors : R(0)) - row_delta);
         p_tile[(row + i) * (KEYS + 4) + x + 8 * j] = keep ? p * survivors : R(0);
         ds_tile[(row + i) * (KEYS + 4) + x + 8 * j] = ds;

@@ -33,6 +33,10 @@
       STRIDES(dy), STRIDES(dk), STRIDES(dv), long long dbias_batch, long long dbias_head, long long dbias_query,\
       long long dbias_key, long long width, double scale, RULE_PARAMETERS(T)
 
+template <class T> struct alignas(2 * sizeof(T)) Pair {
+  T at[2];
+};
+
 template <class T> struct Rules {
   int queries, keys, offset;  // query t stands at key t + offset
   int end;  // keys from here on are padding
@@ -71,6 +75,27 @@ template <class T> struct Rules {
   __device__ __forceinline__ Wide<T> added(int query, int key) const {
     return bias ? widen(bias[query * bias_query + key * bias_key]) : Wide<T>(0);
   }
+  // Of a row of the bias, that for an even key and for the next one: one load where two numbers lie side by side.
+  __device__ __forceinline__ void added_pair(Wide<T> (&pair)[2], int query, int key, bool beside) const {
+    pair[0] = pair[1] = Wide<T>(0);
+    if (!bias || query >= queries) return;
+    const T* at = bias + query * bias_query + key * bias_key;
+    if (beside && key + 1 < keys) {
+      const Pair<T> both = *reinterpret_cast<const Pair<T>*>(at);
+      pair[0] = widen(both.at[0]), pair[1] = widen(both.at[1]);
+    } else {
+      if (key < keys) pair[0] = widen(at[0]);
+      if (key + 1 < keys) pair[1] = widen(at[bias_key]);
+    }
+  }
+  // Whether pairs of the bias that begin at even keys can be read at once.
+  __device__ __forceinline__ bool pairs_beside() const {
+    return bias_key == 1 && bias_query % 2 == 0 && reinterpret_cast<u64>(bias) % sizeof(Pair<T>) == 0;
+  }
+  // A mask that is the same for all queries, as padding is, is read once for many of them.
+  __device__ __forceinline__ bool by_key() const { return mask && mask_query == 0; }
+  __device__ __forceinline__ bool opens(int key) const { return key < keys && mask[key * mask_key]; }
+
   // Random words for a patch of two rows 2i, 2i + 1 and four columns 2j, 2j + 1, 2j + 8, 2j + 9 of a 16-column strip:
   // a thread of the forward kernel owns four elements of it in one row, one of the backward kernel four in two rows.
   __device__ __forceinline__ Words patch(int query, int key) const {
@@ -83,3 +108,13 @@ template <class T> struct Rules {
   }
 };
 
+// The lanes of a pair (lane and lane ^ 4) need the same words: forward's have rows 2i and 2i + 1 of a patch, backward's
+// columns. So of two patches each lane draws one, the `odd` lane the second, and gives the other lane its part of it.
+// own, others: 16 bits each for the four elements of this lane, and of the other one.   Words for two patches come out.
+__device__ __forceinline__ void share_draws(u32 (&words)[2][2], const u32 (&own)[2], const u32 (&others)[2], bool odd) {
+  UNROLL for (int i = 0; i < 2; i++) {
+    const u32 given = __shfl_xor_sync(FULL_WARP, others[i], 4);
+    words[0][i] = odd ? given : own[i];
+    words[1][i] = odd ? own[i] : given;
+  }
+}

@@ -4,13 +4,18 @@
 // is written in the same pass.
 #include "primitives.cuh"
 
+// What `judge` leaves for the updates: they happen only where all was finite, with gradients times SCALE.
+constexpr int LOSS = 0, NORM = 1, SCALE = 2, FINITE = 3;
+
 // m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p = (1 - lr weight_decay) p - rate m / (sqrt(v) + guard)
 // with rate = lr sqrt(1 - beta2^t) / (1 - beta1^t) and guard = eps sqrt(1 - beta2^t): the bias corrections, multiplied out.
 template <class R, class G, class Copy>
 __global__ void __launch_bounds__(256) adamw(
     R* __restrict__ params, const G* __restrict__ grads, R* __restrict__ m, R* __restrict__ v, Copy* __restrict__ copy,
     long long size, long long decayed, double rate, double beta1, double beta2, double guard, double decay,
-    double grad_scale) {
+    const double* verdict, double grad_scale) {
+  if (verdict && !verdict[FINITE]) return;
+  if (verdict) grad_scale = verdict[SCALE];
   const R b1 = R(beta1), b2 = R(beta2);
   for (long long i = blockIdx.x * 256ll + threadIdx.x; i < size; i += gridDim.x * 256ll) {
     const R g = R(widen(grads[i])) * R(grad_scale);
@@ -30,7 +35,9 @@ template <class R, class G, class Copy>
 __global__ void __launch_bounds__(256) sgd(R* __restrict__ params, const G* __restrict__ grads, R* __restrict__ velocity,
                                            Copy* __restrict__ copy, long long size, long long decayed, double lr,
                                            double momentum, long long nesterov, double weight_decay,
-                                           double grad_scale) {
+                                           const double* verdict, double grad_scale) {
+  if (verdict && !verdict[FINITE]) return;
+  if (verdict) grad_scale = verdict[SCALE];
   for (long long i = blockIdx.x * 256ll + threadIdx.x; i < size; i += gridDim.x * 256ll) {
     R g = R(widen(grads[i])) * R(grad_scale);
     if (i < decayed) g += R(weight_decay) * params[i];
@@ -63,4 +70,22 @@ __global__ void __launch_bounds__(256) squared_norm(const T* __restrict__ x, dou
   }
   total = over_block<Plus>(total + (double)sum, 0.0, scratch);
   if (threadIdx.x == 0) sums[blockIdx.x] = total;
+}
+
+// From the sums of squares and the loss: is the step sound, and were those before it? And by what are gradients multiplied
+// that may have the length `clip` (0: any)?
+template <int THREADS>
+__global__ void __launch_bounds__(THREADS) judge(const double* __restrict__ sums, long long count,
+                                                 const double* __restrict__ loss, const double* __restrict__ before,
+                                                 double* __restrict__ verdict, double clip) {
+  __shared__ double scratch[32];
+  double total = 0;
+  for (int i = threadIdx.x; i < count; i += THREADS) total += sums[i];
+  const double norm = sqrt(over_block<Plus>(total, 0.0, scratch));
+  if (threadIdx.x) return;
+  const bool finite = *loss - *loss == 0 && norm - norm == 0;
+  verdict[LOSS] = *loss;
+  verdict[NORM] = norm;
+  verdict[SCALE] = clip > 0 ? min(1.0, clip / (norm + 1e-6)) : 1.0;
+  verdict[FINITE] = finite && (!before || before[FINITE] > 0);
 }

@@ -39,6 +39,7 @@ inline void copy_async(void* shared, const void* global, bool valid CALL_SITE) {
 }
 inline void commit_copies() { emulator::commit_copies(); }
 template <int GROUPS_LEFT> inline void wait_for_copies() { emulator::wait_for_copies(GROUPS_LEFT); }
+inline void store_at_once(uint4* to, uint4 value) { *to = value; }
 inline float fast_exp2(float x) { return exp2f(x); }
 inline float fast_log2(float x) { return log2f(x); }
 
@@ -97,6 +98,7 @@ __device__ __forceinline__ void commit_copies() {
 template <int GROUPS_LEFT> __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;\n" :: "n"(GROUPS_LEFT) : "memory");
 }
+__device__ __forceinline__ void store_at_once(uint4* to, uint4 value) { __stwb(to, value); }
 __device__ __forceinline__ float fast_exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -146,13 +148,44 @@ template <int SIZE, class T> __device__ __forceinline__ void read_part(Wide<T> (
     UNROLL for (int e = 0; e < SIZE; e++) into[e] = widen(part.at[e]);
   }
 }
-template <int SIZE, class T> __device__ __forceinline__ void write_part(T* to, const Wide<T> (&values)[SIZE]) {
+// SIZE neighbours that are wide already: of 16-bit numbers' sums two such accesses.
+template <int SIZE, class R> __device__ __forceinline__ void read_sums(R (&into)[SIZE], const R* from) {
+  constexpr int STEP = SIZE < Vector<R>::SIZE ? 1 : Vector<R>::SIZE;
+  UNROLL for (int start = 0; start < SIZE; start += STEP) {
+    R part[STEP];
+    read_part<STEP, R>(part, from + start);
+    UNROLL for (int e = 0; e < STEP; e++) into[start + e] = part[e];
+  }
+}
+// AT_ONCE: where NVRTC, left to itself, makes four stores of one; the loads behind it must not depend on it.
+template <int SIZE, class T, bool AT_ONCE = false>
+__device__ __forceinline__ void write_part(T* to, const Wide<T> (&values)[SIZE]) {
   if constexpr (SIZE == 1) {
     *to = narrow<T>(values[0]);
   } else {
-    Vector<T> part;
-    UNROLL for (int e = 0; e < SIZE; e++) part.at[e] = narrow<T>(values[e]);
-    *reinterpret_cast<Vector<T>*>(to) = part;
+    static_assert(SIZE == Vector<T>::SIZE, "");
+    uint4 part;
+    if constexpr (sizeof(T) == 2) {
+      part = make_uint4(pack<T>(values[0], values[1]), pack<T>(values[2], values[3]), pack<T>(values[4], values[5]),
+                        pack<T>(values[6], values[7]));
+    } else {
+      part = reinterpret_cast<const uint4&>(values);
+    }
+    if (AT_ONCE) {
+      store_at_once(reinterpret_cast<uint4*>(to), part);
+    } else {
+      *reinterpret_cast<uint4*>(to) = part;
+    }
+  }
+}
+
+// SIZE sums into neighbours of any type, as few such accesses as it takes.
+template <int SIZE, class Out, class R> __device__ __forceinline__ void write_sums(Out* to, const R (&sums)[SIZE]) {
+  constexpr int STEP = SIZE % Vector<Out>::SIZE ? 1 : Vector<Out>::SIZE;
+  UNROLL for (int start = 0; start < SIZE; start += STEP) {
+    Wide<Out> part[STEP];
+    UNROLL for (int e = 0; e < STEP; e++) part[e] = sums[start + e];
+    write_part<STEP>(to + start, part);
   }
 }
 
