@@ -33,8 +33,8 @@ MIDDLE = (10, 50, 90)  # percentiles: the ends of the middle 80%, and the median
 MASKS = ("Masked weights are multiplied as the zeros they are: a product with zeros takes as long as any other, and "
          "one that skips them has to look up where the others stand. What is really removed (heads, neurons, rows, "
          "layers) is faster.")  # fmt: skip
-INTEGERS = ("Integers become floats before a product, as NumPy multiplies nothing else fast on a CPU: that takes as long "
-            "as reading floats from memory, so they save bytes, not time.")  # fmt: skip
+INTEGERS = ("Integers become floats before a product, as NumPy multiplies nothing else fast on a CPU: that takes as "
+            "long as reading floats from memory, so they save bytes, not time.")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from tinytensor.backend.cpu.arrays import BLOCK, row_blocks
 
 EXACT = 2**10  # products of two int8 values that add up to at most 2^24
 FEW = 16  # rows that a matrix stored by columns is multiplied with block by block; for more it pays to turn it
-LOW, FLIPPED = np.uint64(0x0F0F0F0F0F0F0F0F), np.uint64(0x8888888888888888)  # of each byte the low four bits; see below
+LOW, FLIPPED = np.uint64(0x0F0F0F0F0F0F0F0F), np.uint64(0x8888888888888888)  # four bits of every byte, the highest one
+GROUPED = 3 * BLOCK  # weights of 4 bits in a block
 
 
 def weight_matmul(x, codes, scale):
@@ -43,72 +44,63 @@ def int8_matmul(x, w):
 def float_matmul(x, w):
     """x @ w.T.   x: (N, K) floats, w: (M, K) int8 -> (N, M) floats."""
     (N, K), M = x.shape, len(w)
-    if N > FEW or not w.T.flags.c_contiguous:
-        y, blocks = np.empty((N, M), x.dtype), row_blocks(M, K)
-        part = np.empty((blocks[0].stop if blocks else 0, K), x.dtype)
-        for rows in blocks:
-            block = part[: rows.stop - rows.start]
-            np.copyto(block, w[rows])
-            np.matmul(x, block.T, out=y[:, rows])
+    y = np.zeros((N, M), x.dtype)
+    if N > FEW or not stored_by_columns(w):
+        for rows in row_blocks(M, K):
+            np.matmul(x, w[rows].astype(x.dtype).T, out=y[:, rows])
         return y
-    y, blocks = np.zeros((N, M), x.dtype), row_blocks(K, M)
-    part = np.empty((blocks[0].stop if blocks else 0, M), x.dtype)
-    for columns in blocks:
-        block = part[: columns.stop - columns.start]
-        np.copyto(block, w.T[columns])
-        y += x[:, columns] @ block
+    blocks = row_blocks(K, M)
+    place = np.empty((blocks[0].stop if blocks else 0, M), x.dtype)
+    for some in blocks:
+        block = place[: some.stop - some.start]
+        np.copyto(block, w.T[some])
+        y += x[:, some] @ block
     return y
 
 
 def int4_matmul(x, packed, scale):
     """The sum over groups of scale * (exact integer product within the group), in float32.
 
-    x: (N, K) int8, or float32; packed: (M, K/2), see pack_int4; scale: (M, G) float32, one for each K/G neighbouring
+    x: (N, K) int8, or floats; packed: (M, K/2), see pack_int4; scale: (M, G) float32, one for each K/G neighbouring
     columns. Returns (N, M) float32. A group is at most 2^14 long.
     """
     (N, K), (M, G) = x.shape, scale.shape
-    dtype = np.result_type(x, np.float32)
-    groups = np.ascontiguousarray(x.reshape(N, G, K // G).swapaxes(0, 1), dtype)  # (G, N, K/G)
-    if N <= FEW and packed.T.flags.c_contiguous and M % 8 == 0:
-        return _few_rows(groups, packed.T.reshape(G, K // G // 2, M), scale.T)
+    dtype, half = np.result_type(x, np.float32), K // G // 2
+    groups = np.ascontiguousarray(x.reshape(N, G, 2 * half).swapaxes(0, 1), dtype)  # (G, N, K/G)
     y = np.zeros((N, M), dtype)
-    for rows in row_blocks(M, K):
-        w = unpack_int4(packed[rows]).astype(dtype).reshape(-1, G, K // G)
-        for g in range(G):
-            sums = groups[g] @ w[:, g].T  # integers
-            sums *= scale[rows, g]
-            y[:, rows] += sums
-    return y
-
-
-def _few_rows(x, packed, scale):
-    """The same of x (G, N, K/G) float32, packed (G, K/G/2, M) and scale (G, M): one row of `packed` after another.
-
-    Four bits are taken out of eight bytes at a time. A value v in two's complement, its highest bit flipped, is v + 8
-    without a sign; what the 8 adds to a group's product is 8 times the sum of its x.
-    """
-    (G, half, M), N = packed.shape, x.shape[1]
-    even, odd, extra = x[..., ::2].copy(), x[..., 1::2].copy(), 8 * x.sum(axis=2)  # (G, N, half) each, (G, N)
-    blocks = row_blocks(G, half * M, BLOCK)
-    most = blocks[0].stop if blocks else 0
-    bits, floats = np.empty((most, half, M), np.uint8), np.empty((most, half, M), x.dtype)
-    y = np.zeros((N, M), x.dtype)
-    for some in blocks:
-        count = some.stop - some.start
-        words, taken, part = packed[some].view(np.uint64), bits[:count].view(np.uint64), floats[:count]
-        np.bitwise_xor(words, FLIPPED, out=taken)
-        np.bitwise_and(taken, LOW, out=taken)
-        np.copyto(part, bits[:count])
-        sums = even[some] @ part  # (count, N, M)
-        np.bitwise_xor(words, FLIPPED, out=taken)
-        np.right_shift(taken, np.uint64(4), out=taken)
-        np.bitwise_and(taken, LOW, out=taken)
-        np.copyto(part, bits[:count])
-        sums += odd[some] @ part
-        sums -= extra[some, :, None]
-        sums *= scale[some, None]
+    if N > FEW or half % 8 or not stored_by_columns(packed):
+        for rows in row_blocks(M, K):
+            w = unpack_int4(packed[rows]).astype(dtype).reshape(-1, G, 2 * half)
+            for g in range(G):
+                y[:, rows] += (groups[g] @ w[:, g].T) * scale[rows, g]
+        return y
+    columns, sides = packed.T.reshape(G, half, M), (groups[..., ::2].copy(), groups[..., 1::2].copy())
+    extra = 8 * groups.sum(axis=2)  # what an 8 added to every weight adds to a group's product
+    step = max(1, GROUPED // (half * M))
+    bits, place = np.empty((step, half, M), np.uint8), np.empty((step, half, M), dtype)
+    for start in range(0, G, step):
+        some = slice(start, start + step)
+        block, sums = columns[some], -extra[some, :, None]  # sums: (groups, N, M)
+        for side, shift in zip(sides, (0, 4)):
+            take_four(block, shift, out=bits[: len(block)])
+            np.copyto(place[: len(block)], bits[: len(block)])
+            sums = sums + side[some] @ place[: len(block)]
+        sums *= scale.T[some, None]
         y += sums.sum(axis=0)
     return y
+
+
+def take_four(packed, shift: int, out) -> None:
+    """Four bits of every byte, plus 8: v in two's complement, its highest bit flipped. Eight bytes go at a time."""
+    words, taken = packed.reshape(-1).view(np.uint64), out.reshape(-1).view(np.uint64)
+    np.bitwise_xor(words, FLIPPED, out=taken)
+    if shift:
+        np.right_shift(taken, np.uint64(shift), out=taken)
+    np.bitwise_and(taken, LOW, out=taken)
+
+
+def stored_by_columns(w) -> bool:
+    return w.T.flags.c_contiguous and not w.flags.c_contiguous
 
 
 def pack_int4(codes):
