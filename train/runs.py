@@ -42,7 +42,8 @@ def gone_unless_learned(folder: Folder) -> Iterator[Folder]:
 
 def _make_folder(out: Path | None, name: str, replace: bool, sources: Iterable[str | Path | None]) -> Folder:
     for path in [out] if out else (Path(f"runs/{name}-{number}") for number in itertools.count(1)):
-        check_apart(path, sources)
+        if out or not path.exists():  # a free name is looked for beside the run that is read
+            check_apart(path, sources)
         try:
             path.mkdir(parents=True)
             return Folder(path)

@@ -12,7 +12,6 @@ import pytest
 
 from tests.faults.harness import outcome, trials
 from tests.faults.test_json import make_runs
-from train import pretrain
 from train.__main__ import main
 from train.commands import quantize
 from train.data.told import StoriesSource
@@ -86,8 +85,9 @@ def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where short trainings of a comparison have their runs
     monkeypatch.setattr(Trainer, "train", lambda trainer: trainer.progress)
     monkeypatch.setattr(quantize, "CURVE", (8,))  # the widths of the picture, each of which takes a second
-    few = lambda characters: StoriesSource(min(characters, 20_000))  # where no text is named; making more takes long
-    monkeypatch.setattr(pretrain, "StoriesSource", few)
+    told = StoriesSource.__init__
+    few = lambda source, characters, *more: told(source, min(characters, 20_000), *more)  # making more takes long
+    monkeypatch.setattr(StoriesSource, "__init__", few)
     return tmp_path
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from models.chat import MARKS, ChatInputs
 from models.files import read_text
 from models.inputs import TextInputs
-from models.tokenizers import WordPiece
+from models.tokenizers import ByteLevelBPE, WordPiece
+from models.tokenizers.added import with_special
 from tests.faults.harness import changed, flipped, outcome, trials
 from train.tasks import TASKS
 from train.tasks.examples import examples_of, read_examples
@@ -65,12 +67,14 @@ def written(kind: str, suffix: str, draw: random.Random) -> bytes:
 
 
 def test_damaged_examples_are_used_or_refused_in_a_sentence(tmp_path):
-    inputs, refused, well = TextInputs(WordPiece.train([read_text(Path(__file__))], 300), 32), 0, 0
+    text, refused, well = [read_text(Path(__file__))], 0, 0
+    inputs = TextInputs(WordPiece.train(text, 300), 32)
+    talk = ChatInputs(with_special(ByteLevelBPE.train(text, 300), MARKS, 300), 64)
     for draw in trials(500, 6):
         kind, suffix = draw.choice([*EXAMPLES]), draw.choice([".jsonl", ".tsv"])
         path = tmp_path / f"examples{suffix}"
         path.write_bytes(written(kind, suffix, draw))
-        if outcome(partial(used, kind, path, inputs), tmp_path):
+        if outcome(partial(used, kind, path, talk if TASKS[kind].talks else inputs), tmp_path):
             refused += 1
         else:
             well += 1

@@ -22,6 +22,7 @@ from models.generate import generate
 from models.tokenizers import ByteLevelBPE
 from train import checkpoint
 from train.__main__ import main as command
+from train.runs import new_run
 
 ROOT = Path(__file__).parents[2]
 TEXT = "the cat sat on the mat. the dog sat on the log. the hen sat in the pen.\n" * 60
@@ -495,3 +496,14 @@ def test_a_quiet_run_says_nothing_while_it_trains_and_all_at_its_end(folder):
     assert done.returncode == 0 and done.stderr == ""
     assert "step 4/4" not in done.stdout and "it writes" not in done.stdout and "held-out loss" in done.stdout
     assert "after 4 steps:" in (folder / "run" / "samples.txt").read_text()
+
+
+def test_a_run_that_begins_with_another_ones_weights_finds_a_free_name_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("runs/gpt-1").mkdir(parents=True)
+    with new_run(None, "gpt", False, [Path("runs/gpt-1")]) as folder:
+        assert folder.path == Path("runs/gpt-2")
+    folder.close()
+    taken = new_run(Path("runs/gpt-1"), "gpt", False, [Path("runs/gpt-1")])
+    with pytest.raises(ValueError, match=r"--out runs/gpt-1 is, holds or lies in runs/gpt-1"):
+        taken.__enter__()
