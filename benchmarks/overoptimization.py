@@ -1,15 +1,16 @@
 """What is lost by pressing a learned reward too hard: gold and proxy against the distance from where one began.
 
-    python -m train ppo runs/finetune-1 --reward runs/reward-1 --kl 0
+    python -m train ppo runs/finetune-1 --reward runs/reward-1 --kl 0 --lr 1e-3
     python -m benchmarks.overoptimization runs/finetune-1 runs/reward-1 runs/ppo-2 --out docs/overoptimization.png
 
 Gao, Schulman & Hilton 2022 (arXiv:2210.10760) fit the gold reward at a distance d = sqrt(KL), counted from its start:
 
     the best of n       d (a - b d)          reinforcement       d (a - b ln d)
 
-The PPO runs' phases are read from their metrics.jsonl. The best of n is reckoned for all n at once from N replies to
-each request: the reply of rank i by the proxy, from below, is the best of n with probability C(i - 1, n - 1) / C(N, n).
-Its KL is ln n - (n - 1) / n where no two rewards are equal, else less.
+Here it is fitted up to where gold has fallen back to where it began: beyond that replies fall apart. The PPO runs'
+phases are read from their metrics.jsonl. The best of n is reckoned for all n at once from N replies to each request:
+the reply of rank i by the proxy, from below, is the best of n with probability C(i - 1, n - 1) / C(N, n). Its KL is
+ln n - (n - 1) / n where no two rewards are equal, else less.
 """
 
 import argparse
@@ -22,11 +23,11 @@ import numpy as np
 from benchmarks.assistants import SEED, from_talker
 from tinytensor.distributed import blas_threads
 from train.data.stories import dialogues
-from train.plots import draw_panels
 from train.preference import start
 from train.preference.estimators import best_of_n_kl
 from train.preference.replies import text_of
 from train.preference.rewarder import Rewarder
+from train.report import picture
 
 
 def best_of_all(gold: np.ndarray, proxy: np.ndarray) -> dict[int, tuple[float, float]]:
@@ -44,8 +45,8 @@ def best_of_all(gold: np.ndarray, proxy: np.ndarray) -> dict[int, tuple[float, f
 
 
 def fitted(points: list[tuple[float, float]], bend) -> tuple[float, float]:
-    """(a, b) of d (a - b bend(d)), by least squares.   points: (d, gold from where d is 0)."""
-    d, gold = np.array([point for point in points if point[0] > 0]).T
+    """(a, b) of d (a - b bend(d)), by least squares.   points: (d > 0, gold above that of d = 0)."""
+    d, gold = np.array(points).T
     a, b = np.linalg.lstsq(np.stack([d, -d * bend(d)], axis=1), gold, rcond=None)[0]
     return float(a), float(b)
 
@@ -74,20 +75,44 @@ def main() -> None:
         asked = [e["messages"][:-1] for e in requests for _ in range(args.samples)]
         proxy = rewarder(asked, [text for some in texts for text in some]).reshape(gold.shape)
     best = {best_of_n_kl(n) ** 0.5: values for n, values in best_of_all(gold, proxy).items()}
-    golds, proxies = {}, {}
     curves = {f"best of 1 to {args.samples}": ([(d, *values) for d, values in best.items()], lambda d: d, "d")}
     curves |= {run.name: (phases(run), np.log, "ln d") for run in args.ppo}
-    for name, (points, bend, letter) in curves.items():
-        golds[name], proxies[name] = [point[:2] for point in points], [(point[0], point[2]) for point in points]
-        zero = golds[name][0][1]
-        a, b = fitted([(d, value - zero) for d, value in golds[name]], bend)
-        line = np.linspace(0.02, max(point[0] for point in points), 60)
-        golds[f"{zero:.2f} + d ({a:.2f} - {b:.2f} {letter})"] = list(zip(line, zero + line * (a - b * bend(line))))
-        top, end = max(golds[name], key=lambda point: point[1]), golds[name][-1]
-        print(f"{name}: gold {zero:.2f} at first, {top[1]:.2f} at d = {top[0]:.2f}, {end[1]:.2f} at d = {end[0]:.2f}; "
-              f"proxy {points[0][2]:.2f}, {points[-1][2]:.2f}; gold fits {zero:.2f} + d ({a:.2f} - {b:.2f} {letter})")
-    drawn = draw_panels(args.out, [(golds, "gold, of 4"), (proxies, "proxy")], "d = sqrt(KL from the talker)", "")
+    drawn = draw(args.out, [told(name, *curve) for name, curve in curves.items()])
     print(f"drawn: {args.out}" if drawn else "no matplotlib, so nothing is drawn")
+
+
+def told(name: str, points: list[tuple], bend, letter: str) -> tuple[str, list[tuple], str, np.ndarray, np.ndarray]:
+    """(name, points (d, gold, proxy), the fitted curve in words, its d, its gold)"""
+    first, *rest = points
+    zero = first[1]
+    fell = next((i for i, (_, gold, _) in enumerate(rest) if i > 2 and gold < zero), len(rest))
+    a, b = fitted([(d, gold - zero) for d, gold, _ in rest[:fell] if d > 0], bend)
+    curve = f"{zero:.2f} + d ({a:.2f} - {b:.2f} {letter})"
+    top, end = max(points, key=lambda point: point[1]), points[-1]
+    path = ", ".join(f"{gold:.2f} and {proxy:.2f} at d = {d:.2f}" for d, gold, proxy in (first, top, end))
+    print(f"{name}: gold and proxy {path}; gold fits {curve}")
+    d = np.linspace(0.02, max(point[0] for point in rest[:fell]), 60)
+    return name, points, curve, d, zero + d * (a - b * bend(d))
+
+
+def draw(path: Path, curves: list[tuple]) -> bool:
+    """Gold with the fitted curves, and beside it the proxy."""
+
+    def panels(axes) -> None:
+        places = axes.figure.add_gridspec(1, 2)
+        axes.set_subplotspec(places[0])
+        other = axes.figure.add_subplot(places[1], xlabel="d = sqrt(KL from the talker)", ylabel="proxy")
+        for number, (name, points, curve, d, gold) in enumerate(curves):
+            style = dict(color=f"C{number}", marker="o", markersize=4)
+            xs, golds, proxies = zip(*points)
+            axes.plot(xs, golds, linewidth=0, label=name, **style)
+            axes.plot(d, gold, color=f"C{number}", label=curve)
+            other.plot(xs, proxies, linewidth=0, label=name, **style)
+        for panel in (axes, other):
+            panel.grid(alpha=0.3)
+            panel.legend()
+
+    return picture(path, panels, "d = sqrt(KL from the talker)", "gold, of 4", "", (11, 4.5))
 
 
 if __name__ == "__main__":

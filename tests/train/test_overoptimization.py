@@ -22,6 +22,6 @@ def test_the_best_of_n_is_the_mean_over_all_choices_of_n_replies():
 
 @pytest.mark.parametrize("bend", [lambda d: d, np.log])
 def test_what_is_fitted_to_points_on_the_curve_is_the_curve(bend):
-    d = np.linspace(0.0, 4.0, 20)
-    points = [(x, x * (1.3 - 0.4 * bend(x)) if x else 0.0) for x in d]
+    d = np.linspace(0.1, 4.0, 20)
+    points = [(x, x * (1.3 - 0.4 * bend(x))) for x in d]
     assert fitted(points, bend) == pytest.approx((1.3, 0.4), abs=1e-9)
