@@ -1,7 +1,7 @@
 r"""Train a GPT that draws: it reads a caption and writes a program of circles, lines and polygons, in TikZ.
 
 Without any flag it learns from drawings of the stories' world, made by rules, on all cores, in a few minutes, and is
-scored on captions with combinations that no training drawing has. Its unicorn is kept at five steps on the way.
+scored on captions with combinations that no training drawing has. Its unicorn is kept at six steps on the way.
 
   python -m train draw --examples 40000                  learn from more of them
   python -m train draw --resume runs/draw-1              go on where a run was stopped
@@ -40,9 +40,10 @@ from train.trainer import TrainConfig, Trainer
 
 MODEL = dict(context=288, layers=3, heads=4, width=128, bias=False, init_std=0.08)
 TRAINING = dict(batch=12, lr=3e-3, warmup=100)
-EXAMPLES, EPOCHS, EVALUATIONS = 20_000, 2, 5
+EXAMPLES, EPOCHS, EVALUATIONS = 36_000, 2, 6
 # One word for the tokenizer is: \fill[red] (   ) circle (   a word of a caption   12,   20   what stands between them.
-PATTERN = r"\\[a-z]+\[[a-z]+\] \(|\) (?:[a-z]+ \(|-- cycle;\n)| ?[a-z]+|[0-9]+,?|[^a-z0-9\\]+"
+PATTERN = (r"\\[a-z]+\[[a-z]+\] \(|\\begin\{scope\}\[shift=\{\(|\\end\{scope\}\n|\) (?:[a-z]+ \(|-- cycle;\n)"
+           r"| ?[a-z]+|[0-9]+,?|[^a-z0-9\\]+")  # fmt: skip
 VOCABULARY, READ = 704, 3000  # tokens at most, and examples that they are learned from
 FOLLOWS = ("steps", "eval_every", "save_every", "eval_batches")  # from the number of examples
 ASKED = ("a unicorn", "a big red ball left of a small blue house", "a girl in a green dress above a black cat",

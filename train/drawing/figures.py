@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from train.drawing.shapes import Circle, Ellipse, Line, Polygon, Rectangle, Shape
+from train.drawing.shapes import Circle, Ellipse, Group, Line, Point, Polygon, Rectangle, Shape
 
 
 @dataclass
@@ -20,11 +20,15 @@ class Part:
 
 
 class Pen:
-    """Draws in a square `size` wide with its upper left corner at (left, top), in whole numbers."""
+    """Draws in a square `size` wide, in whole numbers.   place: where on the grid the square's upper left corner is."""
 
-    def __init__(self, left: int, top: int, size: int, mirrored: bool):
-        self.left, self.top, self.size, self.mirrored = left, top, size, mirrored
+    def __init__(self, place: Point, size: int, mirrored: bool):
+        self.place, self.size, self.mirrored = place, size, mirrored
         self.parts: list[Part] = []
+
+    def group(self, *parts: Part) -> Group:
+        """Some of the parts, where they belong."""
+        return Group(*self.place, tuple(shape for part in parts for shape in part.shapes))
 
     def part(self, name: str, late: bool = False) -> None:
         """What is drawn from now on is of this part."""
@@ -52,7 +56,7 @@ class Pen:
 
     def _at(self, x: float, y: float) -> tuple[int, int]:
         x = 1 - x if self.mirrored else x
-        return self.left + round(x * self.size), self.top + round(y * self.size)
+        return round(x * self.size), round(y * self.size)
 
     def _long(self, length: float) -> int:
         return max(1, round(length * self.size))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from train.drawing.scenes import HALF, ROOM, Scene
-from train.drawing.shapes import Box, Circle, Drawing, Ellipse, Line, Polygon, Rectangle, Shape
+from train.drawing.shapes import Box, Circle, Drawing, Ellipse, Line, Polygon, Rectangle, Shape, flat
 
 NEAR = 2  # units between shapes that touch
 SMALL, BIG = 0.54, 0.8  # of the room: what is smaller is small, what is larger big
@@ -28,7 +28,7 @@ class Seen:
 def look(drawing: Drawing, things: int = 0) -> list[Seen]:
     """The figures of a drawing, in the order in which they were begun.   things: among how many they share the grid,
     if that is not their own number."""
-    groups = _touching(drawing)
+    groups = _touching(flat(drawing))
     room = ROOM if (things or len(groups)) == 1 else HALF
     return [_seen(group, room) for group in groups]
 
@@ -64,7 +64,7 @@ def _relation(one: Box, other: Box) -> str:
     return side if sides[side] >= 0 else ""
 
 
-def _touching(drawing: Drawing) -> list[list[Shape]]:
+def _touching(drawing: tuple[Shape, ...]) -> list[list[Shape]]:
     """The shapes in groups: two are in one if their boxes touch, or others lie between them that do."""
     groups: list[list[Shape]] = []
     for shape in drawing:

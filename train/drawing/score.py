@@ -25,12 +25,13 @@ def readable(program: str) -> Drawing | None:
 
 def beginning(program: str) -> Drawing:
     """The shapes before the first command that cannot be read, to look at; they count for nothing."""
-    commands, drawing = program.split(";"), ()
-    for number in range(1, len(commands)):
-        if (more := readable(";".join(commands[:number]) + ";")) is None:
-            return drawing
-        drawing = more
-    return drawing
+    commands = program.split(";")
+    for number in range(len(commands), 0, -1):
+        begun = ";".join(commands[:number])
+        for end in ("", ";", f";{tikz.CLOSE}"):
+            if drawing := readable(begun + end):
+                return drawing
+    return ()
 
 
 def overlap(one: Drawing, other: Drawing) -> float:

@@ -1,11 +1,12 @@
 """A drawing is a row of shapes, each painted over those before it, on a grid of 96 x 96 whole numbers.
 
 x grows to the right and y down, as in SVG. Colours are SVG's own names, and the paper is light blue, so that white
-shows. Every line is 2 units wide and has round ends.
+shows. Every line is 2 units wide and has round ends. Shapes that belong together may be a group, which says where on
+the grid their own (0, 0) is.
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
@@ -104,7 +105,42 @@ class Line:
 
 
 Shape = Circle | Ellipse | Rectangle | Polygon | Line
-Drawing = tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Shapes that are moved together, by (x, y)."""
+
+    x: int
+    y: int
+    shapes: tuple[Shape, ...]
+
+    def __post_init__(self):
+        if not self.shapes:
+            raise ValueError("a group has no shapes")
+        _ = self.moved  # which must lie on the grid, too
+
+    @property
+    def moved(self) -> tuple[Shape, ...]:
+        """The shapes where they come to lie."""
+        return tuple(_moved(shape, self.x, self.y) for shape in self.shapes)
+
+
+Drawing = tuple[Shape | Group, ...]
+
+
+def flat(drawing: Drawing) -> tuple[Shape, ...]:
+    """The shapes of a drawing without groups, each where it lies."""
+    return tuple(shape for one in drawing for shape in (one.moved if isinstance(one, Group) else (one,)))
+
+
+def _moved(shape: Shape, x: int, y: int) -> Shape:
+    match shape:
+        case Polygon(points):
+            return replace(shape, points=tuple((px + x, py + y) for px, py in points))
+        case Line(x1, y1, x2, y2):
+            return replace(shape, x1=x1 + x, y1=y1 + y, x2=x2 + x, y2=y2 + y)
+    return replace(shape, x=shape.x + x, y=shape.y + y)
 
 
 def check(shape: Shape, positive: Sequence[str] = ()) -> None:
@@ -125,7 +161,7 @@ def paint(drawing: Drawing, pixels: int = GRID) -> np.ndarray:
     """(pixels, pixels, 3), float32 from 0 to 1."""
     colour = {name: tuple(value / 255 for value in rgb) for name, rgb in COLOURS.items()}
     canvas = Canvas(pixels, pixels, GRID, colour[PAPER])
-    for shape in drawing:
+    for shape in flat(drawing):
         *numbers, name = astuple(shape)
         match shape:
             case Circle():

@@ -1,12 +1,25 @@
 """Drawings as SVG, which every browser shows, and back.
 
-What is read must be what is written: the five elements with these attributes and no others, in any order. Anything
-else is refused by name, so that no drawing is ever read as less than it says.
+What is read must be what is written: the five elements with these attributes and no others, in any order, and groups
+that are moved. Anything else is refused by name, so that no drawing is ever read as less than it says.
 """
 
 import re
 
-from train.drawing.shapes import COLOURS, GRID, LINE, PAPER, Circle, Drawing, Ellipse, Line, Polygon, Rectangle, Shape
+from train.drawing.shapes import (
+    COLOURS,
+    GRID,
+    LINE,
+    PAPER,
+    Circle,
+    Drawing,
+    Ellipse,
+    Group,
+    Line,
+    Polygon,
+    Rectangle,
+    Shape,
+)
 
 HEAD = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {GRID} {GRID}" width="480" height="480" '
         f'style="background: {PAPER}" stroke-width="{LINE}" stroke-linecap="round">')  # fmt: skip
@@ -19,6 +32,7 @@ ELEMENTS = {  # the name of each kind of shape, and its numbers' names
     Polygon: ("polygon", ("points",)),
 }
 KINDS = {name: (kind, numbers) for kind, (name, numbers) in ELEMENTS.items()}
+OPEN, CLOSE = re.compile(r'<g transform="translate\(([0-9]{1,4}),([0-9]{1,4})\)">'), "</g>"
 TAG = re.compile(r'<\s*([^\s<>/"]*)((?:\s+[^\s<>/="]+\s*=\s*"[^"<>]*")*)\s*/\s*>')
 ATTRIBUTE = re.compile(r'([^\s="]+)\s*=\s*"([^"]*)"')
 PAIR = re.compile(r"\s*(\d+)\s*,\s*(\d+)(?=\s|$)")
@@ -29,8 +43,10 @@ def write(drawing: Drawing) -> str:
     return "\n".join([HEAD, *map(element, drawing), TAIL]) + "\n"
 
 
-def element(shape: Shape) -> str:
-    """One shape."""
+def element(shape: Shape | Group) -> str:
+    """One shape or group."""
+    if isinstance(shape, Group):
+        return "\n".join([f'<g transform="translate({shape.x},{shape.y})">', *map(element, shape.shapes), CLOSE])
     name, numbers = ELEMENTS[type(shape)]
     *values, colour = vars(shape).values()
     if isinstance(shape, Polygon):
@@ -51,15 +67,24 @@ def read(text: str) -> Drawing:
         if not text.endswith(TAIL):
             raise ValueError(f"the SVG does not end with {TAIL}")
         text = text.removesuffix(TAIL).strip()
-    shapes, place = [], 0
-    while place < len(text):
-        tag = TAG.match(text, place)
-        if not tag or tag[1] not in KINDS:
-            known = ", ".join(f"<{name}/>" for name in KINDS)
-            raise ValueError(f"{text[place : place + 40]!r} is not understood; a drawing has {known}")
-        shapes.append(_shape(*tag.groups()))
-        place = tag.end() + len(text[tag.end() :]) - len(text[tag.end() :].lstrip())
-    return tuple(shapes)
+    drawing, group = [], None
+    while text:
+        if group is None and (opened := OPEN.match(text)):
+            group, rest = (*map(int, opened.groups()), []), text[opened.end() :]
+        elif group is not None and text.startswith(CLOSE):
+            drawing.append(Group(group[0], group[1], tuple(group[2])))
+            group, rest = None, text.removeprefix(CLOSE)
+        else:
+            tag = TAG.match(text)
+            if not tag or tag[1] not in KINDS:
+                known = ", ".join(f"<{name}/>" for name in KINDS)
+                raise ValueError(f"{text[:40]!r} is not understood; a drawing has {known}, and <g> with a translation")
+            (drawing if group is None else group[2]).append(_shape(*tag.groups()))
+            rest = text[tag.end() :]
+        text = rest.lstrip()
+    if group is not None:
+        raise ValueError(f"a <g> does not end with {CLOSE}")
+    return tuple(drawing)
 
 
 def _shape(name: str, rest: str) -> Shape:

@@ -3,6 +3,7 @@ r"""Drawings as TikZ, LaTeX's language of pictures, and back.
     \fill[red] (12,20) circle (5);                        \fill[red] (12,20) ellipse (8 and 5);
     \fill[red] (12,20) rectangle (30,40);                 \fill[red] (1,2) -- (3,4) -- (5,6) -- cycle;
     \draw[red] (12,20) -- (30,40);
+    \begin{scope}[shift={(40,50)}] ... \end{scope}       a group of commands, moved
 
 These commands are what a model writes. As in SVG, y grows downwards: the picture's own unit says so. What is not one of
 them is refused by name.
@@ -10,10 +11,24 @@ them is refused by name.
 
 import re
 
-from train.drawing.shapes import COLOURS, GRID, LINE, PAPER, Circle, Drawing, Ellipse, Line, Polygon, Rectangle, Shape
+from train.drawing.shapes import (
+    COLOURS,
+    GRID,
+    LINE,
+    PAPER,
+    Circle,
+    Drawing,
+    Ellipse,
+    Group,
+    Line,
+    Polygon,
+    Rectangle,
+    Shape,
+)
 
 NUMBER, PLACE = r"([0-9]{1,4})", r"\( ?([0-9]{1,4}) ?, ?([0-9]{1,4}) ?\)"
 COMMAND = re.compile(r"\\(\w*) ?\[ ?(\w+) ?\] ?(.*)", re.DOTALL)
+OPEN, CLOSE = re.compile(r"\\begin\{scope\}\s*\[\s*shift\s*=\s*\{\s*" + PLACE + r"\s*\}\s*\]"), r"\end{scope}"
 FILLS = {
     Circle: re.compile(rf"{PLACE} ?circle ?\( ?{NUMBER} ?\)"),
     Ellipse: re.compile(rf"{PLACE} ?ellipse ?\( ?{NUMBER} and {NUMBER} ?\)"),
@@ -38,9 +53,11 @@ def document(drawing: Drawing) -> str:
     return HEAD + write(drawing) + TAIL
 
 
-def command(shape: Shape) -> str:
-    """One shape."""
+def command(shape: Shape | Group) -> str:
+    """One shape, or the lines of a group."""
     match shape:
+        case Group(x, y, shapes):
+            return rf"\begin{{scope}}[shift={{({x},{y})}}]" + "\n" + write(shapes) + CLOSE
         case Circle(x, y, r, colour):
             return rf"\fill[{colour}] ({x},{y}) circle ({r});"
         case Ellipse(x, y, rx, ry, colour):
@@ -57,16 +74,28 @@ def read(text: str) -> Drawing:
     """The drawing that commands, or a document of ours, say; ValueError names what is not understood."""
     if text.startswith(HEAD) and text.rstrip().endswith(TAIL.rstrip()):
         text = text.removeprefix(HEAD).rstrip().removesuffix(TAIL.rstrip())
-    *commands, rest = text.split(";")
-    if rest.strip():
-        raise ValueError(f"{rest.strip()[:40]!r} does not end with a semicolon")
-    return tuple(_shape(re.sub(r"\s+", " ", said).strip()) for said in commands)
+    drawing, group, text = [], None, text.strip()
+    while text:
+        if group is None and (opened := OPEN.match(text)):
+            group, rest = (*map(int, opened.groups()), []), text[opened.end() :]
+        elif group is not None and text.startswith(CLOSE):
+            drawing.append(Group(group[0], group[1], tuple(group[2])))
+            group, rest = None, text.removeprefix(CLOSE)
+        else:
+            said, end, rest = text.partition(";")
+            if not end:
+                raise ValueError(f"{text[:40]!r} does not end with a semicolon")
+            (drawing if group is None else group[2]).append(_shape(re.sub(r"\s+", " ", said).strip()))
+        text = rest.lstrip()
+    if group is not None:
+        raise ValueError(rf"a scope does not end with {CLOSE}")
+    return tuple(drawing)
 
 
 def _shape(said: str) -> Shape:
     found = COMMAND.fullmatch(said)
     if not found or found[1] not in ("fill", "draw"):
-        raise ValueError(rf"{said[:40]!r} is not understood; a drawing has \fill[COLOUR] and \draw[COLOUR]")
+        raise ValueError(rf"{said[:40]!r} is not understood; a drawing has \fill[COLOUR], \draw[COLOUR] and scopes")
     name, colour, path = found.groups()
     if colour not in COLOURS:
         raise ValueError(f"{colour!r} is no colour of ours: {', '.join(COLOURS)}")

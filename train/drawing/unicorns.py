@@ -14,7 +14,7 @@ from train.drawing import svg, tikz
 from train.drawing.looking import found
 from train.drawing.scenes import drawn, say, scenes
 from train.drawing.score import beginning, readable
-from train.drawing.shapes import Drawing
+from train.drawing.shapes import Drawing, Group
 from train.drawing.sheet import strip
 from train.finetune import FineTuned, FineTuneReport
 
@@ -27,26 +27,33 @@ def program(tuned: FineTuned, start: str = "") -> str:
 
 
 def without_horn(drawing: Drawing) -> Drawing:
-    return tuple(shape for shape in drawing if shape.colour != HORN)
+    kept = []
+    for one in drawing:
+        if isinstance(one, Group):
+            shapes = tuple(shape for shape in one.shapes if shape.colour != HORN)
+            kept += [Group(one.x, one.y, shapes)] if shapes else []
+        elif one.colour != HORN:
+            kept.append(one)
+    return tuple(kept)
 
 
-def horns_put_back(tuned: FineTuned, count: int = HORNS) -> float:
-    """The share of held-out scenes with a unicorn, drawn by the rules, that show all that is asked again after their
-    horns were taken out and the model went on."""
-    draw = random.Random("horns")
-    told = (scene for scene in scenes("horns", new=True) if any(thing.kind == "unicorn" for thing in scene.things))
-    asked, right = list(islice(told, count)), 0
-    starts = [tikz.write(without_horn(drawn(scene, draw))) for scene in asked]
-    examples = [{"caption": say(scene, draw), "start": start} for scene, start in zip(asked, starts)]
+def horns_put_back(tuned: FineTuned, things: int, count: int = HORNS) -> float:
+    """The share of unicorns that are some again after their horns were taken out and the model went on, alone (things:
+    1) or beside another thing (2), where that makes a combination that the model never saw."""
+    draw, told = random.Random("horns"), scenes("horns", new=things == 2)
+    kinds = lambda scene: [thing.kind for thing in scene.things]
+    with_one = lambda scene: len(scene.things) == things and kinds(scene).count("unicorn") == 1
+    asked, right = list(islice(filter(with_one, told), count)), 0
+    examples = [{"caption": say(scene, draw), "start": tikz.write(without_horn(drawn(scene, draw)))} for scene in asked]
     for scene, written in zip(asked, tuned.answers(examples)):
-        right += all(found(scene, readable(written) or ()).values())
+        right += found(scene, readable(written) or ())[f"{1 + kinds(scene).index('unicorn')} kind unicorn"]
     return right / count
 
 
 def leave(run: Path, report: FineTuneReport) -> str:
     """Write the unicorns of a run into its folder, each as TikZ and SVG, and side by side as a picture; says so."""
     kept = report.samples or [(report.steps, program(report.tuned))]
-    steps = [kept[n] for n in sorted({0, len(kept) // 3, len(kept) - 1})]
+    steps = [kept[n] for n in sorted({0, min(1, len(kept) - 1), len(kept) - 1})]
     drawings = [(f"step {step}", beginning(text)) for step, text in steps]
     last = drawings[-1][1]
     hornless = without_horn(last)
@@ -57,5 +64,6 @@ def leave(run: Path, report: FineTuneReport) -> str:
         write_text(path.with_suffix(".tex"), tikz.document(drawing))
     both = [("its horn removed", hornless), ("asked for again", again)]
     strip(run / "unicorns.png", [*drawings, *both], f'{run.name}: "{CAPTION}" as the model learns to draw')
-    back = horns_put_back(report.tuned)
-    return f"the unicorns are in {run}/unicorn-*.svg and .tex; of {HORNS} others, horns put back: {back:.0%}"
+    alone, beside = (horns_put_back(report.tuned, things) for things in (1, 2))
+    horns = f"of {HORNS} horns each, put back {alone:.0%} alone, {beside:.0%} beside another thing"
+    return f"the unicorns are in {run}/unicorn-*.svg and .tex; {horns}"

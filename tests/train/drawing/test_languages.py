@@ -9,18 +9,37 @@ from hypothesis import strategies as st
 
 from train.drawing import svg, tikz
 from train.drawing.score import beginning, readable
-from train.drawing.shapes import COLOURS, GRID, LINE, PAPER, Circle, Ellipse, Line, Polygon, Rectangle, paint
+from train.drawing.shapes import (
+    COLOURS,
+    GRID,
+    LINE,
+    PAPER,
+    Circle,
+    Ellipse,
+    Group,
+    Line,
+    Polygon,
+    Rectangle,
+    flat,
+    paint,
+)
 from train.drawing.sheet import page
 
-PLACE, LENGTH, COLOUR = st.integers(0, GRID), st.integers(1, GRID), st.sampled_from(list(COLOURS))
-POINTS = st.lists(st.tuples(PLACE, PLACE), min_size=3, max_size=6).map(tuple)
-BOX = st.tuples(st.integers(0, GRID - 1), st.integers(0, GRID - 1), LENGTH, LENGTH, COLOUR).map(
-    lambda t: Rectangle(t[0], t[1], min(t[2], GRID - t[0]), min(t[3], GRID - t[1]), t[4]))  # fmt: skip
-SHAPE = st.one_of(
-    st.builds(Circle, PLACE, PLACE, LENGTH, COLOUR), st.builds(Ellipse, PLACE, PLACE, LENGTH, LENGTH, COLOUR), BOX,
-    st.builds(Polygon, POINTS, COLOUR), st.builds(Line, PLACE, PLACE, PLACE, PLACE, COLOUR),
-)  # fmt: skip
-DRAWING = st.lists(SHAPE, max_size=12).map(tuple)
+LENGTH, COLOUR = st.integers(1, GRID), st.sampled_from(list(COLOURS))
+
+
+def shapes(most: int):
+    """Any shape with coordinates up to `most`."""
+    at = st.integers(0, most)
+    points = st.lists(st.tuples(at, at), min_size=3, max_size=6).map(tuple)
+    return st.one_of(st.builds(Circle, at, at, LENGTH, COLOUR), st.builds(Ellipse, at, at, LENGTH, LENGTH, COLOUR),
+                     st.builds(Rectangle, at, at, LENGTH, LENGTH, COLOUR), st.builds(Polygon, points, COLOUR),
+                     st.builds(Line, at, at, at, at, COLOUR))  # fmt: skip
+
+
+HALF = st.integers(0, GRID // 2)
+GROUP = st.builds(Group, HALF, HALF, st.lists(shapes(GRID // 2), min_size=1, max_size=4).map(tuple))
+DRAWING = st.lists(st.one_of(shapes(GRID), GROUP), max_size=10).map(tuple)
 ONE = (Circle(12, 20, 5, "red"), Ellipse(40, 41, 8, 5, "blue"), Rectangle(3, 4, 5, 6, "white"),
        Polygon(((1, 2), (3, 4), (5, 6)), "gold"), Line(7, 8, 9, 10, "black"))  # fmt: skip
 
@@ -41,9 +60,22 @@ def test_what_is_written_as_tikz_is_read_as_the_same_drawing(drawing):
 def test_the_svg_is_one_that_an_xml_parser_reads_too(drawing):
     root = ET.fromstring(svg.write(drawing))
     assert root.attrib["viewBox"] == f"0 0 {GRID} {GRID}" and len(root) == len(drawing)
-    for element, shape in zip(root, drawing):
+    leaves = [leaf for element in root for leaf in (list(element) or [element])]
+    written = [shape for one in drawing for shape in (one.shapes if isinstance(one, Group) else [one])]
+    assert len(leaves) == len(written)
+    for element, shape in zip(leaves, written):
         assert element.attrib["stroke" if isinstance(shape, Line) else "fill"] == shape.colour
     assert len(ET.fromstring(page([("a < b & c", drawing), ("d", drawing)]))) == 4
+
+
+def test_a_group_is_written_as_a_scope_and_moves_its_shapes():
+    group = Group(40, 50, ONE)
+    lines = tikz.write((group,)).splitlines()
+    assert lines[0] == r"\begin{scope}[shift={(40,50)}]" and lines[-1] == r"\end{scope}" and len(lines) == 7
+    assert svg.element(group).startswith('<g transform="translate(40,50)">\n<circle cx="12"')
+    moved = (Circle(52, 70, 5, "red"), Ellipse(80, 91, 8, 5, "blue"), Rectangle(43, 54, 5, 6, "white"),
+             Polygon(((41, 52), (43, 54), (45, 56)), "gold"), Line(47, 58, 49, 60, "black"))  # fmt: skip
+    assert flat((group,)) == moved and np.array_equal(paint((group,)), paint(moved))
 
 
 def test_the_commands_are_those_of_tikz():
@@ -71,6 +103,13 @@ def test_the_commands_are_those_of_tikz():
     (r"\draw[red] (1,2) -- (3,4) -- (5,6);", "draw takes a line"),
     (r"\draw[red, thick] (1,2) -- (3,4);", "is not understood"),
     (r"\fill[red] (1,2) circle (3);;", "'' is not understood"),
+    (r"\begin{scope}[shift={(1,2)}] \fill[red] (1,2) circle (3);", r"a scope does not end with \\end\{scope\}"),
+    (r"\begin{scope}[shift={(1,2)}] \end{scope}", "a group has no shapes"),
+    (r"\begin{scope}[shift={(1,95)}] \fill[red] (1,2) circle (3); \end{scope}", "a circle has y 97"),
+    (r"\begin{scope}[scale=2] \fill[red] (1,2) circle (3); \end{scope}", r"begin\{scope\}\[scale=2\]"),
+    (r"\begin{scope}[shift={(1,2)}] \begin{scope}[shift={(1,2)}] \fill[red] (1,2) circle (3); \end{scope} \end{scope}",
+     r"begin\{scope\}\[shift"),
+    (r"\fill[red] (1,2) circle (3); \end{scope}", "does not end with a semicolon"),
     (r"\begin{tikzpicture} \fill[red] (1,2) circle (3);", "begin"),
 ])  # fmt: skip
 def test_tikz_that_is_not_understood_is_refused_by_name(program, said):
@@ -93,6 +132,10 @@ def test_tikz_that_is_not_understood_is_refused_by_name(program, said):
     ("<!-- a remark -->", "is not understood"),
     (svg.HEAD + '<rect x="1" y="2" width="3" height="3" fill="red"/>', "does not end with </svg>"),
     ('<svg width="5"></svg>', "is not understood"),
+    ('<g transform="translate(1,2)"><circle cx="1" cy="2" r="3" fill="red"/>', "a <g> does not end with </g>"),
+    ('<g transform="translate(1,2)"></g>', "a group has no shapes"),
+    ('<g transform="rotate(30)"><circle cx="1" cy="2" r="3" fill="red"/></g>', "is not understood"),
+    ('<circle cx="1" cy="2" r="3" fill="red"/></g>', "'</g>' is not understood"),
 ])  # fmt: skip
 def test_svg_that_is_not_understood_is_refused_by_name(file, said):
     with pytest.raises(ValueError) as error:
@@ -114,6 +157,9 @@ def test_the_beginning_of_a_program_is_what_stands_before_the_first_mistake():
     program = tikz.write(ONE)
     assert beginning(program) == ONE
     assert beginning(program.replace(r"\fill[gold]", r"\fill[golden]")) == ONE[:3]
+    moved = tikz.write((Group(1, 2, ONE),))
+    assert beginning(moved) == (Group(1, 2, ONE),)
+    assert beginning(moved.replace(r"\fill[gold]", r"\fill[golden]")) == (Group(1, 2, ONE[:3]),)
     assert beginning("nothing of it") == ()
 
 

@@ -8,8 +8,8 @@ from train.drawing import tikz
 from train.drawing.looking import found, look
 from train.drawing.scenes import Scene, Thing, drawn, understand
 from train.drawing.score import overlap, score
-from train.drawing.shapes import Circle, Line, Polygon, Rectangle
-from train.drawing.unicorns import without_horn
+from train.drawing.shapes import Circle, Group, Line, Polygon, Rectangle, flat
+from train.drawing.unicorns import horns_put_back, without_horn
 
 BALL = (Circle(24, 60, 20, "red"), Line(10, 60, 38, 60, "white"))
 HOUSE = (Rectangle(64, 60, 16, 12, "blue"), Polygon(((63, 60), (72, 52), (81, 60)), "brown"),
@@ -47,7 +47,7 @@ def test_two_figures_are_not_taken_for_one_thing_twice():
 @pytest.mark.parametrize("kind, colour", [("unicorn", "white"), ("unicorn", "black"), ("horse", "grey")])
 def test_a_unicorn_without_a_horn_is_a_horse_and_a_horse_with_one_is_none(kind, colour):
     for seed in range(30):
-        drawing = drawn(Scene((Thing(kind, colour),)), random.Random(seed))
+        drawing = flat(drawn(Scene((Thing(kind, colour),)), random.Random(seed), last=0))
         assert [seen.kind for seen in look(without_horn(drawing))] == ["horse"]
     left, top, right, _ = drawing[2].box  # the head
     tip = min(shape.box[1] for shape in drawing) - 4
@@ -56,10 +56,31 @@ def test_a_unicorn_without_a_horn_is_a_horse_and_a_horse_with_one_is_none(kind, 
         assert look((*without_horn(drawing), horn))[0].kind == seen, "a horn is on the head, or none"
 
 
+def test_a_horn_is_taken_out_of_groups_too():
+    horn = Polygon(((1, 2), (3, 4), (5, 6)), "gold")
+    drawing = (Group(5, 6, (*BALL, horn)), horn, Group(7, 8, (horn,)), BALL[0])
+    assert without_horn(drawing) == (Group(5, 6, BALL), BALL[0])
+
+
+class Draws:
+    """A model whose programs are made by a function of the example."""
+
+    def __init__(self, program):
+        self.answers = lambda examples: [program(**example) for example in examples]
+
+
+@pytest.mark.parametrize("things", [1, 2])
+def test_a_horn_is_put_back_only_by_who_draws_one(things):
+    anew = lambda caption, start: tikz.write(drawn(understand(caption), random.Random(1)))
+    assert horns_put_back(Draws(anew), things, 20) == 1
+    assert horns_put_back(Draws(lambda caption, start: start), things, 20) == 0
+    assert horns_put_back(Draws(lambda caption, start: start + r"\fill[gold]"), things, 20) == 0
+
+
 @pytest.mark.parametrize("kind", ["unicorn", "cat", "bird", "girl", "boy"])
 def test_who_lacks_legs_is_not_who_was_asked_for(kind):
     for seed in range(20):
-        drawing = drawn(Scene((Thing(kind, "white"),)), random.Random(seed), last=0)
+        drawing = flat(drawn(Scene((Thing(kind, "white"),)), random.Random(seed), last=0))
         lines = [shape for shape in drawing if isinstance(shape, Line)]
         kept = tuple(shape for shape in drawing if shape not in lines[:2]) if kind != "boy" else drawing[:-4]
         assert look(drawing)[0].kind == kind and look(kept)[0].kind == ""
