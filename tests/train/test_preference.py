@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tinytensor as tt
+from benchmarks.assistants import divergence
 from models import GPT, GPTConfig
 from nn import evaluating
 from tests.helpers import assert_close
@@ -20,7 +21,7 @@ from train.data.stories.dialogues import preferences
 from train.preference.dpo import Dpo
 from train.preference.estimators import dpo_losses
 from train.preference.ppo import Judge, Phases, Ppo, PPOConfig, per_phase
-from train.preference.replies import reply_log_probs, token_log_probs
+from train.preference.replies import drawn, reply_log_probs, token_log_probs
 from train.preference.rewarder import Rewarder
 from train.preference.rollouts import Rollouts
 from train.report import Report
@@ -268,6 +269,24 @@ def test_a_critic_begins_as_the_reward_model_in_the_rewards_unit(runs, judge):
     plain, untaught = Rewarder.of(runs / "reward", preferences(20, 9)), Talker(talker.body, 9, "separate")
     plain.teach(untaught)  # it reads other marks
     assert (untaught.value.weight.data == 0).all()
+
+
+def test_how_far_replies_are_from_another_talkers_does_not_depend_on_the_others_beside_them(runs):
+    tuned, other = finetune.load(runs / "chat"), finetune.load(runs / "chat")
+    other.model.body.token_embedding.weight.data[:] *= 1.5
+    asked = [[{"role": "user", "content": text}] for text in ("Who is it?", "Where did Mia go with her dog?")]
+    prompts, replies = drawn(tuned, asked, 2, seed=3)
+    each, own = [prompt for prompt in prompts for _ in range(2)], [ids for some in replies for ids in some]
+    together = divergence(tuned, other, each, own)
+    alone = [divergence(tuned, other, [prompt], [ids])[0] for prompt, ids in zip(each, own)]
+    assert_close(together, alone, 1e-3)  # sums of up to 64 float32 log-probabilities
+    assert (divergence(tuned, tuned, each, own) == 0).all() and np.abs(together).max() > 0.01
+    ids = np.concatenate([each[0], own[0]])
+    scores = tuned.model.body(ids[None, :-1]).data[0, len(each[0]) - 1 :].astype(float)
+    others = other.model.body(ids[None, :-1]).data[0, len(each[0]) - 1 :].astype(float)
+    nats = [z - np.log(np.exp(z).sum(axis=1, keepdims=True)) for z in (scores, others)]
+    places = np.arange(len(own[0])), own[0]
+    assert together[0] == pytest.approx((nats[0] - nats[1])[places].sum(), abs=1e-3)
 
 
 def test_rewards_have_mean_0_and_deviation_1_over_good_and_bad_replies(judge):
