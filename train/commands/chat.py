@@ -64,11 +64,11 @@ def main(args: argparse.Namespace) -> None:
     if args.search is None and (flag := "--search-with" * bool(args.search_with) or "--top" * bool(args.top)):
         raise ValueError(f"{flag} goes with --search PATH, which says where to look")
     tuned = published.talker(args.run) if published.holds_one(args.run) else start.talker(args.run)
-    library = Library(args.search, args.search_with, args.device) if args.search else None
-    if library and library.passed_over:
-        print(passed_over(args.search, library.passed_over))
+    documents = Library(args.search, args.search_with, args.device) if args.search else None
+    if documents and documents.passed_over:
+        print(passed_over(args.search, documents.passed_over))
     tuned.model.eval().to(args.device)
-    talk = Talk(tuned, args, Rewarder(judge(args.reward)) if args.reward else None, library)
+    talk = Talk(tuned, args, Rewarder(judge(args.reward)) if args.reward else None, documents)
     for line in lines():
         if line.partition(" ")[0] == "/quit":
             break
@@ -94,7 +94,7 @@ class Talk:
     tuned: FineTuned
     args: argparse.Namespace
     rewarder: Rewarder | None = None
-    library: Library | None = None
+    documents: Library | None = None
     said: list[dict] = field(default_factory=list)
     turn: int = 0  # replies so far, those that were taken back too
 
@@ -129,21 +129,21 @@ class Talk:
         """Reply to what was said last."""
         tt.manual_seed(self.args.seed, self.turn)
         self.turn += 1
-        reply = self.looked_up() if self.library else {"content": self.spoken(self.written(self.said))}
+        reply = self.looked_up() if self.documents else {"content": self.spoken(self.written(self.said))}
         self.said.append({"role": "assistant"} | reply)
 
     def looked_up(self) -> dict:
-        """A reply from what the library has about it; the sources that it names are quoted below."""
-        library, (*before, last) = self.library, self.said
-        found = library.find(last["content"], self.args.top or SOURCES)
+        """A reply from what the documents say about it; the sources that it names are quoted below."""
+        documents, (*before, last) = self.documents, self.said
+        found = documents.find(last["content"], self.args.top or SOURCES)
         given = self.fitting(found, last["content"])
         if not given:
             longest = self.tuned.inputs.max_length
             reason = f"What was found is too long for the {longest} tokens that the model reads."
-            return {"content": self.spoken(iter([reason if found else f"Nothing was found in {library.folder}."]))}
-        asked = with_sources([library.texts[i] for i in given], last["content"])
+            return {"content": self.spoken(iter([reason if found else f"Nothing was found in {documents.folder}."]))}
+        asked = with_sources([documents.texts[i] for i in given], last["content"])
         text = self.spoken(self.written([*before, {"role": "user", "content": asked}]))
-        sources = {number: f"{library.files[i]}: {library.texts[i]}" for number, i in enumerate(given, 1)}
+        sources = {number: f"{documents.files[i]}: {documents.texts[i]}" for number, i in enumerate(given, 1)}
         quoted = [f"  [{number}] {sources[number]}" for number in cited(text) if number in sources]
         print(*quoted or ["  (it names no source)"], sep="\n")
         return {"content": text, "sources": sources}
@@ -171,7 +171,7 @@ class Talk:
     def fitting(self, found: list[int], question: str) -> list[int]:
         """As many of the sentences found, from the best on, as the model can read beside the question and its reply."""
         while found:
-            asked = {"role": "user", "content": with_sources([self.library.texts[i] for i in found], question)}
+            asked = {"role": "user", "content": with_sources([self.documents.texts[i] for i in found], question)}
             if self.tuned.inputs.length([*self.system, asked]) <= self.tuned.inputs.max_length - self.room:
                 break
             found = found[:-1]
