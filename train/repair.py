@@ -8,9 +8,10 @@ import ctypes
 import fcntl
 import os
 import shutil
+import time
 from pathlib import Path
 
-from models.files import CHECKSUMS, GONE, UNFINISHED, beside, checksum, checksums, read_json, sync_folder
+from models.files import CHECKSUMS, GONE, UNFINISHED, WAITS, beside, checksum, checksums, read_json, sync_folder
 
 HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
@@ -35,18 +36,26 @@ def settle(run: Path) -> None:
 
 
 def tidy(run: Path) -> None:
-    """Settle a run, and take away what was to replace it, unless somebody writes there now."""
+    """Settle a run, and take away what was to replace it, unless somebody goes on writing there."""
     replacing = beside(Path(os.path.abspath(run)))
-    with contextlib.suppress(OSError):  # in use, not ours to write, or on a file system without locks
-        held = os.open(run, os.O_RDONLY)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if checksums(run) is not None:
-                settle(run)
-            if replacing.is_dir():
-                shutil.rmtree(replacing)
-        finally:
-            os.close(held)
+    for seconds in WAITS:  # a trainer that was killed lets go of its run a moment after its end
+        time.sleep(seconds)
+        unfinished = any(run.glob(f".*{UNFINISHED}"))
+        if not unfinished and not replacing.exists():
+            return
+        with contextlib.suppress(OSError):  # in use, not ours to write, or on a file system without locks
+            held = os.open(run, os.O_RDONLY)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if checksums(run) is not None:
+                    settle(run)
+                if replacing.is_dir():
+                    shutil.rmtree(replacing)
+                return
+            finally:
+                os.close(held)
+        if not unfinished:
+            return
 
 
 def exchange(new: Path, old: Path) -> None:

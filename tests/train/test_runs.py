@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 import safetensors.numpy
 
 from models import GPT
+from models.files import UNFINISHED, checksum, in_json, read_json, write_beside, write_checksums, write_json
 from models.generate import generate
 from models.tokenizers import ByteLevelBPE
 from train import checkpoint
@@ -282,6 +284,20 @@ def test_a_kill_at_any_moment_leaves_a_checkpoint_that_loads(folder):
         done = train("sample", "run", "--tokens", 1, cwd=folder)
         assert done.returncode == 0, done.stderr
         assert read_progress(folder / "run")[1]["step"] >= 1
+
+
+def test_a_checkpoint_is_completed_although_a_killed_trainer_holds_its_run_for_a_moment(tmp_path):
+    """A process that is killed is gone from the list of processes before it lets go of what it had locked."""
+    write_json(tmp_path / "config.json", {"family": "gpt"})
+    write_json(tmp_path / "trainer.json", {"step": 1})
+    write_beside(tmp_path / "trainer.json", in_json({"step": 2}))
+    sums = {name: checksum(tmp_path / name) for name in ("config.json", ".trainer.json.tinytensor")}
+    write_checksums(tmp_path, {name.removeprefix(".").removesuffix(UNFINISHED): crc for name, crc in sums.items()})
+    held = checkpoint.Folder(tmp_path)
+    threading.Timer(0.2, held.close).start()
+    assert checkpoint.read_config(tmp_path) == {"family": "gpt"}
+    assert read_json(tmp_path / "trainer.json") == {"step": 2}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["checksums.list", "config.json", "trainer.json"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
