@@ -10,7 +10,7 @@ Notable, against a GPT:
 - the vectors of a picture see each other, all of them; the text sees the picture, and itself from left to right
 - several texts may stand behind one picture, `parts`: each sees the picture and itself, as if it stood there alone, so
   that a picture is read once for all that is asked about it
-- the norm starts at the scale of the token vectors, or what is in a patch would drown where it is
+- the norm gives what is in a patch ten times the weight that its place has, or the place would drown it
 - no loss is taken of the picture: it is there to be read
 Without a picture it is a GPT, and any GPT can become one (`from_gpt`). How GPT-4 itself reads pictures is not public.
 """
@@ -27,7 +27,7 @@ from models.config import option
 from models.contract import Writer
 from models.gpt import GPT, GPTConfig
 from models.schema import Few
-from nn import DecoderCache, Embedding, LayerNorm, Linear, Module, Parameter, init
+from nn import DecoderCache, Embedding, LayerNorm, Linear, Module, init
 from nn.attention import KVCache, positions_of
 from nn.recompute import remade
 from nn.transformer import Block, Stream
@@ -74,7 +74,6 @@ class Sight(GPT):
         numbers, along = 3 * c.patch**2, c.side // c.patch
         self.patch_layer = Linear(numbers, c.width, weight_init=init.normal(1 / math.sqrt(numbers)))
         self.patch_norm = LayerNorm(c.width, c.bias, c.norm_eps)
-        self.patch_norm.weight = Parameter.make(c.width, lambda shape: init.ones(shape) * np.float32(c.init_std))
         self.rows = Embedding(along, c.width, init.normal(c.init_std))
         self.columns = Embedding(along, c.width, init.normal(c.init_std))
 

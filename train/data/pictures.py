@@ -219,6 +219,14 @@ def _room(chance: np.random.Generator, things: list[Thing], r: int) -> tuple[int
     return None
 
 
+def thinned(scene: Scene, most: int, chance: np.random.Generator) -> Scene:
+    """The scene with so many of its things at most."""
+    if len(scene.things) <= most:
+        return scene
+    kept = chance.choice(len(scene.things), most, replace=False)
+    return Scene(scene.place, tuple(scene.things[i] for i in sorted(kept)))
+
+
 class ScenesSource:
     """Made-up scenes as the text of a corpus. The last tenth is held out."""
 

@@ -2,7 +2,7 @@
 
     | 64 patches | What do you see? a big red ball in the park | Is there a dog? no | How many things are red? one | ...
 
-Each text sees the picture and itself only (models/sight.py), so that a picture is read once for some fifteen questions.
+Each text sees the picture and itself only (models/sight.py), so that a picture is read once for several questions.
 There is a loss at the answers and at their ends, and nowhere else. What is asked is drawn anew each time that a scene
 comes up; pictures are drawn when they are needed, at any number of pixels. The first pictures have one thing, and later
 ones more: which word means which pixels is learned where there is nothing to mix up.
@@ -37,9 +37,9 @@ CAPTION, STORY = "What do you see?", "Tell a story."  # what is asked for from e
 class Asking:
     """How much is asked about a picture."""
 
-    questions: Count = option(16, "asked about a picture at most, beside its caption or story")
-    room: Count = option(176, "tokens of questions and answers beside a picture; what does not fit is not asked")
-    grow: Whole = option(600, "batches until pictures may have a thing more; the first have one (0: any at once)")
+    questions: Count = option(6, "asked about a picture at most, beside its caption or story")
+    room: Count = option(72, "tokens of questions and answers beside a picture; what does not fit is not asked")
+    grow: Whole = option(900, "batches until pictures may have a thing more; the first have one (0: any at once)")
 
     def __post_init__(self):
         check_fields(self)
@@ -65,11 +65,9 @@ class Pictured(Objective):
 
     def training_batch(self, data: np.ndarray, number: int) -> dict[str, np.ndarray]:
         """Pictures of one thing first: what is asked of them has one answer to be found, whatever names it."""
-        things = data.reshape(-1, pictures.WIDTH)[:, 1]
         most = 1 + number // self.asking.grow if self.asking.grow else pictures.MOST
-        few = np.flatnonzero(things <= max(most, things.min()))
         with random.seeded(self.seed, number) as chance:
-            return self._made(data, chance.choice(few, self.batch), chance)
+            return self._made(data, chance.choice(len(data) // pictures.WIDTH, self.batch), chance, most)
 
     def evaluation_batches(self, data: np.ndarray, limit: int | None = None) -> list[np.ndarray]:
         return in_batches(spread(len(data) // pictures.WIDTH, limit and limit * self.batch), self.batch)
@@ -78,8 +76,10 @@ class Pictured(Objective):
         with random.seeded(self.seed, int(key[0]), EVALUATION) as chance:
             return self._made(data, key, chance)
 
-    def _made(self, data: np.ndarray, places: np.ndarray, chance: np.random.Generator) -> dict[str, np.ndarray]:
+    def _made(self, data: np.ndarray, places: np.ndarray, chance: np.random.Generator, most: int = pictures.MOST
+              ) -> dict[str, np.ndarray]:  # fmt: skip
         found = [pictures.scene_of(data[pictures.WIDTH * i : pictures.WIDTH * (i + 1)].tolist()) for i in places]
+        found = [pictures.thinned(scene, most, chance) for scene in found]
         return self.rows([(scene, list(self._asked(scene, chance))) for scene in found], self.asking.room)
 
     def _asked(self, scene: Scene, chance: np.random.Generator) -> Iterator[tuple[str, str]]:

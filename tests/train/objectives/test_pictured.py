@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -40,7 +41,8 @@ def test_a_tokenizer_that_cannot_spell_the_questions_says_so_before_any_work():
 
 
 def test_a_batch_is_a_function_of_its_number_and_every_row_has_its_own_picture():
-    one, again, other = (OBJECTIVE.training_batch(DATA, number) for number in (3, 3, 4))
+    whole = replace(OBJECTIVE, asking=replace(OBJECTIVE.asking, grow=0))
+    one, again, other = (whole.training_batch(DATA, number) for number in (3, 3, 4))
     for name, array in one.items():
         np.testing.assert_array_equal(array, again[name])
     assert not np.array_equal(one["ids"], other["ids"])
@@ -79,17 +81,20 @@ def test_what_does_not_fit_into_the_room_or_the_context_is_not_asked():
     assert (short.rows([(scene, asked)], 60)["parts"] == -1).all()
 
 
-def test_pictures_have_one_thing_first_and_then_more():
-    asking = Asking(questions=2, room=60, grow=10)
-    objective, made = Pictured(TOKENIZER, side=16, context=64, batch=8, asking=asking), []
-    drawn = {draw(scene, 16).tobytes(): len(scene.things) for scene in SCENES}
+def test_pictures_have_one_thing_first_and_then_more(monkeypatch):
+    asking, drawn = Asking(questions=2, room=60, grow=10), []
+    objective = Pictured(TOKENIZER, side=16, context=64, batch=8, asking=asking)
+    monkeypatch.setattr(pictures, "draw", lambda scene, side: drawn.append(scene) or draw(scene, side))
     for number in (0, 9, 10, 25, 55, 500):
-        batch = objective.training_batch(DATA, number)
-        made.append(max(drawn[picture.tobytes()] for picture in batch["pixels"]))
-        assert made[-1] <= 1 + number // 10
-    assert made[0] == made[1] == 1 and made[-1] >= 5
-    whole = Pictured(TOKENIZER, side=16, context=64, batch=8, asking=Asking(grow=0)).training_batch(DATA, 0)
-    assert max(drawn[picture.tobytes()] for picture in whole["pixels"]) > 3
+        drawn.clear()
+        objective.training_batch(DATA, number)
+        assert max(len(scene.things) for scene in drawn) <= 1 + number // 10
+        assert all(any(scene.place == whole.place and {*scene.things} <= {*whole.things} for whole in SCENES)
+                   for scene in drawn)  # fmt: skip
+    assert max(len(scene.things) for scene in drawn) >= 5
+    drawn.clear()
+    Pictured(TOKENIZER, side=16, context=64, batch=8, asking=Asking(grow=0)).training_batch(DATA, 0)
+    assert max(len(scene.things) for scene in drawn) > 3
 
 
 def test_captions_and_stories_are_asked_for_in_turn_and_then_the_questions():
