@@ -76,6 +76,8 @@ def write_on(model: Module, tokenizer, args: argparse.Namespace) -> None:
     prompt = "\n" if args.prompt is None else args.prompt
     if not prompt:
         raise ValueError("--prompt is empty; give at least one character")
+    if args.prompt is None and not len(tokenizer.encode(prompt)):
+        raise ValueError(f'{args.run} knows no new line to begin with; give it a --prompt, such as "Once upon a time"')
     how = chosen(args, 0.8, tokenizer) | dict(stop=args.stop or (), past_context=args.past_context or "slide")
     if tokenizer.end_id is not None:
         how["end"] = tokenizer.end_id

@@ -70,6 +70,13 @@ def test_fill_guesses_by_the_other_tokens(run, capsys):
     assert "1: " in said and "2: " in said and "<mask>" not in said
 
 
+def test_who_knows_no_new_line_asks_for_a_prompt(run, capsys):
+    assert main(["sample", str(run)]) == 2
+    assert "knows no new line to begin with; give it a --prompt" in capsys.readouterr().err
+    assert main(["sample", str(run), "--prompt", "Once", "--tokens", "3"]) == 0
+    assert capsys.readouterr().out.startswith("Once")
+
+
 @pytest.mark.parametrize(("flags", "message"), [
     (["--batch", "5"], "half of a batch is read backwards, so --batch 5 must be even"),
     (["--reuse", "0"], "what is remembered must be plain text, which goes on: add --reuse"),
