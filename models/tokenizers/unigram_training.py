@@ -11,7 +11,6 @@ Against SentencePiece: substrings are counted in a table instead of a suffix arr
 expected count instead of its count in the best segmentations.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 
@@ -34,14 +33,15 @@ def learn_pieces(texts: str | Iterable[str], split: Callable[[str], list[str]], 
     counts = count_words(texts, lambda text: [split(text)])
     if not counts:
         raise ValueError("the texts hold no words to learn pieces from")
-    pieces, frequency = seeds(counts, wanted)
-    single = np.array([len(piece) == 1 for piece in pieces])
+    words = Words(list(counts), np.array(list(counts.values()), float))
+    pieces, first, frequency = words.seeds(wanted)
+    lengths = np.array([len(piece) for piece in pieces])
+    single = lengths == 1
     if single.sum() > wanted:
         raise ValueError(f"vocab_size is smaller than the alphabet: {wanted} pieces are wanted beside the special "
                          f"tokens, but the text has {single.sum()} characters; raise it by {single.sum() - wanted}")
-    index = {piece: i for i, piece in enumerate(pieces)}
-    corpus = Lattice(list(counts), index, np.array(list(counts.values()), float))
-    spelling = Lattice(pieces, index, np.ones(len(pieces)))  # the pieces themselves, cut into other pieces
+    corpus = Lattice(words.pieces_at, words.first, words.sizes, words.weights)
+    spelling = Lattice(words.pieces_at, first, lengths, np.ones(len(pieces)))  # pieces, cut into other pieces
     spelling.drop(spelling.piece == spelling.word)
     log_p = np.log(frequency / frequency.sum())  # -inf once a piece is dropped
     while True:
@@ -75,18 +75,48 @@ def maximize(expected: np.ndarray, log_p: np.ndarray, single: np.ndarray, wanted
     return np.where(kept, digamma(counts) - digamma(counts[kept].sum()), -np.inf)
 
 
-def seeds(counts: Counter, wanted: int) -> tuple[list[str], np.ndarray]:
-    """All characters, and the substrings that cover most text among those seen twice; each with its frequency."""
-    found = Counter()
-    for word, count in counts.items():
-        for start in range(len(word)):
-            for end in range(start + 1, min(len(word), start + LONGEST_PIECE) + 1):
-                found[word[start:end]] += count
-    characters = sorted(piece for piece in found if len(piece) == 1)
-    longer = [piece for piece, count in found.items() if len(piece) > 1 and count > 1]
-    longer.sort(key=lambda piece: (-found[piece] * len(piece), piece))
-    pieces = characters + longer[:SEEDS * wanted]
-    return pieces, np.array([found[piece] for piece in pieces], float)
+class Words:
+    """All words of a corpus in a row, and where in them a piece stands.
+
+    A substring is the one that is a character shorter, and a character: so all of a length are told apart by one
+    sorting of pairs of numbers, and no string is made of those that do not become pieces.
+    """
+
+    def __init__(self, words: list[str], weights: np.ndarray):
+        self.text, self.weights, self.sizes = "".join(words), weights, np.array([len(word) for word in words], int)
+        self.first = np.cumsum(self.sizes) - self.sizes
+        self.pieces_at: list[np.ndarray] = []  # for each length, the piece that begins at each character, or -1
+
+    def seeds(self, wanted: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """All characters, and the substrings that cover most text among those seen twice: (pieces, a place of each,
+        how often each occurs)."""
+        codes = np.frombuffer(self.text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        characters = np.unique(codes, return_inverse=True)[1]
+        room = np.repeat(self.first + self.sizes, self.sizes) - np.arange(len(self.text))  # to the end of the word
+        weights, places = np.repeat(self.weights, self.sizes), np.arange(len(self.text))
+        numbers, kinds = np.zeros(len(self.text), int), []  # each place's substring, by number; (place, length, count)
+        for length in range(1, LONGEST_PIECE + 1):
+            places = places[room[places] >= length]
+            pairs = numbers[places] * (characters.max() + 1) + characters[places + length - 1]
+            _, one, same = np.unique(pairs, return_index=True, return_inverse=True)
+            numbers[places] = same
+            self.pieces_at.append(np.where(room >= length, numbers, -1).astype(np.int32))
+            counts = np.bincount(same, weights[places], len(one))
+            kinds.append(np.stack([places[one], np.full(len(one), length), counts, np.arange(len(one))]))
+        first, lengths, counts, numbers = np.concatenate(kinds, axis=1).astype(int)
+        covered = np.where((lengths > 1) & (counts > 1), counts * lengths, 0)
+        least = np.sort(covered)[-min(SEEDS * wanted, len(covered))]
+        some = np.flatnonzero((lengths == 1) | (covered >= max(least, 1)))
+        strings = {i: self.text[first[i] : first[i] + lengths[i]] for i in some.tolist()}
+        by_worth = sorted((long, -worth, strings[i], i) for long, worth, i in
+                          zip((lengths[some] > 1).tolist(), covered[some].tolist(), some.tolist()))  # fmt: skip
+        order = np.array([i for *_, i in by_worth[: (lengths == 1).sum() + SEEDS * wanted]])
+        for length, at in enumerate(self.pieces_at, 1):
+            own = lengths[order] == length
+            index = np.full((lengths == length).sum() + 1, -1)  # its last stands for places without a substring
+            index[numbers[order][own]] = np.flatnonzero(own)
+            at[:] = index[at]
+        return [strings[i] for i in order.tolist()], first[order], counts[order].astype(float)
 
 
 class Lattice:
@@ -94,20 +124,22 @@ class Lattice:
 
     A word of n characters has n + 1 nodes, one before each character and one at the end; nodes of all words are
     numbered through. Edges are sorted by the position at which they end.
+    pieces_at: see Words.   first, sizes: where in the row of all words those stand that are meant.
     """
 
-    def __init__(self, words: list[str], index: dict[str, int], weights: np.ndarray):
-        edges = [(piece, number, start, end)
-                 for number, word in enumerate(words)
-                 for start in range(len(word))
-                 for end in range(start + 1, min(len(word), start + LONGEST_PIECE) + 1)
-                 if (piece := index.get(word[start:end])) is not None]
-        edges = np.array(edges, int).reshape(-1, 4)
-        self.weights, self.sizes = weights, np.array([len(word) for word in words], int)
-        self.first_node = np.cumsum(self.sizes + 1) - self.sizes - 1
-        self.last_node = self.first_node + self.sizes
-        order = np.lexsort((edges[:, 1], edges[:, 3]))
-        self.piece, self.word, start, self.end = edges[order].T.copy()
+    def __init__(self, pieces_at: list[np.ndarray], first: np.ndarray, sizes: np.ndarray, weights: np.ndarray):
+        self.weights, self.sizes = weights, sizes
+        self.first_node = np.cumsum(sizes + 1) - sizes - 1
+        self.last_node = self.first_node + sizes
+        word = np.repeat(np.arange(len(sizes)), sizes)
+        start = np.arange(len(word)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        edges = []
+        for length, at in enumerate(pieces_at, 1):
+            piece = np.where(start + length <= sizes[word], at[first[word] + start], -1)
+            some = np.flatnonzero(piece >= 0)
+            edges.append(np.stack([piece[some], word[some], start[some], start[some] + length]))
+        edges = np.concatenate(edges, axis=1)
+        self.piece, self.word, start, self.end = edges[:, np.lexsort((edges[2], edges[1], edges[3]))]
         self.source, self.target = self.first_node[self.word] + start, self.first_node[self.word] + self.end
 
     def drop(self, gone: np.ndarray) -> None:

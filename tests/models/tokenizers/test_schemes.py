@@ -1,5 +1,7 @@
 """Classic BPE, WordPiece, Unigram, bytes and ELMo's characters: what is particular to each, worked out by hand."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from models import tokenizers
 from models.tokenizers import Bytes, ClassicBPE, ElmoCharacters, Special, Unigram, WordPiece
 from models.tokenizers.bert_text import BertText
 from models.tokenizers.sentencepiece import align
-from models.tokenizers.unigram_training import digamma
+from models.tokenizers.unigram_training import LONGEST_PIECE, SEEDS, Lattice, Words, digamma
 from tests.models.tokenizers.awkward_texts import CORPUS
 
 # ---- BERT's clean-up
@@ -172,6 +174,27 @@ def test_digamma_matches_known_values():
     gamma = 0.5772156649015329
     want = [-gamma, -gamma - 2 * np.log(2), sum(1 / k for k in range(1, 10)) - gamma]
     np.testing.assert_allclose(digamma(np.array([1, 0.5, 10])), want, atol=1e-8)
+
+
+@given(st.dictionaries(st.text("abä日𝒳", min_size=1, max_size=20), st.integers(1, 3), min_size=1), st.integers(1, 4))
+def test_unigrams_seeds_are_the_substrings_that_cover_most_and_a_lattice_has_each_wherever_it_stands(counts, wanted):
+    found = Counter()
+    for word, count in counts.items():
+        cuts = [(i, j) for i in range(len(word)) for j in range(i + 1, min(len(word), i + LONGEST_PIECE) + 1)]
+        found.update({piece: count * n for piece, n in Counter(word[i:j] for i, j in cuts).items()})
+    longer = [piece for piece, n in found.items() if len(piece) > 1 and n > 1]
+    longer.sort(key=lambda piece: (-found[piece] * len(piece), piece))
+    words = Words(list(counts), np.array(list(counts.values()), float))
+    pieces, first, frequency = words.seeds(wanted)
+    assert pieces == sorted(piece for piece in found if len(piece) == 1) + longer[: SEEDS * wanted]
+    assert frequency.tolist() == [found[piece] for piece in pieces]
+    assert [words.text[a : a + len(piece)] for a, piece in zip(first, pieces)] == pieces
+    lattice = Lattice(words.pieces_at, words.first, words.sizes, words.weights)
+    edges = zip(lattice.word.tolist(), lattice.end.tolist(), lattice.piece.tolist())
+    there = [(n, j, pieces.index(word[i:j])) for n, word in enumerate(counts) for j in range(len(word) + 1)
+             for i in range(max(0, j - LONGEST_PIECE), j) if word[i:j] in pieces]  # fmt: skip
+    assert sorted(edges) == sorted(there)
+    assert (lattice.target - lattice.source == np.vectorize(lambda p: len(pieces[p]))(lattice.piece)).all()
 
 
 # ---- bytes and ELMo's characters
