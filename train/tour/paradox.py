@@ -62,7 +62,7 @@ class Timed:
         self.spent, took = loop.comm.broadcast(np.array([self.spent + took, took])).tolist()
         self.ended |= self.spent + took >= self.seconds  # a stop is heard in the step that follows
         self.trainer.stop_asked |= self.ended
-        if step >= 25 and math.log2(step / 25).is_integer():
+        if not self.ended and step >= 25 and math.log2(step / 25).is_integer():
             own = self.keys[loop.comm.rank :: loop.comm.size]
             sums = evaluate(loop.model, self.trainer.objective, self.trainer.val_data, own)
             nats, count = loop.comm.all_reduce(np.array(sums, float)).tolist()
