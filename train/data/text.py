@@ -28,7 +28,7 @@ class TextFiles:
     def __init__(self, path: str | Path):
         self.path = path = Path(path)
         if not path.exists():
-            raise ValueError(f"{path} does not exist; --data takes a text file or a folder of them")
+            raise ValueError(f"{path} does not exist; give a text file, or a folder of them")
         found, self.passed_over = files_in(path) if path.is_dir() else ([ordinary(path)], [])
         self.files = [opened(file) for file in found]
         self.size = sum(file.path.stat().st_size for file in self.files)  # bytes on the disk
