@@ -19,6 +19,7 @@ from models.tokenizers import ByteLevelBPE
 from tests.models.published_elmo import make_files
 from train.data.stories import corpus
 from train.data.toys import examples
+from train.overwrite import check_ours
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,6 +71,8 @@ def test_every_command_of_the_readme_runs_in_its_order(folder):
         done = run(["-m", "train", *words, *settings(" ".join(words))], folder)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         print(f"$ {line}\n{done.stdout}")
+    for made in (folder / "runs").iterdir():
+        check_ours(made)  # --overwrite knows whatever a command leaves in a run
 
 
 @pytest.mark.slow

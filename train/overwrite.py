@@ -10,9 +10,10 @@ from models.files import beside, checksums, read_json
 from train.checkpoint import Folder
 
 # All names that runs of ours, also older ones, have in their folders.
-OURS = re.compile(r"(config|trainer|tokenizer|corpus|finetune|command)\.json|(train|val)\.bin|checksums\.list|"
-                  r"(model|best|trainer|trained.*)\.safetensors|metrics.*\.jsonl|samples\.txt|\..*\.(tinytensor|tmp)|"
-                  r"(loss|comparison|confusion|paradox)\.png|(comparison|lottery|paradox)\.md|comparison\.csv|explore\.html|"
+OURS = re.compile(r"(config|trainer|tokenizer|corpus|finetune|command|preference)\.json|(train|val)\.bin|"
+                  r"checksums\.list|(model|best|trainer|trained.*)\.safetensors|(metrics.*|preferences|held-out)\.jsonl|"
+                  r"samples\.txt|\..*\.(tinytensor|tmp)|(loss|comparison|confusion|paradox|ppo|scene|unicorns)\.png|"
+                  r"(comparison|lottery|paradox)\.md|comparison\.csv|explore\.html|drawings\.svg|unicorn-.*\.(svg|tex)|"
                   r"events\.out\.tfevents\..*")  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from tinytensor import Tensor, no_grad
 from train import finetune
 from train.__main__ import main
 from train.data.stories.dialogues import preferences
+from train.overwrite import check_ours
 from train.preference.dpo import Dpo
 from train.preference.estimators import dpo_losses
 from train.preference.ppo import Judge, Phases, Ppo, PPOConfig, per_phase
@@ -214,6 +215,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(runs, command, tmp_path, mon
     assert whole.keys() == parts.keys()
     for name, array in whole.items():
         np.testing.assert_array_equal(parts[name], array, err_msg=name)
+    check_ours(tmp_path / "whole")  # --overwrite would take it
 
 
 def test_what_it_leaves_behind_talks(runs, tmp_path, capsys, monkeypatch):
@@ -247,6 +249,7 @@ def judge(runs) -> Path:
 def test_a_reward_model_of_a_talker_keeps_what_it_read_and_goes_on_with_it(runs, judge):
     lines = (judge / "preferences.jsonl").read_text().splitlines()
     assert len(lines) == 24 and len((judge / "held-out.jsonl").read_text().splitlines()) == 20
+    check_ours(judge)
     before = json.loads((judge / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     run(["reward", "--resume", judge, "--epochs", 2])
     assert json.loads((judge / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 2 * before

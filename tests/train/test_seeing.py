@@ -12,6 +12,7 @@ from train.data.pictures import draw, parse
 from train.data.questions import FORMS
 from train.data.raster import png
 from train.objectives.pictured import Pictured
+from train.overwrite import check_ours
 
 Image = pytest.importorskip("PIL.Image", reason="pictures in files: pip install -e '.[images]'")
 TINY = ["--layers", "1", "--heads", "2", "--width", "16", "--side", "16", "--room", "64", "--batch", "4",
@@ -102,6 +103,7 @@ def test_a_gpt_goes_on_as_a_model_that_reads_pictures(tmp_path, capsys):
     begun = ["--room", "64", "--batch", "4", "--workers", "1", "--steps", "2", "--eval-batches", "1"]
     out = said(capsys, "sight", "--init", tmp_path / "gpt", "--stories", 20_000, "--out", tmp_path / "sight", *begun)
     assert "ask" in out and "| count" in out
+    check_ours(tmp_path / "sight")
     model, tokenizer = seeing.open_run(tmp_path / "sight")
     assert model.config.side == 32 and tokenizer.vocab_size == 400
 

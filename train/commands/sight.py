@@ -1,6 +1,6 @@
 """Train a GPT that reads pictures, and answers questions about them.
 
-Without any flag it learns from built-in pictures of the stories' world, on all cores, in some minutes.
+Without any flag it learns from built-in pictures of the stories' world, on all cores, in half an hour.
 
   python -m train sight --init runs/gpt-1                begin with a GPT that knows the stories
   python -m train sight --side 64 --patch 8              larger pictures

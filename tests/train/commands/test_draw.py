@@ -8,6 +8,7 @@ import pytest
 from train.__main__ import main
 from train.drawing import svg, tikz
 from train.drawing.shapes import Circle, Line
+from train.overwrite import check_ours
 from train.trainer import Trainer
 
 TINY = ["--layers", 1, "--heads", 2, "--width", 16, "--workers", 1, "--examples", 40, "--epochs", 1,
@@ -29,6 +30,7 @@ def test_a_run_leaves_its_unicorns_and_goes_on_where_it_was_stopped(tmp_path, mo
         drawing = svg.read((tmp_path / "whole" / f"unicorn-{name}.svg").read_text())
         assert tikz.read((tmp_path / "whole" / f"unicorn-{name}.tex").read_text()) == drawing
     assert (tmp_path / "whole" / "drawings.svg").exists()
+    check_ours(tmp_path / "whole")
     assert (tmp_path / "whole" / "unicorns.png").exists() == bool(find_spec("matplotlib"))  # an extra
     capsys.readouterr()
     assert run("draw", tmp_path / "whole", "a unicorn", "--out", tmp_path / "a.svg") == 0  # it has learned nothing yet
