@@ -147,7 +147,7 @@ def disguised(count: int, seed: int) -> list[dict]:
 SETS = {"chat": ("chat", demonstrations), "search": ("chat", searches), "reward": ("reward", preferences)}
 USUAL = {  # how the GPT of `train gpt` learns most from them in a few minutes
     "chat": dict(examples=64_000, epochs=2, lr=2e-3),
-    "reward": dict(examples=16_000, epochs=1, lr=2e-3, language_loss=0.0),
+    "reward": dict(examples=16_000, epochs=2, lr=2e-3, language_loss=0.0),
 }
 FLAWS = ("wrong", "unkind", "long")
 
