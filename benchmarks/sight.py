@@ -57,7 +57,8 @@ def picture(model, tokenizer, path: Path, unseen: bool = False) -> None:
             said = "".join(seeing.answers(model, tokenizer, draw(scene, model.config.side), question.text))
             right = said == question.answer
             axis.imshow(draw(scene, 128))
-            below = "\n".join([*textwrap.wrap(question.text, 32), said if right else f"{said} (right: {question.answer})"])
+            told = said if right else f"{said} (right: {question.answer})"
+            below = "\n".join([*textwrap.wrap(question.text, 32), told])
             axis.text(0.5, -0.03, below, transform=axis.transAxes, ha="center", va="top", fontsize=8.5,
                       color="black" if right else "firebrick")  # fmt: skip
         row[0].text(-0.08, 0.5, kind, transform=row[0].transAxes, rotation=90, va="center", fontsize=11)

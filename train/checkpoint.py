@@ -202,7 +202,8 @@ def read_config(folder: Path) -> dict:
         raise ValueError(f"{folder} is not a folder; give the folder of a run, such as runs/gpt-1")
     if not path.exists():
         raise ValueError(repair.why_no_run(folder))
-    repair.tidy(folder)
+    if any(folder.glob(f".*{files.UNFINISHED}")) or files.beside(Path(os.path.abspath(folder))).exists():
+        repair.tidy(folder)
     fields = read_json(path, "the settings of a model")
     checked(Kind, fields, path, others=True)
     return fields

@@ -40,9 +40,6 @@ def tidy(run: Path) -> None:
     replacing = beside(Path(os.path.abspath(run)))
     for seconds in WAITS:  # a trainer that was killed lets go of its run a moment after its end
         time.sleep(seconds)
-        unfinished = any(run.glob(f".*{UNFINISHED}"))
-        if not unfinished and not replacing.exists():
-            return
         with contextlib.suppress(OSError):  # in use, not ours to write, or on a file system without locks
             held = os.open(run, os.O_RDONLY)
             try:
@@ -54,7 +51,7 @@ def tidy(run: Path) -> None:
                 return
             finally:
                 os.close(held)
-        if not unfinished:
+        if not any(run.glob(f".*{UNFINISHED}")):
             return
 
 
