@@ -9,7 +9,6 @@ What only one process can have, such as an open file, cannot travel.
 """
 
 import functools
-import importlib
 import io
 import marshal
 import operator
@@ -28,7 +27,7 @@ def pack(work, comm, place_of) -> bytes:
     file = io.BytesIO()
     try:
         _Packer(file, comm, place_of).dump(work)
-    except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
+    except (pickle.PicklingError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise ValueError(f"this work cannot be sent to other ranks ({error}); leave out --ranks") from None
     return file.getvalue()
 
@@ -47,6 +46,8 @@ class _Packer(pickle.Pickler):
     def persistent_id(self, thing):
         if thing is self.comm:
             return "comm", None
+        if isinstance(thing, types.ModuleType):
+            return "module", thing.__name__
         if isinstance(thing, np.ndarray) and (place := self.place_of(thing)) is not None:
             return "array", (thing.shape, thing.dtype, place, thing.strides)
         if backend.is_array(thing) and backend.device_of(thing) == "cuda":
@@ -68,14 +69,12 @@ class _Packer(pickle.Pickler):
     def reducer_override(self, thing):
         if isinstance(thing, np.memmap) and thing.flags.c_contiguous:
             return np.memmap, (thing.filename, thing.dtype, "r", _place_in_file(thing), thing.shape)
-        if isinstance(thing, types.ModuleType):
-            return importlib.import_module, (thing.__name__,)
         if isinstance(thing, functools._lru_cache_wrapper) and not _has_a_name(thing):
             return _remembering, (thing.cache_parameters(), thing.__wrapped__)
         if isinstance(thing, types.FunctionType) and not _has_a_name(thing):
             cells = thing.__closure__ or ()
             state = thing.__defaults__, thing.__kwdefaults__, [cell.cell_contents for cell in cells]
-            made = marshal.dumps(thing.__code__), thing.__module__, len(cells)
+            made = marshal.dumps(thing.__code__), sys.modules[thing.__module__], len(cells)
             return _make_function, made, state, None, None, _fill_function
         return NotImplemented
 
@@ -89,6 +88,9 @@ class _Unpacker(pickle.Unpickler):
         what, how = said
         if what == "comm":
             return self.comm
+        if what == "module":
+            self.find_class(how, "__name__")  # pickle finds it as it finds what stands in it
+            return sys.modules[how]
         if what == "array":
             shape, dtype, place, strides = how
             return np.ndarray(shape, dtype, self.memory, place, strides)
@@ -118,10 +120,9 @@ def _has_a_name(function) -> bool:
         return False
 
 
-def _make_function(code: bytes, module: str, cells: int) -> types.FunctionType:
+def _make_function(code: bytes, module: types.ModuleType, cells: int) -> types.FunctionType:
     """Without what it uses, as that may in turn use the function."""
-    names = vars(importlib.import_module(module))
-    return types.FunctionType(marshal.loads(code), names, closure=tuple(types.CellType() for _ in range(cells)))
+    return types.FunctionType(marshal.loads(code), vars(module), closure=tuple(types.CellType() for _ in range(cells)))
 
 
 def _fill_function(function: types.FunctionType, state: tuple) -> None:
