@@ -7,8 +7,8 @@ Start with all frequent substrings of words. Then, until few enough pieces are l
 
 Every way to place a piece on a word is an edge of a lattice. All edges of all words stand in flat arrays, sorted by
 where they end, so that one pass over a text of any size is a loop over positions in a word.
-Against SentencePiece: substrings are counted in a table instead of a suffix array, and pruning weighs a piece by its
-expected count instead of its count in the best segmentations.
+Against SentencePiece: substrings are told apart by sorting, a length at a time, instead of a suffix array, and pruning
+weighs a piece by its expected count instead of its count in the best segmentations.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ def learn_pieces(texts: str | Iterable[str], split: Callable[[str], list[str]], 
     counts = count_words(texts, lambda text: [split(text)])
     if not counts:
         raise ValueError("the texts hold no words to learn pieces from")
-    words = Words(list(counts), np.array(list(counts.values()), float))
+    words = Row(list(counts), np.array(list(counts.values()), float))
     pieces, first, frequency = words.seeds(wanted)
     lengths = np.array([len(piece) for piece in pieces])
     single = lengths == 1
@@ -75,7 +75,7 @@ def maximize(expected: np.ndarray, log_p: np.ndarray, single: np.ndarray, wanted
     return np.where(kept, digamma(counts) - digamma(counts[kept].sum()), -np.inf)
 
 
-class Words:
+class Row:
     """All words of a corpus in a row, and where in them a piece stands.
 
     A substring is the one that is a character shorter, and a character: so all of a length are told apart by one
@@ -103,7 +103,7 @@ class Words:
             self.pieces_at.append(np.where(room >= length, numbers, -1).astype(np.int32))
             counts = np.bincount(same, weights[places], len(one))
             kinds.append(np.stack([places[one], np.full(len(one), length), counts, np.arange(len(one))]))
-        first, lengths, counts, numbers = np.concatenate(kinds, axis=1).astype(int)
+        first, lengths, counts, number = np.concatenate(kinds, axis=1).astype(int)
         covered = np.where((lengths > 1) & (counts > 1), counts * lengths, 0)
         least = np.sort(covered)[-min(SEEDS * wanted, len(covered))]
         some = np.flatnonzero((lengths == 1) | (covered >= max(least, 1)))
@@ -114,7 +114,7 @@ class Words:
         for length, at in enumerate(self.pieces_at, 1):
             own = lengths[order] == length
             index = np.full((lengths == length).sum() + 1, -1)  # its last stands for places without a substring
-            index[numbers[order][own]] = np.flatnonzero(own)
+            index[number[order][own]] = np.flatnonzero(own)
             at[:] = index[at]
         return [strings[i] for i in order.tolist()], first[order], counts[order].astype(float)
 
@@ -124,7 +124,7 @@ class Lattice:
 
     A word of n characters has n + 1 nodes, one before each character and one at the end; nodes of all words are
     numbered through. Edges are sorted by the position at which they end.
-    pieces_at: see Words.   first, sizes: where in the row of all words those stand that are meant.
+    pieces_at: see Row.   first, sizes: where in the row of all words those stand that are meant.
     """
 
     def __init__(self, pieces_at: list[np.ndarray], first: np.ndarray, sizes: np.ndarray, weights: np.ndarray):

@@ -11,7 +11,7 @@ from models import tokenizers
 from models.tokenizers import Bytes, ClassicBPE, ElmoCharacters, Special, Unigram, WordPiece
 from models.tokenizers.bert_text import BertText
 from models.tokenizers.sentencepiece import align
-from models.tokenizers.unigram_training import LONGEST_PIECE, SEEDS, Lattice, Words, digamma
+from models.tokenizers.unigram_training import LONGEST_PIECE, SEEDS, Lattice, Row, digamma
 from tests.models.tokenizers.awkward_texts import CORPUS
 
 # ---- BERT's clean-up
@@ -184,7 +184,7 @@ def test_unigrams_seeds_are_the_substrings_that_cover_most_and_a_lattice_has_eac
         found.update({piece: count * n for piece, n in Counter(word[i:j] for i, j in cuts).items()})
     longer = [piece for piece, n in found.items() if len(piece) > 1 and n > 1]
     longer.sort(key=lambda piece: (-found[piece] * len(piece), piece))
-    words = Words(list(counts), np.array(list(counts.values()), float))
+    words = Row(list(counts), np.array(list(counts.values()), float))
     pieces, first, frequency = words.seeds(wanted)
     assert pieces == sorted(piece for piece in found if len(piece) == 1) + longer[: SEEDS * wanted]
     assert frequency.tolist() == [found[piece] for piece in pieces]

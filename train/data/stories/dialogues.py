@@ -145,7 +145,7 @@ def disguised(count: int, seed: int) -> list[dict]:
 
 # name: (the kind of task, the maker)
 SETS = {"chat": ("chat", demonstrations), "search": ("chat", searches), "reward": ("reward", preferences)}
-USUAL = {  # how the GPT of `train gpt` learns most from them in a few minutes
+USUAL = {  # how the GPT of `train gpt` learns most from them in some ten minutes of a core
     "chat": dict(examples=64_000, epochs=2, lr=2e-3),
     "reward": dict(examples=16_000, epochs=2, lr=2e-3, language_loss=0.0),
 }
