@@ -17,6 +17,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from models.files import read_text, write_text
 from models.tokenizers.base import Frame, Special, Tokenizer, distinct, file_to_read
 from models.tokenizers.methods import WordCache
@@ -102,13 +104,18 @@ class ByteLevelBPE(Tokenizer):
     def learn(self, words: list[str]) -> None:
         """Merge the new ones among these words, where they are many: all at once takes half the time."""
         self.cache.make_room()
-        new = [word for word in {*words} if word not in self.cache]
+        new = {*words}.difference(self.cache)
         if len(new) < MANY:
             return  # each is merged when it is asked for
-        known = self.vocab if self.whole_words else {}
-        spelt = [(word, data) for word in new if (data := word.encode()) not in known and len(data) <= SHORT]
-        merged = self.many.merge([[self.byte_ids[byte] for byte in data] for _, data in spelt])
-        self.cache.update(zip((word for word, _ in spelt), merged))
+        known, spelt = self.vocab if self.whole_words else {}, {}
+        for word in new:
+            data = word.encode()
+            if data in known:
+                self.cache[word] = [known[data]]
+            elif len(data) <= SHORT:
+                spelt[word] = data
+        ids = np.array(self.byte_ids)[np.frombuffer(b"".join(spelt.values()), np.uint8)]
+        self.cache.update(zip(spelt, self.many.merge(ids, [*map(len, spelt.values())])))
 
     @cached_property
     def many(self) -> ManyWords:

@@ -11,7 +11,7 @@ every pair the places where it stands; a merge then touches only its own places 
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import numpy as np
 
@@ -125,11 +125,11 @@ class ManyWords:
         places = self.keys[:-1].searchsorted(keys)
         return np.where((self.keys[places] == keys) & (right >= 0), self.ranks[places], NEVER)
 
-    def merge(self, words: list[list[int]]) -> list[list[int]]:
-        """Each word's symbols after all merges that apply."""
-        lengths, at = np.fromiter(map(len, words), int, len(words)), np.arange(len(words))  # the words still at work
-        merged = np.full((len(words), lengths.max(initial=0) + 1), EDGE, np.int64)
-        merged[np.arange(merged.shape[1]) < lengths[:, None]] = np.fromiter(chain.from_iterable(words), np.int64)
+    def merge(self, symbols: np.ndarray, lengths: list[int]) -> list[list[int]]:
+        """Each word's symbols after all merges that apply.   symbols: of all words; lengths: how many each has."""
+        lengths, at = np.array(lengths, int), np.arange(len(lengths))  # the words still at work
+        merged = np.full((len(at), lengths.max(initial=0) + 1), EDGE, np.int64)
+        merged[np.arange(merged.shape[1]) < lengths[:, None]] = symbols
         ids, ranks = merged, np.full(merged.shape, NEVER)  # of each symbol and its right neighbour
         ranks[:, :-1] = self.rank(ids[:, :-1], ids[:, 1:])
         while len(ids):

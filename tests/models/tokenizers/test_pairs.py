@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,7 +67,8 @@ def test_many_words_merge_together_as_each_does_alone(words, order, data):
         if pair not in rank_of:
             rank_of[pair], joined[rank] = rank, new
     want = [plain_merge(list(word), rank_of, joined) for word in words]
-    assert ManyWords(rank_of, joined).merge([list(word) for word in words]) == want
+    symbols = np.array([symbol for word in words for symbol in word], int)
+    assert ManyWords(rank_of, joined).merge(symbols, [*map(len, words)]) == want
 
 
 def test_runs_of_one_letter_merge_from_left_to_right():
