@@ -1,5 +1,7 @@
 """What holds of attention holds of it in blocks: the tests of the one, with blocks so small that there are many."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,11 @@ from tinytensor.backend import cpu
 from tinytensor.backend.cpu import attention_long as blocked
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small_blocks():
+@pytest.fixture(autouse=True, scope="module", params=[(np.exp, 1.0), (np.exp2, 1 / math.log(2))], ids=["exp", "exp2"])
+def small_blocks(request):
+    power, unit = request.param  # one of the two is this CPU's
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"LONG": -1, "ROWS": 5, "KEYS": 7}.items():
+        for name, value in {"LONG": -1, "ROWS": 5, "KEYS": 7, "POWER": power, "UNIT": unit}.items():
             patch.setattr(blocked, name, value)
         yield
 

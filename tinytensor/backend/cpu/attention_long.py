@@ -14,7 +14,9 @@ product with the values are kept, and mended where a later block brings a higher
   where -m and -delta / l are one more column of q and dy / l, next to ones in k and v: to subtract them costs nothing.
 """
 
+import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +24,10 @@ import numpy as np
 from tinytensor.backend.cpu.dropout import keep_mask, mask_stream, survivor_scale
 
 LONG = 2**23  # logits of a head: above this many they are made again, not kept (a context of 2048 has 2^22)
-ROWS, KEYS = 128, 256  # of a block: 128 KB of float32, so that two of them stay in the L2 cache
+ROWS, KEYS = 256, 256  # of a block: 256 KB of float32, so that two of them stay in the L2 cache
+# Powers of 2 take half the time of exp where NumPy has vector code for them (AVX-512), and twice as long elsewhere.
+HAS_EXP2 = not np.lib.introspect.opt_func_info("^exp2$", "float32")["exp2"]["ff"]["current"].startswith("baseline")
+POWER, UNIT = (np.exp2, 1 / math.log(2)) if HAS_EXP2 else (np.exp, 1.0)  # exp(z) is POWER(z * UNIT)
 
 
 def plain_blocks(q, k, v, keys):
@@ -40,6 +45,7 @@ def plain_blocks(q, k, v, keys):
 
 class Sight:
     """What is added to the logits of a block of one head, -inf where a query must not look, and which blocks there are.
+    Logits are in the UNIT of POWER.
 
     The options are those of attention.
     """
@@ -60,15 +66,22 @@ class Sight:
 
     def add(self, z, head, i, j) -> None:
         """z (rows, keys) += what stands there."""
-        distance = lambda: np.arange(i.start, i.stop)[:, None] + (self.S - self.T) - np.arange(j.start, j.stop)
-        if self.causal and j.stop - 1 > i.start + self.S - self.T:
-            z[distance() < 0] = -np.inf
-        if self.window is not None and j.start <= i.stop - 1 + self.S - self.T - self.window:
-            z[distance() >= self.window] = -np.inf
+        rows, keys = z.shape
+        ahead = i.start + self.S - self.T - j.start  # how far the first query stands behind the first key
+        if self.causal and keys - 1 > ahead:
+            np.copyto(z, -np.inf, where=beyond(rows, keys, ahead))
+        if self.window is not None and ahead + rows - 1 >= self.window:
+            np.copyto(z, -np.inf, where=~beyond(rows, keys, ahead - self.window))
         if self.bias is not None:
-            z += part(self.bias, head, i, j)[0, 0]
+            z += part(self.bias, head, i, j)[0, 0] * UNIT
         if self.mask is not None:
             z += np.where(part(self.mask, head, i, j)[0, 0], 0, -np.inf).astype(z.dtype)
+
+
+@lru_cache(maxsize=64)  # there are but a few such blocks
+def beyond(rows: int, keys: int, ahead: int) -> np.ndarray:
+    """(rows, keys): whether key s stands behind query t, which stands at t + ahead among the keys."""
+    return np.arange(keys) > np.arange(rows)[:, None] + ahead
 
 
 class Saved(NamedTuple):
@@ -97,7 +110,7 @@ def attention(q, k, v, scale, causal, window, mask, bias, dropout, rng):
     with np.errstate(over="ignore", invalid="ignore"):
         for head in heads_of(B, H):
             one_q, one_k, one_v = (np.ascontiguousarray(a[head][0, 0]) for a in (q, k, v))
-            attend, careful = _Strip(one_q * scale, one_k, one_v, sight, head, dropout), False
+            attend, careful = _Strip(one_q * (scale * UNIT), turned(one_k), one_v, sight, head, dropout), False
             draws = streams[head[0].start] if dropout else None
             for i, blocks in sight.strips():
                 before = draws.bit_generator.state if dropout else None
@@ -118,8 +131,8 @@ def attention(q, k, v, scale, causal, window, mask, bias, dropout, rng):
 class _Strip:
     """One head's forward pass over the blocks of keys that a strip of rows may see."""
 
-    def __init__(self, q, k, v, sight, head, dropout):
-        self.q, self.k, self.v, self.sight, self.head, self.dropout = q, k, v, sight, head, dropout
+    def __init__(self, q, k_turned, v, sight, head, dropout):
+        self.q, self.k_turned, self.v, self.sight, self.head, self.dropout = q, k_turned, v, sight, head, dropout
         self.room, self.ones = np.empty(ROWS * KEYS, q.dtype), np.ones(KEYS, q.dtype)
 
     def __call__(self, i, blocks, draws, careful):
@@ -127,19 +140,19 @@ class _Strip:
         queries, (out, total, top) = self.q[i], self._nothing(i)
         for number, j in enumerate(blocks):
             z = self.room[: len(queries) * (j.stop - j.start)].reshape(len(queries), -1)
-            np.matmul(queries, self.k[j].T, out=z)
+            np.matmul(queries, self.k_turned[:, j], out=z)
             self.sight.add(z, self.head, i, j)
             if careful:
                 higher = z.max(axis=1)
                 higher[higher == -np.inf] = np.finfo(z.dtype).min  # nothing in sight: exp(-inf - that) is 0
                 if number:
                     np.maximum(top, higher, out=higher)
-                    mend = np.exp(top - higher)
+                    mend = POWER(top - higher)
                     total *= mend
                     out *= mend[:, None]
                 z -= higher[:, None]
                 top = higher
-            e = np.exp(z, out=z)
+            e = POWER(z, out=z)
             total += e @ self.ones[: e.shape[1]]
             if self.dropout:
                 e *= keep_mask(e.shape, self.dropout, draws)
@@ -171,21 +184,21 @@ def _head_backward(dy, saved, head, draws, dbias):
     """(dq, dk, dv) of one head, which adds its part to dbias, if any."""
     q, k, v, dy, y = (np.ascontiguousarray(a[head][0, 0]) for a in (saved.q, saved.k, saved.v, dy, saved.y))
     dropout, r = saved.dropout, saved.inv_sum[head][0, 0]
-    q = q * saved.scale
+    q = q * (saved.scale * UNIT)
     delta = np.vecdot(dy, y) * r
     dy = dy * (r * survivor_scale(dropout))[:, None]
-    wide_q, wide_k = widened(q, -saved.top[head][0, 0]), widened(k, 1)
-    wide_dy, wide_v = widened(dy, 0 if dropout else -delta), widened(v, 1)
+    wide_q, k_turned = widened(q, -saved.top[head][0, 0]), turned(widened(k, 1))
+    wide_dy, v_turned = widened(dy, 0 if dropout else -delta), turned(widened(v, 1))
     dq, dk, dv = (np.zeros_like(a) for a in (q, k, v))
     room = np.empty((2, ROWS * KEYS), q.dtype)
     for i, blocks in saved.sight.strips():
         for j in blocks:
             size = (i.stop - i.start, j.stop - j.start)
             e, ds = (half[: size[0] * size[1]].reshape(size) for half in room)
-            np.matmul(wide_q[i], wide_k[j].T, out=e)
+            np.matmul(wide_q[i], k_turned[:, j], out=e)
             saved.sight.add(e, head, i, j)
-            np.exp(e, out=e)
-            np.matmul(wide_dy[i], wide_v[j].T, out=ds)
+            POWER(e, out=e)
+            np.matmul(wide_dy[i], v_turned[:, j], out=ds)
             if dropout:  # the mask stands between dy v^T and delta, so they cannot share a product
                 kept = keep_mask(size, dropout, draws)
                 ds *= kept
@@ -202,6 +215,7 @@ def _head_backward(dy, saved, head, draws, dbias):
                 shared = tuple(axis for axis in (0, 1) if target.shape[axis] == 1 and ds.shape[axis] != 1)
                 target += ds.sum(axis=shared, keepdims=True) if shared else ds
     dq *= saved.scale
+    dk /= UNIT
     return dq, dk, dv
 
 
@@ -215,6 +229,13 @@ def widened(a, column):
     wide = np.empty((len(a), a.shape[1] + 1), a.dtype)
     wide[:, :-1], wide[:, -1] = a, column
     return wide
+
+
+def turned(a):
+    """a.T (D, S) with its rows in order in memory; 16: rows a power of two apart would share cache lines."""
+    room = np.empty((a.shape[1], len(a) + 16), a.dtype)[:, : len(a)]
+    room[...] = a.T
+    return room
 
 
 def four_axes(a):
