@@ -42,8 +42,8 @@ MODEL = dict(context=288, layers=3, heads=4, width=128, bias=False, init_std=0.0
 TRAINING = dict(batch=12, lr=3e-3, warmup=100)
 EXAMPLES, EPOCHS, EVALUATIONS = 36_000, 2, 6
 # One word for the tokenizer is: \fill[red] (   ) circle (   a word of a caption   12,   20   what stands between them.
-PATTERN = (r"\\[a-z]+\[[a-z]+\] \(|\\begin\{scope\}\[shift=\{\(|\\end\{scope\}\n|\) (?:[a-z]+ \(|-- cycle;\n)"
-           r"| ?[a-z]+|[0-9]+,?|[^a-z0-9\\]+")  # fmt: skip
+PATTERN = (r"\\[a-z]+(?:\[[a-z]+\])? \(|\\begin\{scope\}\[|(?:, )?shift=\{\(|\\end\{scope\}\n"
+           r"|\) (?:[a-z]+ \(|-- cycle;\n)| ?[a-z]+|[0-9]+,?|[^a-z0-9\\]+")  # fmt: skip
 VOCABULARY, READ = 704, 3000  # tokens at most, and examples that they are learned from
 FOLLOWS = ("steps", "eval_every", "save_every", "eval_batches")  # from the number of examples
 ASKED = ("a unicorn", "a big red ball left of a small blue house", "a girl in a green dress above a black cat",

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from train.drawing import tikz
-from train.drawing.figures import FIGURES, Part, Pen
+from train.drawing.figures import FIGURES, Pen
 from train.drawing.shapes import GRID, Drawing
 
 KINDS = tuple(FIGURES)
@@ -112,18 +112,13 @@ def drawn(scene: Scene, draw: random.Random, last: float = LAST) -> Drawing:
     """A drawing of a scene by the rules, a group for each thing.   last: how probable it is that a part was forgotten,
     and comes behind all else in a group of its own."""
     pens = _pens(scene, draw)
-    parts = [(pen, part) for thing, pen in zip(scene.things, pens) for part in _parts(thing, pen, draw)]
+    for thing, pen in zip(scene.things, pens):
+        FIGURES[thing.kind](pen, draw)
+    parts = [(pen, part) for pen in pens for part in pen.parts]
     late = [(pen, part) for pen, part in parts if part.late]
     forgotten = [draw.choice(late)] if late and draw.random() < last else []
     first = [pen.group(*(part for part in pen.parts if (pen, part) not in forgotten)) for pen in pens]
     return (*first, *(pen.group(part) for pen, part in forgotten))
-
-
-def _parts(thing: Thing, pen: Pen, draw: random.Random) -> list[Part]:
-    usual = USUAL.get(thing.kind, COLOURS)
-    colour = thing.colour or draw.choice([name for name in usual if not is_rare(thing.kind, name)])
-    FIGURES[thing.kind](pen, colour, draw)
-    return pen.parts
 
 
 def _pens(scene: Scene, draw: random.Random) -> list[Pen]:
@@ -141,8 +136,13 @@ def _pens(scene: Scene, draw: random.Random) -> list[Pen]:
         places = [(quarter, ground), (GRID - quarter, ground)]
     if scene.relation in ("right", "below"):
         places.reverse()
-    return [Pen((x - size // 2, bottom - size), size, draw.random() < 0.5)
-            for (x, bottom), size in zip(places, sizes)]  # fmt: skip
+    return [Pen((x - size // 2, bottom - size), size, draw.random() < 0.5, _colour(thing, draw))
+            for thing, (x, bottom), size in zip(scene.things, places, sizes)]  # fmt: skip
+
+
+def _colour(thing: Thing, draw: random.Random) -> str:
+    usual = USUAL.get(thing.kind, COLOURS)
+    return thing.colour or draw.choice([name for name in usual if not is_rare(thing.kind, name)])
 
 
 def scenes(seed: str, new: bool) -> Iterator[Scene]:

@@ -2,7 +2,7 @@
 
 x grows to the right and y down, as in SVG. Colours are SVG's own names, and the paper is light blue, so that white
 shows. Every line is 2 units wide and has round ends. Shapes that belong together may be a group, which says where on
-the grid their own (0, 0) is.
+the grid their own (0, 0) is, and what colour those of them have that say none.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import numpy as np
 from train.data.raster import Canvas
 
 GRID, LINE, PAPER = 96, 2, "lightblue"
+OWN = ""  # a shape's colour is that of its group
 COLOURS = {  # red, green, blue
     "red": (255, 0, 0), "blue": (0, 0, 255), "green": (0, 128, 0), "yellow": (255, 255, 0), "black": (0, 0, 0),
     "white": (255, 255, 255), "pink": (255, 192, 203), "grey": (128, 128, 128), "brown": (165, 42, 42),
@@ -109,21 +110,26 @@ Shape = Circle | Ellipse | Rectangle | Polygon | Line
 
 @dataclass(frozen=True)
 class Group:
-    """Shapes that are moved together, by (x, y)."""
+    """Shapes that are moved together, by (x, y).   colour: of those that have their group's."""
 
     x: int
     y: int
     shapes: tuple[Shape, ...]
+    colour: str = OWN
 
     def __post_init__(self):
         if not self.shapes:
             raise ValueError("a group has no shapes")
-        _ = self.moved  # which must lie on the grid, too
+        check_colour("group", self.colour)
+        if not self.colour and any(shape.colour == OWN for shape in self.shapes):
+            raise ValueError("a shape says no colour, nor does its group")
+        _ = self.alone  # which must lie on the grid, too
 
     @property
-    def moved(self) -> tuple[Shape, ...]:
-        """The shapes where they come to lie."""
-        return tuple(_moved(shape, self.x, self.y) for shape in self.shapes)
+    def alone(self) -> tuple[Shape, ...]:
+        """The shapes as they are without the group: where they come to lie, in their colours."""
+        moved = (_moved(shape, self.x, self.y) for shape in self.shapes)
+        return tuple(replace(shape, colour=shape.colour or self.colour) for shape in moved)
 
 
 Drawing = tuple[Shape | Group, ...]
@@ -131,7 +137,15 @@ Drawing = tuple[Shape | Group, ...]
 
 def flat(drawing: Drawing) -> tuple[Shape, ...]:
     """The shapes of a drawing without groups, each where it lies."""
-    return tuple(shape for one in drawing for shape in (one.moved if isinstance(one, Group) else (one,)))
+    return tuple(shape for one in drawing for shape in (one.alone if isinstance(one, Group) else (one,)))
+
+
+def complete(drawing: Drawing) -> Drawing:
+    """The same drawing; ValueError if a shape outside all groups says no colour."""
+    for one in drawing:
+        if one.colour == OWN and not isinstance(one, Group):
+            raise ValueError(f"a {type(one).__name__.lower()} says no colour, and stands in no group that has one")
+    return drawing
 
 
 def _moved(shape: Shape, x: int, y: int) -> Shape:
@@ -148,13 +162,17 @@ def check(shape: Shape, positive: Sequence[str] = ()) -> None:
     name = type(shape).__name__.lower()
     for field, value in vars(shape).items():
         if field == "colour":
-            if value not in COLOURS:
-                raise ValueError(f"a {name} is {value!r}; the colours are {', '.join(COLOURS)}")
+            check_colour(name, value)
             continue
         least = int(field in positive)
         for number in np.ravel(value).tolist():
             if not (isinstance(number, int) and least <= number <= GRID):
                 raise ValueError(f"a {name} has {field} {value}; the grid has whole numbers from {least} to {GRID}")
+
+
+def check_colour(name: str, colour: str) -> None:
+    if colour not in COLOURS and colour != OWN:
+        raise ValueError(f"a {name} is {colour!r}; the colours are {', '.join(COLOURS)}")
 
 
 def paint(drawing: Drawing, pixels: int = GRID) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Drawings as SVG, which every browser shows, and back.
 
 What is read must be what is written: the five elements with these attributes and no others, in any order, and groups
-that are moved. Anything else is refused by name, so that no drawing is ever read as less than it says.
+that are moved and may have a colour for what says none. Anything else is refused by name, so that no drawing is ever
+read as less than it says.
 """
 
 import re
@@ -10,6 +11,7 @@ from train.drawing.shapes import (
     COLOURS,
     GRID,
     LINE,
+    OWN,
     PAPER,
     Circle,
     Drawing,
@@ -19,6 +21,7 @@ from train.drawing.shapes import (
     Polygon,
     Rectangle,
     Shape,
+    complete,
 )
 
 HEAD = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {GRID} {GRID}" width="480" height="480" '
@@ -32,7 +35,8 @@ ELEMENTS = {  # the name of each kind of shape, and its numbers' names
     Polygon: ("polygon", ("points",)),
 }
 KINDS = {name: (kind, numbers) for kind, (name, numbers) in ELEMENTS.items()}
-OPEN, CLOSE = re.compile(r'<g transform="translate\(([0-9]{1,4}),([0-9]{1,4})\)">'), "</g>"
+OPEN = re.compile(r'<g(?: color="(\w+)")? transform="translate\(([0-9]{1,4}),([0-9]{1,4})\)">')
+CLOSE, CURRENT = "</g>", "currentColor"  # what SVG calls the colour that a group has
 TAG = re.compile(r'<\s*([^\s<>/"]*)((?:\s+[^\s<>/="]+\s*=\s*"[^"<>]*")*)\s*/\s*>')
 ATTRIBUTE = re.compile(r'([^\s="]+)\s*=\s*"([^"]*)"')
 PAIR = re.compile(r"\s*(\d+)\s*,\s*(\d+)(?=\s|$)")
@@ -46,13 +50,15 @@ def write(drawing: Drawing) -> str:
 def element(shape: Shape | Group) -> str:
     """One shape or group."""
     if isinstance(shape, Group):
-        return "\n".join([f'<g transform="translate({shape.x},{shape.y})">', *map(element, shape.shapes), CLOSE])
+        own = f' color="{shape.colour}"' if shape.colour != OWN else ""
+        first = f'<g{own} transform="translate({shape.x},{shape.y})">'
+        return "\n".join([first, *map(element, shape.shapes), CLOSE])
     name, numbers = ELEMENTS[type(shape)]
     *values, colour = vars(shape).values()
     if isinstance(shape, Polygon):
         values = [" ".join(f"{x},{y}" for x, y in shape.points)]
     said = "".join(f' {number}="{value}"' for number, value in zip(numbers, values))
-    return f'<{name}{said} {paint_of(shape)}="{colour}"/>'
+    return f'<{name}{said} {paint_of(shape)}="{colour or CURRENT}"/>'
 
 
 def paint_of(shape: Shape) -> str:
@@ -70,21 +76,22 @@ def read(text: str) -> Drawing:
     drawing, group = [], None
     while text:
         if group is None and (opened := OPEN.match(text)):
-            group, rest = (*map(int, opened.groups()), []), text[opened.end() :]
+            colour, x, y = opened.groups(default=OWN)
+            group, inside, rest = (int(x), int(y)), [], text[opened.end() :]
         elif group is not None and text.startswith(CLOSE):
-            drawing.append(Group(group[0], group[1], tuple(group[2])))
+            drawing.append(Group(*group, tuple(inside), colour))
             group, rest = None, text.removeprefix(CLOSE)
         else:
             tag = TAG.match(text)
             if not tag or tag[1] not in KINDS:
                 known = ", ".join(f"<{name}/>" for name in KINDS)
                 raise ValueError(f"{text[:40]!r} is not understood; a drawing has {known}, and <g> with a translation")
-            (drawing if group is None else group[2]).append(_shape(*tag.groups()))
+            (drawing if group is None else inside).append(_shape(*tag.groups()))
             rest = text[tag.end() :]
         text = rest.lstrip()
     if group is not None:
         raise ValueError(f"a <g> does not end with {CLOSE}")
-    return tuple(drawing)
+    return complete(tuple(drawing))
 
 
 def _shape(name: str, rest: str) -> Shape:
@@ -95,11 +102,12 @@ def _shape(name: str, rest: str) -> Shape:
         given = ", ".join(attribute for attribute, _ in said) or "nothing"
         raise ValueError(f"<{name}/> takes {', '.join(wanted)}, each once; this one has {given}")
     values = dict(said)
-    if values[paint] not in COLOURS:
+    if values[paint] not in (*COLOURS, CURRENT):
         raise ValueError(f"<{name}/> has {paint} {values[paint]!r}; the colours are {', '.join(COLOURS)}")
+    colour = OWN if values[paint] == CURRENT else values[paint]
     if kind is Polygon:
-        return Polygon(_points(values["points"]), values[paint])
-    return kind(*(_whole(name, number, values[number]) for number in numbers), values[paint])
+        return Polygon(_points(values["points"]), colour)
+    return kind(*(_whole(name, number, values[number]) for number in numbers), colour)
 
 
 def _points(text: str) -> tuple:

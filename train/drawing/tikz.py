@@ -3,7 +3,7 @@ r"""Drawings as TikZ, LaTeX's language of pictures, and back.
     \fill[red] (12,20) circle (5);                        \fill[red] (12,20) ellipse (8 and 5);
     \fill[red] (12,20) rectangle (30,40);                 \fill[red] (1,2) -- (3,4) -- (5,6) -- cycle;
     \draw[red] (12,20) -- (30,40);
-    \begin{scope}[shift={(40,50)}] ... \end{scope}       a group of commands, moved
+    \begin{scope}[red, shift={(40,50)}] ... \end{scope}  a group of commands, moved; red is what says no colour in it
 
 These commands are what a model writes. As in SVG, y grows downwards: the picture's own unit says so. What is not one of
 them is refused by name.
@@ -15,6 +15,7 @@ from train.drawing.shapes import (
     COLOURS,
     GRID,
     LINE,
+    OWN,
     PAPER,
     Circle,
     Drawing,
@@ -24,11 +25,13 @@ from train.drawing.shapes import (
     Polygon,
     Rectangle,
     Shape,
+    complete,
 )
 
 NUMBER, PLACE = r"([0-9]{1,4})", r"\( ?([0-9]{1,4}) ?, ?([0-9]{1,4}) ?\)"
-COMMAND = re.compile(r"\\(\w*) ?\[ ?(\w+) ?\] ?(.*)", re.DOTALL)
-OPEN, CLOSE = re.compile(r"\\begin\{scope\}\s*\[\s*shift\s*=\s*\{\s*" + PLACE + r"\s*\}\s*\]"), r"\end{scope}"
+COMMAND = re.compile(r"\\(\w*) ?(?:\[ ?(\w+) ?\])? ?(\(.*)", re.DOTALL)
+OPEN = re.compile(r"\\begin\{scope\}\s*\[\s*(?:(\w+)\s*,\s*)?shift\s*=\s*\{\s*" + PLACE + r"\s*\}\s*\]")
+CLOSE = r"\end{scope}"
 FILLS = {
     Circle: re.compile(rf"{PLACE} ?circle ?\( ?{NUMBER} ?\)"),
     Ellipse: re.compile(rf"{PLACE} ?ellipse ?\( ?{NUMBER} and {NUMBER} ?\)"),
@@ -55,19 +58,21 @@ def document(drawing: Drawing) -> str:
 
 def command(shape: Shape | Group) -> str:
     """One shape, or the lines of a group."""
+    paint = f"[{shape.colour}]" if shape.colour != OWN else ""
     match shape:
-        case Group(x, y, shapes):
-            return rf"\begin{{scope}}[shift={{({x},{y})}}]" + "\n" + write(shapes) + CLOSE
-        case Circle(x, y, r, colour):
-            return rf"\fill[{colour}] ({x},{y}) circle ({r});"
-        case Ellipse(x, y, rx, ry, colour):
-            return rf"\fill[{colour}] ({x},{y}) ellipse ({rx} and {ry});"
-        case Rectangle(x, y, width, height, colour):
-            return rf"\fill[{colour}] ({x},{y}) rectangle ({x + width},{y + height});"
-        case Polygon(points, colour):
-            return rf"\fill[{colour}] {' -- '.join(f'({x},{y})' for x, y in points)} -- cycle;"
-        case Line(x1, y1, x2, y2, colour):
-            return rf"\draw[{colour}] ({x1},{y1}) -- ({x2},{y2});"
+        case Group(x, y, shapes, colour):
+            own = f"{colour}, " if colour != OWN else ""
+            return rf"\begin{{scope}}[{own}shift={{({x},{y})}}]" + "\n" + write(shapes) + CLOSE
+        case Circle(x, y, r):
+            return rf"\fill{paint} ({x},{y}) circle ({r});"
+        case Ellipse(x, y, rx, ry):
+            return rf"\fill{paint} ({x},{y}) ellipse ({rx} and {ry});"
+        case Rectangle(x, y, width, height):
+            return rf"\fill{paint} ({x},{y}) rectangle ({x + width},{y + height});"
+        case Polygon(points):
+            return rf"\fill{paint} {' -- '.join(f'({x},{y})' for x, y in points)} -- cycle;"
+        case Line(x1, y1, x2, y2):
+            return rf"\draw{paint} ({x1},{y1}) -- ({x2},{y2});"
 
 
 def read(text: str) -> Drawing:
@@ -77,27 +82,28 @@ def read(text: str) -> Drawing:
     drawing, group, text = [], None, text.strip()
     while text:
         if group is None and (opened := OPEN.match(text)):
-            group, rest = (*map(int, opened.groups()), []), text[opened.end() :]
+            colour, x, y = opened.groups(default=OWN)
+            group, inside, rest = (int(x), int(y)), [], text[opened.end() :]
         elif group is not None and text.startswith(CLOSE):
-            drawing.append(Group(group[0], group[1], tuple(group[2])))
+            drawing.append(Group(*group, tuple(inside), colour))
             group, rest = None, text.removeprefix(CLOSE)
         else:
             said, end, rest = text.partition(";")
             if not end:
                 raise ValueError(f"{text[:40]!r} does not end with a semicolon")
-            (drawing if group is None else group[2]).append(_shape(re.sub(r"\s+", " ", said).strip()))
+            (drawing if group is None else inside).append(_shape(re.sub(r"\s+", " ", said).strip()))
         text = rest.lstrip()
     if group is not None:
         raise ValueError(rf"a scope does not end with {CLOSE}")
-    return tuple(drawing)
+    return complete(tuple(drawing))
 
 
 def _shape(said: str) -> Shape:
     found = COMMAND.fullmatch(said)
     if not found or found[1] not in ("fill", "draw"):
         raise ValueError(rf"{said[:40]!r} is not understood; a drawing has \fill[COLOUR], \draw[COLOUR] and scopes")
-    name, colour, path = found.groups()
-    if colour not in COLOURS:
+    name, colour, path = found.groups(default=OWN)
+    if colour not in COLOURS and colour != OWN:
         raise ValueError(f"{colour!r} is no colour of ours: {', '.join(COLOURS)}")
     if name == "draw":
         if line := DRAW.fullmatch(path):

@@ -6,6 +6,7 @@ at three steps of one run, then without the horn, and then what it adds to that.
 """
 
 import random
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def without_horn(drawing: Drawing) -> Drawing:
     for one in drawing:
         if isinstance(one, Group):
             shapes = tuple(shape for shape in one.shapes if shape.colour != HORN)
-            kept += [Group(one.x, one.y, shapes)] if shapes else []
+            kept += [replace(one, shapes=shapes)] if shapes else []
         elif one.colour != HORN:
             kept.append(one)
     return tuple(kept)

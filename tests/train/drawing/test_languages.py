@@ -13,6 +13,7 @@ from train.drawing.shapes import (
     COLOURS,
     GRID,
     LINE,
+    OWN,
     PAPER,
     Circle,
     Ellipse,
@@ -28,17 +29,19 @@ from train.drawing.sheet import page
 LENGTH, COLOUR = st.integers(1, GRID), st.sampled_from(list(COLOURS))
 
 
-def shapes(most: int):
+def shapes(most: int, colour=COLOUR):
     """Any shape with coordinates up to `most`."""
     at = st.integers(0, most)
     points = st.lists(st.tuples(at, at), min_size=3, max_size=6).map(tuple)
-    return st.one_of(st.builds(Circle, at, at, LENGTH, COLOUR), st.builds(Ellipse, at, at, LENGTH, LENGTH, COLOUR),
-                     st.builds(Rectangle, at, at, LENGTH, LENGTH, COLOUR), st.builds(Polygon, points, COLOUR),
-                     st.builds(Line, at, at, at, at, COLOUR))  # fmt: skip
+    return st.one_of(st.builds(Circle, at, at, LENGTH, colour), st.builds(Ellipse, at, at, LENGTH, LENGTH, colour),
+                     st.builds(Rectangle, at, at, LENGTH, LENGTH, colour), st.builds(Polygon, points, colour),
+                     st.builds(Line, at, at, at, at, colour))  # fmt: skip
 
 
 HALF = st.integers(0, GRID // 2)
-GROUP = st.builds(Group, HALF, HALF, st.lists(shapes(GRID // 2), min_size=1, max_size=4).map(tuple))
+some = lambda colour: st.lists(shapes(GRID // 2, colour), min_size=1, max_size=4).map(tuple)
+GROUP = st.one_of(st.builds(Group, HALF, HALF, some(COLOUR)),
+                  st.builds(Group, HALF, HALF, some(st.one_of(COLOUR, st.just(OWN))), COLOUR))  # fmt: skip
 DRAWING = st.lists(st.one_of(shapes(GRID), GROUP), max_size=10).map(tuple)
 ONE = (Circle(12, 20, 5, "red"), Ellipse(40, 41, 8, 5, "blue"), Rectangle(3, 4, 5, 6, "white"),
        Polygon(((1, 2), (3, 4), (5, 6)), "gold"), Line(7, 8, 9, 10, "black"))  # fmt: skip
@@ -64,7 +67,8 @@ def test_the_svg_is_one_that_an_xml_parser_reads_too(drawing):
     written = [shape for one in drawing for shape in (one.shapes if isinstance(one, Group) else [one])]
     assert len(leaves) == len(written)
     for element, shape in zip(leaves, written):
-        assert element.attrib["stroke" if isinstance(shape, Line) else "fill"] == shape.colour
+        paint = element.attrib["stroke" if isinstance(shape, Line) else "fill"]
+        assert paint == (shape.colour if shape.colour != OWN else "currentColor")
     assert len(ET.fromstring(page([("a < b & c", drawing), ("d", drawing)]))) == 4
 
 
@@ -76,6 +80,18 @@ def test_a_group_is_written_as_a_scope_and_moves_its_shapes():
     moved = (Circle(52, 70, 5, "red"), Ellipse(80, 91, 8, 5, "blue"), Rectangle(43, 54, 5, 6, "white"),
              Polygon(((41, 52), (43, 54), (45, 56)), "gold"), Line(47, 58, 49, 60, "black"))  # fmt: skip
     assert flat((group,)) == moved and np.array_equal(paint((group,)), paint(moved))
+
+
+def test_a_shape_without_a_colour_has_that_of_its_group():
+    group = Group(4, 5, (Circle(12, 20, 5, OWN), Circle(1, 2, 3, "black"), Line(1, 2, 3, 4, OWN)), "red")
+    assert tikz.write((group,)) == (
+        "\\begin{scope}[red, shift={(4,5)}]\n\\fill (12,20) circle (5);\n\\fill[black] (1,2) circle (3);\n"
+        "\\draw (1,2) -- (3,4);\n\\end{scope}\n")  # fmt: skip
+    first, second, *_ = svg.element(group).splitlines()
+    assert first == '<g color="red" transform="translate(4,5)">'
+    assert second == '<circle cx="12" cy="20" r="5" fill="currentColor"/>'
+    red = (Circle(16, 25, 5, "red"), Circle(5, 7, 3, "black"), Line(5, 7, 7, 9, "red"))
+    assert flat((group,)) == red and np.array_equal(paint((group,)), paint(red))
 
 
 def test_the_commands_are_those_of_tikz():
@@ -105,6 +121,9 @@ def test_the_commands_are_those_of_tikz():
     (r"\fill[red] (1,2) circle (3);;", "'' is not understood"),
     (r"\begin{scope}[shift={(1,2)}] \fill[red] (1,2) circle (3);", r"a scope does not end with \\end\{scope\}"),
     (r"\begin{scope}[shift={(1,2)}] \end{scope}", "a group has no shapes"),
+    (r"\begin{scope}[mauve, shift={(1,2)}] \fill (1,2) circle (3); \end{scope}", "a group is 'mauve'; the colours"),
+    (r"\begin{scope}[shift={(1,2)}] \fill (1,2) circle (3); \end{scope}", "a shape says no colour, nor does its group"),
+    (r"\fill (1,2) circle (3);", "a circle says no colour, and stands in no group that has one"),
     (r"\begin{scope}[shift={(1,95)}] \fill[red] (1,2) circle (3); \end{scope}", "a circle has y 97"),
     (r"\begin{scope}[scale=2] \fill[red] (1,2) circle (3); \end{scope}", r"begin\{scope\}\[scale=2\]"),
     (r"\begin{scope}[shift={(1,2)}] \begin{scope}[shift={(1,2)}] \fill[red] (1,2) circle (3); \end{scope} \end{scope}",
@@ -134,6 +153,8 @@ def test_tikz_that_is_not_understood_is_refused_by_name(program, said):
     ('<svg width="5"></svg>', "is not understood"),
     ('<g transform="translate(1,2)"><circle cx="1" cy="2" r="3" fill="red"/>', "a <g> does not end with </g>"),
     ('<g transform="translate(1,2)"></g>', "a group has no shapes"),
+    ('<g color="mauve" transform="translate(1,2)"><circle cx="1" cy="2" r="3" fill="red"/></g>', "a group is 'mauve'"),
+    ('<circle cx="1" cy="2" r="3" fill="currentColor"/>', "a circle says no colour, and stands in no group"),
     ('<g transform="rotate(30)"><circle cx="1" cy="2" r="3" fill="red"/></g>', "is not understood"),
     ('<circle cx="1" cy="2" r="3" fill="red"/></g>', "'</g>' is not understood"),
 ])  # fmt: skip
