@@ -144,9 +144,12 @@ PARTS = {"training": training, "lstm": lstm, "decoding": decoding, "tokenizers":
 
 
 def processor() -> str:
+    """Its name, and whether it has AVX-512: clouds call several kinds by one name."""
     path = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", path.read_text()) if path.exists() else None
-    return re.sub(r"\((R|TM)\)|CPU|Processor", "", found[1] if found else platform.processor() or "unknown").strip()
+    text = path.read_text() if path.exists() else ""
+    found = re.search(r"model name\s*: (.*)", text)
+    name = re.sub(r"\((R|TM)\)|CPU|Processor", "", found[1] if found else platform.processor() or "unknown").strip()
+    return f"{name} with AVX-512" if " avx512f " in text else name
 
 
 def versions() -> str:
