@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinytensor.backend.cpu.arrays import AVX512
 from tinytensor.backend.cpu.dropout import keep_mask, mask_stream, survivor_scale
 
 LONG = 2**23  # logits of a head: above this many they are made again, not kept (a context of 2048 has 2^22)
 ROWS, KEYS = 256, 256  # of a block: 256 KB of float32, so that two of them stay in the L2 cache
-# Powers of 2 take half the time of exp where NumPy has vector code for them (AVX-512), and twice as long elsewhere.
-HAS_EXP2 = not np.lib.introspect.opt_func_info("^exp2$", "float32")["exp2"]["ff"]["current"].startswith("baseline")
-POWER, UNIT = (np.exp2, 1 / math.log(2)) if HAS_EXP2 else (np.exp, 1.0)  # exp(z) is POWER(z * UNIT)
+# Powers of 2 take half the time of exp with AVX-512, and twice as long elsewhere.
+POWER, UNIT = (np.exp2, 1 / math.log(2)) if AVX512 else (np.exp, 1.0)  # exp(z) is POWER(z * UNIT)
 
 
 def plain_blocks(q, k, v, keys):
