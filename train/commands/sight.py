@@ -30,7 +30,7 @@ RECIPE = Recipe(
     family="sight", usual=("bpe", "bpe"), vocab_size=512, stories=2_500_000, source=ScenesSource,
     tokenizers={"bpe": lambda texts, vocab_size: ByteLevelBPE.train(spoken(texts), vocab_size)},
     model=dict(context=64, layers=3, heads=4, width=128, bias=False, init_std=0.08),
-    training=dict(steps=7500, batch=32, lr=3e-3),
+    training=dict(steps=9000, batch=32, lr=3e-3),
 )
 
 
