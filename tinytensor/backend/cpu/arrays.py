@@ -68,9 +68,9 @@ def thin_matmul(a, b, out):
     """
     (M, K), N = a.shape, b.shape[1]
     rows = gcd(M, 1 << (max(1, AT_ONCE // max(1, K * N)).bit_length() - 1))  # a power of two
-    if not AVX512 or rows < 8 or not out.size:
+    if not AVX512 or rows < 8:
         return np.matmul(a, b, out=out)
-    np.matmul(a.reshape(-1, rows, K), b, out=out.reshape(-1, rows, N))
+    np.matmul(a.reshape(M // rows, rows, K), b, out=out.reshape(M // rows, rows, N))
     return out
 
 
