@@ -92,7 +92,7 @@ def lstm_backward(dy, dh_n, dc_n, saved):
     padded = padding(mask, T, reverse)
     if dy is not None:
         dy = np.ascontiguousarray(by_step(dy if mask is None else dy * mask[:, :, None], reverse))  # (T, B, P)
-    w_h, w_proj = (None if w is None else np.ascontiguousarray(w.T) for w in (w_h, w_proj))  # from here on
+    w_h, w_proj = (None if w is None else np.ascontiguousarray(w.T) for w in (w_h, w_proj))  # from here on, turned
     dh, dc, d, work = (np.zeros((rows, B), x.dtype) for rows in (P, H, 4 * H, H))
     if dh_n is not None:
         dh[...] = dh_n.T
