@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import BERTConfig, GPTConfig, T5Config
+from models import BERTConfig, ELMoConfig, GPTConfig, T5Config
+from models.elmo import CHARACTERS
 from models.pretrained import t5 as published
 
 
@@ -136,16 +137,52 @@ class TorchT5(nn.Module):
         return self.model(input_ids=batch["ids"], labels=batch["targets"]).loss
 
 
+class TorchELMo(nn.Module):
+    """The architecture of models/elmo.py with a full softmax, without clipping, which nn.LSTM does not have. As there,
+    a word that occurs again is not spelt again."""
+
+    def __init__(self, config: ELMoConfig):
+        super().__init__()
+        self.config, n, C = config, config.filter_count, config.width
+        self.characters = nn.Embedding(CHARACTERS, config.char_width)
+        self.convolutions = nn.ModuleList(nn.Conv1d(config.char_width, count, w) for w, count in config.filter_pairs)
+        self.carry, self.transform = (nn.ModuleList(nn.Linear(n, n) for _ in range(config.highways)) for _ in range(2))
+        self.projection, self.out = nn.Linear(n, C), nn.Linear(C, config.vocab_size)
+        one = lambda: nn.LSTM(C, config.hidden, batch_first=True, proj_size=C if C < config.hidden else 0)
+        self.sides = nn.ModuleList(nn.ModuleList(one() for _ in range(config.layers)) for _ in range(2))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def words(self, ids):
+        """(N, T, characters) -> (N, T, width)"""
+        different, places = torch.unique(ids.flatten(0, 1), dim=0, return_inverse=True)
+        x = self.characters(different).transpose(1, 2)
+        x = torch.relu(torch.cat([convolution(x).amax(dim=2) for convolution in self.convolutions], dim=1))
+        for carry, transform in zip(self.carry, self.transform):
+            x = x + torch.sigmoid(carry(x)) * (torch.relu(transform(x)) - x)
+        return self.projection(x)[places].view(*ids.shape[:2], -1)
+
+    def loss(self, batch):
+        ahead, back = self.words(torch.cat([batch["ids"], batch["back_ids"]])).chunk(2)
+        losses = []
+        for lstms, x, targets in zip(self.sides, (ahead, back.flip(1)), ("targets", "back_targets")):
+            for layer, lstm in enumerate(lstms):
+                y = lstm(self.dropout(x))[0]
+                x = y + x if layer and self.config.skip else y
+            targets = batch[targets] if targets == "targets" else batch[targets].flip(1)
+            losses.append(F.cross_entropy(self.out(self.dropout(x)).flatten(0, 1), targets.flatten()))
+        return sum(losses) / 2
+
+
 class TorchTrainer:
     """step(batch): forward, backward, clipping, AdamW.
 
     compiled: the loss by torch.compile, which needs a C++ compiler.
     """
 
-    def __init__(self, config: GPTConfig | BERTConfig | T5Config, threads: int, compiled: bool = False):
+    def __init__(self, config: GPTConfig | BERTConfig | T5Config | ELMoConfig, threads: int, compiled: bool = False):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
-        kinds = {GPTConfig: TorchGPT, BERTConfig: TorchBERT, T5Config: TorchT5}
+        kinds = {GPTConfig: TorchGPT, BERTConfig: TorchBERT, T5Config: TorchT5, ELMoConfig: TorchELMo}
         self.model = kinds[type(config)](config).train()
         self.loss = torch.compile(self.model.loss) if compiled else self.model.loss
         matrices = [p for p in self.model.parameters() if p.ndim >= 2]

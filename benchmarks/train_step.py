@@ -26,10 +26,12 @@ from pathlib import Path
 import numpy as np
 
 import tinytensor as tt
-from models import GPT, T5, BERTConfig, BERTForPreTraining, GPTConfig, T5Config
+from models import GPT, T5, BERTConfig, BERTForPreTraining, ELMo, ELMoConfig, GPTConfig, T5Config
+from models.tokenizers import ElmoCharacters
 from nn import DataParallel
 from tinytensor.distributed import Communicator, core_count
 from tinytensor.workers import KINDS, choose_kind
+from train.objectives.bidirectional import Bidirectional
 from train.objectives.sequences import SpanCorruption
 from train.objectives.windows import Causal
 from train.optim import AdamW, clip_grad_norm
@@ -43,6 +45,7 @@ SHAPES = {
     "wide, vocabulary 50257": (GPTConfig(context=256, layers=4, heads=12, width=768, bias=False), 2),
     "BERT Mini, masked words": (BERTConfig.preset("mini", context=128), 16),
     "T5 small, spans": (T5Config.preset("t5-small"), 4),
+    "ELMo, as train elmo has it": (ELMoConfig.preset("toy", vocab_size=720, cell_clip=0.0, proj_clip=0.0), 16),
 }
 
 
@@ -68,7 +71,7 @@ class Blanked:
         }
 
 
-Config = GPTConfig | BERTConfig | T5Config
+Config = GPTConfig | BERTConfig | T5Config | ELMoConfig
 
 
 def make_objective(config: Config, batch: int):
@@ -77,6 +80,10 @@ def make_objective(config: Config, batch: int):
         return Blanked(config, batch)
     if isinstance(config, T5Config):
         return SpanCorruption(128, batch, sentinels=tuple(range(32099, 31999, -1)))
+    if isinstance(config, ELMoConfig):
+        draw, V = np.random.default_rng(1), config.vocab_size
+        words = ["".join(draw.choice([*"etaoinshrdlu"], draw.integers(2, 9))) for _ in range(V)]
+        return Bidirectional(20, batch, ElmoCharacters(config.characters).encode_words(words).astype(np.int16), V)
     return Causal(config.context, batch)
 
 
@@ -89,7 +96,7 @@ def make_trainer(config: Config, batch: int, workers: int, kind: str) -> Trainer
     tokens = random_tokens(config)
     train_config = TrainConfig(batch=batch, workers=workers, worker_kind=kind)
     with tt.random.seeded(0):
-        model = {GPTConfig: GPT, BERTConfig: BERTForPreTraining, T5Config: T5}[type(config)](config)
+        model = {GPTConfig: GPT, BERTConfig: BERTForPreTraining, T5Config: T5, ELMoConfig: ELMo}[type(config)](config)
     folder = Path(tempfile.gettempdir())
     return Trainer(model, make_objective(config, batch), tokens, tokens, train_config, folder, None)
 
