@@ -8,7 +8,7 @@ one product with w_h and a dozen short passes over the gates, which stay in the 
 That one product has the few rows of a batch. BLAS first copies the left matrix into its own order, all of it, and then
 the right one piece by piece, each just before it is multiplied; but in memory's order of rows it takes the two for
 their transposes. So the large w_h is quicker on the left: w_h @ h.T takes 0.75 to 0.85 of the time of h @ w_h.T for 8
-and 16 rows, 256 -> 1024; and with AVX-512 nothing needs to be copied (thin_matmul). For that, gates and cells stand as
+and 16 rows, 256 -> 1024; and with AVX-512 nothing needs to be copied (small_matmul). For that, gates and cells stand as
 columns here: (4H, B) and (H, B).
 
 LSTM: Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000; projection: Sak et al. 2014 (arXiv:1402.1128).
@@ -16,7 +16,7 @@ LSTM: Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000; projection: 
 
 import numpy as np
 
-from tinytensor.backend.cpu.arrays import thin_matmul
+from tinytensor.backend.cpu.arrays import small_matmul
 
 
 def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=None, proj_clip=None):
@@ -46,7 +46,7 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
     with np.errstate(over="ignore"):  # exp(-a) is infinite where the sigmoid is 0, as 1 / (1 + exp(-a)) needs it there
         for t in range(T):
             np.copyto(column, h[t].T)
-            a = thin_matmul(w_h, column, gates[t])
+            a = small_matmul(w_h, column, gates[t])
             np.subtract(driven[t * B : (t + 1) * B].T, a, out=a)
             i, f, g, o = split(a)
             g += g
@@ -63,7 +63,7 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
             np.tanh(c[t + 1], out=tanh_c[t])
             m[t] = np.multiply(o, tanh_c[t], out=m_column).T
             if w_proj is not None:
-                thin_matmul(w_proj, m_column, column)
+                small_matmul(w_proj, m_column, column)
                 limit = np.inf if proj_clip is None else proj_clip
                 np.clip(column, -limit, limit, out=h[t + 1].T)
             if (rows := padded[t]) is not None:
@@ -112,7 +112,7 @@ def lstm_backward(dy, dh_n, dc_n, saved):
             if proj_clip is not None:
                 dh *= np.abs(h[t + 1].T) < proj_clip
             dprojected[t] = dh.T
-            thin_matmul(w_proj, dh, dm)
+            small_matmul(w_proj, dh, dm)
         a = gates[t]
         i, f, g, o = split(a)
         np.multiply(a, a, out=d)  # first the slopes: a - a^2 of a sigmoid, 1 - g^2 of the tanh
@@ -133,7 +133,7 @@ def lstm_backward(dy, dh_n, dc_n, saved):
         dg *= i
         dc *= f
         dgates[t] = d.T
-        thin_matmul(w_h, d, dh)
+        small_matmul(w_h, d, dh)
         if rows is not None:
             dh[:, rows], dc[:, rows] = kept_h, kept_c
     return *after_the_steps(np.matmul, dgates, dprojected, saved), dh.T.copy(), dc.T.copy()
