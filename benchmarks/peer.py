@@ -155,7 +155,7 @@ class TorchELMo(nn.Module):
     def words(self, ids):
         """(N, T, characters) -> (N, T, width)"""
         different, places = torch.unique(ids.flatten(0, 1), dim=0, return_inverse=True)
-        x = self.characters(different).transpose(1, 2)
+        x = self.characters(different.long()).transpose(1, 2)
         x = torch.relu(torch.cat([convolution(x).amax(dim=2) for convolution in self.convolutions], dim=1))
         for carry, transform in zip(self.carry, self.transform):
             x = x + torch.sigmoid(carry(x)) * (torch.relu(transform(x)) - x)
