@@ -115,10 +115,7 @@ def lstm_backward(dy, dh_n, dc_n, saved):
             small_matmul(w_proj, dh, dm)
         a = gates[t]
         i, f, g, o = split(a)
-        np.multiply(a, a, out=d)  # first the slopes: a - a^2 of a sigmoid, 1 - g^2 of the tanh
-        np.subtract(a[:2 * H], d[:2 * H], out=d[:2 * H])
-        np.subtract(1, dg, out=dg)
-        np.subtract(o, do, out=do)
+        slopes(a, d)
         np.multiply(dm, tanh_c[t], out=work)
         do *= work
         work *= tanh_c[t]  # dc += dm o (1 - tanh^2), as (dm - dm tanh tanh) o
@@ -163,6 +160,15 @@ def split(a):
     """The four gates in (4H, B), as views."""
     H = len(a) // 4
     return a[:H], a[H : 2 * H], a[2 * H : 3 * H], a[3 * H :]
+
+
+def slopes(gates, out):
+    """a - a^2 of the gates that are sigmoids, 1 - g^2 of g, which is a tanh; (4H, B) both."""
+    H = len(gates) // 4
+    np.multiply(gates, gates, out=out)
+    for some in (slice(2 * H), slice(3 * H, 4 * H)):
+        np.subtract(gates[some], out[some], out=out[some])
+    np.subtract(1, out[2 * H : 3 * H], out=out[2 * H : 3 * H])
 
 
 def padding(mask, T, reverse):
