@@ -36,7 +36,7 @@ from train.optim import AdamW, clip_grad_norm
 
 NEEDLES, QUESTIONS = 8, 6
 # (tokens of a text, needles in it, texts in a step, steps, rate) of what is learned: in short texts, then in long ones.
-# With rates of 1e-3 and more it learns to name one of the names that were told, and stays there.
+# At rates of 1e-3 and more it learned to name one of the names that were told, and no more.
 SHORT = ((54, 2, 32, 700, 5e-4), (96, 4, 24, 400, 5e-4), (256, 8, 12, 400, 5e-4), (512, 8, 8, 150, 5e-4),
          (1024, 8, 4, 100, 4e-4), (2048, 8, 2, 150, 3e-4))  # fmt: skip
 LONG = ((4096, 8, 1, 80, 3e-4), (8192, 8, 1, 40, 3e-4), (16384, 8, 1, 12, 3e-4), (32768, 8, 1, 3, 3e-4))
