@@ -14,6 +14,7 @@ To learn, needles are asked for with replacement: were each asked for once, the 
 """
 
 import argparse
+import copy
 import json
 import random
 import time
@@ -55,8 +56,8 @@ class Texts:
         (self.stop,) = tokenizer.encode(".")
 
     def text(self, length: int, needles: int, questions: int = 0) -> tuple[list[int], list[tuple[int, int, list[int]]]]:
-        """Its tokens, and (part, place, answer) of each question: in which part of the text its needle stands, and the
-        place of its answer.   questions: 0: each needle once."""
+        """Its tokens, and (part, place, answer) of each question: in which part of the text its needle stands, where
+        its answer does, and the tokens of that.   questions: how many; 0 asks for each needle once."""
         encode, draw = self.tokenizer.encode, self.draw
         told = [(part, thing, draw.choice(NAMES)) for part, thing in enumerate(draw.sample(THINGS, needles))]
         tokens = [encode(f" {name} has the {thing}.") for _, thing, name in told]
@@ -95,7 +96,7 @@ class Texts:
 
 
 def learn(gpt: GPT, texts: Texts, stages: Sequence[tuple]) -> None:
-    """Go through the stages."""
+    """Go through stages such as SHORT."""
     parameters = [*gpt.parameters()]
     optimizer, begun = AdamW(parameters, lr=1e-3, weight_decay=0.01), time.process_time()
     gpt.train()
@@ -128,7 +129,7 @@ def ask(gpt: GPT, texts: Texts, length: int, count: int) -> list[float]:
     return (right / count).tolist()
 
 
-def measure(run: Path, kept: Path | None) -> dict[str, dict[str, list[float]]]:
+def measure(run: Path) -> dict[str, dict[str, list[float]]]:
     """What each of the two models finds: by length, the share of each eighth."""
     gpt, tokenizer = load(run)
     if not gpt.rotary:
@@ -137,34 +138,13 @@ def measure(run: Path, kept: Path | None) -> dict[str, dict[str, list[float]]]:
     short = max(length for length, *_ in SHORT)
     for name, stages, reach in ((STRETCHED, SHORT, short), (TRAINED, LONG, max(LENGTHS))):
         gpt = stretched(gpt, reach)
-        if not (kept and restored(gpt, kept / f"{reach}.npz")):
-            learn(gpt, Texts(tokenizer, reach), stages)
-            if kept:
-                np.savez(kept / f"{reach}.npz", *(backend.to_numpy(p.data) for p in gpt.parameters()))
+        learn(gpt, Texts(tokenizer, reach), stages)
         found[name] = {}
         for length, count in LENGTHS.items():
-            one = stretched(load_like(gpt), max(length, reach))
+            one = stretched(copy.deepcopy(gpt), max(length, reach))
             shares = found[name][str(length)] = ask(one, Texts(tokenizer, 9), length, count)
             print(f"{name}; in {length:6,} tokens {np.mean(shares):.0%}: {np.round(shares, 2).tolist()}", flush=True)
     return found
-
-
-def load_like(gpt: GPT) -> GPT:
-    """A copy, which may be stretched."""
-    copy = GPT(gpt.config)
-    for new, old in zip(copy.parameters(), gpt.parameters()):
-        new.data[...] = old.data
-    return copy.eval()
-
-
-def restored(gpt: GPT, path: Path) -> bool:
-    """Whether there was a file of its weights."""
-    if not path.exists():
-        return False
-    with np.load(path) as arrays:
-        for parameter, name in zip(gpt.parameters(), arrays.files):
-            parameter.data[...] = arrays[name]
-    return True
 
 
 def draw(found: dict[str, dict[str, list[float]]], out: Path) -> None:
@@ -190,13 +170,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", type=Path, help="a GPT that has learned the stories, with --rotary")
     parser.add_argument("--numbers", type=Path, help="a file of what was measured; if it is there, it is only drawn")
-    parser.add_argument("--keep", metavar="FOLDER", type=Path, help="where weights are kept, and found again")
     parser.add_argument("--out", type=Path, default=Path("docs/needle.png"))
     args = parser.parse_args()
     backend.cpu.tune_malloc()
     threadpool_limits(1)
     there = args.numbers and args.numbers.exists()
-    found = json.loads(args.numbers.read_text()) if there else measure(args.run, args.keep)
+    found = json.loads(args.numbers.read_text()) if there else measure(args.run)
     if args.numbers:
         args.numbers.write_text(json.dumps(found))
     draw(found, args.out)

@@ -164,11 +164,11 @@ class TorchELMo(nn.Module):
     def loss(self, batch):
         ahead, back = self.words(torch.cat([batch["ids"], batch["back_ids"]])).chunk(2)
         losses = []
-        for lstms, x, targets in zip(self.sides, (ahead, back.flip(1)), ("targets", "back_targets")):
+        read = (ahead, batch["targets"]), (back.flip(1), batch["back_targets"].flip(1))
+        for lstms, (x, targets) in zip(self.sides, read):
             for layer, lstm in enumerate(lstms):
                 y = lstm(self.dropout(x))[0]
                 x = y + x if layer and self.config.skip else y
-            targets = batch[targets] if targets == "targets" else batch[targets].flip(1)
             losses.append(F.cross_entropy(self.out(self.dropout(x)).flatten(0, 1), targets.flatten()))
         return sum(losses) / 2
 

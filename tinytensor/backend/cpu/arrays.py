@@ -22,9 +22,9 @@ FEW_ROWS = 4
 # as long on many. So up to this number of multiplications the one-hot product is taken.
 ONE_HOT_WORK = 16 << 20
 
-# Whether NumPy takes code for AVX-512 here, as for exp2, which it has for nothing else (or not at all, on an ARM).
-CODE = np.lib.introspect.opt_func_info("^exp2$", "float32").get("exp2", {}).get("ff", {}).get("current", "")
-AVX512 = CODE.startswith(("AVX512", "X86_V4"))
+# Whether this processor has AVX-512, as NumPy tells: by the name of the code that it chose for exp2.
+EXP2 = np.lib.introspect.opt_func_info("^exp2$", "float32").get("exp2", {}).get("ff", {}).get("current", "")
+AVX512 = EXP2.startswith(("AVX512", "X86_V4"))
 
 # OpenBLAS copies both matrices into an order of its own before it multiplies them. With AVX-512 it leaves that out for
 # products of up to a million multiplications; half of that is where they are as fast in whatever order they come.

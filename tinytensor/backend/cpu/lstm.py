@@ -40,12 +40,11 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
     gates, c, tanh_c = (np.empty((n, rows, B), x.dtype) for n, rows in ((T, 4 * H), (T + 1, H), (T, H)))
     h = np.empty((T + 1, B, P), x.dtype)
     h[0], c[0] = h0, c0.T
-    m = h[1:] if w_proj is None else np.empty((T, B, H), x.dtype)
-    column, m_column = np.empty((P, B), x.dtype), np.empty((H, B), x.dtype)  # h and m of one step
+    column = np.array(h0.T, x.dtype, order="C")  # h of one step, (P, B)
+    m, m_column = (h[1:], column) if w_proj is None else (np.empty((T, B, H), x.dtype), np.empty((H, B), x.dtype))
     # sigmoid(a) = 1 / (1 + exp(-a)), and tanh(g) = 2 sigmoid(2 g) - 1: one exponential serves all four gates.
     with np.errstate(over="ignore"):  # exp(-a) is infinite where the sigmoid is 0, as 1 / (1 + exp(-a)) needs it there
         for t in range(T):
-            np.copyto(column, h[t].T)
             a = small_matmul(w_h, column, gates[t])
             np.subtract(driven[t * B : (t + 1) * B].T, a, out=a)
             i, f, g, o = split(a)
@@ -61,13 +60,15 @@ def lstm(x, w_x, w_h, bias, w_proj, h0, c0, mask, *, reverse=False, cell_clip=No
             if cell_clip is not None:
                 np.clip(c[t + 1], -cell_clip, cell_clip, out=c[t + 1])
             np.tanh(c[t + 1], out=tanh_c[t])
-            m[t] = np.multiply(o, tanh_c[t], out=m_column).T
+            np.multiply(o, tanh_c[t], out=m_column)
             if w_proj is not None:
+                m[t] = m_column.T
                 small_matmul(w_proj, m_column, column)
-                limit = np.inf if proj_clip is None else proj_clip
-                np.clip(column, -limit, limit, out=h[t + 1].T)
+                if proj_clip is not None:
+                    np.clip(column, -proj_clip, proj_clip, out=column)
             if (rows := padded[t]) is not None:
-                h[t + 1, rows], c[t + 1][:, rows] = h[t, rows], c[t][:, rows]
+                column[:, rows], c[t + 1][:, rows] = h[t, rows].T, c[t][:, rows]
+            h[t + 1] = column.T
     y = by_row(h[1:], reverse).copy()  # (B, T, P)
     if mask is not None:
         y *= mask[:, :, None]
